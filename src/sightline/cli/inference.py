@@ -64,8 +64,9 @@ def export(
 
     Args:
         run: A run folder.
-        format: onnx writes a graph that includes resizing, normalization and class names, verified on the validation
-            images. safetensors writes a small run folder with weights and settings, for use with Sightline elsewhere.
+        format: onnx writes a graph that includes resizing, normalization and class names; its predictions are
+            compared with those of PyTorch on the validation images. safetensors writes a small run folder with
+            weights and settings, for use with Sightline elsewhere.
         out: File or folder to write; RUN/export/model.onnx or RUN/export/safetensors by default.
         data: Current path of the run's data, if it was moved.
         int8: Also write a graph quantized to 8-bit integers, and measure the change in accuracy.

@@ -17,8 +17,8 @@ class Resize(nn.Module):
 
     Does what Pillow does in `data.decode.images.Square`: two passes with antialiasing, the width first, each rounded to
     integers. The result differs from Pillow's by at most one level. The exception are images that shrink more than six
-    times: Pillow first averages these over boxes. Images that already have the size `decoded_size` (height, width) are
-    resized without rounding, as in training.
+    times: Pillow first averages these over boxes. Images of the size `decoded_size` (height, width), the size in the
+    cache, are resized without rounding, as in the validation of a run.
     """
 
     def __init__(self, square: Square, decoded_size: tuple[int, int]):

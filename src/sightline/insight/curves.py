@@ -140,7 +140,10 @@ def ensemble_epochs(value: object) -> tuple[int, ...]:
 
 
 def deduplicated(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Drop records that a resume discarded, or whose event, split and step occur again later."""
+    """Drop the records of steps that training repeated after a resume.
+
+    Also, of several records with the same event, split and step, only the last is kept.
+    """
     kept: list[Mapping[str, Any]] = []
     for record in records:
         if record.get("event") == "resume":

@@ -41,8 +41,11 @@ def drawn(name: str, draw: Callable[[], Figure]) -> bytes:
 
 
 def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurve]) -> Plan:
-    """Plan the figures of a run of a classifier: curves, confusion matrix, calibration, maps of the features,
-    misclassified images."""
+    """Plan the figures of a run with stored features; returns functions that draw them, by file name without extension.
+
+    These are the curves and the maps of the features, and with predicted classes also confusion matrix, calibration and
+    misclassified images. classes: their names. metrics: the task's curves.
+    """
     summary, todo = findings.summary, plan_curves(findings.past, metrics)
     if summary:
         todo["confusion"] = lambda: figures.draw_confusion(summary.confusion, classes)

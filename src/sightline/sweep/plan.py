@@ -65,7 +65,7 @@ class SweepPlan:
         }
 
     def trial_count(self, trials: int | None) -> tuple[int, bool]:
-        """(number of trials, whether they are all or some combinations of a grid instead of sampled ones).
+        """(number of trials, whether they are combinations of a grid; otherwise their settings are sampled).
 
         trials: the requested number; None for the default.
         """

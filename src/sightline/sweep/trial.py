@@ -89,8 +89,10 @@ class RunningTrial:
         self.stopped = True
 
     def report(self) -> None:
-        """Report new evaluations to the pruner, in order. If the pruner decides to stop the trial, later ones are
-        not reported."""
+        """Report new evaluations to the pruner, in order.
+
+        If the pruner decides to stop the trial, `pruned_epoch` is set, and later evaluations are not reported.
+        """
         path = self.folder / "metrics.jsonl"
         size = path.stat().st_size if path.is_file() else 0
         if self.pruned_epoch or size == self.log_size:

@@ -95,7 +95,10 @@ def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple
 
 
 def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
-    """Sentences on runs of different machines, precisions or training data than the other runs."""
+    """Notes on runs that cannot be compared in all respects.
+
+    Their machines or precisions differ, or they were trained on other images or labels than the reference.
+    """
     notes: list[str] = []
     machines: dict[str, list[str]] = {}
     for one in entries:

@@ -64,9 +64,10 @@ def check(config: PretrainConfig) -> None:
 
 
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
-    """List the images and their splits, without validation images that are copies of training images.
+    """List the images and their splits.
 
-    Also raises the errors of the probe data, before any image is decoded.
+    Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
+    the probe data cannot be used; no image is decoded before.
     """
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # raise its errors before any image is decoded

@@ -22,11 +22,12 @@ class Pretrain(Section):
     the same network, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057), with a target
     network."""
     projector: tuple[Count, ...] = (4096, 256)
-    """Widths of the projector's layers; all but the last have batch norm and ReLU."""
+    """Widths of the layers of the projector, the MLP after the backbone. All layers but the last have batch norm and
+    ReLU."""
     projector_norm: bool = False
     """Whether the projector ends with a batch norm without scale and shift, as in SimSiam."""
     predictor: Count = 4096
-    """Width of the predictor's hidden layer."""
+    """Width of the hidden layer of the predictor, the two-layer MLP after the projector."""
     contrast: Probability = 0.0
     """Weight of the contrastive loss of MoCo v3, from 0 (only the loss of the method) to 1 (only the contrastive
     loss). The losses of BYOL and SimSiam do not separate different images, and the features get worse in runs of a

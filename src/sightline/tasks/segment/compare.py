@@ -38,8 +38,8 @@ from .results import mask_names
 
 COUNTS = "predictions/val-confusion.npz"
 ROWS = 3
-"""Maximum number of images shown on which the runs are better than the reference, and the same number of those on
-which they are worse."""
+"""Number of images shown on which the runs are better than the reference, and of those on which they are worse. They
+are divided among the runs, with at least one for each run."""
 
 
 def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
