@@ -28,11 +28,11 @@ def export(
 ) -> Path:
     """Export the final weights of a run for other programs; returns the path of the file or folder.
 
-    format: `onnx` writes a graph from uint8 images to probabilities (and masks), RUN/export/model.onnx, and compares
-    its predictions with PyTorch's on the run's validation images; model.json has the results of this check.
-    `safetensors` writes a small run folder for other installations of Sightline, RUN/export/safetensors. out: another
-    file or folder. data: the current path of the run's data if it was moved. int8: also write an ONNX graph with 8-bit
-    weights and activations, and measure its accuracy and speed.
+    format: `onnx` writes a graph from uint8 images to probabilities (and masks) to RUN/export/model.onnx. Its
+    predictions are compared with PyTorch's on the run's validation images; model.json has the results of this check.
+    `safetensors` writes a small run folder to RUN/export/safetensors, for installations of Sightline on other machines.
+    out: file or folder to write instead. data: the current path of the run's data if it was moved. int8: also write an
+    ONNX graph with 8-bit weights and activations, and measure its accuracy and speed.
 
     Raises SightlineError if the graph's predictions differ from PyTorch's by more than rounding; the graph is then
     saved as model.refused.onnx.

@@ -116,8 +116,8 @@ def with_paths_of_file(config: Config, file: Path) -> Config:
 def load_python_file(path: Path, kind: type[T]) -> T:
     """Execute a Python file and return the result of its function `recipe()`.
 
-    kind: the expected class of the result, Config or Grid. Raises SightlineError if the file fails or the result is of
-    another class.
+    kind: the expected class of the result, Config or Grid. Raises SightlineError if the file raises an error, or if the
+    result is not an instance of `kind`.
     """
     spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None

@@ -1,8 +1,8 @@
 """Recipes for image classification.
 
-Some recipes reproduce reports of a course on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for
-validation. "Reported" is the validation accuracy in such a report. docs/recipes.md has the accuracies that we measured,
-and LOG.md describes our runs.
+Some recipes have the settings of course reports. All of these reports use the same task: 50 classes of 32x32
+photographs, 22,500 for training and 2,500 for validation. "Reported" is the validation accuracy that a report gives.
+docs/recipes.md has the accuracies that we measured, and LOG.md describes our runs.
 """
 
 from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train

@@ -36,8 +36,8 @@ def scenes() -> SegmentConfig:
 def fcn32s_vgg16_dense() -> SegmentConfig:
     """FCN-32s on VGG16 with fc6 and fc7 as 1x1 convolutions. Reported: 0.6936.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: features of VGG16, 512 -> 4096 -> 4096 channels by 1x1 convolutions, ReLU, dropout 0.5, a 1x1
     convolution to the classes, one transposed convolution with kernel 64 and stride 32 without bias; 25 epochs. Our
@@ -65,8 +65,8 @@ def fcn32s_vgg16_dense() -> SegmentConfig:
 def fcn32s_vgg16() -> SegmentConfig:
     """FCN-32s from ImageNet VGG16 as in Long et al. 2015 (7x7 fc6, arXiv 1411.4038). Reported: 0.6981.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: early stopping. Our choice: stop after 10 epochs without improvement, at most 100 epochs, SGD with
     learning rate 1e-3 and momentum 0.9, batch size 8. Needs ImageNet weights. Not run.
@@ -86,8 +86,8 @@ def fcn32s_vgg16() -> SegmentConfig:
 def fcn32s_vgg16_sgd() -> SegmentConfig:
     """FCN-32s on ImageNet VGG16, trained by SGD without augmentation. Reported: 0.5893 (another report: 0.57).
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: fc6 and fc7 replaced by convolutions, a transposed convolution from 16x16 to 512x512, 100 epochs,
     SGD with learning rate 0.003, cross-entropy, no augmentation, the best epoch chosen on the validation images. Our
@@ -109,8 +109,8 @@ def fcn32s_vgg16_sgd() -> SegmentConfig:
 def fcn32s_vgg16_small() -> SegmentConfig:
     """FCN-32s on ImageNet VGG16 with a small head. Reported: 0.395.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: VGG16 features, a 7x7 convolution from 512 to 1024 channels, ReLU, 2-d dropout, a 1x1 convolution
     to the classes, ReLU, one transposed convolution with kernel 44 and stride 52. Our choice: the training settings of
@@ -127,8 +127,8 @@ def fcn32s_vgg16_small() -> SegmentConfig:
 def deeplabv3_resnet101() -> SegmentConfig:
     """DeepLabV3 on ResNet-101 with ImageNet weights. Reported: 0.7397, best epoch 18.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     Our choice: 25 epochs, SGD with a learning rate that decreases linearly from 0.01 to 0, batch size 8, flips. Needs
     ImageNet weights. Not run.
@@ -147,9 +147,9 @@ def deeplabv3_resnet101() -> SegmentConfig:
 def deeplabv3_resnet101_scratch() -> SegmentConfig:
     """DeepLabV3 on ResNet-101 without pre-training. Reported: 0.7344 after 25 epochs.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation. The score is surprisingly close to the one reported with ImageNet weights, 0.7397.
-    The training settings are those of `deeplabv3_resnet101`. Not run.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation. It is surprisingly close to the one reported with ImageNet
+    weights, 0.7397. The training settings are those of `deeplabv3_resnet101`. Not run.
 
         sightline train deeplabv3_resnet101_scratch --data landcover/
     """
@@ -161,8 +161,8 @@ def deeplabv3_resnet101_scratch() -> SegmentConfig:
 def deeplabv3_resnet50() -> SegmentConfig:
     """DeepLabV3 on ResNet-50 with ImageNet weights. Reported: 0.73.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     Our choice: the training settings of `deeplabv3_resnet101`. Needs ImageNet weights. Not run.
 
@@ -176,8 +176,8 @@ def deeplabv3_resnet50() -> SegmentConfig:
 def deeplabv3_focal() -> SegmentConfig:
     """DeepLabV3 on ResNet-50 with COCO weights and focal loss. Reported: 0.7438.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: COCO weights, 100 epochs, focal loss (alpha 0.2, gamma 2), SGD with learning rate 0.1, weight decay
     1e-5, PyTorch's one-cycle schedule with default arguments, horizontal and vertical flips. This schedule also varies
@@ -201,8 +201,8 @@ def deeplabv3_focal() -> SegmentConfig:
 def mobilenetv3_smp() -> SegmentConfig:
     """U-Net of segmentation-models-pytorch with a MobileNetV3 encoder. Reported: 0.726.
 
-    Reported: validation mean IoU in a course report on satellite images with six classes and "unknown", 2,000 for
-    training and 257 for validation.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
     From the report: the encoder `tu-tf_mobilenetv3_large_100`, 150 epochs. Our choice: the U-Net, AdamW with learning
     rate 5e-4, cosine schedule, batch size 8. Needs ImageNet weights. Not run.

@@ -1,9 +1,9 @@
 """Recipes for transfer grids: classifiers with and without pre-training, compared on a smaller target data set.
 
-`transfer_a` and `transfer_b` reproduce two course reports. Both reports pre-train on 38,400 images of 64 classes and
-fine-tune on Office-Home: 65 classes, 3,951 images for training and 406 for validation, in a CSV file with the columns
-`id,filename,label`. Neither data set was available to us. The field `reported` of these grids has the accuracies that
-the reports give for settings A to E, see `transfer.grid.SETTINGS`.
+`transfer_a` and `transfer_b` have the settings of two course reports. Both reports pre-train on 38,400 images of 64
+classes and fine-tune on Office-Home: 65 classes, 3,951 images for training and 406 for validation, listed in a CSV file
+with the columns `id,filename,label`. Neither data set was available to us. The field `reported` of these grids has the
+accuracies that the reports give for settings A to E, see `transfer.grid.SETTINGS`.
 """
 
 from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedule, Train

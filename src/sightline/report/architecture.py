@@ -78,7 +78,7 @@ def heads() -> Html:
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block of the list is initially expanded: it is not repeated, has more than half of the model's
+    """Whether a block of the list is initially expanded: if it is not repeated and has more than half of the model's
     parameters, and the model has fewer than four blocks at the top level."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 

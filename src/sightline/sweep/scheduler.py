@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 FIRST_TRIALS = 3
-"""If the first trials, this many, have all failed, the sweep ends with an error."""
+"""The sweep ends with an error if this number of trials has ended and all of them failed."""
 
 
 class TrialScheduler:

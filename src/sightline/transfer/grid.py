@@ -42,10 +42,10 @@ SETTINGS = {
     "E": TransferSetting("unlabeled", "frozen"),
 }
 SET_BY_GRID = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train.seed")
-"""Settings of the stages `full` and `frozen` that the grid sets for each run."""
+"""Settings of the stages `full` and `frozen` that a user cannot change, because the grid sets them for each run."""
 RECORDED_TRAIN_IMAGES = 2500
-"""Number of training images whose features are recorded in the runs of setting C, as in the course reports that the
-transfer recipes reproduce."""
+"""Number of training images whose features are recorded in the runs of setting C. The course reports, whose settings
+`transfer_a` and `transfer_b` have, record the same number."""
 PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}

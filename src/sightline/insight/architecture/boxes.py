@@ -22,7 +22,7 @@ THIN = ("norm", "activation", "pooling", "resize", "dropout", "scale", "identity
 
 SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtract": "M-4 0H4"}
 NARROW, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
-"""Characters that are narrower and wider than the average."""
+"""Characters that are narrower and wider than the average, to estimate the width of a text."""
 
 WIDE, BAR = 250, 48
 """Pixels: minimum width of a box with numbers at its right side, and length of a bar that shows 100 %."""

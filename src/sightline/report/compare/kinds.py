@@ -164,7 +164,7 @@ class TaskComparison:
     run's files those that `image_results` and `images` need. result returns (metric, interval) of a run. paired
     compares two runs; it is None if the task has no results per image, and `no_pairs` then has the reason. curves,
     plan: additional curves and figures. images returns the section of images on which the runs differ. notes returns
-    sentences on other differences between the runs.
+    sentences on what else limits the comparison.
 
     Texts: test is a sentence that names the statistical test. class_note is a sentence on the order of the class table.
     agreement: column headings by the keys of `PairedNumbers.agreement`; {first} is replaced by the name of the

@@ -293,7 +293,8 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
 
 
 def text(result: Score) -> str:
-    """The output of the command: a table of classes with intervals, the main metrics, other definitions, notes."""
+    """The text that `sightline score` prints: a table of classes with intervals, the main metrics, other
+    definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]
