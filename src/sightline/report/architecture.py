@@ -72,7 +72,7 @@ def totals(arch: Architecture) -> str:
 
 
 def heads() -> Html:
-    """Column headings of the list of blocks."""
+    """Column headings of the list of blocks in the architecture section."""
     names = ("Block", "Output", "Parameters", "Multiply-adds")
     return element("div", [element("span", name) for name in names], class_="entry heads")
 

@@ -18,10 +18,10 @@ from ..tasks.files import config_of, typed
 
 
 class TransferSetting(NamedTuple):
-    """One of the compared settings.
+    """One of the settings A to E that a transfer grid compares.
 
-    pretraining: the stage that pre-trains its backbone, "" for none. training: the stage that trains it on the target
-    data, "full" or "frozen".
+    pretraining: the stage that pre-trains the backbone, "" for none. training: the stage that trains the model on the
+    target data, "full" or "frozen".
     """
 
     pretraining: str

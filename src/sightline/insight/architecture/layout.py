@@ -36,7 +36,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Column:
-    """Parts that are drawn one below the other.
+    """Parts that are drawn one below the other; the rows of the column are their indices.
 
     links: connections as (row of the source, row of the user); row -1 is the input of the column, and row len(parts)
     its output.

@@ -18,10 +18,10 @@ MAX_CHAIN, MAX_PORTS = 7, 64
 def view_of(root: Block, expanded: Collection[str], path: str = "") -> Block:
     """Copy of `root` whose children are the boxes of a drawing, named by their paths.
 
-    expanded: class names. Sequences, and blocks of these classes, are replaced by the boxes of their children. Repeated
-    ones become a `frame` with these boxes as children. So do blocks of a class in `expanded` that have one input and
-    one output, unless they have more than 3/4 of the multiply-adds of `root`. path: prefix of the names if `root` is in
-    a frame.
+    expanded: class names. Sequences, and blocks of these classes, are replaced by the boxes of their children. If such
+    a sequence or block is repeated, it becomes a `frame` with these boxes as children. So does a block of a class in
+    `expanded` that has one input and one output, unless it has more than 3/4 of the multiply-adds of `root`. path:
+    prefix of the names if `root` is in a frame.
     """
     boxes: list[Block] = []
 

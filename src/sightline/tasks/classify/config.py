@@ -19,5 +19,6 @@ class ClassifyConfig(Config):
     task: Literal["classify"] = "classify"
 
     def rules(self) -> Rules:
-        """The checks for settings that are invalid for a classifier: message -> whether it applies."""
+        """Rules for settings that are invalid for a classifier: error message -> whether the configuration violates
+        the rule."""
         return metric_rules(self, *METRICS) | whole_image_rules(self)

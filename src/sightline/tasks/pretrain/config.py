@@ -69,8 +69,8 @@ class PretrainConfig(Config):
     train: Train = Train(best_metric="epoch")
 
     def rules(self) -> Rules:
-        """The checks for settings that are invalid for pre-training or have no effect on it: message -> whether it
-        applies."""
+        """Rules for settings that are invalid for pre-training or have no effect on it: error message -> whether the
+        configuration violates the rule."""
         pretrain, augment, train, own = self.pretrain, self.augment, self.train, Pretrain()
         simsiam = pretrain.method == "simsiam"
         return {

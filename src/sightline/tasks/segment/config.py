@@ -20,8 +20,8 @@ class SegmentConfig(Config):
     train: Train = Train(best_metric="mean_iou")
 
     def rules(self) -> Rules:
-        """The checks for settings that are invalid for a segmenter or have no effect on it: message -> whether it
-        applies."""
+        """Rules for settings that are invalid for a segmenter or have no effect on it: error message -> whether the
+        configuration violates the rule."""
         data = self.data
         return {
             **metric_rules(self, *METRICS),
