@@ -20,7 +20,7 @@ from ..stats.segmentation import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, hide_axes, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
-"""Colors of ignored pixels: background, and the stripes of `hatched`."""
+"""Colors of ignored pixels: of the background, and of the stripes that `hatched` draws over it."""
 PAGE_INCHES = 10.5
 """Width of the page in inches, equal to three maps drawn by `figures.draw_maps`."""
 MAX_PANEL_INCHES = 2.3

@@ -115,7 +115,8 @@ class SweepStudy:
         }
 
     def equal_trial(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
-        """An earlier complete trial with the same settings, if any; training would give the same result."""
+        """The first complete trial with the same settings as `trial`, None if there is none. Training `trial` would
+        give the same result."""
         complete = [other for other in self.finished() if other.state.name == "COMPLETE"]
         return next((other for other in complete if other.params == trial.params), None)
 

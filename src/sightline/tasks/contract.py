@@ -1,8 +1,8 @@
 """The contract of a task: the facts and functions with which every command trains, uses and reports runs of the task.
 
-A task is a folder in `tasks/`. Its `__init__.py` creates one object of class `Task`, which `TASKS` in
-`tasks/__init__.py` lists. Code outside `tasks/` and `recipes/` calls the functions of this object and never compares a
-task's name.
+A task is a kind of training, such as classification. It is a folder in `tasks/`, whose `__init__.py` creates one object
+of class `Task`; `TASKS` in `tasks/__init__.py` lists these objects. Code outside `tasks/` and `recipes/` calls the
+functions of this object and never compares a task's name.
 
 Functions are declared with `lazy`, so that listing recipes or parsing the command line imports neither torch nor
 matplotlib. tests/test_contract.py declares a complete task in one file.
@@ -89,7 +89,8 @@ class Task:
     """(training) -> (the final metrics with their intervals, a sentence on the result). Also writes the predictions
     and the files that the report needs."""
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
-    """(run folder, config, path of other data or "", split or None, say) -> metrics with their intervals."""
+    """(run folder, config, path of data other than the run's own or "", split or None, say) -> metrics with their
+    intervals."""
     report: "Callable[[RunFiles, Mapping[str, Metric], bool], Content]"
     """(files of a run, metrics, whether the run is still training) -> sections and figures of the run's page."""
     comparison: "Callable[[], TaskComparison]"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 COLLAPSED_STD, COLLAPSED_RANK = 0.05, 2.0
-"""Features have collapsed if `feature_std`, the spread of the projections, is below COLLAPSED_STD, or if their
-effective rank is below COLLAPSED_RANK."""
+"""Features have collapsed if `feature_std`, the spread of the projections, is below COLLAPSED_STD, or if
+`effective_rank`, that of the backbone's features, is below COLLAPSED_RANK."""
 
 
 def collapse(numbers: Mapping[str, float]) -> str:
