@@ -28,11 +28,11 @@ def export(
 ) -> Path:
     """Export the final weights of a run for other programs; returns the path of the file or folder.
 
-    format: `onnx` writes a graph from uint8 images to probabilities (and masks), RUN/export/model.onnx, and compares it
-    with PyTorch on the run's validation images; model.json has the results. `safetensors` writes a small run folder for
-    other installations of Sightline, RUN/export/safetensors. out: another file or folder. data: the current path of the
-    run's data if it was moved. int8: also write an ONNX graph with 8-bit weights and activations, and measure its
-    accuracy and speed.
+    format: `onnx` writes a graph from uint8 images to probabilities (and masks) to RUN/export/model.onnx. Its
+    predictions are compared with PyTorch's on the run's validation images; model.json has the results of this check.
+    `safetensors` writes a small run folder to RUN/export/safetensors, for installations of Sightline on other machines.
+    out: file or folder to write instead. data: the current path of the run's data if it was moved. int8: also write an
+    ONNX graph with 8-bit weights and activations, and measure its accuracy and speed.
 
     Raises SightlineError if the graph's predictions differ from PyTorch's by more than rounding; the graph is then
     saved as model.refused.onnx.
@@ -57,9 +57,10 @@ def export(
 
 
 def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
-    """The output path: a .onnx file, or a folder of weights.
+    """The path to write: a .onnx file, or a folder of weights.
 
-    Raises SightlineError if the output exists and `overwrite` is False, or if it is not an earlier export.
+    Raises SightlineError if it exists and `overwrite` is False, and if it is a folder with other content than an
+    earlier export.
     """
     default = folder / "export" / ("model.onnx" if format == "onnx" else "safetensors")
     target = default if out is None else Path(out)

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-"""The first opset whose Resize has antialiasing and axes."""
+"""ONNX operator set version: the first whose Resize operator has antialiasing and axes."""
 LARGEST_BYTES = 2**31 - 2**24
-"""Limit of a single file: protobuf uses 32-bit sizes."""
+"""Maximum size of the weights in bytes. An ONNX file is limited to 2 GiB, because protobuf uses 32-bit sizes."""
 
 
 def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelProto":
     """Export a network with the input uint8 [N, 3, H, W] to ONNX; N, H and W are dynamic.
 
-    outputs: their names. smallest: minimum height and width. Raises SightlineError if torch cannot export it, or if it
-    is too large for one file.
+    outputs: names of the outputs. smallest: minimum height and width. Raises SightlineError if torch cannot export the
+    network, or if it is too large for one file.
     """
     size = 4 * parameter_count(network)
     if size > LARGEST_BYTES:
@@ -65,7 +65,7 @@ def without_metadata(model: "ModelProto") -> "ModelProto":
 
 
 def serialized(model: "ModelProto", facts: dict[str, Any]) -> bytes:
-    """Serialize the model with `facts` as JSON in its metadata, after `onnx.checker`."""
+    """Check the model with `onnx.checker` and return it as bytes, with `facts` as JSON in its metadata."""
     import onnx
 
     texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in facts.items()}

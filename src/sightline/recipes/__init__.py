@@ -1,4 +1,4 @@
-"""Built-in recipes: functions that return a complete Config or Grid. Loads recipes by name and from files."""
+"""Built-in recipes: functions that return a complete Config or Grid. Also loads recipes by name and from files."""
 
 import difflib
 import importlib.util
@@ -55,13 +55,13 @@ GRIDS: dict[str, Callable[[], Grid]] = {
     "transfer_fast": transfer.transfer_fast,
     "transfer_digits": transfer.transfer_digits,
 }
-"""Recipes of `sightline transfer`."""
+"""Recipes of `sightline transfer`, by name."""
 
 
 def load_grid(recipe: str) -> Grid:
     """Load the Grid of a built-in recipe, a grid.yaml, the folder of a grid, or a .py file with a function `recipe()`.
 
-    Raises SightlineError if there is none, or it is invalid.
+    Raises SightlineError if `recipe` is none of these, or if the grid is invalid.
     """
     if recipe in GRIDS:
         return GRIDS[recipe]()
@@ -82,8 +82,8 @@ def load_grid(recipe: str) -> Grid:
 def load_recipe(recipe: str) -> Config:
     """Load the Config of a built-in recipe, a run folder, a .yaml file, or a .py file with a function `recipe()`.
 
-    A .py file is executed: load only files that you trust. Raises SightlineError if there is no such recipe, or it is
-    invalid.
+    A .py file is executed: load only files that you trust. Raises SightlineError if `recipe` is none of these, or if
+    the configuration is invalid.
     """
     if recipe in RECIPES:
         return RECIPES[recipe]()
@@ -116,7 +116,8 @@ def with_paths_of_file(config: Config, file: Path) -> Config:
 def load_python_file(path: Path, kind: type[T]) -> T:
     """Execute a Python file and return the result of its function `recipe()`.
 
-    Raises SightlineError if that fails or the result is not an instance of `kind`, Config or Grid.
+    kind: the expected class of the result, Config or Grid. Raises SightlineError if the file raises an error, or if the
+    result is not an instance of `kind`.
     """
     spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None

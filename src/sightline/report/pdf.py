@@ -19,7 +19,8 @@ TIMEOUT_SECONDS = 180
 
 
 def find_chromium() -> str:
-    """The path of a Chromium, Chrome or Edge. Raises SightlineError (status ENVIRONMENT) without one."""
+    """The path of an installed Chromium, Chrome or Edge. Raises SightlineError (status ENVIRONMENT) if none is
+    found."""
     found = next(filter(None, map(shutil.which, NAMES)), None) or next(filter(os.path.isfile, PATHS), None)
     if found is None:
         cure = "install Chromium or Chrome, or open report.html in any browser and print it"

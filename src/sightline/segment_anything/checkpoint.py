@@ -16,17 +16,18 @@ from ..runs.atomic import read_json
 BASE, LARGE, HUGE = "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam-vit-huge"
 NAMES = {"vit_b": BASE, "base": BASE, "vit_l": LARGE, "large": LARGE, "vit_h": HUGE, "huge": HUGE}
 MEGABYTES = {BASE: 375, LARGE: 1250, HUGE: 2560}
-"""Size of the download by repository."""
+"""Size of the download in megabytes, by repository."""
 MODEL_TYPES = ("sam", "sam2", "sam2_video", "sam3_tracker", "sam3_video")
-"""The supported values of `model_type`, whose models share one interface for prompts in transformers."""
+"""The supported values of `model_type` in config.json. In transformers, all these models have the same interface for
+prompts."""
 WEIGHTS = "model.safetensors"
 REQUIRED = (("config.json",), (WEIGHTS,), ("preprocessor_config.json", "processor_config.json"))
-"""The files of a checkpoint; of each tuple, one is required."""
+"""The files that a checkpoint must have: of each tuple, at least one."""
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint folder on this machine. name: the folder or repository that the user passed."""
+    """A checkpoint folder on this machine. name: the folder or repository that the user asked for."""
 
     name: str
     folder: Path
@@ -34,10 +35,11 @@ class Checkpoint(NamedTuple):
 
 
 def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
-    """Locate a checkpoint by a short name, a folder written by save_pretrained, or `owner/name` on the hub.
+    """Locate a checkpoint.
 
-    Hub names are looked up in the local cache; `download` fetches missing files. Raises SightlineError, with the status
-    ENVIRONMENT if the checkpoint is not on this machine or cannot be downloaded.
+    name: a short name (`vit_b`), a folder written by save_pretrained, or `owner/name` on the Hugging Face hub. Names on
+    the hub are looked up in the local cache. download: whether to download missing files. Raises SightlineError; its
+    status is ENVIRONMENT if the checkpoint is not on this machine or cannot be downloaded.
     """
     require_sam()
     if os.path.isdir(name):
@@ -66,9 +68,10 @@ def require_sam() -> None:
 
 
 def hub_folder(repository: str, download: bool) -> Path:
-    """Locate a repository in the local hub cache; with `download`, fetch missing JSON and safetensors files.
+    """Locate a repository in the local cache of the Hugging Face hub.
 
-    Raises SightlineError with the status ENVIRONMENT if it is not cached, or the download fails.
+    download: whether to download missing JSON and safetensors files. Raises SightlineError with the status ENVIRONMENT
+    if the repository is not cached or the download fails.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -101,7 +104,7 @@ def hub_folder(repository: str, download: bool) -> Path:
 
 
 def missing_file(folder: Path) -> str:
-    """The first required file that a checkpoint folder lacks; "" if it is complete."""
+    """The name of the first required file that a checkpoint folder lacks; "" if it has all of them."""
     return next((names[0] for names in REQUIRED if not any((folder / name).is_file() for name in names)), "")
 
 

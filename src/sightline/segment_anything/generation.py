@@ -32,7 +32,7 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Job:
-    """The validated arguments of a call. inputs: paths that must not be overwritten."""
+    """The validated arguments of a call of `sightline.masks`. inputs: paths that must not be overwritten."""
 
     images: list[PlannedImage]
     inputs: list[str]
@@ -52,7 +52,11 @@ def generate(
     overwrite: bool,
     say: Say,
 ) -> Path:
-    """Implement `sightline.masks`; the tuples are arguments of `Settings`, of `find_checkpoint`, and (run, truth)."""
+    """Generate the masks; see `sightline.masks`.
+
+    settings: the arguments of `Settings`. checkpoint: the arguments of `find_checkpoint`. clean_up: (run, truth), each
+    may be None.
+    """
     chosen, (run, truth) = Settings(*settings), clean_up
     chosen.check()
     planned, inputs = plan_images(images, out, say)
@@ -117,9 +121,11 @@ def generate_all(job: Job, overwrite: bool) -> Path:
 def process(
     job: Job, before: dict[str, dict[str, Any]], made_by: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """(summaries of the images with masks, (name, error) of the unreadable images).
+    """Generate the masks of all images; returns (summaries of the images with masks, (name, error) of the unreadable
+    images).
 
-    before: summaries of the images that an earlier call finished, whose masks are read only for a clean-up.
+    before: summaries of the images that an earlier call finished, by name. Their masks are read again only for a
+    clean-up. made_by: digest of the weights, and settings, for the files of each image.
     """
     new, points = len(job.images) - len(before), job.settings.points_per_side**2
     sam = load(job.checkpoint) if new else None

@@ -1,4 +1,4 @@
-"""`sightline sweep`: hyperparameter search. Each trial is an ordinary run, and the best trials are compared."""
+"""`sightline sweep`: hyperparameter search. Each trial is an ordinary run; the best trials are compared in a report."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ from .study import JOURNAL, SweepStudy, require
 FILE = "sweep.yaml"
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
            "logs", "jobs")  # fmt: skip
-"""Files and folders that a sweep writes besides its trials."""
+"""Files and folders that a sweep writes in its folder, in addition to the run folders of its trials."""
 
 
 def sweep(
@@ -47,12 +47,13 @@ def sweep(
 ) -> Sweep:
     """Search for good settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.
 
-    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: their total
-    number, including those of earlier calls; default 20, or all combinations if there are fewer or `sampler` is "grid".
-    minutes: time limit of this call, 0 for none; running trials are saved. jobs: parallel trials, on this machine or as
-    jobs of `cluster` (slurm or local, with options such as `cluster.minutes`). metric: by default the recipe's
-    `train.best_metric`. sampler: "tpe", "random" or "grid". pruner: "median", "halving" or "none". storage: a database
-    URL instead of a file in the folder. overwrite: delete an existing sweep in the folder.
+    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: total number
+    of trials, including those of earlier calls; by default 20, or all combinations if there are fewer or `sampler` is
+    "grid". minutes: time limit of this call, 0 for none; running trials are saved. jobs: number of parallel trials, on
+    this machine or as jobs of `cluster` ("slurm" or "local", with options such as `cluster.minutes`). metric: by
+    default the recipe's `train.best_metric`. sampler: "tpe", "random" or "grid". pruner: "median", "halving" or "none".
+    storage: URL of a database for the trials; by default they are in a file in the folder. overwrite: delete an
+    existing sweep in the folder.
 
     The same call resumes an interrupted sweep. Raises one SightlineError for all errors in the search space before any
     training, and one with status 4 when interrupted.
@@ -81,7 +82,7 @@ def sweep(
 
 
 def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faults: list[str]) -> None:
-    """Raise one SightlineError for all invalid options. faults: errors of the cluster's options."""
+    """Raise one SightlineError for all invalid options. faults: error messages on the options of the cluster."""
     numbers = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
     numbers += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
     numbers += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
@@ -92,10 +93,10 @@ def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faul
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
-    """Read the name of the Optuna study from sweep.yaml; without that file, write it with a new name.
+    """The name of the sweep's Optuna study, from sweep.yaml; if that file is missing, it is written with a new name.
 
-    overwrite: remove an existing sweep first. Raises SightlineError with the differences if sweep.yaml is of another
-    sweep.
+    overwrite: remove an existing sweep first. Raises SightlineError with the differences if sweep.yaml was written by a
+    sweep with other settings.
     """
     path, identity = folder / FILE, plan.identity()
     if path.is_file() and overwrite:

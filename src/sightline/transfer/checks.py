@@ -1,4 +1,4 @@
-"""Checks of a transfer grid's data and weights before any training. All problems are reported together."""
+"""Checks of a transfer grid's data and weights before any training. All problems are reported in one error."""
 
 import os
 import shlex
@@ -25,8 +25,8 @@ T = TypeVar("T")
 def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
     """Raise one SightlineError for all missing or invalid data and weights that the grid's settings need.
 
-    Also raises if the grid's folder is inside its data, and if validation images of the target are labeled training
-    images of the pre-training. Without their labels, their number is only printed.
+    Also raises if the grid's folder is inside its data, and if validation images of the target data are training images
+    of the pre-training with labels. For the pre-training without labels, the number of such images is only printed.
     """
     for stage in ("full", *needed_pretrainings(grid)):
         run_folder.require_outside_data(folder, getattr(grid, stage).data.path)
@@ -70,7 +70,10 @@ def open_data(config: Config) -> Source:
 
 
 def with_default_probe(config: Config, target: Config) -> Config:
-    """The recipe of a pre-training that measures its features on the target data, unless it has other probe data."""
+    """The recipe of a pre-training, with the target data as probe data if it has no probe data.
+
+    The probe data are labeled images on which the quality of the features is measured.
+    """
     setting = TASKS[config.task].probe_setting
     if not setting or setting in paths_in(config):
         return config
@@ -78,7 +81,7 @@ def with_default_probe(config: Config, target: Config) -> Config:
 
 
 def count_shared(target: Source, other: Source) -> int:
-    """The number of files of the target's validation split that are training images of another source."""
+    """The number of files in the target's validation split that are training images of the source `other`."""
     paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
     return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
 
@@ -92,9 +95,10 @@ def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
 
 
 def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
-    """Raise SightlineError if given weights do not exist or do not match the grid's model.
+    """Raise SightlineError if the weights that were given for a stage do not exist or do not match the grid's model.
 
-    For a run, also if it is unfinished or was trained with labels where the stage needs none, or the reverse.
+    If the weights are a run, also raise if it is unfinished, if it was trained with labels for the stage `unlabeled`,
+    or without labels for the stage `labeled`.
     """
     path = Path(getattr(grid, f"{stage}_weights"))
     if not path.exists():
@@ -109,7 +113,8 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
 
 
 def check_run(run: Path, stage: str) -> None:
-    """Raise SightlineError if a pre-training is unfinished, or did not learn from the annotation of its stage."""
+    """Raise SightlineError if a pre-training run is unfinished, or was not trained with the annotation that its
+    stage requires."""
     if not run_folder.is_finished(run):
         cure = f"sightline resume {shlex.quote(str(run))}"
         raise SightlineError("this pre-training is not finished", where=str(run), cure=cure)
@@ -127,7 +132,8 @@ def needed_pretrainings(grid: Grid) -> list[str]:
 
 
 def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
-    """Store the SHA-256 of given weights in the grid's folder; raise SightlineError if an earlier one differs."""
+    """Store the SHA-256 of the given weights in the grid's folder; raise SightlineError if a different one is stored
+    there."""
     checkpoint = weights_folder(Path(given)) if given else None
     file = checkpoint / "model.safetensors" if checkpoint else Path(given)
     if not file.is_file():

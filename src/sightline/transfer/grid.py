@@ -1,4 +1,5 @@
-"""The configuration of a transfer grid: one target, five settings (with and without pre-training), several seeds."""
+"""The configuration of a transfer grid: one target data set, five settings (with and without pre-training), several
+seeds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +18,18 @@ from ..tasks.files import config_of, typed
 
 
 class TransferSetting(NamedTuple):
-    """One of the compared settings. pretraining: its pre-training stage, or "". training: its stage on the target."""
+    """One of the settings A to E that a transfer grid compares.
+
+    pretraining: the stage that pre-trains the backbone, "" for none. training: the stage that trains the model on the
+    target data, "full" or "frozen".
+    """
 
     pretraining: str
     training: str
 
     @property
     def description(self) -> tuple[str, str]:
-        """(how it is pre-trained, which part is trained on the target), as text."""
+        """(how the backbone is pre-trained, which part of the model is trained on the target data), as text."""
         pretraining = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
         return pretraining[self.pretraining], {"full": "full model", "frozen": "head only"}[self.training]
 
@@ -37,24 +42,25 @@ SETTINGS = {
     "E": TransferSetting("unlabeled", "frozen"),
 }
 SET_BY_GRID = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train.seed")
-"""Settings of the stages `full` and `frozen` that the grid sets for each run."""
+"""Settings of the stages `full` and `frozen` that a user cannot change, because the grid sets them for each run."""
 RECORDED_TRAIN_IMAGES = 2500
-"""Training images whose features are recorded in the runs of setting C, as in the course reports."""
+"""Number of training images whose features are recorded in the runs of setting C. The course reports, whose settings
+`transfer_a` and `transfer_b` have, record the same number."""
 PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
-"""The annotation from which each stage learns, see `Task.learns_from`."""
+"""The annotation from which each stage learns: "labels", or "nothing" for pre-training without labels."""
 TRAINED_WITH = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
-"""`Task.learns_from` as text."""
+"""Text for each kind of annotation from which a task learns."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
-"""(first, second): pairs of settings that are compared, as second - first."""
+"""(first, second): pairs of settings that are compared. The difference is that of second minus first."""
 
 
 class Grid(Section):
     """The configuration of a transfer grid.
 
-    labeled, unlabeled: pre-training with and without labels. full, frozen: training on the target, of all weights or of
-    the head only. Each of these four is the recipe of an ordinary run. classifier: the head in `full` and `frozen`.
+    labeled, unlabeled: recipes of the pre-trainings with and without labels. full, frozen: recipes of the training on
+    the target data, of all weights or of the head only. classifier: kind of the head in `full` and `frozen`.
     """
 
     name: str = "transfer"
@@ -64,13 +70,14 @@ class Grid(Section):
     labeled_weights: str = ""
     """Weights that were pre-trained with labels: a run folder or a file. Empty: the grid trains the stage `labeled`."""
     unlabeled_weights: str = ""
-    """The same for weights that were pre-trained without labels and the stage `unlabeled`."""
+    """Weights that were pre-trained without labels: a run folder or a file. Empty: the grid trains the stage
+    `unlabeled`."""
     labeled: SerializeAsAny[Config]
     unlabeled: SerializeAsAny[Config]
     full: SerializeAsAny[Config]
     frozen: SerializeAsAny[Config]
     reported: dict[str, float] = {}
-    """Accuracies of the settings in a published report, measured on other data; shown for reference."""
+    """Accuracies (0 to 1) of the settings in a published report, measured on its own data; shown for reference."""
 
     @pydantic.field_validator("labeled", "unlabeled", "full", "frozen", mode="before")
     @classmethod
@@ -101,7 +108,8 @@ class Grid(Section):
         return self
 
     def config_of(self, setting: str, seed: int, weights: str) -> Config:
-        """The recipe of one run on the target. weights: the initial weights of its backbone; empty: random ones."""
+        """The recipe of one run on the target data. weights: path of the initial weights of its backbone; "" for
+        random weights."""
         training = SETTINGS[setting].training
         stage: Config = {"full": self.full, "frozen": self.frozen}[training]
         changes = {
@@ -117,7 +125,7 @@ class Grid(Section):
 
 
 def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
-    """Apply overrides to a grid: `STAGE.section.key` changes a stage, any other key is a field of the grid.
+    """Return `base` with overrides: the key `STAGE.section.key` changes a stage, any other key a field of the grid.
 
     Raises SightlineError for unknown keys and invalid values.
     """
@@ -146,7 +154,10 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
 
 
 def validated_grid(values: Mapping[str, Any], where: str) -> Grid:
-    """Create a Grid from plain values; raises one SightlineError with all errors. where: their origin, for messages."""
+    """Create a Grid from plain values. where: origin of the values, for messages.
+
+    Raises one SightlineError with all errors.
+    """
     try:
         return Grid.model_validate(dict(values))
     except pydantic.ValidationError as error:

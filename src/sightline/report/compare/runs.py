@@ -17,13 +17,13 @@ from ..run import RunFiles, read_run
 from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
-"""The file by which the folder of a comparison is recognized."""
+"""Name of the file by which a folder is recognized as that of a comparison."""
 MOST = 20
-"""The most runs in one comparison; the curves and colors of more cannot be distinguished."""
+"""Maximum number of runs in one comparison; the curves and colors of more cannot be distinguished."""
 
 
 def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
-    """(the task's name, how its runs are compared, the runs in the order of `folders`).
+    """Read the runs to compare: (the task's name, how its runs are compared, the runs in the order of `folders`).
 
     Raises SightlineError with all folders that are not runs, are transfer grids or are listed twice, and for runs of
     different tasks.
@@ -86,7 +86,7 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each folder, preceded by as many of its parent folders as make it unique."""
+    """The name of each folder, preceded by as many parent folders as are needed to make all names unique."""
     depth = [1] * len(paths)
     while True:
         names = ["/".join(path.parts[-count:]) for path, count in zip(paths, depth, strict=True)]
@@ -98,7 +98,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
-    """Read the results and the cost of one run."""
+    """Read the results and the training cost of one run. kind: how the runs of its task are compared."""
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
@@ -127,12 +127,13 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
 
 
 def pair(value: object) -> Interval | None:
-    """The interval in a `done` record, [low, high]; None if `value` is anything else."""
+    """Parse the interval [low, high] of a metric in the `done` record of metrics.jsonl; None if `value` is anything
+    else."""
     edges = [number(edge) for edge in value] if isinstance(value, list) else []
     return (edges[0], edges[1]) if len(edges) == 2 and all(edge == edge for edge in edges) else None
 
 
 def unfinished(files: RunFiles, past: History) -> tuple[str, str]:
-    """(why an unfinished run cannot be compared image by image, the remedy)."""
+    """(why an unfinished run cannot be compared image by image, the command that resumes it)."""
     state = f"it is at epoch {past.last_epoch:g}" if past.last_epoch else "no epoch is logged"
     return f"is not finished ({state})", f"sightline resume {shlex.quote(str(files.path))}"

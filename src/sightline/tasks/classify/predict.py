@@ -14,7 +14,11 @@ from .config import ClassifyConfig
 
 
 def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
-    """Load the final weights of a run. Raises SightlineError if features are requested from an ensemble."""
+    """Load the final weights of a run for prediction.
+
+    features: whether to compute the penultimate features too. Raises SightlineError if they are requested from an
+    ensemble.
+    """
     parts = build_for_inference(folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
@@ -28,5 +32,6 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: ClassifyConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
+    """Write a table with one row per image: label, confidence and the probability of each class; returns the path of
+    the table."""
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, options.features), say)

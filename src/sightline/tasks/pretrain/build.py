@@ -44,10 +44,12 @@ from .siamese import LastMap, Siamese
 from .task import Bank, PretrainLearner
 
 EVALUATED, BANKED = 2500, 5000
-"""Maximum number of evaluated images without a validation split, and of labeled images in the k-NN bank."""
+"""EVALUATED: maximum number of images for evaluation if the data have no validation split. BANKED: maximum number of
+labeled images among which the nearest neighbors are searched (the k-NN bank)."""
 
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
-"""(images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> augmented images float [N, 3, side, side]."""
+"""Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
+side]."""
 
 
 def check(config: PretrainConfig) -> None:
@@ -62,14 +64,23 @@ def check(config: PretrainConfig) -> None:
 
 
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
-    """List the data, see `open_images`, without validation images that are copies of training images."""
+    """List the images and their splits.
+
+    Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
+    the probe data cannot be used; no image is decoded before.
+    """
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # raise its errors before any image is decoded
     return reject_leaks(open_images(config, say), config.data, say)
 
 
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
-    """Build all parts of a pre-training run; arguments and errors as of `engine.parts.build`."""
+    """Build all parts of a pre-training run.
+
+    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
+    load the weights in `model.weights` and initialize from the data; False for a run that is resumed. Raises
+    SightlineError for invalid settings and data.
+    """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
@@ -118,7 +129,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
 
 
 def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The outputs of online and target network for a view, for the architecture drawing."""
+    """The outputs of the online and of the target network for one view, for the drawing of the architecture."""
     prediction, projection = model(images)
     return {"prediction": prediction, "projection": projection}
 
@@ -133,8 +144,11 @@ def build_learner(
     count: int,
     device: torch.device,
 ) -> PretrainLearner:
-    """Build the learner. bank: labeled images for k-NN. rows: indices, among `count` evaluated images, of those whose
-    features are stored."""
+    """Build the learner.
+
+    bank: labeled images among which nearest neighbors are searched, or None. count: number of evaluated images. rows:
+    indices of the evaluated images whose features are stored.
+    """
     neighbors = None
     if bank is not None:
         size = config.train.eval_batch_size  # each process computes its share of the bank
@@ -154,8 +168,8 @@ def build_learner(
 def open_images(config: PretrainConfig, say: Say) -> Source:
     """List the images and their splits. Labels are optional and never used for training.
 
-    If the data have labels and pretrain.probe is not set, a validation split is held out for the k-NN accuracy, as for
-    a classifier. Otherwise all images outside of `val` and `test` are training images.
+    If the data have labels and `pretrain.probe` is not set, a validation split is held out for the k-NN accuracy, as in
+    the training of a classifier. Otherwise all images outside of `val` and `test` are training images.
     """
     if not config.data.path:
         raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images; no labels are needed")
@@ -175,9 +189,10 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
 
 
 def build_siamese(config: PretrainConfig) -> Siamese:
-    """Build the networks, initialized by torch's generator: backbone, projector, predictor, and the method's target.
+    """Build the networks: backbone, projector, predictor, and the target network if the method has one.
 
-    The backbone is that of a classifier, or the encoder of a segmenter.
+    The weights are initialized with torch's global generator. The backbone is that of a classifier, or the encoder of a
+    segmenter.
     """
     pretrain = config.pretrain
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
@@ -205,14 +220,15 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
 
 
 def small_side(config: PretrainConfig) -> int:
-    """Side of the small views in pixels."""
+    """Height and width of the small views in pixels."""
     return config.pretrain.small_size or max(1, config.data.size // 2)
 
 
 def view_functions(
     config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[list[View], list[View]]:
-    """The augmentations of the two large views and of the small views, each with random numbers of its own."""
+    """(the augmentations of the two large views, those of the small views). Each has its own sequence of random
+    numbers."""
     augment, pretrain, size = config.augment, config.pretrain, config.data.size
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
     second = augment.model_copy(update=differs)
@@ -223,7 +239,10 @@ def view_functions(
 
 
 def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...], number: int) -> View:
-    """The training augmentation of view `number`, from 0, with another seed for each view; raises SightlineError."""
+    """The training augmentation of one view.
+
+    number: index of the view, which determines its random numbers. Raises SightlineError for an invalid augmentation.
+    """
     check_augment(augment, size)
     transform = training_augmentation(augment, size, mean, std)
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
@@ -232,8 +251,9 @@ def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[flo
 def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     """Floating-point operations of one training step per image, with large views of side x side pixels.
 
-    A forward pass is 2 x multiply-adds, and a pass with gradients 3 times that. Large views pass through the online
-    network, and without gradients through the target; small views pass through the online network only.
+    A forward pass takes 2 x multiply-adds, and a pass with gradients takes 3 times as many. Large views pass through
+    the online network with gradients, and through the target network without. Small views pass through the online
+    network only.
     """
     online = forward_flops(PartialForward(model, model.predict), side)
     target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
@@ -245,10 +265,10 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Say
 ) -> tuple[Decoded, Decoded | None]:
-    """(the images to evaluate after each epoch, the labeled images of the k-NN bank or None).
+    """(the images to evaluate after each epoch, the labeled images of the k-NN bank).
 
-    Both are from `pretrain.probe` if it is set, else from the validation and the training split of the data. Without
-    labels they are a sample of the training images, and None.
+    If `pretrain.probe` is set, both are from that data, else from the validation and the training split of the run's
+    data. If these have no labels, the first is a sample of the training images, and the second is None.
     """
     if config.pretrain.probe:
         return probe_images(config, say)
@@ -262,9 +282,9 @@ def evaluated_images(
 
 
 def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
-    """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels.
+    """List the labeled data of `pretrain.probe`; returns (the listing, the data settings for reading it).
 
-    Returns (the listing, the data settings for reading it).
+    Raises SightlineError if the data have no training labels.
     """
     changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""}
     data = config.data.model_copy(update=changes)
@@ -278,7 +298,7 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
 
 
 def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
-    """(the evaluated images, the labeled images of the k-NN bank) of `pretrain.probe`, decoded."""
+    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank)."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
     probe, data = open_probe(config, say)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))

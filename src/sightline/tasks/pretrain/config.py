@@ -10,52 +10,57 @@ from ...config.schema import Config, Loss, Train
 
 
 class Pretrain(Section):
-    """Settings of self-supervised pre-training. Two views of each image are augmented by the section `augment`.
+    """Settings of self-supervised pre-training. The two views of each image are augmented with the settings in
+    `augment`.
 
-    The defaults are those of BYOL (arXiv 2006.07733); its optimizer settings are in the recipes.
+    The defaults are those of BYOL (arXiv 2006.07733); the recipes have its optimizer settings.
     """
 
     method: str = "byol"
-    """The objective. `byol`: see above. `simsiam` (arXiv 2011.10566): no second network; the target is the projection
-    of the other view, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057)."""
+    """The objective. `byol`: predict the projection of the other view by a target network, a moving average of the
+    trained one. `simsiam` (arXiv 2011.10566): without a target network; predict the projection of the other view by
+    the same network, without gradient. `moco`: the contrastive loss of MoCo v3 (arXiv 2104.02057), with a target
+    network."""
     projector: tuple[Count, ...] = (4096, 256)
-    """Widths of the projector's layers; all but the last have batch norm and ReLU."""
+    """Widths of the layers of the projector, the MLP after the backbone. All layers but the last have batch norm and
+    ReLU."""
     projector_norm: bool = False
     """Whether the projector ends with a batch norm without scale and shift, as in SimSiam."""
     predictor: Count = 4096
-    """Width of the predictor's hidden layer."""
+    """Width of the hidden layer of the predictor, the two-layer MLP after the projector."""
     contrast: Probability = 0.0
-    """Weight of an additional contrastive loss, that of MoCo v3, from 0 (the method as published) to 1 (the contrastive
-    loss alone). The losses of BYOL and SimSiam do not separate different images, and the features get worse in runs of
-    a few thousand steps."""
+    """Weight of the contrastive loss of MoCo v3, from 0 (only the loss of the method) to 1 (only the contrastive
+    loss). The losses of BYOL and SimSiam do not separate different images, and the features get worse in runs of a
+    few thousand steps."""
     temperature: PositiveFloat = 0.2
     """Temperature of the contrastive loss, by which cosine similarities are divided."""
     momentum: Decay = 0.996
-    """Momentum of the target network's moving average at the first step."""
+    """Momentum of the target network (a moving average of the online network) at the first step."""
     momentum_end: Probability = 1.0
-    """Momentum at the last step, reached by a half cosine; if equal to `momentum`, it is constant."""
+    """Momentum at the last step, reached along a half cosine; the momentum is constant if this equals `momentum`."""
     momentum_batch: CountOrZero = 4096
-    """The batch size for which `momentum` holds. For others it is momentum ** (batch size / momentum_batch), so that
-    the target moves equally fast per image (arXiv 2307.13813). 0: `momentum` holds for every batch size."""
+    """The batch size for which `momentum` is given. For a batch size B, momentum ** (B / momentum_batch) is used, so
+    that the target changes equally fast per image (arXiv 2307.13813). 0: `momentum` is used for every batch size."""
     second_blur: Probability = 0.1
-    """`augment.blur` of the second view."""
+    """The value of `augment.blur` for the second view; `augment.blur` itself applies to the first view."""
     second_solarize: Probability = 0.2
-    """`augment.solarize` of the second view."""
+    """The value of `augment.solarize` for the second view; `augment.solarize` itself applies to the first view."""
     small_crops: CountOrZero = 0
-    """Number of small views, from which the targets of both large views are predicted (arXiv 2006.09882)."""
+    """Number of additional small views per image (multi-crop, arXiv 2006.09882). From each, the projections of both
+    large views are predicted."""
     small_size: CountOrZero = 0
     """Height and width of the small views in pixels; 0: half of `data.size`."""
     small_scale: ShareRange = (0.05, 0.4)
     """Smallest and largest share of the image's area that a small view shows."""
     probe: str = ""
-    """Labeled data on which k-NN accuracy is measured after each epoch; they are never trained on. Empty: the labels of
-    `data.path`, if any."""
+    """Path of labeled data on which the k-NN accuracy is measured after each epoch; they are never used for
+    training. Empty: the labels of `data.path` are used, if it has any."""
     neighbors: Count = 20
     """k of the k-NN accuracy; limited to the mean number of labeled images per class."""
 
 
 class PretrainConfig(Config):
-    """The common sections and `pretrain`."""
+    """The configuration of a pre-training run: the sections that all tasks have, and the section `pretrain`."""
 
     path_keys: ClassVar[tuple[str, ...]] = (*Config.path_keys, "pretrain.probe")
 
@@ -64,7 +69,8 @@ class PretrainConfig(Config):
     train: Train = Train(best_metric="epoch")
 
     def rules(self) -> Rules:
-        """Settings that are invalid for pre-training, or have no effect on it."""
+        """Rules for settings that are invalid for pre-training or have no effect on it: error message -> whether the
+        configuration violates the rule."""
         pretrain, augment, train, own = self.pretrain, self.augment, self.train, Pretrain()
         simsiam = pretrain.method == "simsiam"
         return {

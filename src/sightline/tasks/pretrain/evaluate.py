@@ -21,9 +21,10 @@ from .task import pretraining_intervals
 
 
 def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the final weights on the run's evaluated images, or on other labeled data. data: its path, or "".
+    """Evaluate the final weights of a run by k-NN; returns the metrics with their intervals.
 
-    `split` must be None or "val": the nearest neighbors of validation images are searched among training images.
+    data: path of labeled data other than the run's own, or "". split: None or "val", because the nearest neighbors of
+    validation images are searched among training images; SightlineError for other values.
     """
     if split not in (None, "val"):
         why = "k-NN accuracy searches the neighbors of validation images among training images"

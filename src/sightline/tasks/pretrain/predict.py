@@ -43,7 +43,8 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: PretrainConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write the features of each image to `out`; raises SightlineError without options.features."""
+    """Write the features of each image to `out`; returns the path. Raises SightlineError unless options.features is
+    set, because a pre-training run has no classes to predict."""
     if not options.features:
         why = "a pre-training run has no classes"
         cure = "add --features, or train a classifier on it first: "

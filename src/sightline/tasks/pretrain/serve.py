@@ -1,4 +1,4 @@
-"""Serve a pre-training run on a web page: the nearest training images of an image."""
+"""The model of a pre-training run for `sightline serve`: a web page with the nearest training images of an image."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from .predict import predictor
 
 
 def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """Load a backbone and an index of its training images; raises SightlineError without these."""
+    """Load a backbone and an index of its training images. Raises SightlineError if `neighbors` is False or the
+    images cannot be read."""
     if not neighbors:
         why, cure = "a pre-training run has no classes, only nearest images", "omit --no-neighbors"
         raise SightlineError("this run can serve only nearest images", where=str(folder), why=why, cure=cure)

@@ -14,13 +14,14 @@ METRICS = {
 
 
 class SegmentConfig(Config):
-    """The common sections; segmentation adds none."""
+    """The configuration of a segmenter: the sections that all tasks have, and none of its own."""
 
     task: Literal["segment"] = "segment"
     train: Train = Train(best_metric="mean_iou")
 
     def rules(self) -> Rules:
-        """Settings that are invalid for a segmenter, or have no effect on it."""
+        """Rules for settings that are invalid for a segmenter or have no effect on it: error message -> whether the
+        configuration violates the rule."""
         data = self.data
         return {
             **metric_rules(self, *METRICS),

@@ -1,4 +1,4 @@
-"""Predict masks of images of any size with a trained segmenter: a file per image."""
+"""Predict masks of images of any size with a trained segmenter, and write one mask file per image."""
 
 import os
 from collections import Counter
@@ -47,7 +47,8 @@ SMALLEST_TILE = 32
 
 @dataclass(frozen=True)
 class MaskJob:
-    """An image to predict. target: the mask file. windows: whether image and mask are processed in windows."""
+    """One image to predict. target: path of the mask file to write. windows: whether image and mask are read and
+    written in parts, because the image is georeferenced or very large."""
 
     name: str
     path: Path
@@ -67,13 +68,13 @@ class MaskJob:
 def predict(
     folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, to the folder `out`; returns `out`.
+    """Write a mask for each image to the folder `out`, `a/0013_sat.jpg` -> `a/0013_mask.png`; returns `out`.
 
-    Images larger than options.tile pixels a side are predicted in tiles that overlap by a quarter. overlay: also write
-    `0013_overlay.png`, the image blended with the colors of its mask. Unreadable images are listed in errors.csv. TIFF
-    files that are georeferenced or very large are processed in windows, and their masks are TIFF files with the same
-    coordinates. Repeating an interrupted command resumes it. Under torchrun the processes share the images. Raises
-    SightlineError for options.features, which a segmenter does not have.
+    Images with a side longer than options.tile pixels are predicted in tiles that overlap by a quarter. With
+    options.overlay, `0013_overlay.png` is written too, the image blended with the colors of its mask. Unreadable images
+    are listed in errors.csv. TIFF files that are georeferenced or very large are read in parts, and their masks are
+    TIFF files with the same coordinates. Repeating an interrupted command resumes it. Under torchrun the processes
+    share the images. Raises SightlineError for options.features, because a segmenter has no features of whole images.
     """
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
@@ -122,7 +123,8 @@ def predict(
 
 
 def without_outputs(names: list[str]) -> list[str]:
-    """Remove the names of masks and overlays of other images in the list: `0013_mask.png` beside `0013_sat.jpg`."""
+    """Remove names of masks and overlays that belong to images in the same list: `0013_mask.png` beside
+    `0013_sat.jpg`."""
     stems = {Path(name).stem for name in names}
 
     def is_output(name: str) -> bool:
@@ -134,7 +136,7 @@ def without_outputs(names: list[str]) -> list[str]:
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[MaskJob]:
-    """A job for each image. All masks are below `out`, even if names have `..` or a root, see `within`."""
+    """A job for each image. All masks are below `out`, even if image names contain `..` or are absolute."""
     jobs = []
     for name, path in images:
         inner = within(name)
@@ -153,7 +155,8 @@ def require_distinct(targets: Sequence[Path], out: Path) -> None:
 
 
 def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, overwrite: bool) -> None:
-    """Raise SightlineError if an output is one of the inputs, such as a true mask, or exists without `overwrite`."""
+    """Raise SightlineError if an output file is one of the inputs (such as a true mask), or exists and `overwrite`
+    is False."""
     given = {Path(path).resolve() for path in inputs}
     if own := [str(path) for path in targets if path.resolve() in given]:
         why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
@@ -198,7 +201,8 @@ def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -
 
 
 def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
-    """Print how many georeferenced images have masks without coordinates, and how TIFF files are supported."""
+    """Print how many georeferenced images get masks without coordinates, and which package adds support for TIFF
+    files."""
     lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels)]
     if lost:
         say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
@@ -234,9 +238,9 @@ def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarr
 
 
 def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say) -> None:
-    """Write the mask of a large TIFF file, and the overlay, row by row of tiles.
+    """Write the mask of a large TIFF file, and its overlay if requested, one row of tiles after the other.
 
-    Pixels without data become ignored pixels, if the palette has a value for these.
+    Pixels without data become ignored pixels, if the palette has a value for ignored pixels.
     """
     pixel = coded(np.zeros((1, 1), np.uint8), parts.palette)
     with ExitStack() as stack:
@@ -258,7 +262,10 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
 
 @torch.inference_mode()
 def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -> None:
-    """Predict an image in tiles with the model of a run; `write` is called with finished rows of class indices."""
+    """Predict an image in tiles with the model of a run.
+
+    write: is called with each finished block of rows: (index of the first row, class indices uint8 [rows, width]).
+    """
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(parts.device, parts.dtype):
@@ -269,7 +276,8 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -
 
 
 def blend(image: np.ndarray, mask: np.ndarray, palette: Palette) -> np.ndarray:
-    """Blend an image uint8 [3, h, w] with the colors of its mask: uint8 [h, w, 3], unchanged at ignored pixels."""
+    """Blend an image uint8 [3, h, w] with the colors of its mask; returns uint8 [h, w, 3]. Ignored pixels are
+    unchanged."""
     photo, colors = Image.fromarray(image.transpose(1, 2, 0)), Image.fromarray(mask)
     colors.putpalette(display_colors(palette).tobytes())
     blended = Image.blend(photo, colors.convert("RGB"), 0.5)
