@@ -219,7 +219,7 @@ def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) 
     """List the decoded images on disk as text, or remove them all. folder: a `data.cache_dir`; None: the default."""
     root = None if folder is None else Path(folder)
     if root is not None and not root.is_dir():
-        cure = "give the folder that was set as data.cache_dir"
+        cure = "pass the cache folder, as set with --data.cache_dir: sightline cache --folder FOLDER"
         raise SightlineError("there is no such folder", where=str(root), cure=cure)
     if clear:
         count, size = cache_clear(root)

@@ -24,7 +24,10 @@ PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
 """Number of threads that decode at the same time, and bytes of a path; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
-CURE = "save it with another program, or remove it; data.on_bad_image = skip leaves out a few"
+CURE = (
+    "save the image again with another program, or remove it; to train without a few such images (not in segmentation): "
+    "--data.on_bad_image skip"
+)
 
 _page: mmap.mmap | None = None
 _lock, _thread, _slots = threading.Lock(), threading.local(), itertools.count()

@@ -86,14 +86,14 @@ def validation_mask(
 
 def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:
     """The error if no image can be held out, with the groups if these are the reason."""
-    why = "every class has a single image, or copies of one image"
-    cure = "add images (each class needs two different ones) or a validation split"
+    why = "every class has only one image, or only copies of one image"
+    cure = "add images, so that each class has two different ones, or add a folder `val` with a validation split"
     if groups is not None:
         known = sorted(set(groups))
         names = some_of([repr(name.removeprefix("\0")) for name in known])
-        why = f"groups are not divided, and each of the {len(known):,} ({names}) has all images of a class"
-        setting = f"data.group is {data.group!r}" if data.group else "the groups are in the column `group`"
-        cure = f"{setting}: define smaller groups, several in each class, or leave it out"
+        why = f"a group is never divided between splits, and each of the {len(known):,} groups ({names}) has all images of a class"
+        setting = f"--data.group {data.group!r}" if data.group else "the column `group` of the table"
+        cure = f"change {setting} so that each class has several groups, or remove it"
     where = "data.group" if data.group else path
     return SightlineError("no image can be held out for validation", where=where, why=why, cure=cure)
 
@@ -110,10 +110,11 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
     missed = [name for name, group in zip(items.names, found, strict=True) if not group]
     if missed:
         raise SightlineError(
-            f"data.group matches {len(found) - len(missed):,} of {len(found):,} names; e.g. {missed[0]!r} has no group",
+            f"{len(missed):,} of {len(found):,} images have no group by --data.group, e.g. {missed[0]!r}",
             where=path,
-            why=f"{data.group!r} is searched in the path of each image, and does not match:\n{listing(missed, 5)}",
-            cure="correct --data.group; to make each other name a separate group: '(?P<group>clip[0-9]+|.+)'",
+            why=f"the regular expression {data.group!r} matches no part of these paths:\n{listing(missed, 5)}",
+            cure="correct --data.group; to make every image that has no group a group of its own, add the alternative `|.+`, "
+            "for example --data.group '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 
@@ -202,10 +203,10 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
         announce(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
-    doctor = f", or list the others: sightline doctor {shlex.quote(data.path)} --write-clean-list clean.csv"
+    doctor = f", or write a table of the data without these copies: sightline doctor {shlex.quote(data.path)} --write-clean-list clean.csv"
     raise SightlineError(
         what,
         where=source.path,
-        why="the model would be evaluated on training images:\n" + listing(shared),
-        cure=f"remove all but one of each{doctor * labeled}; to train anyway: --data.on_copies warn",
+        why="the model would be evaluated on images that it was trained on:\n" + listing(shared),
+        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train anyway: --data.on_copies warn",
     )
