@@ -161,7 +161,7 @@ def test_a_write_that_succeeds_when_repeated_is_a_warning(
     monkeypatch.setattr(atomic, "rename_into_place", fail_once)
     sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     error = capfd.readouterr().err
-    assert failed and "earlier writes of this run had failed; they and step 7 are saved now" in error
+    assert failed and "files that could not be written before, and the state of step 7, are saved now" in error
     assert same(tmp_path / "run", untroubled)
     events = [record["event"] for record in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert events[-1] == "done"

@@ -64,4 +64,4 @@ def check_loss_names(config: Any, known: Collection[str]) -> None:
     if unknown:
         what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}"
         where = "loss.terms" if config.loss.terms else "loss.name"
-        raise SightlineError(what, where=where, cure=f"choose from {', '.join(known)}")
+        raise SightlineError(what, where=where, cure=f"use one of {', '.join(known)}")

@@ -163,7 +163,7 @@ def find_weights(weights: str, name: str) -> SourceWeights:
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure="set model.weights to none, imagenet, a .safetensors or .pt file, or a run folder",
+            cure="use --model.weights none, --model.weights imagenet, or the path of a .safetensors or .pt file or of a run folder",
         )
     tensors, entry = read_tensors(path)
     return SourceWeights(tensors, str(path), (f"read from the file's entry {entry!r}",) if entry else ())
@@ -183,7 +183,7 @@ def from_folder(folder: Path) -> SourceWeights:
             "this folder contains no weights",
             where=str(folder),
             why="it has neither checkpoints/best/model.safetensors nor model.safetensors",
-            cure="set model.weights to a run folder, a checkpoint folder or a weight file",
+            cure="use the path of a run folder, a checkpoint folder or a weight file: --model.weights PATH",
         )
     tensors, _ = read_tensors(path / "model.safetensors")
     try:
@@ -238,8 +238,8 @@ def require_finite(tensors: dict[str, Tensor], source: str) -> None:
         raise SightlineError(
             "the weights contain NaN or infinity",
             where=source,
-            why=f"in {abbreviated(bad)}: the training probably diverged",
-            cure="use an earlier checkpoint",
+            why=f"they are in {abbreviated(bad)}; the training of these weights probably diverged",
+            cure="use an earlier checkpoint: --model.weights PATH",
         )
 
 
@@ -261,11 +261,11 @@ def mismatch_error(
     unexpected = [key for key in source.tensors if key not in match.used]
     share = coverage(match, state, prefix)
     return SightlineError(
-        f"these weights are of another model than {name}: "
-        f"{f'{100 * share:.1f} % of its {part}' if share else 'nothing'} matched",
+        f"these weights do not fit the model {name}: "
+        f"{f'{100 * share:.1f} %' if share else 'nothing'} of its {part} matched",
         where=source.source,
-        why=f"missing in the file: {abbreviated(missing, 5)}\n         not in the model: {abbreviated(unexpected, 5)}",
-        cure=f"{hint}, or set model.weights to none",
+        why=f"only in the model: {abbreviated(missing, 5)}\n         only in the file: {abbreviated(unexpected, 5)}",
+        cure=f"{hint}, or train from random weights: --model.weights none",
     )
 
 
