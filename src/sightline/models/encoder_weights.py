@@ -53,7 +53,7 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     elif matched_heads and classes and not source.classes:
         notes.append(NO_CLASS_NAMES.format(what="output layers", cure=""))
     if coverage(match, state, inside) < MIN_COVERAGE:
-        hint = f"choose a segmenter whose encoder is {source.model or 'the network of these weights'}"
+        hint = f"choose with --model.name a segmenter whose encoder is {source.model or 'the network of these weights'}"
         raise mismatch_error(match, state, source, model.name, inside, hint)
     found = [key in match.tensors for key in state if key.startswith(inside)]
     return copy_matched(match, model, source, [*notes, f"encoder: {sum(found)} of {len(found)} tensors"])

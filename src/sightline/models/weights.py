@@ -107,7 +107,9 @@ def load_weights(
     if coverage(match, state, "backbone.") < MIN_COVERAGE:
         other = source.model if source.model and source.model != name else guess_model(source.tensors, name, size)
         hint = (
-            f"set model.name to {other}, which they match" if other else "set model.name to the model of these weights"
+            f"use the model of these weights: --model.name {other}"
+            if other
+            else "set --model.name to the model of these weights"
         )
         raise mismatch_error(match, state, source, name, "backbone.", hint)
     return copy_matched(match, model, source, notes)
@@ -264,7 +266,7 @@ def mismatch_error(
         f"these weights do not fit the model {name}: "
         f"{f'{100 * share:.1f} %' if share else 'nothing'} of its {part} matched",
         where=source.source,
-        why=f"only in the model: {abbreviated(missing, 5)}\n         only in the file: {abbreviated(unexpected, 5)}",
+        why=f"not matched in the model: {abbreviated(missing, 5)}\n         not matched in the file: {abbreviated(unexpected, 5)}",
         cure=f"{hint}, or train from random weights: --model.weights none",
     )
 

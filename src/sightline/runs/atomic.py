@@ -107,7 +107,7 @@ def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = "choose a folder you may write to: --out"
     elif error.errno == errno.ENOTDIR:
-        why, cure = "a parent folder in this path is a file", "choose another folder with --out"
+        why, cure = "a parent folder in this path is a file", "choose another folder: --out FOLDER"
     status = USER if error.errno == errno.ENOTDIR else ENVIRONMENT
     return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=status)
 
@@ -174,7 +174,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return records
     except OSError as error:
-        cure = "check the path and its permissions"
+        cure = "check that the file exists and that you may read it: chmod u+r FILE"
         why = error.strerror or str(error)
         raise SightlineError("cannot read the log", where=str(path), why=why, cure=cure, status=ENVIRONMENT) from error
     for line in content.split(
