@@ -51,7 +51,9 @@ def run(tokens: list[str]) -> int:
         allowed = "" if command in ACCEPT_SETTINGS else "data." if command in ACCEPT_DATA_SETTINGS else None
         if wrong := [key for key in settings if allowed is None or not key.startswith(allowed)]:
             why = "it is a setting of a recipe, which only the commands train, resume, transfer and sweep accept"
-            raise SightlineError(f"--{wrong[0]} is not an option of this command", why=why, cure=f"leave out --{wrong[0]}")
+            raise SightlineError(
+                f"--{wrong[0]} is not an option of this command", why=why, cure=f"leave out --{wrong[0]}"
+            )
         status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {suggestion(tokens)}", file=sys.stderr)

@@ -23,7 +23,11 @@ def expanded(path: str) -> str:
     unset = list(dict.fromkeys(name for name in names if not os.environ.get(name)))
     if unset:
         cure = f"set the variable: export {unset[0]}=FOLDER; or write the path without variables"
-        what = "an environment variable in this path is not set" if len(unset) == 1 else "environment variables in this path are not set"
+        what = (
+            "an environment variable in this path is not set"
+            if len(unset) == 1
+            else "environment variables in this path are not set"
+        )
         raise SightlineError(what, where=path, why="not set: " + ", ".join(f"${name}" for name in unset), cure=cure)
     return os.path.expanduser(VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], path))
 

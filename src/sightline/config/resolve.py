@@ -86,7 +86,12 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 cure = f"did you mean --{nearest(key, type(base))}?"
-                raise SightlineError(f"there is no setting {key!r}, because {parent!r} is a setting with the value {section!r}, not a section", where=where, cure=cure)
+                raise SightlineError(
+                    f"there is no setting {key!r}, because {parent!r} is a setting with the value {section!r}, "
+                    "not a section",
+                    where=where,
+                    cure=cure,
+                )
         section[last] = value
     return values
 

@@ -79,7 +79,10 @@ def parse_index(content: bytes, where: str) -> ShardIndex:
     try:
         values = json.loads(content)
         if isinstance(values, dict) and values.get("format") != FORMAT:
-            what = f"this shard index has the format {values.get('format')!r}, but this version of Sightline reads format {FORMAT}"
+            what = (
+                f"this shard index has the format {values.get('format')!r}, but this version of Sightline reads "
+                f"format {FORMAT}"
+            )
             cure = "use the version of Sightline that packed it, or pack the data again: sightline pack DATA OUT"
             raise SightlineError(what, where=where, cure=cure)
         return ShardIndex.model_validate(values)

@@ -19,7 +19,8 @@ class FindingKind(NamedTuple):
 
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
-        "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write a table of "
+        "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or "
+        "write a table of "
         "the intact images: --write-clean-list clean.csv"),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
@@ -34,7 +35,8 @@ KINDS = {
         "the model sees only the middle of a long image (--data.fit crop), or a distorted image (--data.fit squash)",
         "crop these images to the relevant part, or set --data.fit crop or --data.fit squash, whichever loses less"),
     "plain": FindingKind("warning", "image* of a single color",
-        "a model cannot learn anything from such an image", "remove these images, unless a class consists of empty images"),
+        "a model cannot learn anything from such an image",
+        "remove these images, unless a class consists of empty images"),
     "transparent": FindingKind("warning", "image* with transparency, unlike the others",
         "transparent pixels become white, unlike the background of the opaque images",
         "composite the transparent images on the background of the opaque ones"),
@@ -67,13 +69,15 @@ KINDS = {
         "the model is trained on near copies of validation images: the scores may be too high",
         "look at these images; move each set, such as the frames of one video, to a single split"),
     "near_duplicate": FindingKind("warning", "set* of near copies within a split",
-        "the scene counts several times; a random split separates the copies; if a set has two labels, one is likely wrong",
+        "the scene counts several times; a random split separates the copies; if a set has two labels, one is "
+        "likely wrong",
         "look at these images; keep one of each set and remove the rest{frames}"),
     "hidden": FindingKind("warning", "hidden path* with images",
         "Sightline skips hidden files and folders; other programs may take such a folder for a class",
         "remove these paths: rm -r PATH"),
     "not_used": FindingKind("warning", "image* without an image extension",
-        "Sightline does not use such files", "rename them with an extension, such as .png or .jpg; convert HEIC and AVIF first"),
+        "Sightline does not use such files",
+        "rename them with an extension, such as .png or .jpg; convert HEIC and AVIF first"),
     "image_without_mask": FindingKind("error", "image* without a mask", STOPS, "{cure}"),
     "mask_without_image": FindingKind("error", "mask* without an image", STOPS, "{cure}"),
     "ambiguous_pair": FindingKind("error", "ambiguous pair*", STOPS, "{cure}"),
@@ -85,7 +89,8 @@ KINDS = {
         "annotate these images, or remove the pairs"),
     "wrong_label": FindingKind("warning", "likely wrong validation label*",
         "the model was not trained on these images, and predicts another class with more confidence than usual for it",
-        "look at these images; if a label is wrong, move the image to the folder of its class or correct its row; train again"),
+        "look at these images; if a label is wrong, move the image to the folder of its class or correct its row; "
+        "train again"),
 }  # fmt: skip
 """The kinds with fixed texts, in which {words} are replaced. Findings on layout, palette and classes are not here."""
 

@@ -46,7 +46,9 @@ def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """
     if importlib.util.find_spec("cleanlab") is None:
         cure = "pip install 'sightline-vision[doctor]'"
-        raise SightlineError("checking labels needs the package cleanlab, which is not installed", cure=cure, status=ENVIRONMENT)
+        raise SightlineError(
+            "checking labels needs the package cleanlab, which is not installed", cure=cure, status=ENVIRONMENT
+        )
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():  # wrong labels of small classes may be missed, see docs/doctor.md

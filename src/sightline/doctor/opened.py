@@ -52,7 +52,9 @@ def open_labeled(data: Data) -> OpenedData:
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))
     if not {ALL, "train"} & source.splits.keys():
         what = f"there is no training split, only {' and '.join(source.splits)}"
-        found.append(Finding("no_training_split", "error", what, STOPS, "rename the folder of the training images to 'train'"))
+        found.append(
+            Finding("no_training_split", "error", what, STOPS, "rename the folder of the training images to 'train'")
+        )
     if files and not locate(data)[1]:  # the folder of a table may contain other files
         found += stray_checks(source.path)
     return OpenedData(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)

@@ -311,7 +311,9 @@ class Average:
         """Load a saved average; raise SightlineError if names or shapes differ."""
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe that the run was started with, or start a new run"
-            raise SightlineError("the saved moving average of the weights does not match the parameters of this model", cure=cure)
+            raise SightlineError(
+                "the saved moving average of the weights does not match the parameters of this model", cure=cure
+            )
         self.updates = updates
         for name, mean in self.means.items():
             mean.copy_(shard_like(tensors[name], mean))

@@ -65,7 +65,10 @@ def process_group(timeout_seconds: float) -> Generator[World]:
         dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        cure = "start all processes with torchrun: torchrun --nproc-per-node 2 -m sightline train ...; if its port is in use, "
+        cure = (
+            "start all processes with torchrun: torchrun --nproc-per-node 2 -m sightline train ...; if its port is in "
+            "use, "
+        )
         cure += "choose a free one: torchrun --rdzv-endpoint HOST:PORT ..."
         what = "the processes of this run could not connect to each other"
         raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
@@ -107,7 +110,11 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
             for pid in peers:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        what = "another process of this run does not respond" if timed_out else "another process of this run has ended early"
+        what = (
+            "another process of this run does not respond"
+            if timed_out
+            else "another process of this run has ended early"
+        )
         cure = "fix the error that the other process printed, if any, then resume: torchrun ... -m sightline resume RUN"
         raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
 

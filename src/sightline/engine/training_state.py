@@ -283,7 +283,8 @@ def not_finite_error(training: Training, group: list[Batch], loss: float, norm: 
         where=f"{training.folder}; {path.name} lists the {len(files)} images of this batch; the first ones:\n"
         + listing(files, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="start another run with a tenth of the learning rate; the option in brackets starts from the best weights:\n"
+        cure="start another run with a tenth of the learning rate; the option in brackets starts from the best "
+        "weights:\n"
         f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
         f"{best}\nif that does not help, add --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32",
     )

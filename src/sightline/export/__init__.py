@@ -40,9 +40,15 @@ def export(
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
     if format not in FORMATS:
-        raise SightlineError(f"unknown export format {format!r}", where="--format", cure="use " + " or ".join(f"--format {name}" for name in FORMATS))
+        raise SightlineError(
+            f"unknown export format {format!r}",
+            where="--format",
+            cure="use " + " or ".join(f"--format {name}" for name in FORMATS),
+        )
     if int8 and format != "onnx":
-        raise SightlineError("only the format onnx supports --int8", where="--int8", cure="use --format onnx, or omit --int8")
+        raise SightlineError(
+            "only the format onnx supports --int8", where="--int8", cure="use --format onnx, or omit --int8"
+        )
     config = load_recipe_file(folder / "recipe.yaml")
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     if not run_folder.is_finished(folder):

@@ -60,7 +60,9 @@ def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
     except SightlineError as error:
         if os.path.exists(config.data.path) or ":" in config.data.path:
             raise
-        cure = "give the present path of the run's data, whose validation images are used to check the graph: --data PATH"
+        cure = (
+            "give the present path of the run's data, whose validation images are used to check the graph: --data PATH"
+        )
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure, status=error.status) from error
 
 

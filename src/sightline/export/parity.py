@@ -71,10 +71,15 @@ class Parity:
         """Raise SightlineError if the differences are larger than rounding. path: path of the rejected graph."""
         if self.from_files:
             good = self.differ <= max(1, MOST_CHANGED * self.items)
-            cure = f"pass the graph images of at most six times the model's image size; the rejected graph was saved as {path}"
+            cure = (
+                "pass the graph images of at most six times the model's image size; the rejected graph was saved as "
+                f"{path}"
+            )
         else:
             good = self.differ == self.ties and self.largest <= FAR
-            cure = f"try another version of torch or onnxruntime; do not use the rejected graph, which was saved as {path}"
+            cure = (
+                f"try another version of torch or onnxruntime; do not use the rejected graph, which was saved as {path}"
+            )
         if not good:
             what = "not exported: the predictions of the graph differ from those of PyTorch"
             why = "\n".join(filter(None, (str(self), listing(self.examples))))

@@ -18,7 +18,10 @@ def log_test_evaluation(
     earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
     RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
-    say(f"this is evaluation {look} of the run on these images; metrics are no unbiased test results if they select a model")
+    say(
+        f"this is evaluation {look} of the run on these images; metrics are no unbiased test results if they "
+        "select a model"
+    )
 
 
 def chosen_split(split: str | None, source: Source) -> str:

@@ -20,7 +20,9 @@ def require_parquet() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         cure = "install it: pip install 'sightline-vision[parquet]'; or write CSV: --out predictions.csv"
-        raise SightlineError("writing Parquet needs the package pyarrow", why="it is not installed", cure=cure) from error
+        raise SightlineError(
+            "writing Parquet needs the package pyarrow", why="it is not installed", cure=cure
+        ) from error
     return pyarrow
 
 

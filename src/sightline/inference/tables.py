@@ -72,7 +72,7 @@ def predict_table(
     if unreadable:
         say(f"{counted(unreadable, 'image')} could not be read, see the column `error`; the first: {example}")
     if share.world > 1 and merge_shards(target, columns, share):
-        say(f"merged the tables of {share.world} processes")
+        say(f"merged the tables of the {share.world} processes")
     return target
 
 
@@ -83,7 +83,10 @@ def table_target(out: Path, overwrite: bool) -> Path:
     """
     target = out / "predictions.csv" if out.is_dir() else out
     if target.suffix.lower() not in (".csv", ".parquet"):
-        what, cure = "predictions can be written as CSV or Parquet only", "use --out predictions.csv or --out predictions.parquet"
+        what, cure = (
+            "predictions can be written as CSV or Parquet only",
+            "use --out predictions.csv or --out predictions.parquet",
+        )
         raise SightlineError(what, where=str(target), why=f"the extension is {target.suffix!r}", cure=cure)
     if target.suffix.lower() == ".parquet":
         require_parquet()
@@ -98,9 +101,7 @@ def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[I
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:
-            now = (
-                "there are fewer images now" if image is None else f"the image at this position is {image.name!r} now"
-            )
+            now = "there are fewer images now" if image is None else f"the image at this position is {image.name!r} now"
             cure = "start the prediction again with --overwrite, or choose another file: --out FILE"
             why, where = f"the table has a row for {name!r}, but {now}", str(table.part)
             raise SightlineError("the images have changed since the interruption", where=where, why=why, cure=cure)
@@ -116,4 +117,6 @@ def resumable(table: ResumableTable) -> Generator[None]:
         table.commit()
         why, cure = f"{counted(table.rows, 'row')} are saved in {table.part}", "repeat the command to predict the rest"
         where = str(table.target)
-        raise SightlineError("the prediction was interrupted", where=where, why=why, cure=cure, status=INTERRUPTED) from None
+        raise SightlineError(
+            "the prediction was interrupted", where=where, why=why, cure=cure, status=INTERRUPTED
+        ) from None

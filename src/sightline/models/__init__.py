@@ -126,7 +126,9 @@ def feature_width(backbone: nn.Module, name: str, size: int) -> int:
             f"the model {name} does not support images of {size} x {size} pixels",
             where="data.size",
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-            cure=f"use images of {smallest} pixels or more: --data.size {smallest}" if smallest else "choose another --data.size or --model.name",
+            cure=f"use images of {smallest} pixels or more: --data.size {smallest}"
+            if smallest
+            else "choose another --data.size or --model.name",
         ) from error
     if shape is None or len(shape) != 2:
         found = "is not one tensor" if shape is None else f"has the shape {tuple(shape)}, not (1, features)"
@@ -134,7 +136,8 @@ def feature_width(backbone: nn.Module, name: str, size: int) -> int:
             f"the model {name} does not return one feature vector per image",
             where="model.name, model.args",
             why=f"its output for one image {found}",
-            cure="remove arguments that change its output (such as global_pool) from --model.args, or choose another --model.name",
+            cure="remove arguments that change its output (such as global_pool) from --model.args, or choose another "
+            "--model.name",
         )
     return shape[1]
 

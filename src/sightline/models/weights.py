@@ -165,7 +165,8 @@ def find_weights(weights: str, name: str) -> SourceWeights:
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure="use --model.weights none, --model.weights imagenet, or the path of a .safetensors or .pt file or of a run folder",
+            cure="use --model.weights none, --model.weights imagenet, or the path of a .safetensors or .pt file or of "
+            "a run folder",
         )
     tensors, entry = read_tensors(path)
     return SourceWeights(tensors, str(path), (f"read from the file's entry {entry!r}",) if entry else ())
@@ -266,7 +267,8 @@ def mismatch_error(
         f"these weights do not fit the model {name}: "
         f"{f'{100 * share:.1f} %' if share else 'nothing'} of its {part} matched",
         where=source.source,
-        why=f"not matched in the model: {abbreviated(missing, 5)}\n         not matched in the file: {abbreviated(unexpected, 5)}",
+        why=f"not matched in the model: {abbreviated(missing, 5)}\n         not matched in the file: "
+        f"{abbreviated(unexpected, 5)}",
         cure=f"{hint}, or train from random weights: --model.weights none",
     )
 

@@ -127,7 +127,9 @@ def load_python_file(path: Path, kind: type[T]) -> T:
     except AttributeError as error:
         base = "classify import vgg13_scratch" if kind is Config else "transfer import transfer_fast"
         cure = f"define the function: `from sightline.recipes.{base}` and `def recipe(): return {base.split()[-1]}()`"
-        raise SightlineError("this file has no function recipe() that works", where=str(path), why=str(error), cure=cure) from error
+        raise SightlineError(
+            "this file has no function recipe() that works", where=str(path), why=str(error), cure=cure
+        ) from error
     except SightlineError:
         raise
     except (Exception, SystemExit) as error:

@@ -68,9 +68,15 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         warnings.warn(f"{folder / MODEL} has no .sha256 file beside it; its checksum was not verified", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
     if metadata.get("description", digest := description_digest(description)) != digest:
-        why = f"its checksum differs from the one in {folder / MODEL}: one of the two files was edited, replaced or damaged"
+        why = (
+            f"its checksum differs from the one in {folder / MODEL}: one of the two files was edited, replaced or "
+            "damaged"
+        )
         raise SightlineError(
-            "the model description does not belong to the weights beside it", where=str(folder / CONFIG), why=why, cure=cure
+            "the model description does not belong to the weights beside it",
+            where=str(folder / CONFIG),
+            why=why,
+            cure=cure,
         )
     try:
         return tensors, description | dict(json.loads(metadata.get("sightline", "{}")))
@@ -97,7 +103,10 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
         ) from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise SightlineError(
-            "this is not the description of a model", where=str(path), why='it has no key "format" with a whole number', cure=cure
+            "this is not the description of a model",
+            where=str(path),
+            why='it has no key "format" with a whole number',
+            cure=cure,
         )
     require_format(description["format"], path)
     return description
@@ -173,7 +182,9 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
 def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     """Serial number, tensors and values of one slot. Raises SightlineError if it cannot be verified."""
     if not sidecar(path).is_file():
-        raise SightlineError(f"{path.name} cannot be verified", where=str(path), why=f"its checksum file {sidecar(path).name} is missing")
+        raise SightlineError(
+            f"{path.name} cannot be verified", where=str(path), why=f"its checksum file {sidecar(path).name} is missing"
+        )
     tensors, metadata = read_tensors(path)
     try:
         number, order, values = int(metadata["format"]), int(metadata["serial"]), json.loads(metadata["values"])
@@ -243,7 +254,10 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         why = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        cure = "the previous checkpoint is intact; start another run with a lower --optim.lr, or with --train.precision fp32"
+        cure = (
+            "the previous checkpoint is intact; start another run with a lower --optim.lr, or with --train.precision "
+            "fp32"
+        )
         raise SightlineError("the training state contains NaN or infinity and was not saved", why=why, cure=cure)
 
 
@@ -295,7 +309,10 @@ def preflight(folder: Path, needed: int) -> None:
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if free + held < needed:
         volume = next(path for path in (existing, *existing.parents) if path.is_mount())
-        why = f"the checkpoints of the run need {needed / 1e6:,.0f} MB, but only {(free + held) / 1e6:,.0f} MB are free at {volume}"
+        why = (
+            f"the checkpoints of the run need {needed / 1e6:,.0f} MB, but only {(free + held) / 1e6:,.0f} MB are free "
+            f"at {volume}"
+        )
         cure = "free some space, or choose a folder on another disk: --out FOLDER"
         raise SightlineError(
             "the disk is too small for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT

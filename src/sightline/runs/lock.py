@@ -77,5 +77,8 @@ def locked_error(folder: Path, content: bytes) -> SightlineError:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         owner = json.loads(content)
         why = f"it is process {owner['process']} on {owner['host']}, which runs since {owner['start']}"
-        cure = f"wait until that process has ended, end it (kill {owner['process']}), or choose another folder: --out FOLDER"
+        cure = (
+            f"wait until that process has ended, end it (kill {owner['process']}), or choose another folder: --out "
+            "FOLDER"
+        )
     return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)

@@ -104,16 +104,23 @@ def require_outside_data(folder: Path, data: str) -> None:
 def require_free_folder(folder: Path, overwrite: bool) -> None:
     """Raise SightlineError if the folder contains other files, or a run although `overwrite` is false."""
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the path of the run folder is a file", where=str(folder), cure="choose another folder: --out FOLDER")
+        raise SightlineError(
+            "the path of the run folder is a file", where=str(folder), cure="choose another folder: --out FOLDER"
+        )
     holds_run = (folder / "recipe.yaml").is_file()
     if holds_run and not overwrite:
-        cure = f"resume that run: sightline resume {shlex.quote(str(folder))}; or choose another folder: --out FOLDER; or replace "
+        cure = (
+            f"resume that run: sightline resume {shlex.quote(str(folder))}; or choose another folder: --out FOLDER; "
+            "or replace "
+        )
         cure += "the run with --overwrite"
         raise SightlineError("this folder already contains a run", where=str(folder), cure=cure)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if visible and not holds_run:
         why = f"it contains {visible[0].name!r}, but no run"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER")
+        raise SightlineError(
+            "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
+        )
 
 
 def holds_run_of(folder: Path, config: Config) -> bool:
@@ -147,7 +154,9 @@ def existing(run: str | Any) -> Path:
         if near
         else "start a run: sightline train RECIPE --data DATA"
     )
-    why = "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is no such folder"
+    why = (
+        "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is no such folder"
+    )
     owner = next((parent for parent in folder.absolute().parents if (parent / "recipe.yaml").is_file()), None)
     if owner:
         why, cure = "it is a subfolder of a run", f"pass the run folder: {shlex.quote(str(owner))}"
@@ -192,7 +201,10 @@ def precision_of(folder: Path, otherwise: str = "auto") -> str:
     """
     name = provenance(folder).get("precision", otherwise)
     if name not in (otherwise, "fp32", "bf16"):
-        why, cure = "the file is damaged or was edited", 'set "precision" in this file to "fp32" or "bf16", whichever the run used'
+        why, cure = (
+            "the file is damaged or was edited",
+            'set "precision" in this file to "fp32" or "bf16", whichever the run used',
+        )
         where = str(folder / "provenance.json")
         raise SightlineError(f"unknown precision {str(name)[:80]!r}", where=where, why=why, cure=cure)
     return name
@@ -203,14 +215,20 @@ def check_changes(old: Config, new: Config) -> None:
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
-        cure = "resume without these options and with the original recipe.yaml, or start a new run from the weights of this one: "
+        cure = (
+            "resume without these options and with the original recipe.yaml, or start a new run from the weights of "
+            "this one: "
+        )
         cure += "sightline train RECIPE --data DATA --model.weights RUN"
         why = "these settings determined the steps already done, or the files written for them:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change these settings", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
         why = f"it was started with {old.train.epochs} epochs, and {new.train.epochs} are set now"
         raise SightlineError(
-            "a run cannot be shortened", where="train.epochs", why=why, cure="set at least the original number of epochs: --train.epochs NUMBER"
+            "a run cannot be shortened",
+            where="train.epochs",
+            why=why,
+            cure="set at least the original number of epochs: --train.epochs NUMBER",
         )
 
 

@@ -45,7 +45,10 @@ def rows_by_name(names: Sequence[str], wanted: Sequence[str], train: Sequence[st
         else:
             owner[rows[name][0]] = name
     if faults:
-        cure = "list names of validation images, with their folder if several have the same name: --report.samples '[NAME, NAME]'"
+        cure = (
+            "list names of validation images, with their folder if several have the same name: --report.samples "
+            "'[NAME, NAME]'"
+        )
         raise SightlineError(
             "these images cannot be sampled", where="report.samples", why="\n" + listing(faults), cure=cure
         )

@@ -44,5 +44,10 @@ def masks(
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out segments/")
     if truth is not None and run is None:
         why = "the masks of Segment Anything have no classes to compare with the true masks"
-        raise SightlineError("--truth needs --run", where=f"--truth {truth}", why=why, cure="give a segmenter whose masks have classes: --run RUN")
+        raise SightlineError(
+            "--truth needs --run",
+            where=f"--truth {truth}",
+            why=why,
+            cure="give a segmenter whose masks have classes: --run RUN",
+        )
     return generate(images, target, settings, (model, download), (run, truth), overwrite, say)

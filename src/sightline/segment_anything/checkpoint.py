@@ -111,7 +111,9 @@ def open_checkpoint(name: str, folder: Path) -> Checkpoint:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if not missing and model_type in MODEL_TYPES:
         return Checkpoint(name, folder, model_type)
-    cure = "download it again with --download, or write it again with model.save_pretrained and processor.save_pretrained"
+    cure = (
+        "download it again with --download, or write it again with model.save_pretrained and processor.save_pretrained"
+    )
     why = f"it has no {missing}"
     if not missing:
         why = f"the model_type in its config.json is {model_type!r}; supported: {', '.join(MODEL_TYPES)}"

@@ -111,7 +111,11 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
     """Map image names to paths of true masks, paired as in `sightline score`; raises SightlineError with all errors."""
     if not truth.is_dir():
-        raise SightlineError("there is no such folder", where=f"--truth {truth}", cure="give the folder of the true masks: --truth FOLDER")
+        raise SightlineError(
+            "there is no such folder",
+            where=f"--truth {truth}",
+            cure="give the folder of the true masks: --truth FOLDER",
+        )
     faults = Faults()
     masks = masks_below(str(truth), faults, [])
     faults.without_truth += [name for name in names if pair_name(name) not in masks]

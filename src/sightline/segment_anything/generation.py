@@ -67,7 +67,9 @@ def generate(
             return generate_all(job, overwrite)
     except KeyboardInterrupt:
         why, cure = "the masks of every finished image are saved", "repeat the command to process the remaining images"
-        raise SightlineError("the command was interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED) from None
+        raise SightlineError(
+            "the command was interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED
+        ) from None
 
 
 def generate_all(job: Job, overwrite: bool) -> Path:
@@ -94,7 +96,10 @@ def generate_all(job: Job, overwrite: bool) -> Path:
     done, bad = process(job, before, made_by)
     report_unreadable(bad, out / "errors.csv", say)
     if not done:
-        why, cure = f"the first error: {bad[0][0]}: {bad[0][1]}", f"repair or remove the images listed in {out / 'errors.csv'}"
+        why, cure = (
+            f"the first error: {bad[0][0]}: {bad[0][1]}",
+            f"repair or remove the images listed in {out / 'errors.csv'}",
+        )
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     seconds = sum(one["seconds"] for one in done) / len(done)
     record |= {

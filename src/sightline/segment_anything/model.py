@@ -123,7 +123,10 @@ def check_prompt(
         why = f"the box {tuple(box)} is empty"
     else:
         return
-    cure = "give points (x, y), each with the label 1 (inside the object) or 0 (outside), or a box (x0, y0, x1, y1) with x0 < x1 "
+    cure = (
+        "give points (x, y), each with the label 1 (inside the object) or 0 (outside), or a box (x0, y0, x1, y1) with "
+        "x0 < x1 "
+    )
     cure += "and y0 < y1, all in pixels from the top left corner of the image"
     raise SightlineError("invalid points or box", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
 
@@ -153,7 +156,10 @@ def load(checkpoint: Checkpoint) -> Sam:
         if is_out_of_memory(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        what, cure = "this checkpoint cannot be loaded", "download it again with --download, or write it again with save_pretrained"
+        what, cure = (
+            "this checkpoint cannot be loaded",
+            "download it again with --download, or write it again with save_pretrained",
+        )
         raise SightlineError(what, where=str(checkpoint.folder), why=why, cure=cure) from error
     device = sam_device()
     return Sam(checkpoint.name, processor, network.to(device).eval(), device)

@@ -90,8 +90,13 @@ def finished_images(
     others = [f"{name}: changed {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
     if others:
         why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
-        cure = f"choose another folder: --out FOLDER; or use the earlier settings (see {RECORD}); or generate all masks again: --overwrite"
-        raise SightlineError("the masks in this folder were generated with other settings", where=str(out), why=why, cure=cure)
+        cure = (
+            f"choose another folder: --out FOLDER; or use the earlier settings (see {RECORD}); or generate all masks "
+            "again: --overwrite"
+        )
+        raise SightlineError(
+            "the masks in this folder were generated with other settings", where=str(out), why=why, cure=cure
+        )
     written = {image.name for image in images if all(image.file(ending).is_file() for ending in ENDINGS)}
     return {name: summary for name, (summary, _) in before.items() if name in written}
 

@@ -60,7 +60,11 @@ def serve(
     for folder in folders:
         run_folder.require_weights(folder)
     if not 0 < max_mb <= 1000:
-        raise SightlineError("invalid limit for the size of uploaded files", where=f"--max-mb {max_mb:g}", cure="use 0.1 to 1000 MB, for example --max-mb 20")
+        raise SightlineError(
+            "invalid limit for the size of uploaded files",
+            where=f"--max-mb {max_mb:g}",
+            cure="use 0.1 to 1000 MB, for example --max-mb 20",
+        )
     with bind(port) as listening:
         models = load_all(folders, neighbors, say)
         points = EmbeddingCache(load_sam(sam)) if sam else None
@@ -77,7 +81,9 @@ def bind(port: int | None) -> socket.socket:
     """
     wanted = PORT if port is None else port
     if not 0 <= wanted < 2**16:
-        raise SightlineError("invalid port", where=f"--port {wanted}", cure="use 1 to 65535, or --port 0 for a free port")
+        raise SightlineError(
+            "invalid port", where=f"--port {wanted}", cure="use 1 to 65535, or --port 0 for a free port"
+        )
     # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with this protocol.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -117,7 +117,9 @@ def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int
             faults.append(f"{name} contain {', '.join(map(str, found[:10]))}{' ...' * (len(found) > 10)}")
     if faults:
         what = f"{' and '.join(faults)}, but the class indices are 0 to {classes - 1}"
-        raise SightlineError(what, cure=f"pass the number of classes of these masks; write {IGNORE} for pixels to ignore")
+        raise SightlineError(
+            what, cure=f"pass the number of classes of these masks; write {IGNORE} for pixels to ignore"
+        )
 
 
 def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:

@@ -88,7 +88,12 @@ def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faul
     numbers += [f"--seed {seed}: it must be 0 or more"] * (seed < 0)
     if numbers + faults:
         why = "\n" + listing(numbers + faults)
-        raise SightlineError("invalid options", where="the command line", why=why, cure="correct these options; to list all: sightline sweep --help")
+        raise SightlineError(
+            "invalid options",
+            where="the command line",
+            why=why,
+            cure="correct these options; to list all: sightline sweep --help",
+        )
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
@@ -112,13 +117,18 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         name, before = str(values["study"]), dict(values["settings"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        why, cure = f"{type(error).__name__}: {error}", "choose another folder: --out FOLDER; or replace that sweep: --overwrite"
+        why, cure = (
+            f"{type(error).__name__}: {error}",
+            "choose another folder: --out FOLDER; or replace that sweep: --overwrite",
+        )
         raise SightlineError("cannot read sweep.yaml", where=str(path), why=why, cure=cure) from error
     keys = dict.fromkeys([*before, *identity])
     changed = [key for key in keys if before.get(key) != identity.get(key)]
     if changed:
         lines = [f"{key}: {before.get(key, 'none')} -> {identity.get(key, 'none')}"[:200] for key in changed]
-        cure = "run the same command as before; or choose another folder: --out FOLDER; or replace that sweep: --overwrite"
+        cure = (
+            "run the same command as before; or choose another folder: --out FOLDER; or replace that sweep: --overwrite"
+        )
         why = "\n" + listing(lines)
         raise SightlineError("this folder contains another sweep", where=str(folder), why=why, cure=cure)
     return name

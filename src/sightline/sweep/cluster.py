@@ -157,7 +157,10 @@ def cluster_launcher(
             job = executor.submit(TrialJob(running.folder.resolve(), environment, sys.argv))
         except (RuntimeError, OSError, FailedJobError) as error:
             why = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            cure = "run on a machine that has `sbatch`, set the options of the cluster (--cluster.OPTION), or train here: --cluster local"
+            cure = (
+                "run on a machine that has `sbatch`, set the options of the cluster (--cluster.OPTION), or train "
+                "here: --cluster local"
+            )
             raise SightlineError(f"{cluster} rejected the job", why=why, cure=cure, status=ENVIRONMENT) from error
         running.trial.set_user_attr("job", job.job_id)
         say(f"trial {running.trial.number}: submitted to {cluster} as job {job.job_id}")

@@ -88,7 +88,9 @@ def make_plan(
     fixed, space, values = read_space(base, settings)
     if not space:
         cure = "give a setting several values: --optim.lr 1e-3..1e-1 or --train.batch_size 32,64"
-        raise SightlineError("there is nothing to search, because no setting has several values", where=WHERE, cure=cure)
+        raise SightlineError(
+            "there is nothing to search, because no setting has several values", where=WHERE, cure=cure
+        )
     first = resolve(base, {**fixed, **values})
     task, best_metric = TASKS[first.task], first.train.best_metric
     metrics = task.metrics

@@ -152,7 +152,10 @@ class TrialScheduler:
         cure = f"resume with: {shlex.join(command_line())}"
         if self.detach:
             jobs = shlex.join(str(running.trial.user_attrs["job"]) for running in self.running)
-            what, cure = f"{what}, and the submitted jobs continue: {jobs}", f"{cure}; or cancel the jobs: scancel {jobs}"
+            what, cure = (
+                f"{what}, and the submitted jobs continue: {jobs}",
+                f"{cure}; or cancel the jobs: scancel {jobs}",
+            )
             self.running.clear()
         return SightlineError(what, where=str(self.study.folder), cure=cure, status=INTERRUPTED)
 

@@ -25,7 +25,8 @@ SLOTS, SLOT_BYTES = 64, 4096
 """Number of threads that decode at the same time, and bytes of a path; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
 CURE = (
-    "save the image again with another program, or remove it; to train without a few such images (not in segmentation): "
+    "save the image again with another program, or remove it; to train without a few such images (not in "
+    "segmentation): "
     "--data.on_bad_image skip"
 )
 

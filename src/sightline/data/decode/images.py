@@ -176,7 +176,10 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
     if text.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the image", "fetch the images: git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
-        return f"it starts with {text[:12].decode('ascii', 'replace')!r}, not like an image; perhaps a download failed", COPY
+        return (
+            f"it starts with {text[:12].decode('ascii', 'replace')!r}, not like an image; perhaps a download failed",
+            COPY,
+        )
     webp_cut = head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
     if webp_cut or "truncated" in str(error).lower():
         return f"it is truncated: it ends after {size:,} bytes", COPY

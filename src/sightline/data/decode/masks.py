@@ -89,7 +89,9 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
             raise SightlineError(f"it has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}")
         if lossy(image, path, content):
             cure = "export the masks again as PNG; a JPEG cannot be converted back to a mask"
-            raise SightlineError(f"the mask is a lossy {image.format} file: compression has changed its values", cure=cure)
+            raise SightlineError(
+                f"the mask is a lossy {image.format} file: compression has changed its values", cure=cure
+            )
         layout = image.tile[0][3] if image.tile else ""
         name = str(layout[0]) if isinstance(layout, tuple) else str(layout)
         image.load()
@@ -110,7 +112,10 @@ def reject_transparent(image: Image.Image) -> None:
     if not image.has_transparency_data:
         return
     if image.mode.startswith("I") or np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        cure = "export it without an alpha channel; to ignore pixels, give them a class of their own and set --data.ignore '[CLASS]'"
+        cure = (
+            "export it without an alpha channel; to ignore pixels, give them a class of their own and set "
+            "--data.ignore '[CLASS]'"
+        )
         raise SightlineError("some pixels of the mask are transparent", cure=cure)
 
 
@@ -122,11 +127,15 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
         cure = (
             "set --data.palette landcover, or define colors: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
         )
-        raise SightlineError(f"the mask has {count} channels: colors, for which no palette is set; class ids need 1 channel", cure=cure)
+        raise SightlineError(
+            f"the mask has {count} channels: colors, for which no palette is set; class ids need 1 channel", cure=cure
+        )
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
         raise SightlineError(f"the mask has the mode {image.mode} of Pillow; class ids must be integers in 1 channel")
     if image.format == "GIF" and image.mode == "P":
-        what = "the mask is a GIF file; its color indices are no class ids, because programs renumber them when they save"
+        what = (
+            "the mask is a GIF file; its color indices are no class ids, because programs renumber them when they save"
+        )
         raise SightlineError(what, cure="export the mask as PNG with one channel")
     reject_transparent(image)
     values = np.asarray(image)
@@ -147,7 +156,9 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
     shown = [f"{found[i]} ({counts[i]:,} px, first at x={columns[first[i]]}, y={rows[first[i]]})" for i in order]
     more = f" and {len(found) - len(order):,} more" if len(found) > len(order) else ""
-    why = f"{len(rows):,} of its {values.size:,} pixels have ids other than {ids_text(palette)}: {', '.join(shown)}{more}"
+    why = (
+        f"{len(rows):,} of its {values.size:,} pixels have ids other than {ids_text(palette)}: {', '.join(shown)}{more}"
+    )
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
         cure = "if 255 is a class: --data.palette binary; if 255 marks pixels to ignore: --data.ignore '[\"255\"]'"
         raise SightlineError(f"{why}; the mask has only 0 and 255", cure=cure)
@@ -172,7 +183,10 @@ def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int
     """
     if image.mode not in COLOR_MODES:
         cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
-        raise SightlineError(f"the mask has the mode {image.mode} of Pillow, which cannot be compared with the colors of the palette", cure=cure)
+        raise SightlineError(
+            f"the mask has the mode {image.mode} of Pillow, which cannot be compared with the colors of the palette",
+            cure=cure,
+        )
     reject_transparent(image)
     width, height = image.size
     indices = np.empty((height, width), np.uint8)
@@ -258,7 +272,9 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
         table[IGNORE] = codes[palette.representatives[-1]]
     missing = [value for value in np.unique(indices).tolist() if np.any(table[value] < 0)]
     if missing:
-        what = "ignored pixels, for which the palette has no class" if IGNORE in missing else f"unknown indices {missing}"
+        what = (
+            "ignored pixels, for which the palette has no class" if IGNORE in missing else f"unknown indices {missing}"
+        )
         where = f"a palette of {len(palette.classes)} classes"
         cure = "name an ignored class of the palette: --data.ignore '[NAME]'"
         raise SightlineError(f"the mask cannot be written: it has {what}", where=where, cure=cure)

@@ -140,7 +140,10 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     elif len(classes) < 2 and not faults:
         faults.append(f"classes left after merging and ignoring: {len(classes)}; segmentation needs at least 2")
     if faults:
-        where, cure = "data.palette, data.colors, data.merge, data.ignore", f"the names in this palette are {', '.join(names[:20])}"
+        where, cure = (
+            "data.palette, data.colors, data.merge, data.ignore",
+            f"the names in this palette are {', '.join(names[:20])}",
+        )
         raise SightlineError("invalid palette settings", where=where, why="\n" + listing(faults), cure=cure)
     index = np.array([classes.index(name) if name in classes else IGNORE for name in become], np.uint8)
     index.setflags(write=False)
@@ -163,7 +166,10 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
-        cure = "set only one of them (--data.palette '' removes the palette of a recipe); to rename or join classes: --data.merge"
+        cure = (
+            "set only one of them (--data.palette '' removes the palette of a recipe); to rename or join classes: "
+            "--data.merge"
+        )
         raise SightlineError(f"{' and '.join(several)} all define the classes", where=several[0], cure=cure)
     if data.palette and data.palette not in PALETTES:
         what = f"there is no palette {data.palette!r}{nearest_hint(data.palette, list(PALETTES))}"
@@ -176,9 +182,17 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
     if data.colors:
         return Coding(dict(data.colors))
     if not names:
-        cure = "for colors: --data.palette landcover, camvid or binary, or --data.colors '{car: [255, 0, 0], road: [0, 0, 0]}'; "
-        cure += "for class ids: --data.classes '[road, car]', their names from id 0, or a file classes.txt with a name per line"
-        raise SightlineError("it is not set which class each value in the masks stands for", where="data.palette", cure=cure)
+        cure = (
+            "for colors: --data.palette landcover, camvid or binary, or --data.colors '{car: [255, 0, 0], road: [0, "
+            "0, 0]}'; "
+        )
+        cure += (
+            "for class ids: --data.classes '[road, car]', their names from id 0, or a file classes.txt with a name "
+            "per line"
+        )
+        raise SightlineError(
+            "it is not set which class each value in the masks stands for", where="data.palette", cure=cure
+        )
     check_distinct(names, "data.classes")
     return Coding(ids={name: index for index, name in enumerate(names)})
 

@@ -76,7 +76,10 @@ class Store:
             return None
         except OSError as error:
             why = error.strerror or str(error)
-            what, cure = "cannot read an index or sample table of the shards", "check that the file exists and that you may read it: chmod u+r FILE"
+            what, cure = (
+                "cannot read an index or sample table of the shards",
+                "check that the file exists and that you may read it: chmod u+r FILE",
+            )
             raise SightlineError(what, where=location, why=why, cure=cure, status=ENVIRONMENT) from error
         finally:
             if is_address(location):

@@ -144,7 +144,10 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
         check_palette(data, own)
         palette = known or own
     if hold_out and "train" not in index.splits:
-        why, cure = f"the splits of the shards are: {', '.join(index.splits)}", "pack data with a training split, or add its shards"
+        why, cure = (
+            f"the splits of the shards are: {', '.join(index.splits)}",
+            "pack data with a training split, or add its shards",
+        )
         raise SightlineError("these shards have no training split", where=data.path, why=why, cure=cure)
     splits = {split: index.splits[split] for split in SPLITS if split in index.splits}
     items = {split: items_of(store, part.shards, palette if part.masks else None) for split, part in splits.items()}
@@ -152,7 +155,10 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     if data.classes and not palette and classes and data.classes != classes:
         why = f"the shards have {len(classes):,} classes: {some_of(classes)}; data.classes has {len(data.classes):,}: "
         why += some_of(data.classes)
-        what, cure = "data.classes does not match the classes of the shards", "leave out --data.classes: the classes of the shards are used then"
+        what, cure = (
+            "data.classes does not match the classes of the shards",
+            "leave out --data.classes: the classes of the shards are used then",
+        )
         raise SightlineError(what, where="data.classes", why=why, cure=cure)
     counts = [f"{len(items[split].names):,} {split} in {len(part.shards):,}" for split, part in splits.items()]
     ending = f" of {len(classes):,} classes" if classes and not palette else ""
@@ -174,8 +180,15 @@ def check_palette(data: Data, palette: Palette) -> None:
     given = data.palette or data.colors or data.merge or data.ignore or data.tolerance or data.threshold
     if given and to_dict(palette_of(data, palette.names)) != to_dict(palette):
         why = f"they were packed with these classes: {', '.join(palette.classes)}"
-        cure = "leave out data.palette, colors, merge, ignore, tolerance and threshold, or pack the data again with them"
-        raise SightlineError("these masks were packed with other palette settings than those of this command", where=data.path, why=why, cure=cure)
+        cure = (
+            "leave out data.palette, colors, merge, ignore, tolerance and threshold, or pack the data again with them"
+        )
+        raise SightlineError(
+            "these masks were packed with other palette settings than those of this command",
+            where=data.path,
+            why=why,
+            cure=cure,
+        )
 
 
 def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:

@@ -131,7 +131,10 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
             earlier, changed = index, [INDEX]
         if not changed:
             return earlier
-        why, cure = f"differences to this command: its {' and '.join(changed)}", "replace that data set with --overwrite, or choose another folder as OUT"
+        why, cure = (
+            f"differences to this command: its {' and '.join(changed)}",
+            "replace that data set with --overwrite, or choose another folder as OUT",
+        )
         raise SightlineError("this folder contains another packed data set", where=str(job.out), why=why, cure=cure)
     remove(job.out / name for name in names)
     write_json(path, index.model_dump())

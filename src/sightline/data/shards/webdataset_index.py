@@ -84,16 +84,28 @@ def shard_locations(path: str) -> list[str]:
         missing = [] if is_address(path) else [one for one in locations if not os.path.isfile(one)]
         if missing:
             what = f"{len(missing):,} of {counted(len(locations), 'shard')} do not exist"
-            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="correct the numbers in the pattern in --data, or add the missing shards")
+            raise SightlineError(
+                what,
+                where=path,
+                why="\n" + listing(missing),
+                cure="correct the numbers in the pattern in --data, or add the missing shards",
+            )
         return locations
     if is_address(path):
-        cure = f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack the data with `sightline pack`"
+        cure = (
+            f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack the data with "
+            "`sightline pack`"
+        )
         raise SightlineError(f"there is no list of the shards, {INDEX}, at this address", where=path, cure=cure)
     root = Path(absolute(path))
     folders = [root, *(root / split for split in SPLITS)]
     locations = [str(file) for folder in folders for file in folder.glob("*.tar") if is_shard_name(file.name)]
     if not locations:
-        raise SightlineError("there are no shards in this folder", where=path, cure="give a folder that contains .tar files: --data FOLDER")
+        raise SightlineError(
+            "there are no shards in this folder",
+            where=path,
+            cure="give a folder that contains .tar files: --data FOLDER",
+        )
     return sorted(locations)
 
 
@@ -148,7 +160,10 @@ def choose_splits(
         chosen.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
     notes, train = [], chosen.get("train", [])
     if "val" not in chosen and train and not any((some < 0).any() for some in labels):
-        what, cure = "no validation split can be held out", "pack the images again, which shuffles them: sightline pack FOLDER OUT"
+        what, cure = (
+            "no validation split can be held out",
+            "pack the images again, which shuffles them: sightline pack FOLDER OUT",
+        )
         if len(train) < 2:
             why = "only entire shards can be held out, and there is one shard"
             raise SightlineError(what, where=data.path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
@@ -158,7 +173,10 @@ def choose_splits(
         seen = np.concatenate([labels[number] for number in chosen["train"]])
         unseen = np.setdiff1d(np.concatenate([labels[number] for number in held]), seen)
         if len(unseen):
-            why = f"{counted(len(unseen), 'class label')} would have no training images; perhaps the shards are sorted by class"
+            why = (
+                f"{counted(len(unseen), 'class label')} would have no training images; perhaps the shards are sorted "
+                "by class"
+            )
             raise SightlineError(what, where=data.path, why=why, cure=cure)
         names = ", ".join(os.path.basename(entries[number].file) for number in held[:4])
         notes.append(f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}")
@@ -186,7 +204,10 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
         raise damaged("shard", location, f"{type(error).__name__}: {error}") from error
     if faults or not samples:
         what = f"this shard has {counted(len(faults), 'invalid sample') if faults else 'no samples'}"
-        cure = "name the files of a sample KEY.jpg, with KEY.cls or KEY.json; or unpack the shard and run: sightline pack FOLDER OUT"
+        cure = (
+            "name the files of a sample KEY.jpg, with KEY.cls or KEY.json; or unpack the shard and run: sightline "
+            "pack FOLDER OUT"
+        )
         raise SightlineError(what, where=location, why="\n" + listing(faults) if faults else "", cure=cure)
     return samples
 

@@ -78,7 +78,9 @@ def read_class_list(path: str) -> tuple[str, ...]:
     names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if "" in names:
         where = f"{path}, line {names.index('') + 1}"
-        raise SightlineError("a class name is empty", where=where, cure="write one class name on each line, and leave no line empty")
+        raise SightlineError(
+            "a class name is empty", where=where, cure="write one class name on each line, and leave no line empty"
+        )
     check_distinct(names, path)
     return tuple(names)
 
@@ -107,7 +109,9 @@ def check_distinct(names: Sequence[str], where: str) -> None:
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if key in seen:
             what = f"two class names differ only in case or Unicode normalization: {seen[key]!r} and {name!r}"
-            raise SightlineError(what, where=where, cure="give both the same name if they are one class, or rename one of them")
+            raise SightlineError(
+                what, where=where, cure="give both the same name if they are one class, or rename one of them"
+            )
         seen[key] = name
 
 
@@ -134,12 +138,15 @@ def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) 
     unknown = [label for label, name in meaning.items() if name is None]
     if unknown:
         lines = [f"{label!r}{nearest_hint(label, declared)}" for label in unknown]
-        counting = "\n    a numeric label is the index of a class, from 0" if any(label.isdigit() for label in unknown) else ""
+        counting = (
+            "\n    a numeric label is the index of a class, from 0" if any(label.isdigit() for label in unknown) else ""
+        )
         raise SightlineError(
-            f"{counted(len(unknown), 'label')} of the data not among the {len(declared):,} declared classes",
+            f"labels of the data that are not among the {len(declared):,} declared classes: {len(unknown):,}",
             where=where,
             why="\n" + listing(lines) + counting,
-            cure="correct the labels, or the declared classes in classes.txt (one name per line) or --data.classes; or remove "
+            cure="correct the labels, or the declared classes in classes.txt (one name per line) or --data.classes; or "
+            "remove "
             "this list: the classes are then those of the labels, sorted by name",
         )
     return [meaning[label] or label for label in labels]

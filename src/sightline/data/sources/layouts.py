@@ -62,7 +62,9 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     if layout == "splits":
         what = f"there is no {'training split' if hold_out else 'split folder'}"
         why = f"its folders are: {some_of([repr(name) for name in here.folders]) or 'none'}"
-        cure = "rename the folder of the training images to 'train'; if the folders are the classes: --data.layout classes"
+        cure = (
+            "rename the folder of the training images to 'train'; if the folders are the classes: --data.layout classes"
+        )
         raise SightlineError(what, where=root, why=why, cure=cure)
     files = require_images(root, "", tally)
     names = [file.name for file in files]
@@ -102,7 +104,8 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
         raise SightlineError(
             "images are both directly in the folder and in its subfolders",
             where=root,
-            why=f"it has {len(here.images):,} images, such as {here.images[0].name!r}, and {len(filled):,} folders with images, such "
+            why=f"it has {len(here.images):,} images, such as {here.images[0].name!r}, and {len(filled):,} folders "
+            "with images, such "
             f"as {filled[0]!r}",
             cure=f"move the images outside the folders into class folders or out of the data, or {FORCE}",
         )
@@ -134,7 +137,9 @@ def reject_nested(root: str, filled: list[str]) -> None:
     if train:
         what = f"{train!r} looks like a training split, but the folders beside it do not have names of splits"
         why = f"{train!r} contains class folders: {some_of([repr(name) for name in inside[train].folders])}"
-        cure = f"rename {train!r} to 'train', and {some_of([repr(n) for n in filled if n != train])} to 'val' or 'test'; "
+        cure = (
+            f"rename {train!r} to 'train', and {some_of([repr(n) for n in filled if n != train])} to 'val' or 'test'; "
+        )
         cure += "if they are all classes: --data.layout classes"
         raise SightlineError(what, where=root, why=why, cure=cure)
 
@@ -144,7 +149,10 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
     files = images_below(root, below, tally)
     if not files:
         where = os.path.join(root, below) if below else root
-        why, cure = f"it contains {left_out(tally) or 'no files'}", f"give a folder with {FORMATS_TEXT} images: --data FOLDER"
+        why, cure = (
+            f"it contains {left_out(tally) or 'no files'}",
+            f"give a folder with {FORMATS_TEXT} images: --data FOLDER",
+        )
         raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
 
@@ -165,7 +173,10 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
         if not images:
             empty.append(f"{os.path.join(below, name)!r}: {left_out(inside) or 'empty'}")
     if empty or not folders:
-        what, cure = "there are no class folders", f"move the images of each class into a folder named as the class, or {FORCE}"
+        what, cure = (
+            "there are no class folders",
+            f"move the images of each class into a folder named as the class, or {FORCE}",
+        )
         if empty:
             what = f"no images in {counted(len(empty), 'class folder')}"
             cure = "add images to these folders or remove them, because every folder here counts as a class"
@@ -210,7 +221,10 @@ def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[st
     where = os.path.join(root, folder)
     if labeling == "folders" and (inside.folders or split != "test"):
         if inside.images:
-            what = f"{len(inside.images):,} images of this split are not in a class folder, such as {inside.images[0].name!r}"
+            what = (
+                f"{len(inside.images):,} images of this split are not in a class folder, such as "
+                f"{inside.images[0].name!r}"
+            )
             cure = f"move all images into class folders or out of the data, or {FORCE}"
             raise SightlineError(what, where=where, cure=cure)
         list_folder(root, folder, tally)

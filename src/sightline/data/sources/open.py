@@ -105,7 +105,11 @@ def with_classes(
     check_distinct(sorted(set().union(*labels.values())), root)
     if len(learned) < 2 and hold_out:
         what = f"only 1 class was found ({next(iter(learned))!r}); classification needs at least 2"
-        cure = FOLDER_HINT if layout.by_folder else "check the labels, or choose another --data.layout (splits, classes, filename or csv)"
+        cure = (
+            FOLDER_HINT
+            if layout.by_folder
+            else "check the labels, or choose another --data.layout (splits, classes, filename or csv)"
+        )
         raise SightlineError(what, where=root, cure=cure)
     for split, own in labels.items():
         if unknown := sorted(own - learned):

@@ -22,7 +22,8 @@ PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
     "describe the path of each mask relative to its image, such as --data.mask '{stem}_mask.png' or "
-    "--data.mask '../masks/{stem}.png', where {stem} is the image's name without its extension, {id} is {stem} without its "
+    "--data.mask '../masks/{stem}.png', where {stem} is the image's name without its extension, {id} is {stem} "
+    "without its "
     "last part after `_`, and {folder} is the name of the image's folder"
 )
 
@@ -97,7 +98,9 @@ def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
 def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
     """The error for several folders that may contain the same images or masks."""
     what = f"several folders may contain the images or masks: {', '.join(map(repr, folders))}"
-    return SightlineError(what, where=where, cure=f"keep one folder of images and one of masks, and move the rest away; or {TEMPLATE}")
+    return SightlineError(
+        what, where=where, cure=f"keep one folder of images and one of masks, and move the rest away; or {TEMPLATE}"
+    )
 
 
 def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
@@ -180,7 +183,10 @@ def by_template(root: str, below: str, template: str, tally: Counter[str]) -> Pa
     if not images:
         why = f"all {len(files):,} image files match the template and are masks therefore, such as {files[0].name!r}"
         raise SightlineError(
-            f"there are masks, but no images, by the template --data.mask {template!r}", where=root, why=why, cure=TEMPLATE
+            f"there are masks, but no images, by the template --data.mask {template!r}",
+            where=root,
+            why=why,
+            cure=TEMPLATE,
         )
     found = {file for file in files if is_mask(file.name)}
     targets = {os.path.dirname(mask_path(file.name, template, root)) for file in images}

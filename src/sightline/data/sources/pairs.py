@@ -154,7 +154,10 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in shown)
     cure = f"add the missing files, or remove those without a partner; or {TEMPLATE}"
     if data.mask and unpaired.images:
-        cure = f"by --data.mask, the mask of {unpaired.images[0]!r} is {mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
+        cure = (
+            f"by --data.mask, the mask of {unpaired.images[0]!r} is "
+            f"{mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
+        )
     raise SightlineError(", ".join(title for title, _ in shown), where=root, why=why, cure=cure)
 
 
@@ -162,7 +165,10 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     """The error for images without any mask, with the files that were found and the layouts that were searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
-    usual = "NAME_mask.png beside NAME.jpg or NAME_sat.jpg, a folder masks/ beside images/, a folder trainannot/ beside train/"
+    usual = (
+        "NAME_mask.png beside NAME.jpg or NAME_sat.jpg, a folder masks/ beside images/, a folder trainannot/ beside "
+        "train/"
+    )
     why = f"there are {len(images):,} images, such as {images[0]!r}, and the folders {folders or '(none)'}, but not "
     why += repr(mask_path(images[0], data.mask, root)) if data.mask else f"one of these layouts: {usual}"
     cure = f"give the folder that contains both images and masks: --data FOLDER; or {TEMPLATE}"
@@ -188,7 +194,10 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
-        cure = "convert the ids in the masks to those of the run, and give the class names of the run, or none (--data.classes, classes.txt)"
+        cure = (
+            "convert the ids in the masks to those of the run, and give the class names of the run, or none "
+            "(--data.classes, classes.txt)"
+        )
         raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 
 
@@ -203,7 +212,11 @@ def guess_palette(root: str, name: str) -> tuple[str, str]:
             continue
         if not choice:
             found = f"{name} contains class ids, up to {mask.max()}"
-            return found, "name the classes in order of their ids: --data.classes '[NAME, NAME]', or a file classes.txt; or --data.palette camvid"
+            return (
+                found,
+                "name the classes in order of their ids: --data.classes '[NAME, NAME]', or a file classes.txt; or "
+                "--data.palette camvid",
+            )
         if facts.inexact * 4 < mask.size:
             return f"{name} looks like a mask of the palette {choice!r}", f"--data.palette {choice}"
     return "", ""

@@ -29,7 +29,8 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
         "several tables may contain the labels" if tables else "there is no table of labels",
         where=root,
         why=f"found: {some_of([repr(name) for name in tables])}" if tables else "",
-        cure="name the table of all labels labels.csv, or name the tables of two splits train.csv and val.csv, or give the "
+        cure="name the table of all labels labels.csv, or name the tables of two splits train.csv and val.csv, or give "
+        "the "
         "path of a table: --data FOLDER/TABLE.csv",
     )
 
@@ -66,7 +67,9 @@ def from_tables(
         parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
     if hold_out and "train" not in parts and ALL not in parts:
         raise SightlineError(
-            "no row of the table is in the training split", where=root, cure="write 'train' in the column `split` of its rows"
+            "no row of the table is in the training split",
+            where=root,
+            cure="write 'train' in the column `split` of its rows",
         )
     if check_folders:
         reject_class_folders(root, list(matches.values()), folders)
@@ -88,7 +91,10 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
     count = sum(len(images_below(root, folder, Counter())) for folder in filled)
     if len(labels) == count and not against:
         return
-    why = f"the {len(filled):,} folders (such as {filled[0]!r}) contain {count:,} images, and the table lists {len(labels):,}"
+    why = (
+        f"the {len(filled):,} folders (such as {filled[0]!r}) contain {count:,} images, and the table lists "
+        f"{len(labels):,}"
+    )
     why += f"; its label of {against[0]!r} is {labels[against[0]]!r}" if against else ""
     cure = "to take the labels from the folders: --data.layout classes; from the table: --data.layout csv; "
     cure += f"or write the folder into the file names of the table, like '{filled[0]}/NAME'"
@@ -128,7 +134,11 @@ def match_rows(
     for row in table.rows:
         hits = find_images(root, [owns[row.split]], row.file, listings) or find_images(root, others, row.file, listings)
         if len(hits) != 1:
-            several = f" matches several images: {hits[0].name!r} and {hits[1].name!r}" if hits else ": there is no such image"
+            several = (
+                f" matches several images: {hits[0].name!r} and {hits[1].name!r}"
+                if hits
+                else ": there is no such image"
+            )
             faults.append(f"line {row.line}: {row.file!r}{several}")
             continue
         row = row._replace(split=row.split or split or ALL)

@@ -65,7 +65,9 @@ def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[st
         best = exact if exact and not any(bare_name(name) in ALIASES for name in found) else found
         if len(best) > 1:
             what = f"several files or folders are named as the {split} split: {', '.join(map(repr, best[:4]))}"
-            raise SightlineError(what, where=where, cure="keep one of them, and rename the others or move them out of the data")
+            raise SightlineError(
+                what, where=where, cure="keep one of them, and rename the others or move them out of the data"
+            )
         if best:
             chosen[split] = best[0]
     return chosen

@@ -136,8 +136,10 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
         raise SightlineError(
             "this table has predictions, not labels",
             where=path,
-            why="its columns (filename, label, confidence, and truth or error) are those that `sightline predict` writes",
-            cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove the column "
+            why="its columns (filename, label, confidence, and truth or error) are those that `sightline predict` "
+            "writes",
+            cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove the "
+            "column "
             "'confidence'",
         )
     for what, accepted in (("filename", FILE_COLUMNS), ("label", LABEL_COLUMNS)):
@@ -147,7 +149,8 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
                 f"the table has {'two columns' if found else 'no column'} {what!r}",
                 where=f"{path}, line 1",
                 why=f"the first line must name the columns; it has {some_of([repr(cell.strip()) for cell in header])}",
-                cure=f"name exactly one column {what!r}, for example with the first line filename,label{nearest_hint(what, header)}",
+                cure=f"name exactly one column {what!r}, for example with the first line "
+                f"filename,label{nearest_hint(what, header)}",
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):

@@ -54,7 +54,10 @@ def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
     if old is None or set(old) == {relative(run, folder) for run in runs}:
         return False
     if not overwrite:
-        why, cure = f"the comparison in the folder is of {', '.join(old)}", "choose another folder: --out FOLDER; or replace it with --overwrite"
+        why, cure = (
+            f"the comparison in the folder is of {', '.join(old)}",
+            "choose another folder: --out FOLDER; or replace it with --overwrite",
+        )
         raise SightlineError("the output folder has a comparison of other runs", where=str(folder), why=why, cure=cure)
     return True
 

@@ -25,7 +25,10 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     Runs that cannot be compared image by image are in `unpaired` of the result.
     """
     if len(folders) < 2:
-        raise SightlineError("a comparison needs at least two runs", cure="list the folders of two or more runs: sightline report RUN RUN")
+        raise SightlineError(
+            "a comparison needs at least two runs",
+            cure="list the folders of two or more runs: sightline report RUN RUN",
+        )
     task, kind, entries = read_entries(folders)
     reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():

@@ -62,7 +62,11 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
         cure += "; or compare runs of the grid:\n" + listing(inside, 10) if inside else ""
         return SightlineError("this folder is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
-        return SightlineError("this folder is a comparison, not a run", where=where, cure="remove this folder from the command, and list the folders of runs")
+        return SightlineError(
+            "this folder is a comparison, not a run",
+            where=where,
+            cure="remove this folder from the command, and list the folders of runs",
+        )
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
         why = f"it is the same folder as {twin}" if twin != path else ""
