@@ -91,7 +91,7 @@ def test_all_errors_are_reported_together() -> None:
 
 
 def test_a_value_below_a_value_is_rejected() -> None:
-    assert "'lr' in 'optim.lr.x' is a single value, 0.1" in rejected({"optim.lr.x": 3}).what
+    assert "there is no setting 'optim.lr.x', because 'lr' has the single value 0.1" in rejected({"optim.lr.x": 3}).what
     assert "single value" in rejected({"optim": 3, "optim.lr": 1}).what
     assert "optim: input should be" in rejected({"optim": 3}).what
 

@@ -141,7 +141,7 @@ def test_the_last_save_of_a_run_is_not_deferred(end: str, disk, photos: Path, tm
     settings = {"train.checkpoint_minutes": 5}
     with pytest.raises(SightlineError, match="cannot write") as caught:
         sightline.train(config(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    assert caught.value.status == ENVIRONMENT and "cannot be deferred" in caught.value.why
+    assert caught.value.status == ENVIRONMENT and "cannot be retried later" in caught.value.why
     assert "interrupted" not in caught.value.what, "that message would mean that the state is saved"
     assert state_step(tmp_path / "run") == {"last": 14, "stopped": 7, "between": 0}[end]
 

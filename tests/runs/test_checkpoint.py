@@ -348,5 +348,5 @@ def test_a_description_of_other_weights_is_an_error(tmp_path: Path) -> None:
     save_model(tmp_path / "best", tensors(1), describe(1))
     config = tmp_path / "best" / "config.json"
     config.write_text(config.read_text().replace('"cat"', '"cau"'))
-    with pytest.raises(SightlineError, match="does not belong to these weights"):
+    with pytest.raises(SightlineError, match="does not belong to the weights beside it"):
         load_model(tmp_path / "best")
