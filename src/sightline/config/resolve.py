@@ -28,7 +28,7 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
     settings = {key: from_text(key, value, where, kind) for key, value in flat(overrides or {}, where, kind).items()}
     if base.task and settings.get("task", base.task) != base.task:
         why = f"the recipe {base.name} trains the task {base.task}"
-        cure = "choose a recipe of the other task; to list all recipes: sightline recipes"
+        cure = "use a recipe of the task that you want; to list all recipes: sightline recipes"
         raise SightlineError("the task of a recipe cannot be changed", where="task", why=why, cure=cure)
     return apply_settings(base, settings, where)
 
@@ -104,7 +104,7 @@ def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
     if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
         raise unknown_key(unknown_setting(faults[0]), where, kind)
     lines = [format_fault(fault, kind) for fault in faults]
-    cure = "for every setting of a recipe with a valid value: sightline recipes NAME"
+    cure = "correct these settings; to show every setting with a valid value: sightline recipes NAME"
     if len(lines) > 1:
         raise SightlineError("the configuration is invalid", where=where, why="\n" + listing(lines), cure=cure)
     raise SightlineError(f"the setting {lines[0]}" if faults[0]["loc"] else lines[0], where=where, cure=cure)

@@ -61,7 +61,7 @@ StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def parse_yaml(text: str, where: str) -> Any:
     """Parse strict YAML to plain values. Raises SightlineError with line and column. where: the file, for messages."""
     if len(text) > MAX_CHARACTERS:
-        why = f"it has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+        why = f"it has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}"
         raise SightlineError(
             "this file is too long for a recipe", where=where, why=why, cure="check that this is the path of a recipe"
         )

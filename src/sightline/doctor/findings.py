@@ -69,7 +69,7 @@ KINDS = {
         "the model is trained on near copies of validation images: the scores may be too high",
         "look at these images; move each set, such as the frames of one video, to a single split"),
     "near_duplicate": FindingKind("warning", "set* of near copies within a split",
-        "the scene counts several times; a random split separates the copies; if a set has two labels, one is "
+        "a set counts several times; a random split puts copies into train and val; if a set has two labels, one is "
         "likely wrong",
         "look at these images; keep one of each set and remove the rest{frames}"),
     "hidden": FindingKind("warning", "hidden path* with images",

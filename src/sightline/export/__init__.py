@@ -77,7 +77,9 @@ def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None,
     exists = target.exists() and (format == "onnx" or any(target.iterdir()))
     if exists and not overwrite:
         raise SightlineError(
-            "the output exists already", where=str(target), cure="choose another path: --out PATH; or add --overwrite"
+            "the output exists already",
+            where=str(target),
+            cure="choose another path: --out PATH; or replace it with --overwrite",
         )
     if exists and format == "safetensors" and not (target / MARKER).is_file():
         why, cure = "it contains files that `sightline export` did not write", "choose another folder: --out FOLDER"

@@ -66,7 +66,7 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
             if exists
             else "the path does not exist"
         )
-        raise SightlineError("this path has no images", where=given, why=why, cure="check the path")
+        raise SightlineError("this path has no images", where=given, why=why, cure="check the path of the images")
 
 
 def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:

@@ -91,7 +91,7 @@ def table_target(out: Path, overwrite: bool) -> Path:
     if target.suffix.lower() == ".parquet":
         require_parquet()
     if target.is_dir() or (target.exists() and not overwrite):
-        cure = "choose another file: --out FILE" + ("" if target.is_dir() else "; or add --overwrite")
+        cure = "choose another file: --out FILE" + ("" if target.is_dir() else "; or replace it with --overwrite")
         raise SightlineError("the output exists already", where=str(target), cure=cure)
     return target
 

@@ -113,7 +113,7 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise SightlineError(
-            f"torchvision/{name} has no linear layer to replace with a head",
+            f"torchvision/{name} has no linear layer, which the classification head would replace",
             where="model.name",
             cure=f"use another model, perhaps the one of timm: --model.name timm/{name}",
         )
@@ -162,7 +162,7 @@ def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
         raise SightlineError(
             f"{name} has no argument {', '.join(map(repr, wrong))}",
             where="model.args",
-            cure=f"remove it from --model.args; the arguments of {name} are: {', '.join(accepted) or 'none'}",
+            cure=f"remove the argument from --model.args; the arguments of {name} are: {', '.join(accepted) or 'none'}",
         )
 
 
@@ -174,5 +174,6 @@ def check_reserved(args: dict[str, Any]) -> None:
             f"--model.args must not contain {', '.join(map(repr, wrong))}",
             where="model.args",
             why="other settings define the weights and the number of classes",
-            cure="remove it from --model.args; choose weights with --model.weights; the classes are those of the data",
+            cure="remove the argument from --model.args; choose weights with --model.weights; the classes are those of "
+            "the data",
         )

@@ -131,7 +131,7 @@ def other_checkpoints(folder: Path) -> str:
     others = [path.parent for path in folder.parent.glob(f"*/{MODEL}") if path.parent != folder]
     if others:
         return "use another checkpoint of this run: " + ", ".join(map(str, sorted(others)))
-    return "pass a run folder or one of its checkpoint folders; if it is a copy, copy it again"
+    return "pass a run folder or one of its checkpoint folders; if this folder is a copy, copy it again"
 
 
 # -------------------------------------------------------------------------------------------- state for resumption
@@ -189,7 +189,8 @@ def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     try:
         number, order, values = int(metadata["format"]), int(metadata["serial"]), json.loads(metadata["values"])
     except (KeyError, ValueError) as error:
-        raise SightlineError(f"{path.name} is not a state for resumption", where=str(path)) from error
+        why = "its metadata has no format, serial number or values"
+        raise SightlineError(f"{path.name} is not a saved training state", where=str(path), why=why) from error
     require_format(number, path)
     return order, tensors, values
 

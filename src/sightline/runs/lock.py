@@ -76,7 +76,7 @@ def locked_error(folder: Path, content: bytes) -> SightlineError:
     why, cure = "it has just started", "wait until it has ended, or choose another folder with --out"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         owner = json.loads(content)
-        why = f"it is process {owner['process']} on {owner['host']}, which runs since {owner['start']}"
+        why = f"it is process {owner['process']} on {owner['host']}, started {owner['start']}"
         cure = (
             f"wait until that process has ended, end it (kill {owner['process']}), or choose another folder: --out "
             "FOLDER"

@@ -85,7 +85,7 @@ def default_folder(name: str) -> Path:
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
     if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         why = f"it contains {marks[0]!r}" if marks else "it is not a valid name" if len(name) < 3 else "it is too long"
-        cure = "choose the run folder: --out FOLDER; or correct the name: --name NAME"
+        cure = "choose the run folder: --out FOLDER; or correct `name` in the recipe"
         raise SightlineError(f"a run folder cannot have the name {name[:80]!r}", where="name", why=why, cure=cure)
     return Path("runs") / name
 

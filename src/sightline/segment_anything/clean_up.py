@@ -75,7 +75,8 @@ class CleanUp:
             raise SightlineError(error.what, where=error.where, why=f"its true mask: {error.why}") from error
         if mask.shape != shape:
             why = f"its true mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}"
-            raise SightlineError("an image and its true mask have different sizes", where=name, why=why)
+            cure = "export the true mask at the size of the image"
+            raise SightlineError("an image and its true mask have different sizes", where=name, why=why, cure=cure)
         return mask
 
     def counts(self) -> tuple[Counts, Counts]:

@@ -199,7 +199,10 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
     """
     counts = summed(matrix)
     if not counts.truth.sum():
-        why, cure = "every pixel of the truth is ignored", "check the masks and data.ignore"
+        why, cure = (
+            "every pixel of the true masks is ignored",
+            "correct --data.ignore, and check that these are the right masks",
+        )
         raise SightlineError("no pixel can be evaluated", why=why, cure=cure)
     weighted = np.where(counts.truth > 0, counts.truth * class_iou(counts), 0).sum() / counts.truth.sum()
     numbers = {

@@ -43,7 +43,7 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
     assert source.classes == ("a", "b") and list(labels_of(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
     assert f"found train/ and {name}/ (as val)" in source.notes[0]
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    assert "several files or folders are named as the val split" in open_error(tmp_path).what
+    assert "several files or folders have names of the val split" in open_error(tmp_path).what
     assert f"'{name}'" in open_error(tmp_path, layout="splits").what
 
 

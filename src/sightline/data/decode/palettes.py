@@ -142,7 +142,7 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     if faults:
         where, cure = (
             "data.palette, data.colors, data.merge, data.ignore",
-            f"the names in this palette are {', '.join(names[:20])}",
+            f"correct these settings; the names in the palette are {', '.join(names[:20])}",
         )
         raise SightlineError("invalid palette settings", where=where, why="\n" + listing(faults), cure=cure)
     index = np.array([classes.index(name) if name in classes else IGNORE for name in become], np.uint8)

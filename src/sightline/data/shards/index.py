@@ -73,7 +73,7 @@ class Shards:
                         contents[index] = file.read(int(self.ends[index] - self.starts[index]))
             except OSError as error:
                 what, where, why = "cannot read a shard", self.entries[shard].file, error.strerror or str(error)
-                cure = "check the disk; resume a started run: sightline resume RUN"
+                cure = "check the disk, then repeat the command; if a run had started: sightline resume RUN"
                 raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
         return contents
 
@@ -146,7 +146,7 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     if hold_out and "train" not in index.splits:
         why, cure = (
             f"the splits of the shards are: {', '.join(index.splits)}",
-            "pack data with a training split, or add its shards",
+            "add the shards of the training split, or pack data that have one: sightline pack DATA OUT",
         )
         raise SightlineError("these shards have no training split", where=data.path, why=why, cure=cure)
     splits = {split: index.splits[split] for split in SPLITS if split in index.splits}

@@ -132,7 +132,7 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
         if not changed:
             return earlier
         why, cure = (
-            f"differences to this command: its {' and '.join(changed)}",
+            f"its {' and '.join(changed)} differ from those of this command",
             "replace that data set with --overwrite, or choose another folder as OUT",
         )
         raise SightlineError("this folder contains another packed data set", where=str(job.out), why=why, cure=cure)

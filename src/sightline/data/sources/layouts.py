@@ -132,7 +132,7 @@ def reject_nested(root: str, filled: list[str]) -> None:
     if sets:
         why = f"{sets[0]!r} contains {some_of([repr(n) for n in (*inside[sets[0]].folders, *inside[sets[0]].tables)])}"
         cure = "use the data set in it: " + " or ".join(f"--data {os.path.join(root, name)}" for name in sets[:4])
-        raise SightlineError("this folder is not a data set, but contains one", where=root, why=why, cure=cure)
+        raise SightlineError("the data set is in a subfolder of this folder", where=root, why=why, cure=cure)
     train = next((name for name in filled if split_of(name) == "train" and inside[name].folders), "")
     if train:
         what = f"{train!r} looks like a training split, but the folders beside it do not have names of splits"

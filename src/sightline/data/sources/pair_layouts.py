@@ -181,7 +181,10 @@ def by_template(root: str, below: str, template: str, tally: Counter[str]) -> Pa
     files = require_images(root, below, tally)
     images = [file for file in files if not is_mask(file.name)]
     if not images:
-        why = f"all {len(files):,} image files match the template and are masks therefore, such as {files[0].name!r}"
+        why = (
+            f"all {len(files):,} image files match the template, and therefore count as masks, such as "
+            f"{files[0].name!r}"
+        )
         raise SightlineError(
             f"there are masks, but no images, by the template --data.mask {template!r}",
             where=root,

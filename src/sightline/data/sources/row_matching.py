@@ -29,7 +29,8 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
         "several tables may contain the labels" if tables else "there is no table of labels",
         where=root,
         why=f"found: {some_of([repr(name) for name in tables])}" if tables else "",
-        cure="name the table of all labels labels.csv, or name the tables of two splits train.csv and val.csv, or give "
+        cure="rename the table of all labels to labels.csv, or the tables of two splits to train.csv and val.csv, or "
+        "give "
         "the "
         "path of a table: --data FOLDER/TABLE.csv",
     )

@@ -132,7 +132,7 @@ def open_labeled(config: Config, say: Say) -> Source:
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the images have no labels in the layout {source.layout!r}"
         cure = (
-            "move the images into one folder per class; or give a table with labels: --data FILE.csv; or read the "
+            "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
             "labels from "
         )
         cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"

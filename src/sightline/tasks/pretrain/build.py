@@ -55,7 +55,9 @@ def check(config: PretrainConfig) -> None:
     check_augment(config.augment, config.data.size)
     if config.pretrain.method not in OBJECTIVES:
         what = f"there is no objective {config.pretrain.method!r}"
-        raise SightlineError(what, where="pretrain.method", cure=f"choose from {', '.join(OBJECTIVES)}")
+        raise SightlineError(
+            what, where="pretrain.method", cure=f"use --pretrain.method with one of {', '.join(OBJECTIVES)}"
+        )
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
         raise unknown_model(name, (*MODEL_NAMES, *SEGMENTER_NAMES))
@@ -84,7 +86,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization needs at least two images", "use a folder with more images"
+        why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)

@@ -169,7 +169,7 @@ def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, over
             "the output exists already",
             where=str(out),
             why=why,
-            cure="choose another folder: --out FOLDER; or add --overwrite",
+            cure="choose another folder: --out FOLDER; or replace these files with --overwrite",
         )
 
 
