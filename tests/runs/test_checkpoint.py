@@ -225,7 +225,7 @@ def test_resuming_without_a_valid_state_is_an_error(
     expected = {
         "both damaged": "checksum",
         "no sidecar": "sha256",
-        "foreign": "not a state",
+        "foreign": "not a saved training state",
         "newer": "newer version of Sightline",
     }
     assert expected.get(fault, "no such file") in caught.value.why

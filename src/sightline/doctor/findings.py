@@ -19,9 +19,8 @@ class FindingKind(NamedTuple):
 
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
-        "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or "
-        "write a table of "
-        "the intact images: --write-clean-list clean.csv"),
+        "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write "
+        "a table of the intact images: --write-clean-list clean.csv"),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
         "rename these files by their content: mv NAME.jpg NAME.png"),

@@ -161,7 +161,6 @@ def download_error(url: str, why: str) -> SightlineError:
         where=url,
         why=why,
         cure="download this URL on another machine, copy the file here, and set --model.weights FILE; or train from "
-        "random "
-        "weights: --model.weights none",
+        "random weights: --model.weights none",
         status=ENVIRONMENT,
     )

@@ -73,8 +73,7 @@ def find_encoder(model: Segmenter, weights: str) -> SourceWeights:
             where="model.weights",
             why="its encoder is defined by Sightline, which publishes no weights",
             cure="use --model.weights none or --model.weights RUN, or another model: --model.name fcn32s, "
-            "deeplabv3_resnet50 or "
-            "smp/ARCH/ENCODER",
+            "deeplabv3_resnet50 or smp/ARCH/ENCODER",
         )
     if weights == "imagenet" and model.pretrained.startswith("smp/"):
         path, origin = smp_file(model.pretrained.removeprefix("smp/"))

@@ -264,11 +264,11 @@ def mismatch_error(
     unexpected = [key for key in source.tensors if key not in match.used]
     share = coverage(match, state, prefix)
     return SightlineError(
-        f"these weights do not fit the model {name}: "
-        f"{f'{100 * share:.1f} %' if share else 'nothing'} of its {part} matched",
+        f"these weights do not fit the model {name}: {f'{100 * share:.1f} %' if share else 'nothing'} of its {part} "
+        "matched",
         where=source.source,
-        why=f"not matched in the model: {abbreviated(missing, 5)}\n         not matched in the file: "
-        f"{abbreviated(unexpected, 5)}",
+        why=f"tensors of the model without a match: {abbreviated(missing, 5)}\n"
+        f"         tensors of the file without a match: {abbreviated(unexpected, 5)}",
         cure=f"{hint}, or train from random weights: --model.weights none",
     )
 

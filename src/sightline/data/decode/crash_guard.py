@@ -26,8 +26,7 @@ SLOTS, SLOT_BYTES = 64, 4096
 TIMEOUT_SECONDS = 60
 CURE = (
     "save the image again with another program, or remove it; to train without a few such images (not in "
-    "segmentation): "
-    "--data.on_bad_image skip"
+    "segmentation): --data.on_bad_image skip"
 )
 
 _page: mmap.mmap | None = None

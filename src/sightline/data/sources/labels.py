@@ -145,9 +145,8 @@ def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) 
             f"labels of the data that are not among the {len(declared):,} declared classes: {len(unknown):,}",
             where=where,
             why="\n" + listing(lines) + counting,
-            cure="correct the labels, or the declared classes in classes.txt (one name per line) or --data.classes; or "
-            "remove "
-            "this list: the classes are then those of the labels, sorted by name",
+            cure="correct the labels, or the declared classes in classes.txt (one name per line) or --data.classes; "
+            "or remove this list: the classes are then those of the labels, sorted by name",
         )
     return [meaning[label] or label for label in labels]
 

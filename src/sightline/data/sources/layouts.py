@@ -105,8 +105,7 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
             "images are both directly in the folder and in its subfolders",
             where=root,
             why=f"it has {len(here.images):,} images, such as {here.images[0].name!r}, and {len(filled):,} folders "
-            "with images, such "
-            f"as {filled[0]!r}",
+            f"with images, such as {filled[0]!r}",
             cure=f"move the images outside the folders into class folders or out of the data, or {FORCE}",
         )
     if here.images:

@@ -116,9 +116,8 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
             f"{len(missed):,} of {len(found):,} images have no group by --data.group, e.g. {missed[0]!r}",
             where=path,
             why=f"the regular expression {data.group!r} matches no part of these paths:\n{listing(missed, 5)}",
-            cure="correct --data.group; to make every image that has no group a group of its own, add the alternative "
-            "`|.+`, "
-            "for example --data.group '(?P<group>clip[0-9]+|.+)'",
+            cure="correct --data.group; to make every image that has no group a group of its own, add the "
+            "alternative `|.+`, for example --data.group '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 

@@ -21,10 +21,9 @@ PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
 """Folder of masks beside the images, such as `trainannot` or `train_labels` for `train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
-    "describe the path of each mask relative to its image, such as --data.mask '{stem}_mask.png' or "
-    "--data.mask '../masks/{stem}.png', where {stem} is the image's name without its extension, {id} is {stem} "
-    "without its "
-    "last part after `_`, and {folder} is the name of the image's folder"
+    "describe the path of each mask relative to its image, such as --data.mask '{stem}_mask.png' or --data.mask "
+    "'../masks/{stem}.png', where {stem} is the image's name without its extension, {id} is {stem} without its last "
+    "part after `_`, and {folder} is the name of the image's folder"
 )
 
 

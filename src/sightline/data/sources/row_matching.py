@@ -30,9 +30,7 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
         where=root,
         why=f"found: {some_of([repr(name) for name in tables])}" if tables else "",
         cure="rename the table of all labels to labels.csv, or the tables of two splits to train.csv and val.csv, or "
-        "give "
-        "the "
-        "path of a table: --data FOLDER/TABLE.csv",
+        "give the path of a table: --data FOLDER/TABLE.csv",
     )
 
 

@@ -138,9 +138,8 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
             where=path,
             why="its columns (filename, label, confidence, and truth or error) are those that `sightline predict` "
             "writes",
-            cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove the "
-            "column "
-            "'confidence'",
+            cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove "
+            "the column 'confidence'",
         )
     for what, accepted in (("filename", FILE_COLUMNS), ("label", LABEL_COLUMNS)):
         found = next((name for name in accepted if name in names), "")
