@@ -40,7 +40,7 @@ def test_all_unknown_and_ambiguous_names_are_in_one_error() -> None:
         rows_by_name(NAMES, ["0014", "0062", "0104", "zebra"])
     why = caught.value.why
     assert "0014: no such image; did you mean 0104?" in why or "did you mean 0013?" in why
-    assert "0104: ambiguous, val/b/0104.png and val/c/0104.png have this name" in why
+    assert "0104: several images have this name: val/b/0104.png and val/c/0104.png" in why
     assert "zebra: no such image" in why and "0062" not in why.replace("mean 0062", "")
 
 

@@ -49,7 +49,9 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     matched_heads = any(key.startswith(heads) for key in match.tensors)
     if matched_heads and classes and classes_differ(source, weights, tuple(classes)):
         match = dataclasses.replace(match, tensors={k: t for k, t in match.tensors.items() if not k.startswith(heads)})
-        notes.append("the class names or their order differ from those of the weights: new output layers")
+        notes.append(
+            "the class names or their order differ from those of the weights: the output layers have new random weights"
+        )
     elif matched_heads and classes and not source.classes:
         notes.append(NO_CLASS_NAMES.format(what="output layers", cure=""))
     if coverage(match, state, inside) < MIN_COVERAGE:

@@ -88,7 +88,7 @@ def load_weights(
     notes = list(source.notes)
     if is_siamese(source.tensors) and not is_siamese(model.state_dict()):
         source = dataclasses.replace(source, tensors=backbone_of(source.tensors))
-        notes.append("only the backbone of the pre-training run is loaded")
+        notes.append("of the pre-training run, only the backbone is loaded")
     state = model.state_dict()
     match = match_names(source.tensors, state)
     converted = match_names(timm_convention(source.tensors, model.backbone), state)
@@ -101,7 +101,9 @@ def load_weights(
     if fresh_head or (others and headed):
         own = {key: tensor for key, tensor in match.tensors.items() if key.startswith("backbone.")}
         match = dataclasses.replace(match, tensors=own)
-        notes += ["the class names or their order differ from those of the weights: new head"] * others
+        notes += [
+            "the class names or their order differ from those of the weights: the head has new random weights"
+        ] * others
     elif headed and classes and not source.classes and weights != "imagenet":
         notes.append(NO_CLASS_NAMES.format(what="head weights", cure=", or set --model.fresh_head true"))
     if coverage(match, state, "backbone.") < MIN_COVERAGE:

@@ -51,7 +51,7 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
     """Error messages for --cluster and its options."""
     faults = []
     if cluster and cluster not in CLUSTERS:
-        faults.append(f"--cluster {cluster}: must be {' or '.join(CLUSTERS)}")
+        faults.append(f"--cluster {cluster}: it must be {' or '.join(CLUSTERS)}")
     if options and not cluster:
         faults.append(f"--cluster.{next(iter(options))} needs --cluster slurm")
     for name, value in options.items():
@@ -60,9 +60,9 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
             if name in OPTIONS:
                 OPTIONS[name][1](value)
             else:
-                faults.append(f"--cluster.{name}: unknown option; did you mean {near[0]}?")
+                faults.append(f"--cluster.{name}: there is no such option; did you mean {near[0]}?")
         except (TypeError, ValueError):
-            faults.append(f"--cluster.{name} {value}: must be a number")
+            faults.append(f"--cluster.{name} {value}: it must be a number")
     return faults
 
 

@@ -138,7 +138,7 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     if len(names) > MOST_NAMES:
         faults.append(f"there are {len(names):,} names, and at most {MOST_NAMES} are possible")
     elif len(classes) < 2 and not faults:
-        faults.append(f"classes left after merging and ignoring: {len(classes)}; segmentation needs at least 2")
+        faults.append(f"number of classes after merging and ignoring: {len(classes)}; segmentation needs at least 2")
     if faults:
         where, cure = (
             "data.palette, data.colors, data.merge, data.ignore",
@@ -204,7 +204,10 @@ def merge_faults(merge: dict[str, str], ignore: tuple[str, ...], names: tuple[st
     faults += [f"ignore: there is no class {n!r}{nearest_hint(n, known)}" for n in ignore if n not in known]
     faults += [f"{n!r} is both merged and ignored" for n in ignore if merge.get(n, n) != n]
     chains = [(name, target) for name, target in merge.items() if merge.get(target, target) != target]
-    faults += [f"merge: {name!r} becomes {target!r}, which becomes {merge[target]!r}" for name, target in chains]
+    faults += [
+        f"merge: {name!r} becomes {target!r}, which itself becomes {merge[target]!r}; name the last class directly"
+        for name, target in chains
+    ]
     return faults
 
 
@@ -212,7 +215,11 @@ def color_faults(data: Data, coding: Coding) -> list[str]:
     """List the faults in the colors, `data.tolerance` and `data.threshold`."""
     if coding.colors is None:
         used = {"data.tolerance": data.tolerance, "data.threshold": data.threshold}
-        return [f"{key} is for colors, and these masks contain class ids" for key, value in used.items() if value]
+        return [
+            f"{key} is available for colors only, but these masks contain class ids"
+            for key, value in used.items()
+            if value
+        ]
     faults, owner = [], {}
     if data.tolerance and data.threshold:
         faults.append("set only one of data.tolerance and data.threshold")

@@ -102,7 +102,9 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
         machines.setdefault(f"{device(one.files.provenance)}, {precision}", []).append(one.name)
     if len(machines) > 1:
         each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
-        notes.append(f"Times are of different machines or precisions: {each}. Compare FLOPs instead.")
+        notes.append(
+            f"The runs were timed on different machines or in different precisions: {each}. Compare FLOPs instead."
+        )
     first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}
