@@ -82,7 +82,7 @@ def cached_entry(
         make_entry(folder, fill)
         entry = load_entry(folder)
     if entry is None:
-        what, cure = "another program changed this cache entry while it was written", "run the command again"
+        what, cure = "the cache entry was changed while it was in use", "run the command again"
         raise SightlineError(what, where=str(folder), cure=cure, status=ENVIRONMENT)
     return entry
 

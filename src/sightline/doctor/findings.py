@@ -43,10 +43,11 @@ KINDS = {
         "their values are divided to fit 8 bits, and become dark if a sensor used only a part of the range",
         "stretch their values and save them like the other images: as 8-bit PNG or JPEG"),
     "cmyk": FindingKind("warning", "image* in CMYK, unlike the others",
-        "CMYK images are converted to RGB without their color profile, and their colors become slightly wrong",
+        "CMYK images are converted to RGB without their color profile, so that their colors differ from those of "
+        "the other images",
         "convert these images to RGB with their color profile in an image editor"),
     "rotated": FindingKind("warning", "image* stored rotated or mirrored, with an EXIF orientation",
-        "Sightline rotates them upright; other programs may not, and masks drawn with these programs do not fit then",
+        "Sightline rotates such images upright; other programs may not, and masks drawn in them would not fit",
         "save these images upright: mogrify -auto-orient FILE"),
     "gray": FindingKind("warning", "gray image* among color images", "a model that depends on color may fail on them",
         "replace these images by color images, or train on some images in gray: --augment.grayscale 0.1"),

@@ -27,9 +27,9 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return usable_device(best, "train on the CPU: --train.device cpu")
+        return usable_device(best, "use the CPU: --train.device cpu; or hide the GPU: export CUDA_VISIBLE_DEVICES=")
     try:
-        return usable_device(name, "use the best device that works: --train.device auto")
+        return usable_device(name, "choose the device automatically: --train.device auto")
     except SightlineError:
         if fallback:
             return pick_device("auto")

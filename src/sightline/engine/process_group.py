@@ -110,11 +110,7 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
             for pid in peers:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        what = (
-            "another process of this run does not respond"
-            if timed_out
-            else "another process of this run has ended early"
-        )
+        what = "another process of this run does not respond" if timed_out else "another process of this run has ended"
         cure = "fix the error that the other process printed, if any, then resume: torchrun ... -m sightline resume RUN"
         raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
 

@@ -19,8 +19,8 @@ def log_test_evaluation(
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
     RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
     say(
-        f"this is evaluation {look} of the run on these images; metrics are no unbiased test results if they "
-        "select a model"
+        f"this is evaluation {look} of the run on these images; if you choose a model by these metrics, "
+        "they are no unbiased test results"
     )
 
 

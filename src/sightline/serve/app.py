@@ -155,7 +155,7 @@ def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
             raise ApiError(400, "the prompt needs a point or a box, and a label for each point")
         found = await state.computed("masks", points.masks, (picture, prompt))
         if found is None:
-            raise ApiError(404, "the image is not in the cache of the server any more", cure="send the image again")
+            raise ApiError(404, "the image is not in the cache of the server", cure="send the image again")
         return found
 
 

@@ -410,7 +410,10 @@ def test_merging_and_ignoring() -> None:
         ),
         ({}, ["are not set", "--data.palette", "--data.colors", "--data.classes"]),
         ({"palette": "landcover", "merge": {"foresst": "water"}, "ignore": ("urbann",)}, ["'forest'", "'urban'"]),
-        ({"palette": "landcover", "merge": {"urban": "x", "forest": "urban"}}, ["becomes 'urban', which becomes 'x'"]),
+        (
+            {"palette": "landcover", "merge": {"urban": "x", "forest": "urban"}},
+            ["becomes 'urban', which itself becomes 'x'"],
+        ),
         ({"palette": "landcover", "merge": {"urban": "forest"}, "ignore": ("urban",)}, ["both merged and ignored"]),
         ({"palette": "binary", "ignore": ("background",)}, ["after merging and ignoring: 1", "needs at least 2"]),
         ({"classes": names(255)}, ["255 names", "254"]),

@@ -26,7 +26,7 @@ def test_file_names_without_extension(tmp_path: Path) -> None:
     assert "line 3: '0002' is ambiguous: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
     written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
     why = open_error(tmp_path / "labels.csv").why
-    assert "'2': no such image" in why and "'0001.jpg': no such image" in why
+    assert "'2': there is no such image" in why and "'0001.jpg': there is no such image" in why
 
 
 def test_images_without_a_row_are_counted_once(tmp_path: Path) -> None:

@@ -28,6 +28,6 @@ class SegmentConfig(Config):
             "data.fit and data.filter have no effect on segmentation, which does not resize images": (
                 (data.fit, data.filter) != ("squash", "bilinear")
             ),
-            "data.on_bad_image skip is not available for segmentation: repair or remove invalid pairs": data.on_bad_image
+            "data.on_bad_image skip is not available for segmentation; repair invalid pairs": data.on_bad_image
             == "skip",
         }
