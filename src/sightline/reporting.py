@@ -42,7 +42,7 @@ def report(
         return folder / "report.html"
     if not others and (out is not None or overwrite):
         why, cure = (
-            "the report of a single run is always written to the folder of the run",
+            "the report of a single run is always written to the folder of the run, where it replaces the earlier one",
             "leave out --out and --overwrite",
         )
         raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)

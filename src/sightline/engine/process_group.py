@@ -68,8 +68,8 @@ def process_group(timeout_seconds: float) -> Generator[World]:
         cure = (
             "start all processes with torchrun: torchrun --nproc-per-node 2 -m sightline train ...; if its port is in "
             "use, "
+            "choose a free one: torchrun --rdzv-endpoint HOST:PORT ..."
         )
-        cure += "choose a free one: torchrun --rdzv-endpoint HOST:PORT ..."
         what = "the processes of this run could not connect to each other"
         raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     unlimited_group.append(dist.new_group(backend="gloo", timeout=NO_LIMIT))

@@ -61,7 +61,7 @@ def save_or_defer(training: Training, last: bool) -> None:
             raise save_failed_error(training, error, last) from error
         training.log.warn(
             f"{error.what}: {error.why}. Step {step:,} is not saved; training continues, and the next save retries "
-            f"(failure {deferred.failures}; the run ends after {MAX_FAILED_SAVES} in a row)"
+            f"(failure {deferred.failures}; the run ends after {MAX_FAILED_SAVES} failures in a row)"
         )
         return
     if deferred.failures or pending:

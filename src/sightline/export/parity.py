@@ -72,7 +72,7 @@ class Parity:
         if self.from_files:
             good = self.differ <= max(1, MOST_CHANGED * self.items)
             cure = (
-                "pass the graph images of at most six times the model's image size; the rejected graph was saved as "
+                "resize images to at most six times the model's size before they enter the graph, which was saved as "
                 f"{path}"
             )
         else:

@@ -170,8 +170,10 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
             faults.append(f"{fault.what} ({fault.why})" if fault.why else fault.what)
     why = "; ".join(faults)
     if not states:
-        cure = "start a new run, which may begin with the weights of an intact checkpoint: sightline train RECIPE "
-        cure += "--data DATA --model.weights CHECKPOINT"
+        cure = (
+            "start a new run, which may begin with the weights of an intact checkpoint: sightline train RECIPE "
+            "--data DATA --model.weights CHECKPOINT"
+        )
         raise SightlineError(
             "there is no state to resume from", where=str(folder), why=why or "the folder has no state file", cure=cure
         )

@@ -112,8 +112,8 @@ def require_free_folder(folder: Path, overwrite: bool) -> None:
         cure = (
             f"resume that run: sightline resume {shlex.quote(str(folder))}; or choose another folder: --out FOLDER; "
             "or replace "
+            "the run with --overwrite"
         )
-        cure += "the run with --overwrite"
         raise SightlineError("this folder already contains a run", where=str(folder), cure=cure)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if visible and not holds_run:
@@ -218,8 +218,8 @@ def check_changes(old: Config, new: Config) -> None:
         cure = (
             "resume without these options and with the original recipe.yaml, or start a new run from the weights of "
             "this one: "
+            "sightline train RECIPE --data DATA --model.weights RUN"
         )
-        cure += "sightline train RECIPE --data DATA --model.weights RUN"
         why = "these settings determined the steps already done, or the files written for them:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change these settings", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:

@@ -44,8 +44,10 @@ def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
         return open_checkpoint(name, Path(name))
     if name.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".pkl")):
         why = "it is a pickle, and loading a pickle can execute arbitrary code"
-        cure = "use the same weights as safetensors: --model vit_b --download (or vit_l, vit_h), which downloads "
-        cure += f"{BASE} (or -large, -huge)"
+        cure = (
+            "use the same weights as safetensors: --model vit_b --download (or vit_l, vit_h), which downloads "
+            f"{BASE} (or -large, -huge)"
+        )
         raise SightlineError("pickled weights are not supported", where=name, why=why, cure=cure)
     repository = NAMES.get(name, name)
     if os.path.exists(name) or not REPOSITORY.fullmatch(repository):

@@ -126,8 +126,8 @@ def check_prompt(
     cure = (
         "give points (x, y), each with the label 1 (inside the object) or 0 (outside), or a box (x0, y0, x1, y1) with "
         "x0 < x1 "
+        "and y0 < y1, all in pixels from the top left corner of the image"
     )
-    cure += "and y0 < y1, all in pixels from the top left corner of the image"
     raise SightlineError("invalid points or box", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
 
 

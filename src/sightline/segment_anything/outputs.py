@@ -89,7 +89,7 @@ def finished_images(
         return {}
     others = [f"{name}: changed {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
     if others:
-        why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
+        why = f"the settings differ for {len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
         cure = (
             f"choose another folder: --out FOLDER; or use the earlier settings (see {RECORD}); or generate all masks "
             "again: --overwrite"

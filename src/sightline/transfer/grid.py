@@ -129,8 +129,8 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
             cure = (
                 "remove this option; use instead --classifier for the head, --seeds for the seeds, and --labeled "
                 "WEIGHTS or "
+                "--unlabeled WEIGHTS for initial weights"
             )
-            cure += "--unlabeled WEIGHTS for initial weights"
             raise SightlineError(
                 f"{rest} cannot be set in a transfer grid, which chooses it for each run", where=f"--{key}", cure=cure
             )

@@ -222,7 +222,7 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
 def test_errors_for_wrong_folders(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     class_folders(root, {"a": 2})
-    assert "is this a single class folder?" in open_error(root).cure
+    assert "if this is the folder of one class" in open_error(root).cure
     (root / "empty").mkdir()
     (root / "empty" / "notes.txt").write_text("x")
     assert "'empty': 1 .txt file" in open_error(root).why

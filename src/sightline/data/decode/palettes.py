@@ -185,8 +185,6 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
         cure = (
             "for colors: --data.palette landcover, camvid or binary, or --data.colors '{car: [255, 0, 0], road: [0, "
             "0, 0]}'; "
-        )
-        cure += (
             "for class ids: --data.classes '[road, car]', their names from id 0, or a file classes.txt with a name "
             "per line"
         )
@@ -312,7 +310,7 @@ def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
             raise ValueError("names, colors or ids, index and classes are inconsistent")
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         why, cure = f"{type(error).__name__}: {error}", "restore the file as Sightline wrote it"
-        raise SightlineError("invalid palette", where=where, why=why, cure=cure) from error
+        raise SightlineError("the palette in this file is invalid", where=where, why=why, cure=cure) from error
     return palette
 
 

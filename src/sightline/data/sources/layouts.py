@@ -138,8 +138,8 @@ def reject_nested(root: str, filled: list[str]) -> None:
         why = f"{train!r} contains class folders: {some_of([repr(name) for name in inside[train].folders])}"
         cure = (
             f"rename {train!r} to 'train', and {some_of([repr(n) for n in filled if n != train])} to 'val' or 'test'; "
+            "if they are all classes: --data.layout classes"
         )
-        cure += "if they are all classes: --data.layout classes"
         raise SightlineError(what, where=root, why=why, cure=cure)
 
 

@@ -69,7 +69,10 @@ def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
-        what, cure = f"there is no data set torchvision:{name}", f"use one of {', '.join(sorted(known))}"
+        what, cure = (
+            f"there is no data set torchvision:{name}",
+            f"use --data torchvision:NAME with one of {', '.join(sorted(known))}",
+        )
         raise SightlineError(what, where="data.path", cure=cure)
     entry = known[name]
     root = absolute(root) if root else str(cache_root(data) / "torchvision")

@@ -159,7 +159,9 @@ def check_template(template: str) -> None:
         faults.append("it must end with the extension of an image, such as {stem}_mask.png")
     if faults:
         why = "\n" + listing(faults)
-        raise SightlineError(f"invalid template {template!r}", where="data.mask", why=why, cure=TEMPLATE)
+        raise SightlineError(
+            f"invalid template {template!r} for the paths of masks", where="data.mask", why=why, cure=TEMPLATE
+        )
 
 
 def mask_path(name: str, template: str, root: str = "") -> str:

@@ -195,8 +195,8 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
         cure = (
-            "convert the ids in the masks to those of the run, and give the class names of the run, or none "
-            "(--data.classes, classes.txt)"
+            "give the class names of the run, or remove classes.txt and --data.classes; the ids in the masks must have "
+            "the meaning that they have in the run"
         )
         raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 

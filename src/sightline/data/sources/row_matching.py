@@ -95,8 +95,10 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
         f"{len(labels):,}"
     )
     why += f"; its label of {against[0]!r} is {labels[against[0]]!r}" if against else ""
-    cure = "to take the labels from the folders: --data.layout classes; from the table: --data.layout csv; "
-    cure += f"or write the folder into the file names of the table, like '{filled[0]}/NAME'"
+    cure = (
+        "to take the labels from the folders: --data.layout classes; from the table: --data.layout csv; "
+        f"or write the folder into the file names of the table, like '{filled[0]}/NAME'"
+    )
     raise SightlineError("the labels may be in a table or in the names of the folders", where=root, why=why, cure=cure)
 
 

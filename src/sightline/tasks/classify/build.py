@@ -134,8 +134,8 @@ def open_labeled(config: Config, say: Say) -> Source:
         cure = (
             "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
             "labels from "
+            "the file names: --data.layout filename --data.pattern '{id}_{label}'"
         )
-        cure += "the file names: --data.layout filename --data.pattern '{id}_{label}'"
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
 

@@ -46,7 +46,9 @@ def predict(
     """Write the features of each image to `out`; raises SightlineError without options.features."""
     if not options.features:
         why = "a pre-training run has no classes to predict"
-        cure = "add --features, or first train a classifier from its weights: "
-        cure += f"sightline train RECIPE --data DATA --model.weights {shlex.quote(str(folder))}"
+        cure = (
+            "add --features, or first train a classifier from its weights: "
+            f"sightline train RECIPE --data DATA --model.weights {shlex.quote(str(folder))}"
+        )
         raise SightlineError("a pre-training run predicts only features", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)
