@@ -44,7 +44,7 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         group = groups.setdefault((kind, decay, scale), {"params": [], **settings})
         group["params"].append((name, parameter))
     if not groups:
-        cure = "train the backbone too: --model.freeze false"
+        cure = "train the backbone, which is frozen now: --model.freeze false"
         raise SightlineError("the model has no trainable parameter", where="model.freeze", cure=cure)
     return list(groups.values())
 

@@ -120,4 +120,4 @@ def open_checkpoint(name: str, folder: Path) -> Checkpoint:
     if not missing:
         why = f"the model_type in its config.json is {model_type!r}; supported: {', '.join(MODEL_TYPES)}"
         cure = "use --model vit_b, or the folder of another checkpoint: --model FOLDER"
-    raise SightlineError("not a checkpoint of Segment Anything", where=str(folder), why=why, cure=cure)
+    raise SightlineError("this folder is not a checkpoint of Segment Anything", where=str(folder), why=why, cure=cure)

@@ -167,7 +167,7 @@ def test_tolerance_equals_a_search_over_all_colors(
     if outside.any():
         error = mask_error(path, wanted)
         y, x = np.argwhere(outside & (rgb == mode_of(rgb[outside])).all(2))[0]
-        assert f"{outside.sum():,} of its {outside.size:,} pixels" in error.why
+        assert f"{outside.sum():,} of the mask's {outside.size:,} pixels" in error.why
         assert f"first at x={x}, y={y}" in error.why
         assert f"--data.tolerance {largest.min(2).max()}" in error.cure
         return
@@ -249,7 +249,7 @@ def test_ids_without_a_name_are_an_error(tmp_path: Path) -> None:
     ids = np.zeros((3, 5), np.uint8)
     ids[1, 3:], ids[2, 4] = 12, 200
     error = mask_error(put(tmp_path / "x.png", ids), wanted)
-    assert "3 of its 15 pixels" in error.why and "0..11" in error.why
+    assert "3 of the mask's 15 pixels" in error.why and "0..11" in error.why
     assert "12 (2 px, first at x=3, y=1), 200 (1 px, first at x=4, y=2)" in error.why
     assert "--data.ignore '[\"12\"]'" in error.cure
     deep = np.full((2, 2), 300, np.uint16)

@@ -331,8 +331,8 @@ def test_all_invalid_pairs_are_in_one_error(tmp_path: Path) -> None:
     for text in (
         "train/size_sat.jpg with train/size_mask.png: the image has 6 x 4 pixels, but its mask has 5 x 4",
         "train/turned_sat.jpg with",
-        "train/ids_mask.png: 24 of its 24 pixels have ids other than 0..2: 9 (24 px, first at x=0, y=0)",
-        "train/jpeg_mask.png: it is a lossy JPEG",
+        "train/ids_mask.png: 24 of the mask's 24 pixels have ids other than 0..2: 9 (24 px, first at x=0, y=0)",
+        "train/jpeg_mask.png: the mask is a lossy JPEG",
         "val/broken_mask.png: it is empty",
         "val/photo_sat.jpg: it starts with '<html>'",
     ):

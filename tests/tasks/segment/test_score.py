@@ -169,7 +169,7 @@ def test_all_faults_are_in_one_error(folders):
         "pairs of masks that cannot be compared",
         "0001_mask.png: the true mask has 12 x 9 pixels, the prediction 5 x 4",
         "0002_mask.png: prediction: ",
-        "0003_mask.png: truth: 108 of its 108 pixels have colors that are not in the palette",
+        "0003_mask.png: truth: 108 of the mask's 108 pixels have colors that are not in the palette",
         "the same name and subfolder",
     ):
         assert part in said, part
@@ -181,7 +181,7 @@ def test_both_masks_of_a_pair_are_checked(folders):
     (truth / "0000_mask.png").write_bytes(b"")
     (pred / "0000_mask.png").unlink()
     Image.new("RGB", (12, 9)).save(pred / "0000_mask.jpg")
-    with pytest.raises(SightlineError, match=r"truth: it is empty .*; prediction: it is a lossy JPEG"):
+    with pytest.raises(SightlineError, match=r"truth: it is empty .*; prediction: the mask is a lossy JPEG"):
         score(truth, pred, "landcover")
 
 

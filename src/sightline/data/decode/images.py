@@ -127,7 +127,9 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise SightlineError(f"it has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}")
+            raise SightlineError(
+                f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
+            )
         if header is not None:
             header.update_from(image)
         if side:
@@ -255,7 +257,9 @@ def deep_gray(image: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     kind, most = ("floats", 1) if image.mode == "F" else ("integers", 65535)
     if not (low >= 0 and high <= most):
-        raise SightlineError(f"its pixels are {kind} from {low:g} to {high:g}; only 0 to {most} is supported")
+        raise SightlineError(
+            f"the pixels of the image are {kind} from {low:g} to {high:g}; only 0 to {most} is supported"
+        )
     if image.mode == "F":
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

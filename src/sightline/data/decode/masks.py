@@ -86,7 +86,9 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
     ):
         width, height = image.size
         if width * height > max_pixels:
-            raise SightlineError(f"it has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}")
+            raise SightlineError(
+                f"the mask has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
+            )
         if lossy(image, path, content):
             cure = "export the masks again as PNG; a JPEG cannot be converted back to a mask"
             raise SightlineError(
@@ -157,7 +159,8 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
     shown = [f"{found[i]} ({counts[i]:,} px, first at x={columns[first[i]]}, y={rows[first[i]]})" for i in order]
     more = f" and {len(found) - len(order):,} more" if len(found) > len(order) else ""
     why = (
-        f"{len(rows):,} of its {values.size:,} pixels have ids other than {ids_text(palette)}: {', '.join(shown)}{more}"
+        f"{len(rows):,} of the mask's {values.size:,} pixels have ids other than {ids_text(palette)}: "
+        f"{', '.join(shown)}{more}"
     )
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
         cure = "if 255 is a class: --data.palette binary; if 255 marks pixels to ignore: --data.ignore '[\"255\"]'"
@@ -228,7 +231,10 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
     many = "at least " if len(strays) > MOST_STRAYS else ""
     total = sum(count for count, _, _ in strays.values())
     more = f" and {many}{len(order) - len(lines):,} more" if len(order) > len(lines) else ""
-    why = f"{many}{total:,} of its {size:,} pixels have colors that are not in the palette: {', '.join(lines)}{more}"
+    why = (
+        f"{many}{total:,} of the mask's {size:,} pixels have colors that are not in the palette: "
+        f"{', '.join(lines)}{more}"
+    )
     if strict:
         cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
         raise SightlineError(f"the mask has 1 channel, but the palette has colors; {why}", cure=cure)

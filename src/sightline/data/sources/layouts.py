@@ -106,7 +106,7 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
             where=root,
             why=f"it has {len(here.images):,} images, such as {here.images[0].name!r}, and {len(filled):,} folders "
             f"with images, such as {filled[0]!r}",
-            cure=f"move the images outside the folders into class folders or out of the data, or {FORCE}",
+            cure=f"move the images that are not in a folder into class folders or out of the data, or {FORCE}",
         )
     if here.images:
         labeled = names_carry_labels([file.name for file in here.images], data.pattern)

@@ -160,7 +160,7 @@ def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, over
     given = {Path(path).resolve() for path in inputs}
     if own := [str(path) for path in targets if path.resolve() in given]:
         why = f"{counted(len(own), 'input file')} would be overwritten by masks, such as {own[0]}"
-        cure = "choose another folder: --out FOLDER; the existing masks next to the images may be the true masks"
+        cure = "choose another folder, because the masks next to the images may be the true masks: --out FOLDER"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
