@@ -85,7 +85,7 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
         for parent in parents:  # unknown sections are inserted too, so that validation reports all errors together
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                cure = f"did you mean the setting {nearest(key, type(base))}?"
+                cure = f"did you mean {nearest(key, type(base))}?"
                 raise SightlineError(
                     f"there is no setting {key!r}, because {parent!r} has the single value {section!r}",
                     where=where,

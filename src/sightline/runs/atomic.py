@@ -99,13 +99,13 @@ def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
     cure = "check the folder and the disk, or choose another folder with --out"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        cure = "free some space, or choose another folder with --out"
+        cure = "free some space, or choose a folder on another disk: --out FOLDER"
         with contextlib.suppress(OSError, StopIteration):
             volume = next(folder for folder in path.absolute().parents if folder.is_mount())
             free = f"{shutil.disk_usage(volume).free / 1e6:,.1f} MB are free on the disk at {volume}"
             why += f"; it needs {need / 1e6:,.1f} MB, {free}" if need else f"; {free}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cure = "choose a folder you may write to: --out"
+        cure = "choose a folder that you may write to: --out FOLDER"
     elif error.errno == errno.ENOTDIR:
         why, cure = "a parent folder in this path is a file", "choose another folder: --out FOLDER"
     status = USER if error.errno == errno.ENOTDIR else ENVIRONMENT

@@ -257,6 +257,6 @@ def interrupted_error(folder: Path, step: int, total_steps: int) -> SightlineErr
     return SightlineError(
         f"interrupted at step {step:,} of {total_steps:,}; the state is saved",
         where=str(folder),
-        cure=f"continue with: sightline resume {shlex.quote(str(folder))}",
+        cure=f"sightline resume {shlex.quote(str(folder))}",
         status=INTERRUPTED,
     )
