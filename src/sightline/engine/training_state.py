@@ -276,15 +276,19 @@ def not_finite_error(training: Training, group: list[Batch], loss: float, norm: 
     if training.world.is_rank0:
         atomic_write(path, "".join(f"{name}\n" for name in files).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))
-    best = f" [--model.weights {name}]" if training.progress.best is not None else ""
+    best = (
+        f"\n    to start from the best weights, add --model.weights {name}"
+        if training.progress.best is not None
+        else ""
+    )
     what = "the loss" if not np.isfinite(loss) else "the gradient"
     return SightlineError(
         f"{what} is not finite at step {training.progress.step + 1:,}",
         where=f"{training.folder}; {path.name} lists the {len(files)} images of this batch; the first ones:\n"
         + listing(files, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="start another run with a tenth of the learning rate; the option in brackets starts from the best "
-        "weights:\n"
+        cure="start another run with a tenth of the learning rate:\n"
         f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
-        f"{best}\nif that does not help, add --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32",
+        f"{best}\n    if that does not help, add --optim.clip_norm 1, --schedule.warmup_epochs 1 or "
+        "--train.precision fp32",
     )

@@ -96,7 +96,7 @@ def make_folder(folder: Path) -> None:
 
 def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
     """The SightlineError for an OSError while writing `path`. need: bytes to be written, 0 if unknown."""
-    cure = "check the folder and the disk, or choose another folder with --out"
+    cure = "check the folder and the disk, or choose another folder: --out FOLDER"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = "free some space, or choose a folder on another disk: --out FOLDER"
