@@ -151,7 +151,7 @@ def test_a_python_file_as_a_recipe(tmp_path: Path) -> None:
     )
     assert load_recipe(str(path)).optim.lr == 0.5
     path.write_text("def other(): pass\n")
-    with pytest.raises(SightlineError, match="no working recipe"):
+    with pytest.raises(SightlineError, match="no function recipe"):
         load_recipe(str(path))
     path.write_text("def recipe(): return 3\n")
     with pytest.raises(SightlineError, match="must return a Config"):

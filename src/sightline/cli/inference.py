@@ -40,8 +40,8 @@ def predict(
     import sightline
 
     if not images:
-        cure = "sightline predict RUN IMAGES --out FILE.csv"
-        raise SightlineError("no images to predict", why="the argument IMAGES is missing", cure=cure)
+        cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
+        raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
 
@@ -146,8 +146,8 @@ def masks(
     import sightline
 
     if not images:
-        cure = "sightline masks IMAGES --out FOLDER"
-        raise SightlineError("no images to segment", why="the argument IMAGES is missing", cure=cure)
+        cure = "add a file or folder of images: sightline masks IMAGES --out FOLDER"
+        raise SightlineError("no images are given to segment", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {
         "model": model, "points_per_side": points_per_side, "points_per_batch": points_per_batch, "quality": quality,
         "stability": stability, "run": run, "truth": truth, "download": download,

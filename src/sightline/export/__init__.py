@@ -40,13 +40,19 @@ def export(
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
     if format not in FORMATS:
-        raise SightlineError(f"unknown format {format!r}", where="--format", cure="use " + " or ".join(FORMATS))
+        raise SightlineError(
+            f"unknown export format {format!r}",
+            where="--format",
+            cure="use " + " or ".join(f"--format {name}" for name in FORMATS),
+        )
     if int8 and format != "onnx":
-        raise SightlineError("--int8 needs the format onnx", where="--int8", cure="use --format onnx, or omit --int8")
+        raise SightlineError(
+            "only the format onnx supports --int8", where="--int8", cure="use --format onnx, or omit --int8"
+        )
     config = load_recipe_file(folder / "recipe.yaml")
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     if not run_folder.is_finished(folder):
-        say("note: this run is not finished; its best weights so far are exported")
+        say("note: this run is not finished; the weights of its best epoch so far are exported")
     target = chosen_target(folder, format, out, overwrite)
     if format == "safetensors":
         return export_weights(folder, config, target)
@@ -72,9 +78,11 @@ def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None,
     exists = target.exists() and (format == "onnx" or any(target.iterdir()))
     if exists and not overwrite:
         raise SightlineError(
-            "the output exists already", where=str(target), cure="choose another --out, or add --overwrite"
+            "the output exists already",
+            where=str(target),
+            cure="choose another path: --out PATH; or replace it with --overwrite",
         )
     if exists and format == "safetensors" and not (target / MARKER).is_file():
-        why, cure = "it has other content than an earlier export", "choose another folder with --out"
+        why, cure = "it contains files that `sightline export` did not write", "choose another folder: --out FOLDER"
         raise SightlineError("the output folder is not empty", where=str(target), why=why, cure=cure)
     return target

@@ -67,7 +67,9 @@ def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
     except SightlineError as error:
         if os.path.exists(config.data.path) or ":" in config.data.path:
             raise
-        cure = "add --data PATH with the current path of the run's data; its validation images are used for the check"
+        cure = (
+            "give the present path of the run's data, whose validation images are used to check the graph: --data PATH"
+        )
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure, status=error.status) from error
 
 

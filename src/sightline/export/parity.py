@@ -76,10 +76,15 @@ class Parity:
         is saved."""
         if self.from_files:
             good = self.differ <= max(1, MOST_CHANGED * self.items)
-            cure = f"resize images to at most six times the model's size before the graph; it was saved as {path}"
+            cure = (
+                "resize images to at most six times the model's size before they enter the graph, which was saved as "
+                f"{path}"
+            )
         else:
             good = self.differ == self.ties and self.largest <= FAR
-            cure = f"try another version of torch or onnxruntime; do not use the graph, which was saved as {path}"
+            cure = (
+                f"try another version of torch or onnxruntime; do not use the rejected graph, which was saved as {path}"
+            )
         if not good:
             what = "not exported: the predictions of the graph differ from those of PyTorch"
             why = "\n".join(filter(None, (str(self), listing(self.examples))))

@@ -106,7 +106,7 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
             raise
         except Exception as error:  # the quantizer raises many types
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            cure = "omit --int8; the float32 graph was written"
+            cure = "use the float32 graph, which was written, or export again without --int8"
             what = "onnxruntime cannot quantize this graph"
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
         return result.read_bytes()

@@ -31,7 +31,7 @@ def require_onnx() -> None:
     except ImportError as error:
         why, cure = str(error), "pip install 'sightline-vision[onnx]'"
         raise SightlineError(
-            "ONNX export needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+            "ONNX export needs a package that is not installed", why=why, cure=cure, status=ENVIRONMENT
         ) from error
 
 

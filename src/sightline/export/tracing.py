@@ -29,9 +29,9 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelP
     """
     size = 4 * parameter_count(network)
     if size > LARGEST_BYTES:
-        why = f"the weights have {size / 1e9:.1f} GB; the limit of an ONNX file is 2 GB"
+        why = f"its weights have {size / 1e9:.1f} GB, but an ONNX file can have at most 2 GB"
         raise SightlineError(
-            "the network is too large", why=why, cure="use --format safetensors, or a smaller ensemble"
+            "the network is too large for an ONNX file", why=why, cure="use --format safetensors, or a smaller ensemble"
         )
     # Unequal dimensions other than 1: the exporter would treat equal or special ones as constants.
     example = torch.randint(0, 256, (2, 3, max(70, smallest + 6), max(100, smallest + 36)), dtype=torch.uint8)

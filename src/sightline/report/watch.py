@@ -100,7 +100,7 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
     try:
         server = WatchServer(run, port)
     except OSError as error:
-        what, cure = f"port {port} cannot be used", "omit --port to use a free port"
+        what, cure = f"port {port} cannot be used", "omit --port: a free port is chosen then"
         raise SightlineError(what, why=error.strerror or "", cure=cure, status=ENVIRONMENT) from error
     say(f"watch the run at {server.url}")
     with server, contextlib.suppress(KeyboardInterrupt):

@@ -43,8 +43,13 @@ def masks(
     target, settings = Path(out), (points_per_side, points_per_batch, quality, stability)
     if target.is_file() or target.suffix.lower() in (".csv", ".json", ".html", ".png", ".tif", ".tiff", ".jpg"):
         why = "several files are written per image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="--out segments/")
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out segments/")
     if truth is not None and run is None:
         why = "the masks of Segment Anything have no classes to compare with the true masks"
-        raise SightlineError("--truth needs --run", where=f"--truth {truth}", why=why, cure="add --run RUN")
+        raise SightlineError(
+            "--truth needs --run",
+            where=f"--truth {truth}",
+            why=why,
+            cure="give a segmenter whose masks have classes: --run RUN",
+        )
     return generate(images, target, settings, (model, download), (run, truth), overwrite, say)

@@ -48,7 +48,7 @@ class Settings:
         for name, (low, high) in RANGES.items():
             option, value = f"--{name.replace('_', '-')}", getattr(self, name)
             if not low <= value <= high:
-                what, cure = f"{option} is out of range", f"{option} from {low} to {high:,}"
+                what, cure = f"{option} is out of range", f"use {option} from {low} to {high:,}"
                 raise SightlineError(what, where=f"{option} {value}", cure=cure)
 
 

@@ -46,13 +46,15 @@ def find_checkpoint(name: str, download: bool = False) -> Checkpoint:
         return open_checkpoint(name, Path(name))
     if name.lower().endswith((".pth", ".pt", ".bin", ".ckpt", ".pkl")):
         why = "it is a pickle, and loading a pickle can execute arbitrary code"
-        cure = "use the same weights as safetensors: --model vit_b --download (or vit_l, vit_h), which downloads "
-        cure += f"{BASE} (or -large, -huge)"
+        cure = (
+            "use the same weights as safetensors: --model vit_b --download (or vit_l, vit_h), which downloads "
+            f"{BASE} (or -large, -huge)"
+        )
         raise SightlineError("pickled weights are not supported", where=name, why=why, cure=cure)
     repository = NAMES.get(name, name)
     if os.path.exists(name) or not REPOSITORY.fullmatch(repository):
-        why = f"it is neither an existing folder nor a repository name; short names: {', '.join(NAMES)}"
-        cure = f"--model vit_b, --model {BASE}, or --model FOLDER written by save_pretrained"
+        why = f"it is neither an existing folder nor a repository name (OWNER/NAME) nor one of {', '.join(NAMES)}"
+        cure = f"use --model vit_b, --model {BASE}, or a folder that save_pretrained has written: --model FOLDER"
         raise SightlineError("this is not a checkpoint", where=name, why=why, cure=cure)
     return open_checkpoint(repository, hub_folder(repository, download))
 
@@ -86,8 +88,8 @@ def hub_folder(repository: str, download: bool) -> Path:
         if not download:
             what, where = f"the checkpoint {repository} is not on this machine", shlex.quote(constants.HF_HUB_CACHE)
             size = f" ({MEGABYTES[repository]:,} MB)" if repository in MEGABYTES else ""
-            cure = f"--download fetches it{size} from huggingface.co; or use a local folder: --model FOLDER"
-            why = "files are downloaded only with --download"
+            cure = f"download it{size} from huggingface.co with --download; or use a local folder: --model FOLDER"
+            why = "it is downloaded only if the option --download is given"
             raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
     try:
         if constants.HF_HUB_OFFLINE:
@@ -97,8 +99,8 @@ def hub_folder(repository: str, download: bool) -> Path:
     except Exception as error:  # SightlineError, OSError, and many types of the HTTP libraries
         why = error.why if isinstance(error, SightlineError) else str(error).strip().split("\n")[0]
         cure = (
-            f"on a machine with network access: hf download {repository} --local-dir {name} "
-            f"--include '*.json' '*.safetensors'; copy that folder here: --model {name}/"
+            f"run on a machine with network access: hf download {repository} --local-dir {name} "
+            f"--include '*.json' '*.safetensors'; copy that folder here, and use --model {name}/"
         )
         raise SightlineError(f"cannot download {name}", where=url, why=why, cure=cure, status=ENVIRONMENT) from error
 
@@ -114,9 +116,11 @@ def open_checkpoint(name: str, folder: Path) -> Checkpoint:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if not missing and model_type in MODEL_TYPES:
         return Checkpoint(name, folder, model_type)
-    cure = "fetch it again with --download, or write it again with model.save_pretrained and processor.save_pretrained"
+    cure = (
+        "download it again with --download, or write it again with model.save_pretrained and processor.save_pretrained"
+    )
     why = f"it has no {missing}"
     if not missing:
         why = f"the model_type in its config.json is {model_type!r}; supported: {', '.join(MODEL_TYPES)}"
-        cure = "--model vit_b, or another folder"
-    raise SightlineError("not a checkpoint of Segment Anything", where=str(folder), why=why, cure=cure)
+        cure = "use --model vit_b, or the folder of another checkpoint: --model FOLDER"
+    raise SightlineError("this folder is not a checkpoint of Segment Anything", where=str(folder), why=why, cure=cure)

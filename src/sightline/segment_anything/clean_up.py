@@ -80,8 +80,9 @@ class CleanUp:
         except SightlineError as error:
             raise SightlineError(error.what, where=error.where, why=f"its true mask: {error.why}") from error
         if mask.shape != shape:
-            why = f"its true mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}"
-            raise SightlineError("sizes differ", where=name, why=why)
+            why = f"its true mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}"
+            cure = "export the true mask at the size of the image"
+            raise SightlineError("an image and its true mask have different sizes", where=name, why=why, cure=cure)
         return mask
 
     def counts(self) -> tuple[Counts, Counts]:
@@ -103,7 +104,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
     config = load_recipe_file(folder / "recipe.yaml")
     load = TASKS[config.task].load_masks
     if load is None:
-        why, cure = f"its task is {config.task}", "--run RUN of a segmenter"
+        why, cure = f"the task of the run is {config.task}", "use the run of a segmenter: --run RUN"
         raise SightlineError("this run does not predict masks", where=str(folder), why=why, cure=cure)
     true = {} if truth is None else true_masks(Path(truth), names)
     parts = load(folder, config)
@@ -123,7 +124,11 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
     Raises one SightlineError with all images without a mask.
     """
     if not truth.is_dir():
-        raise SightlineError("there is no such folder", where=f"--truth {truth}", cure="--truth DIR with true masks")
+        raise SightlineError(
+            "there is no such folder",
+            where=f"--truth {truth}",
+            cure="give the folder of the true masks: --truth FOLDER",
+        )
     faults = Faults()
     masks = masks_below(str(truth), faults, [])
     faults.without_truth += [name for name in names if pair_name(name) not in masks]

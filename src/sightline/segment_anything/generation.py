@@ -63,15 +63,17 @@ def generate(
     opened = None if run is None else open_clean_up(Path(run), truth, [image.name for image in planned])
     inputs += opened.true.values() if opened else []
     job = Job(planned, inputs, out, find_checkpoint(*checkpoint), chosen, opened, say)
-    cure = f"--points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller --model (vit_b)"
+    cure = f"use --points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller model: --model vit_b"
     try:
         with explain_out_of_memory(Config(), cure=cure), lock_run(out) as note:
             if note:
                 say(note)
             return generate_all(job, overwrite)
     except KeyboardInterrupt:
-        why, cure = "the masks of every finished image are saved", "the same command resumes"
-        raise SightlineError("interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED) from None
+        why, cure = "the masks of every finished image are saved", "repeat the command to process the remaining images"
+        raise SightlineError(
+            "the command was interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED
+        ) from None
 
 
 def generate_all(job: Job, overwrite: bool) -> Path:
@@ -98,7 +100,10 @@ def generate_all(job: Job, overwrite: bool) -> Path:
     done, bad = process(job, before, made_by)
     report_unreadable(bad, out / "errors.csv", say)
     if not done:
-        why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"repair the images; {out / 'errors.csv'} lists them all"
+        why, cure = (
+            f"the first error: {bad[0][0]}: {bad[0][1]}",
+            f"repair or remove the images listed in {out / 'errors.csv'}",
+        )
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     seconds = sum(one["seconds"] for one in done) / len(done)
     record |= {

@@ -115,7 +115,7 @@ def check_prompt(
     height, width = size
     corners = [(box[0], box[1]), (box[2], box[3])] if box else []
     if not points and not box:
-        why = "it has neither a point nor a box"
+        why = "there is neither a point nor a box"
     elif len(points) != len(labels) or not {*labels} <= {0, 1}:
         why = f"{len(points)} points have the labels {list(labels)}"
     elif not all(0 <= x <= width and 0 <= y <= height for x, y in (*points, *corners)):  # False for NaN
@@ -124,8 +124,12 @@ def check_prompt(
         why = f"the box {tuple(box)} is empty"
     else:
         return
-    cure = "points (x, y) with a label each, 1 inside or 0 outside; a box x0, y0, x1, y1; pixels from the top left"
-    raise SightlineError("invalid prompt", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
+    cure = (
+        "give points (x, y), each with the label 1 (inside the object) or 0 (outside), or a box (x0, y0, x1, y1) with "
+        "x0 < x1 "
+        "and y0 < y1, all in pixels from the top left corner of the image"
+    )
+    raise SightlineError("invalid points or box", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
 
 
 def load_sam(name: str, download: bool = False) -> Sam:
@@ -153,7 +157,10 @@ def load(checkpoint: Checkpoint) -> Sam:
         if is_out_of_memory(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        what, cure = "this checkpoint cannot be loaded", "fetch it again, or write it again with save_pretrained"
+        what, cure = (
+            "this checkpoint cannot be loaded",
+            "download it again with --download, or write it again with save_pretrained",
+        )
         raise SightlineError(what, where=str(checkpoint.folder), why=why, cure=cure) from error
     device = sam_device()
     return Sam(checkpoint.name, processor, network.to(device).eval(), device)

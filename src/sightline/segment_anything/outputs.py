@@ -90,11 +90,16 @@ def finished_images(
     if overwrite:
         remove(image.file(ending) for image in images for ending in ENDINGS)
         return {}
-    others = [f"{name}: other {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
+    others = [f"{name}: changed {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
     if others:
-        why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
-        cure = f"another --out, the earlier settings (in {RECORD}), or --overwrite to generate all masks again"
-        raise SightlineError("these masks were made with other settings", where=str(out), why=why, cure=cure)
+        why = f"the settings differ for {len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
+        cure = (
+            f"choose another folder: --out FOLDER; or use the earlier settings (see {RECORD}); or generate all masks "
+            "again: --overwrite"
+        )
+        raise SightlineError(
+            "the masks in this folder were generated with other settings", where=str(out), why=why, cure=cure
+        )
     written = {image.name for image in images if all(image.file(ending).is_file() for ending in ENDINGS)}
     return {name: summary for name, (summary, _) in before.items() if name in written}
 

@@ -54,14 +54,18 @@ def serve(
     if MISSING:
         why, cure = f"{MISSING} is not installed", "pip install 'sightline-vision[serve]'"
         raise SightlineError(
-            "`sightline serve` needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+            "`sightline serve` needs a package that is not installed", why=why, cure=cure, status=ENVIRONMENT
         )
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     folders = [run_folder.existing(one) for one in (run, *others)]
     for folder in folders:
         run_folder.require_weights(folder)
     if not 0 < max_mb <= 1000:
-        raise SightlineError("invalid limit of the file size", where=f"--max-mb {max_mb:g}", cure="use 0.1 to 1000")
+        raise SightlineError(
+            "invalid limit for the size of uploaded files",
+            where=f"--max-mb {max_mb:g}",
+            cure="use 0.1 to 1000 MB, for example --max-mb 20",
+        )
     with bind(port) as listening:
         models = load_all(folders, neighbors, say)
         points = EmbeddingCache(load_sam(sam)) if sam else None
@@ -79,7 +83,9 @@ def bind(port: int | None) -> socket.socket:
     """
     wanted = PORT if port is None else port
     if not 0 <= wanted < 2**16:
-        raise SightlineError("invalid port", where=f"--port {wanted}", cure="use 0 to 65535; 0 chooses a free one")
+        raise SightlineError(
+            "invalid port", where=f"--port {wanted}", cure="use 1 to 65535, or --port 0 for a free port"
+        )
     # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with this protocol.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,7 +98,7 @@ def bind(port: int | None) -> socket.socket:
         except OSError as error:
             problem = error
     listening.close()
-    why, cure = str(problem), "omit --port to use a free one"
+    why, cure = str(problem), "omit --port: a free port is chosen then"
     raise SightlineError(f"cannot use port {wanted}", where=ADDRESS, why=why, cure=cure, status=ENVIRONMENT)
 
 

@@ -68,7 +68,9 @@ class AppState:
         try:
             return await asyncio.wrap_future(self.worker.submit(kind, compute, item))
         except QueueFull:
-            raise ApiError(503, "too many requests", "the queue is full", "retry in a second") from None
+            raise ApiError(
+                503, "the server has too many requests", "its queue is full", "send the request again in a second"
+            ) from None
 
     async def predicted(self, index: int, content: bytes) -> Any:
         """The prediction of one model for the bytes of an image file. Images of the same shape are computed as one
@@ -161,7 +163,7 @@ def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
             raise ApiError(400, "the prompt needs a point or a box, and a label for each point")
         found = await state.computed("masks", points.masks, (picture, prompt))
         if found is None:
-            raise ApiError(404, "the image is not in the cache", cure="send the image again")
+            raise ApiError(404, "the image is not in the cache of the server", cure="send the image again")
         return found
 
 
@@ -182,7 +184,14 @@ def add_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         why = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        return error_response(400, ErrorDetail(what="the request is invalid", why=why, cure="see /openapi.json"))
+        return error_response(
+            400,
+            ErrorDetail(
+                what="the request is invalid",
+                why=why,
+                cure="correct the request; all requests are described in /openapi.json",
+            ),
+        )
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -75,7 +75,7 @@ def sweep(
             say(note)
         study = SweepStudy(folder, plan, study_name(folder, plan, overwrite), trials, storage)
         if study.is_grid and sampler != "grid":
-            say(f"the search space has {study.trials} combinations; each is tried once")
+            say(f"the search space has {study.trials} combinations of values; each is tried once")
         launch = cluster_launcher(study, cluster, options, jobs, say) if cluster else local_launcher(jobs)
         TrialScheduler(study, launch, jobs, say, detach=cluster == "slurm").run(minutes)
         return finish(study, say)
@@ -83,13 +83,18 @@ def sweep(
 
 def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faults: list[str]) -> None:
     """Raise one SightlineError for all invalid options. faults: error messages on the options of the cluster."""
-    numbers = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
-    numbers += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
-    numbers += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
-    numbers += [f"--seed {seed}: 0 or more"] * (seed < 0)
+    numbers = [f"--trials {trials}: it must be 1 or more"] * (trials is not None and trials < 1)
+    numbers += [f"--jobs {jobs}: it must be 1 or more"] * (jobs < 1)
+    numbers += [f"--minutes {minutes}: it must be 0 (no limit) or more"] * (not minutes >= 0)
+    numbers += [f"--seed {seed}: it must be 0 or more"] * (seed < 0)
     if numbers + faults:
         why = "\n" + listing(numbers + faults)
-        raise SightlineError("invalid options", where="the command line", why=why, cure="sightline sweep --help")
+        raise SightlineError(
+            "invalid options",
+            where="the command line",
+            why=why,
+            cure="correct these options; to list all: sightline sweep --help",
+        )
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
@@ -113,13 +118,18 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         name, before = str(values["study"]), dict(values["settings"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        why, cure = f"{type(error).__name__}: {error}", "choose another --out, or --overwrite to remove that sweep"
+        why, cure = (
+            f"{type(error).__name__}: {error}",
+            "choose another folder: --out FOLDER; or replace that sweep: --overwrite",
+        )
         raise SightlineError("cannot read sweep.yaml", where=str(path), why=why, cure=cure) from error
     keys = dict.fromkeys([*before, *identity])
     changed = [key for key in keys if before.get(key) != identity.get(key)]
     if changed:
         lines = [f"{key}: {before.get(key, 'none')} -> {identity.get(key, 'none')}"[:200] for key in changed]
-        cure = "run the same command as before, choose another --out, or --overwrite to remove that sweep"
+        cure = (
+            "run the same command as before; or choose another folder: --out FOLDER; or replace that sweep: --overwrite"
+        )
         why = "\n" + listing(lines)
         raise SightlineError("this folder contains another sweep", where=str(folder), why=why, cure=cure)
     return name
@@ -131,8 +141,8 @@ def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
     states = [trial["state"] for trial in result.trials]
     left = study.trials - len(states) + states.count("running")
     if result.best is None:
-        why = f"{states.count('failed')} failed, {states.count('pruned')} were pruned, {left} are left"
-        cure = "run the same command again, with a larger --trials if none are left"
+        why = f"{states.count('failed')} trials failed, {states.count('pruned')} were pruned, and {left} are left"
+        cure = "run the same command again; if no trials are left, with a larger --trials"
         raise SightlineError("no trial is complete", where=str(study.folder), why=why, cure=cure)
     for line in write_sweep_report(study.folder):
         say(line)

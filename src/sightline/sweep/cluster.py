@@ -52,7 +52,7 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
     """Error messages for invalid values of --cluster and of its options."""
     faults = []
     if cluster and cluster not in CLUSTERS:
-        faults.append(f"--cluster {cluster}: must be {' or '.join(CLUSTERS)}")
+        faults.append(f"--cluster {cluster}: it must be {' or '.join(CLUSTERS)}")
     if options and not cluster:
         faults.append(f"--cluster.{next(iter(options))} needs --cluster slurm")
     for name, value in options.items():
@@ -61,9 +61,9 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
             if name in OPTIONS:
                 OPTIONS[name][1](value)
             else:
-                faults.append(f"--cluster.{name}: unknown option; did you mean {near[0]}?")
+                faults.append(f"--cluster.{name}: there is no such option; did you mean {near[0]}?")
         except (TypeError, ValueError):
-            faults.append(f"--cluster.{name} {value}: must be a number")
+            faults.append(f"--cluster.{name} {value}: it must be a number")
     return faults
 
 
@@ -163,7 +163,10 @@ def cluster_launcher(
             job = executor.submit(TrialJob(running.folder.resolve(), environment, sys.argv))
         except (RuntimeError, OSError, FailedJobError) as error:
             why = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            cure = "use a machine with `sbatch`, set the --cluster.* options that it needs, or use --cluster local"
+            cure = (
+                "run on a machine that has `sbatch`, set the options of the cluster (--cluster.OPTION), or train "
+                "here: --cluster local"
+            )
             raise SightlineError(f"{cluster} rejected the job", why=why, cure=cure, status=ENVIRONMENT) from error
         running.trial.set_user_attr("job", job.job_id)
         say(f"trial {running.trial.number}: submitted to {cluster} as job {job.job_id}")

@@ -96,7 +96,9 @@ def make_plan(
     fixed, space, values = read_space(base, settings)
     if not space:
         cure = "give a setting several values: --optim.lr 1e-3..1e-1 or --train.batch_size 32,64"
-        raise SightlineError("nothing to search: no setting varies", where=WHERE, cure=cure)
+        raise SightlineError(
+            "there is nothing to search, because no setting has several values", where=WHERE, cure=cure
+        )
     first = resolve(base, {**fixed, **values})
     task, best_metric = TASKS[first.task], first.train.best_metric
     metrics = task.metrics
@@ -104,7 +106,7 @@ def make_plan(
     options = (("metric", metric, metrics), ("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS))
     for name, value, choices in options:
         if value not in choices:
-            cure = " or ".join(f"--{name} {choice}" for choice in choices)
+            cure = "use " + " or ".join(f"--{name} {choice}" for choice in choices)
             raise SightlineError(f"unknown {name} {value!r} for the task {first.task}", where=f"--{name}", cure=cure)
     if task.selects_epochs:
         fixed["train.best_metric"] = metric

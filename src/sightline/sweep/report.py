@@ -28,7 +28,7 @@ def write_sweep_report(folder: Path) -> list[str]:
     """
     values = read_json(folder / "sweep.json")
     if not isinstance(values, dict) or not isinstance(values.get("trials"), list):
-        cure = "run the `sightline sweep` command again: it writes sweep.json"
+        cure = "run the `sightline sweep` command of this folder again, which writes sweep.json"
         raise SightlineError("this sweep has no results", where=str(folder / "sweep.json"), cure=cure)
     data = compare_best(SweepData(folder, values))
     figures = {name: png(draw()) for name, draw in plan_sweep(data).items()}

@@ -139,7 +139,7 @@ class TrialScheduler:
         messages = [f"trial {row['trial']}: {row['message']}" for row in rows]
         why = "\n" + listing(messages)
         what = f"the first {len(rows)} trials have all failed" if len(rows) > 1 else "the first trial has failed"
-        cure = f"correct the settings; the output of each trial is in {self.study.folder / 'logs'}"
+        cure = f"correct the settings or the data; the output of each trial is in {self.study.folder / 'logs'}"
         raise SightlineError(what, where=str(self.study.folder), why=why, cure=cure)
 
     def stop_all(self) -> None:
@@ -158,7 +158,10 @@ class TrialScheduler:
         cure = f"resume with: {shlex.join(command_line())}"
         if self.detach:
             jobs = shlex.join(str(running.trial.user_attrs["job"]) for running in self.running)
-            what, cure = f"{what}, submitted jobs continue: {jobs}", f"{cure}; cancel with: scancel {jobs}"
+            what, cure = (
+                f"{what}, and the submitted jobs continue: {jobs}",
+                f"{cure}; or cancel the jobs: scancel {jobs}",
+            )
             self.running.clear()
         return SightlineError(what, where=str(self.study.folder), cure=cure, status=INTERRUPTED)
 

@@ -140,7 +140,10 @@ def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any
     if not faults:
         first, faults = first_combination(base, fixed, space)
     if faults:
-        cure = "`sightline recipes NAME` shows every setting; ranges are 1e-3..1e-1 or 16..128, choices a,b,c"
+        cure = (
+            "write ranges as --optim.lr 1e-3..1e-1, and choices as --optim.name sgd,adamw; for all settings: "
+            "sightline recipes NAME"
+        )
         raise SightlineError("the search space is invalid", where=WHERE, why="\n" + listing(faults), cure=cure)
     return fixed, space, first
 

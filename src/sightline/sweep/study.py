@@ -61,7 +61,10 @@ class SweepStudy:
         )
         known = self.all()
         if not known and any(folder.glob("trial-[0-9]*")):
-            why, cure = "it has none of the trials in this folder", "the same --storage as before, or --overwrite"
+            why, cure = (
+                "it has none of the trials in this folder",
+                "use the same --storage as before, or start again with --overwrite",
+            )
             raise SightlineError("the storage belongs to another sweep", where=storage or JOURNAL, why=why, cure=cure)
         for row in plan.grid() if self.is_grid else ():
             if len(self.all()) >= self.trials:
@@ -186,7 +189,10 @@ def open_storage(folder: Path, url: str) -> Any:
             return RDBStorage(url)
         except Exception as error:  # the exception classes depend on the database driver
             what, why = "cannot open the database of --storage", f"{type(error).__name__}: {error}".partition("\n")[0]
-            cure = "--storage sqlite:///FILE or postgresql://USER@HOST/DATABASE (with its driver installed)"
+            cure = (
+                "use --storage sqlite:///FILE or --storage postgresql://USER@HOST/DATABASE, whose Python driver must "
+                "be installed"
+            )
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     path = folder / JOURNAL
     content = path.read_bytes() if path.is_file() else b"\n"

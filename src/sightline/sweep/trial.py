@@ -123,8 +123,8 @@ class RunningTrial:
         if key not in known:
             self.study.study.set_user_attr("digests", known | {key: data.get("digest")})
         elif known[key] != data.get("digest"):
-            why = "the files have the same names as in earlier trials, but some have different contents"
-            cure = "restore the files, or start another sweep with --out"
+            why = "some files have other contents than in earlier trials, under the same names"
+            cure = "restore the files, or start another sweep: --out FOLDER"
             raise SightlineError(
                 "the images of this sweep have changed", where=data.get("path", ""), why=why, cure=cure
             )

@@ -29,4 +29,4 @@ def task_named(name: Any, where: str = "") -> Task:
     for task in TASKS.values():
         if name in (task.name, *task.former_names):
             return task
-    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"the tasks are {', '.join(TASKS)}")
+    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"use one of {', '.join(TASKS)}")

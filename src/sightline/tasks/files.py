@@ -24,10 +24,12 @@ def load_recipe_file(path: Path) -> Config:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError("cannot read the recipe", where=where, why=str(error), cure="check the path") from error
+        raise SightlineError(
+            "cannot read the recipe", where=where, why=str(error), cure="check that this is the path of a recipe"
+        ) from error
     values = parse_yaml(text, where)
     if not isinstance(values, dict):
-        cure = "`sightline recipes NAME` prints an example"
+        cure = "write settings as `key: value`; for an example: sightline recipes NAME"
         raise SightlineError("a recipe must be a YAML mapping", where=where, cure=cure)
     name = path.resolve().parent.name if path.name == "recipe.yaml" else path.stem
     return config_of({"name": name} | values, where)

@@ -93,7 +93,7 @@ class Grid(Section):
             if task.learns_from != LEARNS_FROM[stage]
         ]
         if len(set(self.settings)) < len(self.settings) or len(set(self.seeds)) < len(self.seeds):
-            faults.append("a setting or a seed is given twice")
+            faults.append("a letter in --settings or a number in --seeds is given twice")
         shapes = {
             stage: (c.model.name, repr(c.model.args), c.data.size)
             for stage in STAGES
@@ -135,10 +135,13 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
         stage, dot, rest = key.partition(".")
         if stage in ("full", "frozen") and rest in SET_BY_GRID:
             cure = (
-                "remove this option; those of the grid are --classifier (the head), --seeds, and --labeled WEIGHTS or "
+                "remove this option; use instead --classifier for the head, --seeds for the seeds, and --labeled "
+                "WEIGHTS or "
+                "--unlabeled WEIGHTS for initial weights"
             )
-            cure += "--unlabeled WEIGHTS"
-            raise SightlineError(f"the grid sets {rest} for each run", where=f"--{key}", cure=cure)
+            raise SightlineError(
+                f"{rest} cannot be set in a transfer grid, which chooses it for each run", where=f"--{key}", cure=cure
+            )
         if not dot and stage in stages and isinstance(value, Mapping):
             stages[stage] |= value
         elif dot and stage in stages:
@@ -146,7 +149,7 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
         elif key in values and not dot:
             values[key] = value
         else:
-            cure = f"for a setting of a stage ({', '.join(STAGES)}) write its name first: --full.{key}"
+            cure = f"write the stage ({', '.join(STAGES)}) before the setting, for example --full.{key}"
             raise SightlineError(f"a transfer grid has no setting {key!r}", where="the command line", cure=cure)
     for stage, settings in stages.items():
         values[stage] = resolve(values[stage], settings, f"the stage {stage}")
@@ -162,7 +165,7 @@ def validated_grid(values: Mapping[str, Any], where: str) -> Grid:
         return Grid.model_validate(dict(values))
     except pydantic.ValidationError as error:
         lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".strip(": ") for fault in error.errors()]
-        cure = "settings are letters of ABCDE, seeds are whole numbers, the classifier is linear or mlp"
+        cure = "give --settings as letters of ABCDE, --seeds as whole numbers, and --classifier linear or mlp"
         raise SightlineError("the transfer grid is invalid", where=where, why="; ".join(lines), cure=cure) from error
 
 
@@ -171,9 +174,11 @@ def load_grid_file(path: Path) -> Grid:
     try:
         values = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError("cannot read the grid", where=str(path), why=str(error), cure="check the path") from error
+        raise SightlineError(
+            "cannot read the grid", where=str(path), why=str(error), cure="check that this is the path of a grid.yaml"
+        ) from error
     if not isinstance(values, dict) or not set(STAGES) <= values.keys():
-        why, cure = f"it needs the stages {', '.join(STAGES)}", "`sightline recipes transfer_fast` prints an example"
+        why, cure = f"it must have the stages {', '.join(STAGES)}", "for an example: sightline recipes transfer_fast"
         raise SightlineError("this file is not a transfer grid", where=str(path), why=why, cure=cure)
     stages = {stage: config_of(values[stage], f"{path}, {stage}") for stage in STAGES}
     return validated_grid(values | stages, str(path))

@@ -115,7 +115,9 @@ def raise_if_interrupted(signals: int, folder: Path) -> None:
     """
     if StopRequest.received > signals:
         cure = RESUME.format(shlex.quote(str(folder)))
-        raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
+        raise SightlineError(
+            "the grid was interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED
+        )
 
 
 def is_weights(path: Path) -> bool:
@@ -129,7 +131,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Parse `0,1,2` into integers."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SightlineError(f"--seeds must be whole numbers, found {text!r}", cure="--seeds 0,1,2")
+        raise SightlineError(
+            f"--seeds must be whole numbers, found {text!r}", cure="separate whole numbers by commas: --seeds 0,1,2"
+        )
     return tuple(map(int, parts))
 
 
@@ -142,13 +146,15 @@ def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
     path = folder / "grid.yaml"
     old = load_grid_file(path) if path.is_file() else None
     if old is None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        why = "it has no grid.yaml"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+        why = "it has files, but no grid.yaml of a transfer grid"
+        raise SightlineError(
+            "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
+        )
     changed = grid_changes(old, grid) if old else []
     if changed and not overwrite:
         why, cure = (
             f"these settings differ: {', '.join(changed)}",
-            "choose another --out, or --overwrite to delete its runs",
+            "choose another folder: --out FOLDER; or delete the runs of that grid: --overwrite",
         )
         raise SightlineError("this folder contains another grid", where=str(folder), why=why, cure=cure)
     if changed:
@@ -233,7 +239,12 @@ def train_or_resume(run: Path, config: Config, folder: Path, say: Callable[[str]
     changed = recipe_changes(load_recipe_file(run / "recipe.yaml"), config) if started else []
     if changed:
         why = f"these settings differ: {', '.join(changed)}"
-        raise SightlineError("this run is not of this grid", where=str(run), why=why, cure="choose another --out")
+        raise SightlineError(
+            "this run has other settings than the grid",
+            where=str(run),
+            why=why,
+            cure="choose another folder: --out FOLDER",
+        )
     if started and run_folder.is_finished(run):
         say(f"{run.name}: done")
         return False

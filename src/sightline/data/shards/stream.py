@@ -276,5 +276,5 @@ def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> 
     """Raise SightlineError for a setting that reads all training images first, if the shards are on a server. what: the
     feature in plural. where: its setting."""
     if decoded.stream is not None and decoded.stream.shards.store.remote:
-        why = "it reads all images before the first step, and the shards are on a server"
-        raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)
+        why = "this setting reads all images before the first training step, but the shards are on a server"
+        raise SightlineError(f"{what} are not available with shards on a server", where=where, why=why, cure=cure)

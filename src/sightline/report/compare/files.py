@@ -54,7 +54,10 @@ def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
     if old is None or set(old) == {relative(run, folder) for run in runs}:
         return False
     if not overwrite:
-        why, cure = f"it compares {', '.join(old)}", "choose another folder with --out, or add --overwrite"
+        why, cure = (
+            f"the comparison in the folder is of {', '.join(old)}",
+            "choose another folder: --out FOLDER; or replace it with --overwrite",
+        )
         raise SightlineError("the output folder has a comparison of other runs", where=str(folder), why=why, cure=cure)
     return True
 
@@ -66,11 +69,11 @@ def require_own_folder(folder: Path, own: bool, kind: str) -> None:
     Hidden files are ignored.
     """
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder with --out")
+        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder: --out FOLDER")
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if names and not own:
-        why = f"it contains {min(names)!r} and no {kind}"
-        what, cure = "the output folder is not empty", "choose another folder with --out"
+        why = f"it contains {min(names)!r}, but no {kind}"
+        what, cure = "the output folder is not empty", "choose another folder: --out FOLDER"
         raise SightlineError(what, where=str(folder), why=why, cure=cure)
 
 

@@ -25,7 +25,10 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     Runs that cannot be compared image by image are in `unpaired` of the result.
     """
     if len(folders) < 2:
-        raise SightlineError("a comparison needs at least two runs", cure="sightline report RUN RUN")
+        raise SightlineError(
+            "a comparison needs at least two runs",
+            cure="list the folders of two or more runs: sightline report RUN RUN",
+        )
     task, kind, entries = read_entries(folders)
     reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():
@@ -106,7 +109,9 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
         machines.setdefault(f"{device(one.files.provenance)}, {precision}", []).append(one.name)
     if len(machines) > 1:
         each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
-        notes.append(f"Times are of different machines or precisions: {each}. Compare FLOPs instead.")
+        notes.append(
+            f"The runs were timed on different machines or in different precisions: {each}. Compare FLOPs instead."
+        )
     first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}

@@ -44,12 +44,12 @@ def check_folders(paths: Sequence[Path]) -> None:
     faults = [fault for index, path in enumerate(paths) if (fault := fault_of(path, paths[:index])) is not None]
     if len(paths) > MOST:
         why = f"{len(paths)} runs are listed; at most {MOST} can be distinguished in one figure"
-        faults.append(SightlineError("too many runs", why=why, cure="compare fewer at a time"))
+        faults.append(SightlineError("too many runs", why=why, cure=f"compare at most {MOST} runs at a time"))
     if len(faults) == 1:
         raise faults[0]
     if faults:
         found = [f"{fault.where or 'all'}: {fault.what}" + f" ({fault.why})" * bool(fault.why) for fault in faults]
-        cure = "list run folders, as printed by `sightline train`, each once"
+        cure = "list the folders of runs, as printed by `sightline train`, and each only once"
         raise SightlineError("these folders cannot be compared", why="\n" + listing(found), cure=cure)
 
 
@@ -58,15 +58,19 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
     where = str(path)
     if (path / "grid.yaml").is_file():
         inside = sorted(str(file.parent.parent) for file in path.glob("*/predictions/val.csv"))
-        cure = f"for the report of the grid: sightline report {shlex.quote(where)}"
-        cure += "; or compare runs in it:\n" + listing(inside, 10) if inside else ""
+        cure = f"write the report of the grid: sightline report {shlex.quote(where)}"
+        cure += "; or compare runs of the grid:\n" + listing(inside, 10) if inside else ""
         return SightlineError("this folder is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
-        return SightlineError("this folder is a comparison, not a run", where=where, cure="remove it from the command")
+        return SightlineError(
+            "this folder is a comparison, not a run",
+            where=where,
+            cure="remove this folder from the command, and list the folders of runs",
+        )
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
         why = f"it is the same folder as {twin}" if twin != path else ""
-        return SightlineError("a run is listed twice", where=where, why=why, cure="list each run once")
+        return SightlineError("a run is listed twice", where=where, why=why, cure="list each run only once")
     try:
         run_folder.existing(path)
     except SightlineError as error:
@@ -79,7 +83,7 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
     found = [f"{path} {task.does}" for path, task in zip(paths, tasks, strict=True)]
     alike = [path for path, task in zip(paths, tasks, strict=True) if task.name == tasks[0].name]
     again = " ".join(shlex.quote(str(path)) for path in alike)
-    cure = f"sightline report {again}" if len(alike) > 1 else "list runs of one task"
+    cure = f"compare the runs of one task: sightline report {again}" if len(alike) > 1 else "list runs of one task only"
     return SightlineError(
         "these runs have different tasks and cannot be compared", why="\n" + listing(found), cure=cure
     )

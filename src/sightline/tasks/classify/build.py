@@ -122,7 +122,7 @@ def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
         raise SightlineError(
-            "data.path is missing", cure="add --data PATH: a folder of images, a CSV file, or sklearn:digits"
+            "the option --data is missing", cure="give a folder of images, a CSV file, or sklearn:digits: --data PATH"
         )
     try:
         source = open_source(config.data, config.data.split_seed)
@@ -135,9 +135,12 @@ def open_labeled(config: Config, say: Say) -> Source:
         say(note)
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
-        why = f"the layout {source.layout!r} has no labels"
-        cure = "sort the images into one folder per class, pass a CSV with --data, or read the labels from the file "
-        cure += "names: --data.layout filename --data.pattern '{id}_{label}'"
+        why = f"the images have no labels in the layout {source.layout!r}"
+        cure = (
+            "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
+            "labels from "
+            "the file names: --data.layout filename --data.pattern '{id}_{label}'"
+        )
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
 
@@ -145,8 +148,8 @@ def open_labeled(config: Config, say: Say) -> Source:
 def reject_pairs(config: Config) -> None:
     """Raise SightlineError if the data consist of images with masks, which a classifier cannot use."""
     if config.data.layout == "auto" and holds_pairs(config.data.path):
-        why = f"every image has a mask, and {config.name} is a classifier"
-        cure = "use a recipe for segmentation; `sightline recipes` lists them"
+        why = f"the images have masks, for segmentation, but the recipe {config.name} trains a classifier"
+        cure = "use a recipe for segmentation; to list all recipes: sightline recipes"
         raise SightlineError("the data are pairs of images and masks", where=config.data.path, why=why, cure=cure)
 
 

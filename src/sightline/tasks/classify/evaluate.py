@@ -57,10 +57,13 @@ def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Deco
     unknown = [name for name in decoded.classes if name not in classes]
     if unknown:
         why = "the run was not trained on: " + ", ".join(unknown[:10])
-        cure = f"rename or remove those classes; the run has: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        cure = (
+            "rename or remove the classes that the run was not trained on; the run has: "
+            f"{', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        )
         raise SightlineError("the classes of the data differ from those of the run", where=where, why=why, cure=cure)
     if decoded.labels is None:
-        cure = "use labeled data, or `sightline predict`, which needs no labels"
+        cure = "use labeled data: --data PATH; or predict without labels: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs labels", where=where, cure=cure)
     order = np.array([classes.index(name) for name in decoded.classes])
     return replace(decoded, labels=order[decoded.labels], classes=classes)

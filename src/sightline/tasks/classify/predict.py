@@ -22,8 +22,12 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
     parts = build_for_inference(folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
-        why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
-        raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="omit --features")
+        why = (
+            f"the run is an ensemble of {len(shipped)} epochs, and the features of different epochs cannot be averaged"
+        )
+        raise SightlineError(
+            "no features can be computed with an ensemble", where=str(folder), why=why, cure="omit --features"
+        )
     models = [with_weights(parts.learner.model, checkpoint) for checkpoint in shipped]
     rest = (parts.square, parts.decoded_size, parts.device, parts.dtype, config.train.flip_test, features)
     return Predictor(models, parts.classes, parts.learner.transform, *rest)

@@ -57,7 +57,9 @@ def check(config: PretrainConfig) -> None:
     check_augment(config.augment, config.data.size)
     if config.pretrain.method not in OBJECTIVES:
         what = f"there is no objective {config.pretrain.method!r}"
-        raise SightlineError(what, where="pretrain.method", cure=f"choose from {', '.join(OBJECTIVES)}")
+        raise SightlineError(
+            what, where="pretrain.method", cure=f"use --pretrain.method with one of {', '.join(OBJECTIVES)}"
+        )
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
         raise unknown_model(name, (*MODEL_NAMES, *SEGMENTER_NAMES))
@@ -95,7 +97,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization needs at least two images", "use a folder with more images"
+        why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
@@ -172,7 +174,10 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     the training of a classifier. Otherwise all images outside of `val` and `test` are training images.
     """
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images; no labels are needed")
+        raise SightlineError(
+            "the option --data is missing",
+            cure="give a folder of images, without labels if there are none: --data PATH",
+        )
     source = open_source(config.data, config.data.split_seed, hold_out=False)
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
@@ -183,7 +188,7 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
         say(note)
     if "train" not in source.splits:
         raise SightlineError(
-            "there is no training split", where=source.path, cure="rename the folder of the training images to train"
+            "there is no training split", where=source.path, cure="rename the folder of the training images to 'train'"
         )
     return source
 
@@ -215,8 +220,13 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
     try:
         forward_flops(backbone, side)
     except (RuntimeError, ValueError) as error:
-        what, why = f"{config.model.name} cannot take views of {side} x {side} pixels", str(error).splitlines()[0]
-        raise SightlineError(what, where="pretrain.small_size", why=why, cure="raise pretrain.small_size") from error
+        what, why = (
+            f"the model {config.model.name} does not support small views of {side} x {side} pixels",
+            str(error).splitlines()[0],
+        )
+        raise SightlineError(
+            what, where="pretrain.small_size", why=why, cure="use larger views: --pretrain.small_size NUMBER"
+        ) from error
 
 
 def small_side(config: PretrainConfig) -> int:
@@ -274,7 +284,10 @@ def evaluated_images(
         return probe_images(config, say)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
-        say("the images have no labels: no k-NN accuracy; --pretrain.probe LABELED_DATA would measure it")
+        say(
+            "no k-NN accuracy is measured, because the images have no labels; to measure it: --pretrain.probe "
+            "LABELED_DATA"
+        )
         return subset(train, sampled(train, EVALUATED, seed)), None
     say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)
@@ -292,8 +305,8 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "set pretrain.probe to labeled images, or remove it"
-        raise SightlineError("the probe has no labels", where=data.path, cure=cure)
+        cure = "give labeled images: --pretrain.probe PATH; or remove this option"
+        raise SightlineError("the images of pretrain.probe have no labels", where=data.path, cure=cure)
     return probe, data
 
 

@@ -77,25 +77,26 @@ class PretrainConfig(Config):
             **metric_rules(self, "epoch"),
             **whole_image_rules(self),
             **no_head_rules(self),
-            "the settings loss.* are for tasks with labels": self.loss != Loss(),
-            "simsiam has no target network, so pretrain.momentum* must have their defaults": simsiam
+            "the settings loss.* have no effect on pre-training, which has no labels": self.loss != Loss(),
+            "simsiam has no target network: leave out pretrain.momentum, momentum_end and momentum_batch": simsiam
             and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)
             != (own.momentum, own.momentum_end, own.momentum_batch),
-            "train.patience is for tasks with labels: pre-training has no metric for early stopping": train.patience,
-            "train.flip_test is for classification and segmentation": train.flip_test,
-            "train.shard_model is not for pre-training: the target network needs unsharded weights": train.shard_model,
-            "augment.mixup and augment.cutmix need labels": augment.mixup or augment.cutmix,
-            "optim.ema is for tasks with labels: the target network already is a moving average": self.optim.ema,
-            "optim.layer_decay and model.freeze are for classification": self.optim.layer_decay < 1
+            "train.patience is not available: pre-training has no metric for early stopping": train.patience,
+            "train.flip_test is available for classification and segmentation only": train.flip_test,
+            "train.shard_model is not available: the target network needs unsharded weights": train.shard_model,
+            "augment.mixup and augment.cutmix need labels, which pre-training does not use": augment.mixup
+            or augment.cutmix,
+            "optim.ema is not available: the target network is a moving average already": self.optim.ema,
+            "optim.layer_decay and model.freeze are available for classification only": self.optim.layer_decay < 1
             or self.model.freeze,
-            "pretrain.projector needs a width": not pretrain.projector,
+            "pretrain.projector needs the width of at least one layer": not pretrain.projector,
             "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
             "pretrain.small_size and small_scale have no effect without pretrain.small_crops": not pretrain.small_crops
             and (pretrain.small_size or pretrain.small_scale != own.small_scale),
             "pretrain.temperature has no effect without a contrastive loss (pretrain.contrast, or moco)": (
                 pretrain.temperature != own.temperature and not (pretrain.contrast or pretrain.method == "moco")
             ),
-            "pretrain.contrast is for byol and simsiam; the loss of moco is contrastive already": (
+            "pretrain.contrast is available for byol and simsiam only; the loss of moco is contrastive already": (
                 pretrain.contrast and pretrain.method == "moco"
             ),
             "pretrain.small_crops needs augment.crop resized": pretrain.small_crops and augment.crop != "resized",

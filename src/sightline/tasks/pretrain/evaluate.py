@@ -28,7 +28,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     """
     if split not in (None, "val"):
         why = "k-NN accuracy searches the neighbors of validation images among training images"
-        what = "a pre-training run is evaluated on val only"
+        what = "a pre-training run can be evaluated on the split val only"
         raise SightlineError(what, where=f"--split {split}", why=why, cure="omit --split")
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)

@@ -79,8 +79,10 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
     method = str(files.provenance.get("method") or section(files.recipe, "pretrain").get("method") or "")
     images = number(section(data, "counts").get("train"), 0)
-    what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
-    what += " without labels"
+    what = (
+        f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
+        " without labels"
+    )
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:

@@ -14,7 +14,10 @@ def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say
     """Load a backbone and an index of its training images. Raises SightlineError if `neighbors` is False or the
     images cannot be read."""
     if not neighbors:
-        why, cure = "a pre-training run has no classes, only nearest images", "omit --no-neighbors"
+        why, cure = (
+            "a pre-training run has no classes, only nearest images",
+            "omit --no-neighbors, so that the nearest images are shown",
+        )
         raise SightlineError("this run can serve only nearest images", where=str(folder), why=why, cure=cure)
     index = index_of(open_images(config, lambda text: None), config, say)
     network = predictor(folder, config, features=True)

@@ -51,7 +51,7 @@ def check(config: SegmentConfig) -> None:
     check_loss_names(config, LOSSES)
     names = {*config.loss.terms} or {config.loss.name}
     if config.loss.smoothing and names <= {*POOLED}:
-        cure = f"leave it out, or use another loss than {', '.join(POOLED)}"
+        cure = f"set --loss.smoothing 0, or use a loss that is not one of {', '.join(POOLED)}"
         raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)
     check_window(config.augment)
 
@@ -123,7 +123,9 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
 def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
     """(the pairs of images and masks by split, the palette of the masks), without decoding images."""
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images and their masks")
+        raise SightlineError(
+            "the option --data is missing", cure="give the folder of the images and their masks: --data PATH"
+        )
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
@@ -148,7 +150,7 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
-        cure = f"list at most {STRIPS} images"
+        cure = f"list at most {STRIPS} images in --report.samples"
         raise SightlineError(f"report.samples lists {len(wanted)} images, more than a figure can show", cure=cure)
     return np.sort(rows_by_name(names, wanted, source.splits["train"].names))
 
@@ -161,8 +163,10 @@ def one_size(train: Decoded) -> tuple[int, int]:
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
         why = f"the sizes of the training images are {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
-        cure = "train on windows of one size: --augment.window [256,256]"
-        raise SightlineError("whole images of different sizes do not fit into one batch", why=why, cure=cure)
+        cure = "train on windows of one size: --augment.window '[256,256]'"
+        raise SightlineError(
+            "the training images have different sizes and cannot be combined into batches", why=why, cure=cure
+        )
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
 
 

@@ -29,6 +29,6 @@ class SegmentConfig(Config):
             "data.fit and data.filter have no effect on segmentation, which does not resize images": (
                 (data.fit, data.filter) != ("squash", "bilinear")
             ),
-            "data.on_bad_image skip is for classification: invalid pairs must be repaired or removed": data.on_bad_image
+            "data.on_bad_image skip is not available for segmentation; repair invalid pairs": data.on_bad_image
             == "skip",
         }

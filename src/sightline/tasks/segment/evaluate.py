@@ -74,7 +74,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         say(note)
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
-        cure = "use data with masks, or `sightline predict`, which needs none"
+        cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs masks", where=f"{source.path}, {split}", cure=cure)
     decoded = decode_pairs(source, split, palette, config.data, say)
     if own:

@@ -83,8 +83,8 @@ def predict(
     if left := left_out(skipped):
         say(f"skipped: {left}")
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why = "a segmenter writes a file for each image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="use --out masks/")
+        why = "a segmenter writes one mask file for each image"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out masks/")
     tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
         raise SightlineError(
@@ -92,7 +92,10 @@ def predict(
         )
     names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
     if outputs := len(images) - len(names):
-        say(f"skipped {counted(outputs, 'file')}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
+        say(
+            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask) and overlays (NAME_overlay) of images in "
+            "the list"
+        )
     jobs = mask_jobs([image for image in images if image.name in names], out, limit)
     require_distinct([job.target for job in jobs], out)
     jobs = jobs[share.rank :: share.world]
@@ -116,7 +119,7 @@ def predict(
     report_lost_maps(remaining, limit, say)
     remove([record])
     if jobs and len(unreadable) == len(jobs):
-        why, cure = f"the first: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
+        why, cure = f"the first error: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     say(f"{counted(len(jobs) - len(unreadable), 'mask')} written to {out}")
     return out
@@ -149,8 +152,8 @@ def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[
 def require_distinct(targets: Sequence[Path], out: Path) -> None:
     """Raise SightlineError if several images have the same output file."""
     if repeated := [str(target) for target, count in Counter(targets).items() if count > 1]:
-        why = "these files would be written for several images:\n" + listing(repeated)
-        cure = "rename images that differ in their extension only, and pass each image once"
+        why = "each of these files would be written for more than one image:\n" + listing(repeated)
+        cure = "rename images whose names differ only in the extension, and pass each image only once"
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
 
@@ -159,14 +162,17 @@ def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, over
     is False."""
     given = {Path(path).resolve() for path in inputs}
     if own := [str(path) for path in targets if path.resolve() in given]:
-        why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
-        cure = "choose another --out; the masks next to the images may be the true masks"
+        why = f"{counted(len(own), 'input file')} would be overwritten by masks, such as {own[0]}"
+        cure = "choose another folder, because the masks next to the images may be the true masks: --out FOLDER"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
-        why = f"{len(existing):,} of {len(targets):,} files exist already, the first: {existing[0]}"
+        why = f"{len(existing):,} of the {len(targets):,} files to write exist already, such as {existing[0]}"
         raise SightlineError(
-            "the output exists", where=str(out), why=why, cure="choose another --out, or add --overwrite"
+            "the output exists already",
+            where=str(out),
+            why=why,
+            cure="choose another folder: --out FOLDER; or replace these files with --overwrite",
         )
 
 
@@ -185,7 +191,7 @@ def predict_all(
             unreadable.append((job.name, " ".join((error.why or error.what).split())))
         except KeyboardInterrupt:
             what, where = f"interrupted after {index:,} of {counted(len(jobs), 'mask')}", str(job.target.parent)
-            cure = "repeat the command to resume"
+            cure = "repeat the command to predict the rest"
             raise SightlineError(what, where=where, cure=cure, status=INTERRUPTED) from None
         progress.add(1)
     return unreadable
@@ -205,9 +211,12 @@ def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
     files."""
     lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels)]
     if lost:
-        say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
+        say(
+            f"{counted(len(lost), 'mask')} without coordinates, because the image is not 8-bit gray, RGB or RGBA; "
+            f"the first: {lost[0]}"
+        )
     if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("for TIFF files of any size, with their coordinates: pip install 'sightline-vision[geo]'")
+        say("to predict TIFF files of any size and keep their coordinates: pip install 'sightline-vision[geo]'")
 
 
 def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say) -> None:

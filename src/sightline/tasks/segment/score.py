@@ -103,19 +103,23 @@ class Faults:
 
     def raise_any(self, truth: str, predicted: str) -> None:
         """Raise one SightlineError with all errors, if there are any. truth, predicted: paths of the two folders."""
-        unread = f"; {self.unread:,} more were not read" * bool(self.unread)
+        unread = f"; {self.unread:,} further pairs were not read" * bool(self.unread)
         groups = (
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
             (self.duplicates, "names shared by several files"),
-            (self.invalid, f"pairs that cannot be compared{unread}"),
+            (self.invalid, f"pairs of masks that cannot be compared{unread}"),
         )
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
         cures = list(dict.fromkeys(filter(None, self.cures)))
         if self.without_prediction or self.without_truth:
-            cures.insert(0, "use equal names and subfolders, for example a/0013_mask.png and a/0013.png")
+            cures.insert(
+                0,
+                "give the two masks of an image the same name and subfolder, for example a/0013_mask.png and "
+                "a/0013.png",
+            )
         if self.duplicates:
-            cures.insert(0, "keep one file of each name, or name only the masks NAME_mask")
+            cures.insert(0, "keep one file of each name, or add `_mask` to the names of the masks, and to no others")
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
             cure = "; ".join(cures[:5])
@@ -142,7 +146,7 @@ def score(
     missing = [folder for folder in folders if not os.path.isdir(folder)]
     if missing:
         cure = "pass two folders of mask files: --truth FOLDER --pred FOLDER"
-        raise SightlineError("folder not found", where=", ".join(missing), cure=cure)
+        raise SightlineError("there is no such folder", where=", ".join(missing), cure=cure)
     data = Data(palette=palette) if isinstance(palette, str) else palette
     faults, notes = Faults(), []
     true, predicted = (masks_below(folder, faults, notes) for folder in folders)
@@ -262,9 +266,10 @@ def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
             cure = cure or error.cure
     if not faults and masks[0].shape != masks[1].shape:
         sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks]
-        faults = [f"truth is {sizes[0]} pixels, prediction {sizes[1]}"]
+        faults = [f"the true mask has {sizes[0]} pixels, the prediction {sizes[1]}"]
         cure = (
-            "write predictions in the size of the truth: scores of resized masks would depend on the method of resizing"
+            "write each predicted mask in the size of the true one; masks are not resized, which would change the "
+            "scores"
         )
     if faults:
         return PairResult(None, fault="; ".join(faults), cure=cure)
@@ -280,15 +285,18 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
     pixels, notes = int(total.sum()), []
     void, empty, unanswered = int(total[-1].sum()), int((counts.truth.sum(-1) == 0).sum()), int(total[:-1, -1].sum())
     if void:
-        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the truth and left out")
+        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the true masks and left out")
     if empty:
         notes.append(f"{empty:,} true masks contain ignored pixels only")
     if unanswered:
         of_all = unanswered / (pixels - void)
-        notes.append(f"{of_all:.2%} of the others are predicted as ignored, and count as wrong")
+        notes.append(f"{of_all:.2%} of the evaluated pixels are predicted as ignored, and count as wrong")
     if inexact:
         share = inexact / (2 * pixels)
-        notes.append(f"{share:.2%} of the colors are inexact, matched by the palette's threshold or tolerance")
+        notes.append(
+            f"{share:.2%} of the pixels have no exact color of the palette, and are matched by its threshold or "
+            "tolerance"
+        )
     return notes
 
 
