@@ -104,7 +104,7 @@ def lead(files: RunFiles, findings: Findings) -> str:
     truth, predicted, often, _ = findings.confused[0]
     if often == 1:
         wrong = int((~scores.correct).sum())
-        what = f"{wrong} images, each with another confusion" if wrong > 1 else "one image"
+        what = f"{wrong} images, each a different confusion" if wrong > 1 else "one image"
         return f"{sentence} It misclassifies {what}."
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
