@@ -61,7 +61,7 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
     output = capsys.readouterr().out
-    assert "40" in output and "evaluation 1 on these images" in output
+    assert "40" in output and "evaluation 1 of the run on these images" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")

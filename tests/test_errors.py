@@ -47,5 +47,5 @@ def test_listing_counts_the_omitted_items() -> None:
 
 
 def test_long_lines_of_a_message_are_cut() -> None:
-    text = str(SightlineError(f"1 class found ({'x' * 10**6!r})", where="/data", why="a\n" + "b" * 3000))
+    text = str(SightlineError(f"only 1 class was found ({'x' * 10**6!r})", where="/data", why="a\n" + "b" * 3000))
     assert len(text) < 5000 and "more characters" in text and "/data" in text and "\na\n" not in text[:9]

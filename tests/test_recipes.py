@@ -102,7 +102,7 @@ def test_docstrings_of_segmentation_have_the_reported_score(name: str) -> None:
 def test_docstrings_of_classification_have_the_reported_score_and_its_source(name: str) -> None:
     text = " ".join((inspect.getdoc(RECIPES[name]) or "").split())
     assert REPORTED[name] in text
-    assert "course report, 50 classes of 32x32 photographs, 22,500/2,500" in text
+    assert "course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation" in text
     assert f"sightline train {name}" in text
 
 
@@ -151,7 +151,7 @@ def test_a_python_file_as_a_recipe(tmp_path: Path) -> None:
     )
     assert load_recipe(str(path)).optim.lr == 0.5
     path.write_text("def other(): pass\n")
-    with pytest.raises(SightlineError, match="no working recipe"):
+    with pytest.raises(SightlineError, match="no function recipe"):
         load_recipe(str(path))
     path.write_text("def recipe(): return 3\n")
     with pytest.raises(SightlineError, match="must return a Config"):

@@ -34,7 +34,7 @@ def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
             value = "true" if flag else queue.pop(0)
         key = name.removeprefix("--").replace("-", "_")
         if key in settings:
-            raise SightlineError(f"--{key} is given twice", where="the command line", cure="keep one of them")
+            raise SightlineError(f"--{key} is given twice", where="the command line", cure="remove one of the two")
         settings[key] = value
     return left, settings
 
@@ -48,8 +48,10 @@ def run(tokens: list[str]) -> int:
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         allowed = "" if command in ACCEPT_SETTINGS else "data." if command in ACCEPT_DATA_SETTINGS else None
         if wrong := [key for key in settings if allowed is None or not key.startswith(allowed)]:
-            why = "only train, resume, transfer and sweep accept settings of a recipe"
-            raise SightlineError(f"--{wrong[0]} is not an option here", why=why, cure=f"leave out --{wrong[0]}")
+            why = "it is a setting of a recipe, which only the commands train, resume, transfer and sweep accept"
+            raise SightlineError(
+                f"--{wrong[0]} is not an option of this command", why=why, cure=f"leave out --{wrong[0]}"
+            )
         status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
         print(f"sightline: {printable(error)}\n  cure:  {suggestion(tokens)}", file=sys.stderr)

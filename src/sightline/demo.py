@@ -29,7 +29,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
     folder = Path(out)
     own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}
     if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - own):
-        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another with --out")
+        raise SightlineError("this folder is not empty", where=str(folder), cure="choose another folder: --out FOLDER")
     say = (lambda text: None) if quiet else print_plain
     done: list[Run | GridResult] = []
     for name in ("digits", "scenes"):

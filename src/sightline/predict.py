@@ -43,7 +43,8 @@ def predict(
     config = load_recipe_file(folder / "recipe.yaml")
     inputs = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     if precision not in PRECISIONS:
-        raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=" or ".join(PRECISIONS))
+        cure = f"use one of {', '.join(PRECISIONS)}: --precision auto"
+        raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=cure)
     options = PredictOptions(overwrite, features, overlay, tile, precision)
     task = TASKS[config.task]
     function = task.supported(task.predict, "predict", str(folder))

@@ -34,13 +34,19 @@ def report(
     on 127.0.0.1 and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
     """
     if watch and (others or out is not None or overwrite or pdf):
-        raise SightlineError("--watch is for one run", cure="leave out the other runs and options")
+        raise SightlineError(
+            "--watch shows one run only",
+            cure="list one run, without --out, --overwrite and --pdf: sightline report RUN --watch",
+        )
     folder = Path(run)
     if watch:
         serve(folder, port)
         return folder / "report.html"
     if not others and (out is not None or overwrite):
-        why, cure = "the report of one run is written to its own folder, and always replaced", "leave them out"
+        why, cure = (
+            "the report of a single run is always written to the folder of the run, where it replaces the earlier one",
+            "leave out --out and --overwrite",
+        )
         raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)
     if others:
         page, lines = write_comparison([folder, *map(Path, others)], Path(out or "runs/compare"), overwrite)

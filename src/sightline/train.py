@@ -96,7 +96,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
     """
     folder = run_folder.existing(run)
     if extend not in ("stretch", "continue"):
-        raise SightlineError(f"invalid value of --extend: {extend!r}", cure="--extend stretch, or --extend continue")
+        raise SightlineError(f"invalid value of --extend: {extend!r}", cure="use --extend stretch or --extend continue")
     written = load_recipe_file(folder / "recipe.yaml")
     with (
         process_group(written.train.rank_timeout_seconds) as world,
@@ -131,7 +131,7 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
                 f"{key} {run_folder.value_of(old, key)} -> {run_folder.value_of(config, key)}"
                 for key in run_folder.differences(old, config)
             )
-            log.say(f"changed since the run was saved: {', '.join(changes)}")
+            log.say(f"settings changed since the run was saved: {', '.join(changes)}")
             progress.stopped = ""
             if world.is_rank0:
                 run_folder.write_config(folder, config)
@@ -150,7 +150,7 @@ def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
         return new
     if extend == "continue" and ends_at_zero(old):
         why = f"the schedule {old.schedule.name} has ended: the learning rate is 0"
-        cure = "--extend stretch, which rescales the schedule to the new length"
+        cure = "use --extend stretch, which rescales the schedule to the new number of epochs"
         raise SightlineError("more epochs would have no effect", where="--extend continue", why=why, cure=cure)
     return resolve(new, {"schedule.total_epochs": schedule_epochs(old) if extend == "continue" else 0})
 

@@ -30,7 +30,7 @@ def test_unset_variables_are_reported_together(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EMPTY", "")
     with pytest.raises(SightlineError, match="not set") as caught:
         expanded("$NOWHERE/${EMPTY}/photos")
-    assert caught.value.why == "$NOWHERE, $EMPTY" and caught.value.where == "$NOWHERE/${EMPTY}/photos"
+    assert caught.value.why == "not set: $NOWHERE, $EMPTY" and caught.value.where == "$NOWHERE/${EMPTY}/photos"
     assert caught.value.status == USER and "export NOWHERE=" in caught.value.cure
 
 
@@ -49,7 +49,7 @@ def test_data_paths_with_variables_are_expanded_and_stored_absolute(
     for function in (lambda: open_source(Data(path=data), 0), lambda: with_absolute_paths(config)):
         with pytest.raises(SightlineError, match="not set") as caught:
             function()
-        assert caught.value.why == "$FOLDER"
+        assert caught.value.why == "not set: $FOLDER"
 
 
 def test_an_existing_folder_with_a_dollar_in_its_name_is_not_expanded(

@@ -34,7 +34,7 @@ def rejected(settings: dict[str, Any]) -> SightlineError:
 
 def test_settings_without_effect_are_rejected() -> None:
     error = rejected({"optim.name": "adamw", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85})
-    assert "schedule.momentum_at_peak is for optim.name sgd" in str(error)
+    assert "schedule.momentum_at_peak needs optim.name sgd" in str(error)
     cycled = {"optim.name": "sgd", "schedule.name": "one_cycle", "schedule.momentum_at_peak": 0.85}
     assert configured(cycled).schedule.momentum_at_peak == 0.85
 
@@ -91,7 +91,7 @@ def test_all_errors_are_reported_together() -> None:
 
 
 def test_a_value_below_a_value_is_rejected() -> None:
-    assert "'lr' in 'optim.lr.x' is a single value, 0.1" in rejected({"optim.lr.x": 3}).what
+    assert "there is no setting 'optim.lr.x', because 'lr' has the single value 0.1" in rejected({"optim.lr.x": 3}).what
     assert "single value" in rejected({"optim": 3, "optim.lr": 1}).what
     assert "optim: input should be" in rejected({"optim": 3}).what
 
@@ -138,7 +138,10 @@ def test_contradicting_settings_are_rejected() -> None:
     assert "nesterov needs momentum above 0" in rejected({"optim": {"nesterov": True, "momentum": 0}}).what
     assert "alternate_flip needs horizontal_flip above 0" in rejected({"augment.alternate_flip": True}).what
     both = rejected({"loss.terms": {"dice": 1.0}, "train.best_metric": "mean_iou"}).what
-    assert "loss.terms, a sum of losses, is for segmentation" in both and "train.best_metric accuracy" in both
+    assert (
+        "loss.terms, a sum of losses, is available for segmentation only" in both
+        and "train.best_metric accuracy" in both
+    )
 
 
 def test_a_config_cannot_be_changed() -> None:

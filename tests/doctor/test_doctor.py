@@ -202,7 +202,7 @@ def test_a_folder_without_images_is_an_error_with_status_2(tmp_path: Path, capsy
 def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "doctor.json").write_text("{}")
-    with pytest.raises(SightlineError, match="not written by `sightline doctor`"):
+    with pytest.raises(SightlineError, match="of another program would be overwritten"):
         diagnose(photos, tmp_path)
     with pytest.raises(SightlineError, match="inside the data"):
         sightline.doctor(photos, out=photos / "out", quiet=True)

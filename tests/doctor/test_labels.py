@@ -78,5 +78,5 @@ def test_right_labels_and_missing_predictions(made: Callable[[bool], Path], tmp_
     folder = made(False)
     assert run(["doctor", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     shutil.rmtree(folder / "predictions")
-    with pytest.raises(SightlineError, match="the predictions cannot be read"):
+    with pytest.raises(SightlineError, match="the predictions of this run cannot be read"):
         sightline.doctor(folder, out=tmp_path / "out", quiet=True)

@@ -27,7 +27,7 @@ def line_of(root: Path, size: int = 16, val_size: int = 16) -> str:
 
 def test_copies_conflicts_and_classes_are_counted(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = make_photos(tmp_path / "my photos", train=20)
-    assert line_of(root).startswith("doctor: nothing found")
+    assert line_of(root).startswith("doctor: no finding")
     shutil.copy(root / "train/class_0/1.png", root / "val/class_0/leak.png")
     shutil.copy(root / "train/class_0/2.png", root / "val/class_0/leak2.png")
     shutil.copy(root / "train/class_1/1.png", root / "train/class_2/other.png")
@@ -71,4 +71,4 @@ def test_cache_entries_without_digests_are_used(
         write_json(path.with_name("meta.json"), old | {"seal": seal_of(old)})
     again = decode(source, "train", 16, data, lambda text: None)
     assert again.digests is None and again.digest == first.digest
-    assert quick_line(Data(path="x"), {"train": again}).startswith("doctor: nothing found")
+    assert quick_line(Data(path="x"), {"train": again}).startswith("doctor: no finding")

@@ -71,8 +71,8 @@ def test_collective_operations(found: list[dict[str, Any]]) -> None:
     assert [each["gradient"] for each in results] == [[float(size * factor) for factor in own] for own in factors]
     assert results[0]["error"] == ""
     for rank, each in enumerate(results[1:], 1):
-        what = f"the run of process {rank} differs from that of process 0"
-        assert each["error"] == f"{what}: its data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
+        what = f"process {rank} and process 0 of this run have different settings or data"
+        assert each["error"] == f"{what}: their data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
 
 
 def test_first_difference_of_settings_and_data() -> None:
@@ -230,6 +230,9 @@ def test_a_process_with_another_recipe_is_an_error_with_the_setting(
     statuses = [ended(process) for process in start_ranks(tmp_path, port, *commands)]
     errors = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
     assert statuses == [3, 2], errors
-    assert "the run of process 1 differs" in errors[1] and "another process of this run has ended" in errors[0]
-    assert "its recipe differs: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
+    assert (
+        "process 1 and process 0 of this run have different settings" in errors[1]
+        and "another process of this run has ended" in errors[0]
+    )
+    assert "their recipe differs: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
     assert not (tmp_path / "run" / "recipe.yaml").exists()

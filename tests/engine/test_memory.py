@@ -38,7 +38,7 @@ def test_a_failed_allocation_names_the_cure() -> None:
 def test_the_message_of_commands_without_settings_has_the_recipe_file() -> None:
     with pytest.raises(SightlineError) as caught, explain_out_of_memory(Config(), "runs/a/recipe.yaml"):
         raise MemoryError
-    assert caught.value.cure == "reduce train.eval_batch_size, now 256, in runs/a/recipe.yaml"
+    assert caught.value.cure == "set `eval_batch_size` in runs/a/recipe.yaml to less than the present 256"
 
 
 def test_other_errors_are_not_changed() -> None:

@@ -141,7 +141,7 @@ def test_the_last_save_of_a_run_is_not_deferred(end: str, disk, photos: Path, tm
     settings = {"train.checkpoint_minutes": 5}
     with pytest.raises(SightlineError, match="cannot write") as caught:
         sightline.train(config(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
-    assert caught.value.status == ENVIRONMENT and "cannot be deferred" in caught.value.why
+    assert caught.value.status == ENVIRONMENT and "cannot be retried later" in caught.value.why
     assert "interrupted" not in caught.value.what, "that message would mean that the state is saved"
     assert state_step(tmp_path / "run") == {"last": 14, "stopped": 7, "between": 0}[end]
 
@@ -161,7 +161,7 @@ def test_a_write_that_succeeds_when_repeated_is_a_warning(
     monkeypatch.setattr(atomic, "rename_into_place", fail_once)
     sightline.train(config(tiny), photos, out=tmp_path / "run", quiet=True)
     error = capfd.readouterr().err
-    assert failed and "earlier writes of this run had failed; they and step 7 are saved now" in error
+    assert failed and "files that could not be written before, and the state of step 7, are saved now" in error
     assert same(tmp_path / "run", untroubled)
     events = [record["event"] for record in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert events[-1] == "done"

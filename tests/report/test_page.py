@@ -139,7 +139,7 @@ def test_the_number_of_neighbors_is_the_one_used(tmp_path, make_run, no_figures,
 
 def test_confusions_that_occur_once_are_not_called_frequent(tmp_path, make_run, no_figures):
     words = Page(write_report(make_run(tmp_path / "run", images=11, epochs=(1,))).read_text(encoding="utf-8")).text
-    assert "It misclassifies 3 images, each with another confusion." in words and "most frequent confusion" not in words
+    assert "It misclassifies 3 images, each a different confusion." in words and "most frequent confusion" not in words
     assert (
         "The most confused pairs" not in words and words.count("% confidence") == 3 + 1
     )  # three images, and the text on calibration

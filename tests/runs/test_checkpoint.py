@@ -225,7 +225,7 @@ def test_resuming_without_a_valid_state_is_an_error(
     expected = {
         "both damaged": "checksum",
         "no sidecar": "sha256",
-        "foreign": "not a state",
+        "foreign": "not a saved training state",
         "newer": "newer version of Sightline",
     }
     assert expected.get(fault, "no such file") in caught.value.why
@@ -326,7 +326,7 @@ def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: 
     preflight(tmp_path / "not" / "yet" / "there", 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=90_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(SightlineError, match="99 MB; 90 MB are free at /") as caught:
+    with pytest.raises(SightlineError, match="99 MB, but only 90 MB are free at /") as caught:
         preflight(tmp_path / "run", needed)
     assert caught.value.status == ENVIRONMENT
     (tmp_path / "run").mkdir()
@@ -348,5 +348,5 @@ def test_a_description_of_other_weights_is_an_error(tmp_path: Path) -> None:
     save_model(tmp_path / "best", tensors(1), describe(1))
     config = tmp_path / "best" / "config.json"
     config.write_text(config.read_text().replace('"cat"', '"cau"'))
-    with pytest.raises(SightlineError, match="does not belong to these weights"):
+    with pytest.raises(SightlineError, match="does not belong to the weights beside it"):
         load_model(tmp_path / "best")

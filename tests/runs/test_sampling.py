@@ -29,7 +29,7 @@ def test_full_paths_are_unambiguous_and_repeated_images_are_errors() -> None:
     assert rows_by_name(names, ["b/1.png", "1.png"]).tolist() == [1, 0]
     with pytest.raises(SightlineError) as caught:
         rows_by_name(NAMES, ["0013", "0013_sat.jpg"])
-    assert "0013_sat.jpg: the same image as 0013" in caught.value.why
+    assert "0013_sat.jpg: it is the same image as 0013" in caught.value.why
     with pytest.raises(SightlineError) as caught:
         rows_by_name(NAMES, ["0077"], train=["train/0077_sat.jpg"])
     assert "0077: it is a training image" in caught.value.why
@@ -39,9 +39,9 @@ def test_all_unknown_and_ambiguous_names_are_in_one_error() -> None:
     with pytest.raises(SightlineError) as caught:
         rows_by_name(NAMES, ["0014", "0062", "0104", "zebra"])
     why = caught.value.why
-    assert "0014: no such image; did you mean 0104?" in why or "did you mean 0013?" in why
-    assert "0104: ambiguous, val/b/0104.png and val/c/0104.png have this name" in why
-    assert "zebra: no such image" in why and "0062" not in why.replace("mean 0062", "")
+    assert "0014: there is no such validation image; did you mean 0104?" in why or "did you mean 0013?" in why
+    assert "0104: several images have this name: val/b/0104.png and val/c/0104.png" in why
+    assert "zebra: there is no such validation image" in why and "0062" not in why.replace("mean 0062", "")
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_unusable_true_masks_are_listed_and_the_others_evaluated(
         quiet=True,
     )
     rows = (out / "errors.csv").read_text().splitlines()[1:]
-    assert [row[0] for row in rows] == ["2", "4"] and "its true mask is 9 x 4 pixels" in rows[0]
+    assert [row[0] for row in rows] == ["2", "4"] and "its true mask has 9 x 4 pixels" in rows[0]
     assert "its true mask" in rows[1] and "0 bytes" in rows[1]
     record = json.loads((out / "segments.json").read_text())
     assert record["clean_up"]["images"] == 4 and len(record["images"]) == 6, (

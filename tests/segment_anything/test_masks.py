@@ -184,11 +184,11 @@ def test_masks_of_other_settings_weights_or_images_are_not_mixed(
         ({"quality": 0.5}, "a.png: other quality"),
         ({"model": str(write_sam(tmp_path / "other", seed=7))}, "a.png: other weights"),
     ):
-        with pytest.raises(SightlineError, match="made with other settings") as caught:
+        with pytest.raises(SightlineError, match="generated with other settings") as caught:
             masks(**more)
         assert changed in caught.value.why and "--overwrite" in caught.value.cure
     save(folder / "a.png", 3)
-    with pytest.raises(SightlineError, match="made with other settings") as caught:
+    with pytest.raises(SightlineError, match="generated with other settings") as caught:
         masks()
     assert "1 of 3 images" in caught.value.why and "a.png: other image" in caught.value.why
     assert {name: (out / name).read_bytes() for name in tree(out)} == before and len(generated) == 3
@@ -315,7 +315,7 @@ def test_an_image_of_more_pixels_than_allowed_is_a_row(masks: Masks, monkeypatch
     monkeypatch.setattr(generation, "MAX_PIXELS", 2000)
     with pytest.raises(SightlineError) as caught:
         masks()
-    assert "60 x 40 pixels, more than data.max_pixels = 2,000" in caught.value.why
+    assert "60 x 40 pixels; the limit --data.max_pixels is 2,000" in caught.value.why
 
 
 def test_two_calls_do_not_write_into_one_folder(masks: Masks, tmp_path: Path) -> None:
@@ -360,10 +360,10 @@ def test_a_missing_overlay_is_written_again(masks: Masks, generated: list[str]) 
 
 
 INVALID_ARGUMENTS = {
-    "no images": (["--out", "o"], "no images to segment"),
+    "no images": (["--out", "o"], "no images are given to segment"),
     "not there": (["nowhere", "--out", "o"], "the path does not exist"),
     "a file": (["in", "--out", "masks.png"], "--out must be a folder"),
-    "truth alone": (["in", "--out", "o", "--truth", "in"], "add --run RUN"),
+    "truth alone": (["in", "--out", "o", "--truth", "in"], "classes: --run RUN"),
     "points": (["in", "--out", "o", "--points-per-side", "0"], "1 to 128"),
     "quality": (["in", "--out", "o", "--quality", "88"], "--quality"),
     "no run": (["in", "--out", "o", "--run", "in"], "not a run"),

@@ -373,7 +373,7 @@ def test_user_mistakes_are_raised_before_anything_is_served(
     try:
         with (
             monkeypatch.context() as patch,
-            pytest.raises(SightlineError, match="packages that are not installed") as caught,
+            pytest.raises(SightlineError, match="a package that is not installed") as caught,
         ):
             patch.setitem(sys.modules, "uvicorn", None)
             importlib.reload(module)

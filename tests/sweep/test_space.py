@@ -118,7 +118,7 @@ def test_settings_that_make_trials_incomparable_cannot_vary() -> None:
 
 
 def test_a_value_is_rejected_only_if_it_is_in_no_valid_combination() -> None:
-    assert "does nothing without optim.sam_radius" in faults({"optim.sam_from": "0.5,0.7"})
+    assert "has no effect without optim.sam_radius" in faults({"optim.sam_from": "0.5,0.7"})
     space = read_space(BASE, {"optim.sam_from": "0,0.7", "optim.sam_radius": "0,0.1"})[1]
     assert set(space) == {"optim.sam_from", "optim.sam_radius"}
     why = faults({"train.turn_test": "false,true", "optim.lr": "0.1,0.2"})

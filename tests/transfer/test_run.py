@@ -260,7 +260,7 @@ def test_weights_of_the_wrong_kind_unfinished_or_changed_are_rejected(done: Path
     assert (
         "cannot be used for --unlabeled" in str(caught.value)
         and "--labeled" in str(caught.value)
-        and "the weights do not exist" in str(caught.value)
+        and "there is no file or folder of weights with this path" in str(caught.value)
     )
     unfinished = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "unfinished")
     lines = (unfinished / "metrics.jsonl").read_text().splitlines()
@@ -386,7 +386,9 @@ def test_validation_images_of_the_target_in_the_pretraining_data(photos: Path, t
     assert "validation images of the target are training images of --labeled" in str(caught.value)
     settings = {"unlabeled.data.layout": "classes", "unlabeled.train.epochs": 1, "full.train.epochs": 1}
     sightline.transfer(tiny_grid(), table, unlabeled=every, settings="C", seeds="0", out=tmp_path / "h", **settings)
-    note = "16 validation images of the target are training images of --unlabeled; their labels are not used"
+    note = (
+        "16 validation images of the target are training images of --unlabeled; this pre-training does not use labels"
+    )
     assert note in capsys.readouterr().out
 
 

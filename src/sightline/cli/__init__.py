@@ -1,6 +1,6 @@
 """The command line: each command parses its options, calls the Python function of the same name and prints the result.
 
-The functions are imported when a command runs, so that `sightline --help` does not load torch.
+These functions are imported only when a command runs, so that `sightline --help` does not load torch.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ app = cyclopts.App(
 
 
 def parse_integer(kind: type, tokens: Sequence[cyclopts.Token]) -> int:
-    """Convert an option to an integer; cyclopts alone would round 37.5. Raises ValueError."""
+    """Convert the value of an option to an integer. Raises ValueError for 37.5, which cyclopts alone would round."""
     text = tokens[0].value
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is not a whole number")

@@ -81,7 +81,7 @@ def cache(*, clear: Flag = False, folder: Path | None = None) -> None:
     """List the cached data sets of decoded images and their sizes, or delete them.
 
     Args:
-        clear: Delete all of them.
+        clear: Delete all cached data sets.
         folder: Folder of the cache, if data.cache_dir was set; ~/.cache/sightline or $SIGHTLINE_CACHE by default.
     """
     import sightline

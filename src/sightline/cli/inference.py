@@ -40,8 +40,8 @@ def predict(
     import sightline
 
     if not images:
-        cure = "sightline predict RUN IMAGES --out FILE.csv"
-        raise SightlineError("no images to predict", why="the argument IMAGES is missing", cure=cure)
+        cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
+        raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
 
@@ -64,8 +64,9 @@ def export(
 
     Args:
         run: A run folder.
-        format: onnx writes a graph that includes resizing, normalization and class names, verified on the validation
-            images. safetensors writes a small run folder with weights and settings, for use with Sightline elsewhere.
+        format: onnx writes a graph that includes resizing, normalization and class names; its predictions are
+            compared with those of PyTorch on the validation images. safetensors writes a small run folder with
+            weights and settings, for use with Sightline elsewhere.
         out: File or folder to write; RUN/export/model.onnx or RUN/export/safetensors by default.
         data: Current path of the run's data, if it was moved.
         int8: Also write a graph quantized to 8-bit integers, and measure the change in accuracy.
@@ -132,11 +133,11 @@ def masks(
         images: Folders, image files, quoted patterns, or lists of paths, as for predict.
         out: Folder for the masks of each image, segments.html and segments.json.
         model: vit_b, vit_l or vit_h; a Hugging Face repository OWNER/NAME; or a folder written by save_pretrained.
-        points_per_side: Masks are predicted at a grid of this many by this many points.
+        points_per_side: Masks are predicted at a grid of points; 32 is a grid of 32 x 32 points.
         points_per_batch: Points per forward pass; fewer need less memory.
-        quality: Discard masks whose predicted IoU is lower; 0 keeps all.
-        stability: Discard masks whose stability score is lower: the IoU of the masks at a higher and a lower threshold;
-            0 keeps all.
+        quality: Discard masks whose predicted IoU is lower than this; 0 keeps all.
+        stability: Discard masks whose stability score is lower than this; 0 keeps all. The score is the IoU of the
+            masks at a higher and a lower threshold.
         run: A segmentation run: refine its predicted masks, giving each segment the class of most of its pixels.
         truth: Folder of true masks: measure how much the refinement of --run helps.
         download: Download the checkpoint if it is not in the local cache.
@@ -145,8 +146,8 @@ def masks(
     import sightline
 
     if not images:
-        cure = "sightline masks IMAGES --out FOLDER"
-        raise SightlineError("no images to segment", why="the argument IMAGES is missing", cure=cure)
+        cure = "add a file or folder of images: sightline masks IMAGES --out FOLDER"
+        raise SightlineError("no images are given to segment", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {
         "model": model, "points_per_side": points_per_side, "points_per_batch": points_per_batch, "quality": quality,
         "stability": stability, "run": run, "truth": truth, "download": download,

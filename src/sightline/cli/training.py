@@ -120,8 +120,8 @@ def transfer(
         unlabeled: Images for pre-training without labels; or weights from such a pre-training: a run or a file.
         labeled: Images for pre-training with labels; or weights from such a pre-training: a run or a file.
         out: Folder of the grid; runs/NAME by default.
-        settings_: The settings to compare: A no pre-training, B with labels, C without labels, D as B but with
-            a frozen backbone, E as C but with a frozen backbone. ABCDE by default.
+        settings_: The settings to compare: A no pre-training, B pre-training with labels, C without labels, D with
+            labels and a frozen backbone, E without labels and a frozen backbone. ABCDE by default.
         seeds: Seeds of the runs of each setting; 0,1,2 by default.
         classifier: The head: linear, or mlp (four layers of width 1000).
         overwrite: Delete the runs of a different grid in that folder.

@@ -19,16 +19,16 @@ def common_rules(config: Any) -> Rules:
     """Rules for combinations of settings that apply to every task."""
     one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
     return {
-        "schedule.momentum_at_peak is for optim.name sgd with schedule.name one_cycle or one_cycle_cosine": (
+        "schedule.momentum_at_peak needs optim.name sgd, and schedule.name one_cycle or one_cycle_cosine": (
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
-        "optim.sam_from does nothing without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
+        "optim.sam_from has no effect without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
     }
 
 
 def metric_rules(config: Any, *metrics: str) -> Rules:
     """Rules that require `train.best_metric` to be one of `metrics`."""
-    message = f"the task {config.task} needs train.best_metric {' or '.join(metrics)}"
+    message = f"for the task {config.task}, train.best_metric must be {' or '.join(metrics)}"
     return {message: config.train.best_metric not in metrics}
 
 
@@ -36,23 +36,23 @@ def whole_image_rules(config: Any) -> Rules:
     """Rules for tasks that predict one output per image: the settings for segmentation must not be used."""
     augment = config.augment
     return {
-        "report.samples can name images for segmentation only; give their number": not isinstance(
+        "report.samples must be a number of images; only segmentation accepts their names": not isinstance(
             config.report.samples, int
         ),
-        "augment.window, scale and rare_crops are for segmentation": augment.window
+        "augment.window, augment.scale and augment.rare_crops are available for segmentation only": augment.window
         or augment.rare_crops
         or augment.scale != (1.0, 1.0),
-        "train.turn_test is for segmentation": config.train.turn_test,
-        "loss.terms, a sum of losses, is for segmentation": config.loss.terms,
+        "train.turn_test is available for segmentation only": config.train.turn_test,
+        "loss.terms, a sum of losses, is available for segmentation only": config.loss.terms,
     }
 
 
 def no_head_rules(config: Any) -> Rules:
     """Rules for tasks without a classification head: the settings of the head must not be used."""
     return {
-        "report.train_samples is for classification": config.report.train_samples,
-        "model.head is for classification": config.model.head != "linear",
-        "train.ensemble is for classification": config.train.ensemble,
+        "report.train_samples is available for classification only": config.report.train_samples,
+        "model.head is available for classification only": config.model.head != "linear",
+        "train.ensemble is available for classification only": config.train.ensemble,
     }
 
 
@@ -62,4 +62,4 @@ def check_loss_names(config: Any, known: Collection[str]) -> None:
     if unknown:
         what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}"
         where = "loss.terms" if config.loss.terms else "loss.name"
-        raise SightlineError(what, where=where, cure=f"choose from {', '.join(known)}")
+        raise SightlineError(what, where=where, cure=f"use one of {', '.join(known)}")

@@ -20,9 +20,13 @@ def expanded(path: str) -> str:
     names = [first or second for first, second in VARIABLE.findall(path)]
     unset = list(dict.fromkeys(name for name in names if not os.environ.get(name)))
     if unset:
-        cure = f"export {unset[0]}=..., or write the path in full"
-        what = "a variable in a path is not set" if len(unset) == 1 else "variables in a path are not set"
-        raise SightlineError(what, where=path, why=", ".join(f"${name}" for name in unset), cure=cure)
+        cure = f"set the variable: export {unset[0]}=FOLDER; or write the path without variables"
+        what = (
+            "an environment variable in this path is not set"
+            if len(unset) == 1
+            else "environment variables in this path are not set"
+        )
+        raise SightlineError(what, where=path, why="not set: " + ", ".join(f"${name}" for name in unset), cure=cure)
     return os.path.expanduser(VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], path))
 
 

@@ -26,8 +26,8 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
     kind = type(base)
     settings = {key: from_text(key, value, where, kind) for key, value in flat(overrides or {}, where, kind).items()}
     if base.task and settings.get("task", base.task) != base.task:
-        why = f"the recipe {base.name} is of the task {base.task}"
-        cure = "choose another recipe: `sightline recipes` lists all"
+        why = f"the recipe {base.name} trains the task {base.task}"
+        cure = "use a recipe of the task that you want; to list all recipes: sightline recipes"
         raise SightlineError("the task of a recipe cannot be changed", where="task", why=why, cure=cure)
     return apply_settings(base, settings, where)
 
@@ -43,7 +43,7 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
         inner = flat(value, where, kind, f"{key}.") if isinstance(value, Mapping) and section else {key: value}
         twice = next((key for key in inner if key in settings), None)
         if twice is not None:
-            raise SightlineError(f"the setting {twice!r} is given twice", where=where, cure="keep one of them")
+            raise SightlineError(f"the setting {twice!r} is given twice", where=where, cure="remove one of the two")
         settings |= inner
     return settings
 
@@ -84,7 +84,11 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 cure = f"did you mean {nearest(key, type(base))}?"
-                raise SightlineError(f"{parent!r} in {key!r} is a single value, {section!r}", where=where, cure=cure)
+                raise SightlineError(
+                    f"there is no setting {key!r}, because {parent!r} has the single value {section!r}",
+                    where=where,
+                    cure=cure,
+                )
         section[last] = value
     return values
 
@@ -98,7 +102,7 @@ def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
     if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
         raise unknown_key(unknown_setting(faults[0]), where, kind)
     lines = [format_fault(fault, kind) for fault in faults]
-    cure = "`sightline recipes NAME` shows every setting with a valid value"
+    cure = "correct these settings; to show every setting with a valid value: sightline recipes NAME"
     if len(lines) > 1:
         raise SightlineError("the configuration is invalid", where=where, why="\n" + listing(lines), cure=cure)
     raise SightlineError(f"the setting {lines[0]}" if faults[0]["loc"] else lines[0], where=where, cure=cure)
@@ -132,7 +136,7 @@ def unknown_key(key: str, where: str, kind: type[Section]) -> SightlineError:
     """The SightlineError for an unknown setting, with the most similar existing one as the cure."""
     declared = kind.model_fields.get("task")
     task = f", a recipe of the task {declared.default}" if declared and declared.default else ""
-    cure = f"did you mean {nearest(key, kind)}? `sightline recipes NAME` shows all"
+    cure = f"did you mean {nearest(key, kind)}? To show all settings: sightline recipes NAME"
     return SightlineError(f"there is no setting {key!r}", where=where + task, cure=cure)
 
 

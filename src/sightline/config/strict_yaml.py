@@ -59,15 +59,19 @@ StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def parse_yaml(text: str, where: str) -> Any:
     """Parse strict YAML to plain values. Raises SightlineError with line and column. where: the file, for messages."""
     if len(text) > MAX_CHARACTERS:
-        why = f"it has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
-        raise SightlineError("this is too long for a recipe", where=where, why=why, cure="check the path")
+        why = f"it has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}"
+        raise SightlineError(
+            "this file is too long for a recipe", where=where, why=why, cure="check that this is the path of a recipe"
+        )
     try:
         return yaml.load(text, StrictLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         why = getattr(error, "problem", None) or str(error)
-        raise SightlineError("this is not valid YAML", where=where + line, why=why, cure="correct the file") from error
+        raise SightlineError(
+            "this is not valid YAML", where=where + line, why=why, cure="correct the file at this position"
+        ) from error
 
 
 class StrictDumper(yaml.SafeDumper):

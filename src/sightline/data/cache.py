@@ -83,7 +83,7 @@ def cached_entry(
         make_entry(folder, fill)
         entry = load_entry(folder)
     if entry is None:
-        what, cure = "the cache was changed while it was in use", "run the command again"
+        what, cure = "the cache entry was changed while it was in use", "run the command again"
         raise SightlineError(what, where=str(folder), cure=cure, status=ENVIRONMENT)
     return entry
 
@@ -223,7 +223,7 @@ def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) 
     `data.cache_dir`; None: the default."""
     root = None if folder is None else Path(folder)
     if root is not None and not root.is_dir():
-        cure = "give the folder that was set as data.cache_dir"
+        cure = "pass the cache folder, as set with --data.cache_dir: sightline cache --folder FOLDER"
         raise SightlineError("there is no such folder", where=str(root), cure=cure)
     if clear:
         count, size = cache_clear(root)

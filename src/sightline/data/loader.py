@@ -150,9 +150,12 @@ def should_be_resident(mode: ResidentMode, nbytes: int, free: int | None) -> boo
     does not fit.
     """
     if mode == "always" and free is not None and nbytes > free:
-        why = f"they need {size_text(nbytes)}, and {size_text(free)} of device memory is free"
+        why = f"they need {size_text(nbytes)}, but only {size_text(free)} of device memory are free"
         what = "the training images do not fit on the device"
-        cure = "use --data.resident auto, or a smaller --data.size"
+        cure = (
+            "read the images from the cache if they do not fit: --data.resident auto; or use smaller images: "
+            "--data.size NUMBER"
+        )
         raise SightlineError(what, where="data.resident", why=why, cure=cure, status=ENVIRONMENT)
     return mode == "always" or (mode == "auto" and free is not None and nbytes <= MEMORY_SHARE * free)
 

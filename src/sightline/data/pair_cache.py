@@ -126,8 +126,8 @@ def write_pairs(
     facts = [result for result in results if isinstance(result, ItemFacts)]
     labeled = [index for index, fact in enumerate(facts) if fact.counts.any()]
     if not labeled:
-        why = f"all masks of {split} ({len(facts):,}) have only ignored pixels"
-        cure = "check --data.palette and --data.ignore, and that these are the right masks"
+        why = f"all {len(facts):,} masks of {split} have only ignored pixels"
+        cure = "correct --data.palette and --data.ignore, and check that these files are the right masks"
         raise SightlineError(f"no pixel of {split} is labeled", where=source.path, why=why, cure=cure)
     kept = labeled if split == "train" else list(range(len(facts)))
     arrays_of_facts = split_facts([facts[index] for index in kept], classes)

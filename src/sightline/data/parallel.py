@@ -28,7 +28,7 @@ def share_of(environment: Mapping[str, str]) -> Share:
     except ValueError:
         share = Share(-1, 0)
     if not 0 <= share.rank < share.world:
-        where, cure = "RANK, WORLD_SIZE", "unset both (unset RANK WORLD_SIZE), or start with torchrun"
+        where, cure = "RANK, WORLD_SIZE", "unset both (unset RANK WORLD_SIZE), or start the processes with torchrun"
         raise SightlineError("these environment variables are not a valid rank and world size", where=where, cure=cure)
     return share
 

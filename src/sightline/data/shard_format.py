@@ -85,7 +85,10 @@ def parse_index(content: bytes, where: str) -> ShardIndex:
     try:
         values = json.loads(content)
         if isinstance(values, dict) and values.get("format") != FORMAT:
-            what = f"this index has the format {values.get('format')!r}, and this version reads format {FORMAT}"
+            what = (
+                f"this shard index has the format {values.get('format')!r}, but this version of Sightline reads "
+                f"format {FORMAT}"
+            )
             cure = "use the version of Sightline that packed it, or pack the data again: sightline pack DATA OUT"
             raise SightlineError(what, where=where, cure=cure)
         return ShardIndex.model_validate(values)
@@ -117,5 +120,5 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
 
 def damaged(what: Literal["index", "shard", "sample table"], where: str, why: str) -> SightlineError:
     """The SightlineError for an index, shard or sample table that is missing, damaged or has changed."""
-    cure = "copy it again from its source, or pack the data again: sightline pack DATA OUT"
+    cure = "copy the shards again from their source, or pack the data again: sightline pack DATA OUT"
     return SightlineError(f"this {what} is missing or damaged", where=where, why=printable(why), cure=cure)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .decode.masks import MaskFacts
 
-FOLDER_HINT = "is this a single class folder? Give the folder that contains all class folders"
+FOLDER_HINT = "if this is the folder of one class, give the folder that contains all class folders: --data FOLDER"
 
 
 class Read(Protocol):

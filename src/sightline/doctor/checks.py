@@ -91,9 +91,13 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
             continue
         learned, where = split in ("train", ALL), "the data" if split == ALL else split
         what = f"{where} has no {noun} of {len(absent):,} of {len(classes):,} classes"
-        why = "they cannot be learned" if learned else "their accuracy cannot be measured"
-        cure = f"add images of them to {where}"
-        cure += "" if split == ALL else "; or use data without splits: a share of each class is then held out"
+        why = (
+            "a class without training data cannot be learned"
+            if learned
+            else "the accuracy on a class without data cannot be measured"
+        )
+        cure = f"add images of these classes to {where}"
+        cure += "" if split == ALL else "; or use data without splits, of which a share of each class is held out"
         found.append(Finding("missing_class", "error" if learned else "warning", what, why, cure, tuple(absent)))
     return found
 
@@ -114,6 +118,9 @@ def imbalance(
     have = "has" if len(rare) == 1 else "have"
     what = f"{len(rare):,} of {len(classes):,} classes {have} at most 1/{most:g} of the {noun} of the largest class"
     why = f"{classes[largest]!r} has {count[largest]:,}; a model can ignore the rare classes and still be accurate"
-    cure = "add images of them, or weight them: --loss.class_weights balanced; compare the scores per class"
+    cure = (
+        "add images of the rare classes, or weight the classes: --loss.class_weights balanced; compare the scores per "
+        "class"
+    )
     groups = tuple(Group((), f"{classes[index]}: {count[index]:,} {noun}") for index in rare)
     return [Finding("imbalance", "warning", what, why, cure, groups)]

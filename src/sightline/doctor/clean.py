@@ -23,14 +23,16 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
     """Raise SightlineError if the clean list cannot be written for these data, or exists without `overwrite`."""
     labeled = any(items.labels is not None for items in opened.splits.values())
     if not opened.files or not opened.regular or not labeled:
-        why = "it lists files with their labels, and needs labeled files that `sightline train` accepts"
-        cure = "omit --write-clean-list, and remove the reported files by hand"
+        why = (
+            "it lists labeled image files, but these data have none, or `sightline train` does not accept their layout"
+        )
+        cure = "omit --write-clean-list, and remove or correct the reported files by hand"
         raise SightlineError("a clean list cannot be written for these data", where=opened.root, why=why, cure=cure)
     if path.suffix.lower() != ".csv":
-        cure = f"--write-clean-list {path}.csv"
+        cure = f"use a name that ends in .csv: --write-clean-list {path}.csv"
         raise SightlineError("the clean list must be a CSV file", where=str(path), cure=cure)
     if path.exists() and not overwrite:
-        cure = "choose another name, or replace it with --overwrite"
+        cure = "choose another file name, or replace this file with --overwrite"
         raise SightlineError("this file already exists", where=str(path), cure=cure)
 
 
@@ -54,8 +56,12 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:
-        why = "every image is unreadable, a copy, or has no label that can be listed"
-        raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure="repair the files")
+        why = (
+            "every image is unreadable, is labeled differently than an identical image, or has no label that can be "
+            "listed"
+        )
+        cure = "repair or label the images, and run the command again"
+        raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure=cure)
     ordered = opened.classes == sorted_classes(set(opened.classes))
     split = any(fact.split != ALL for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]

@@ -37,8 +37,8 @@ def diagnose(
     """Run all checks of `sightline.doctor`, write doctor.html and doctor.json, and print the findings."""
     known = read_json(out / FACTS)
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
-        what = f"{PAGE} or {FACTS} in this folder was not written by `sightline doctor`"
-        raise SightlineError(what, where=str(out), cure="choose another folder with --out")
+        what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
+        raise SightlineError(what, where=str(out), cure="choose another folder: --out FOLDER")
     require_outside_data(out, path)
     if (Path(path) / "recipe.yaml").is_file():
         found, open_named = of_run(Path(path), clean, out)
@@ -54,7 +54,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
     """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
     no images)."""
     if clean:
-        cure = "sightline doctor DATA --write-clean-list FILE.csv"
+        cure = "pass the data instead of the run: sightline doctor DATA --write-clean-list FILE.csv"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
     findings, classes, count, config = label_checks(run)
     notes, open_named = (), None
@@ -62,7 +62,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
         source = open_source(config.data, config.data.split_seed)
         open_named = opener(source.splits, source.path, config.data.max_pixels)
     except SightlineError as error:
-        notes = (f"the images are not shown: {error.what}",)
+        notes = (f"the page shows no images, because the data cannot be opened: {error.what}",)
     known = (str(run), "labels", {"val": count}, classes, tuple(findings), checked("labels"), notes)
     return Diagnosis(*known, out / PAGE, out / FACTS), open_named
 

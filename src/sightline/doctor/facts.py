@@ -79,7 +79,8 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
     except SightlineError as error:
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
     except OSError as error:  # such as a file that was deleted after it was listed
-        return Facts(*known, why=error.strerror or str(error), cure="run the command again", header=header)
+        cure = "check that the file still exists and is readable, then run the command again"
+        return Facts(*known, why=error.strerror or str(error), cure=cure, header=header)
     size = header.size[::-1] if header.orientation in (5, 6, 7, 8) else header.size
     if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading
         size = image.size

@@ -27,9 +27,9 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
     """
     config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
     if TASKS[config.task].predicts != "label":
-        cure = "use the run of a classifier, or check the data: sightline doctor DATA"
+        cure = "pass the run of a classifier: sightline doctor RUN; or check the data: sightline doctor DATA"
         why = f"the task of this run is {config.task}"
-        raise SightlineError("labels are checked for classifiers only", why=why, cure=cure)
+        raise SightlineError("only the labels of a classifier can be checked", why=why, cure=cure)
     names, labels, classes, probabilities = read_probabilities(folder / "predictions" / "val.csv")
     groups = []
     for row in likely_wrong(labels, probabilities):
@@ -47,7 +47,9 @@ def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """
     if importlib.util.find_spec("cleanlab") is None:
         cure = "pip install 'sightline-vision[doctor]'"
-        raise SightlineError("checking labels needs cleanlab", cure=cure, status=ENVIRONMENT)
+        raise SightlineError(
+            "checking labels needs the package cleanlab, which is not installed", cure=cure, status=ENVIRONMENT
+        )
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():  # wrong labels of small classes may be missed, see docs/doctor.md
@@ -68,6 +70,6 @@ def read_probabilities(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ..
         labels = np.array([classes.index(row[2]) for row in rows], np.int64)
         probabilities = np.array([row[skip:] for row in rows], np.float64)
     except (OSError, ValueError, LookupError, csv.Error) as error:
-        what, cure = "the predictions cannot be read", "write them again: sightline evaluate RUN"
+        what, cure = "the predictions of this run cannot be read", "write the predictions again: sightline evaluate RUN"
         raise SightlineError(what, where=str(path), why=str(error), cure=cure) from error
     return [row[0] for row in rows], labels, classes, probabilities

@@ -30,8 +30,8 @@ def open_masked(data: Data) -> OpenedData:
     """Open image-mask pairs; incomplete pairs become findings. Raises SightlineError if there are no images."""
     root, table = locate(data)
     if table:
-        cure = "use the folder of the images and masks"
-        raise SightlineError(f"{table} is a table, which cannot list masks", where=root, cure=cure)
+        cure = "pass the folder that contains the images and masks: sightline doctor FOLDER"
+        raise SightlineError(f"masks cannot be listed in a table, such as {table}", where=root, cure=cure)
     try:
         folders = recognize(root, data, Counter())
     except SightlineError as error:

@@ -48,11 +48,13 @@ def open_labeled(data: Data) -> OpenedData:
         return open_any_layout(data, error)
     found, files = [], source.layout not in LIBRARIES
     if len(source.classes) == 1:
-        what = f"there is 1 class ({source.classes[0]!r}), and a classifier needs 2"
+        what = f"there is 1 class ({source.classes[0]!r}), but a classifier needs 2"
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))
     if not {ALL, "train"} & source.splits.keys():
         what = f"there is no training split, only {' and '.join(source.splits)}"
-        found.append(Finding("no_training_split", "error", what, STOPS, "name one of the folders 'train'"))
+        found.append(
+            Finding("no_training_split", "error", what, STOPS, "rename the folder of the training images to 'train'")
+        )
     if files and not locate(data)[1]:  # the folder of a table may contain other files
         found += stray_checks(source.path)
     return OpenedData(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)
@@ -72,7 +74,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
         stamps=tuple(file.stamp for file in files),
     )
     found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
-    note = "train does not accept this layout: splits, labels and masks are not checked"
+    note = "`sightline train` does not accept this layout, so that splits, labels and masks were not checked"
     return OpenedData(root, {ALL: items}, (), (note,), regular=False, findings=found)
 
 

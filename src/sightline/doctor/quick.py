@@ -44,9 +44,9 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
         texts = [*copies(splits), *(one.what for one in found)]
     command = doctor_command(data)
     if any(split.stream is not None for split in splits.values()):
-        command = "sightline doctor, on the data before packing"
+        command = "sightline doctor DATA, with the folder that was packed"
     if not texts:
-        return f"doctor: nothing found in counts and copies; to check every file: {command}"
+        return f"doctor: no finding in class counts and identical images; to check every file: {command}"
     return f"doctor: {counted(len(texts), 'finding')} ({'; '.join(texts)}): {command}"
 
 

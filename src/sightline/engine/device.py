@@ -27,9 +27,9 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return usable_device(best, "--train.device cpu, or hide the GPU with CUDA_VISIBLE_DEVICES=")
+        return usable_device(best, "use the CPU: --train.device cpu; or hide the GPU: export CUDA_VISIBLE_DEVICES=")
     try:
-        return usable_device(name, "--train.device auto")
+        return usable_device(name, "choose the device automatically: --train.device auto")
     except SightlineError:
         if fallback:
             return pick_device("auto")
@@ -67,8 +67,8 @@ def use_threads(threads: int) -> int:
     than MAX_THREADS.
     """
     if threads > MAX_THREADS:
-        cure = f"--train.threads 0, for one per processor, here {processors()}"
-        where, why = f"train.threads = {threads}", f"the maximum is {MAX_THREADS:,}"
+        cure = f"use one thread per processor (here {processors()}): --train.threads 0"
+        where, why = f"train.threads = {threads}", f"at most {MAX_THREADS:,} threads are allowed"
         raise SightlineError("too many threads", where=where, why=why, cure=cure)
     threads = threads or omp_num_threads(os.environ.get("OMP_NUM_THREADS", "")) or processors()
     torch.set_num_threads(threads)

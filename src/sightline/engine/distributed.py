@@ -115,10 +115,10 @@ def require_same(values: Mapping[str, str], lines: Mapping[str, Callable[[], lis
         if anywhere:
             here = lines[name]() if lines and name in lines else values[name].splitlines()
             there = broadcast_json(here)
-            faults += [f"its {name} differs: {first_difference(there, here)}"] if differs else []
+            faults += [f"their {name} differs: {first_difference(there, here)}"] if differs else []
     if faults:
-        cure = "start all processes with the same command on the same data"
-        what = f"the run of process {world().rank} differs from that of process 0"
+        cure = "start all processes with the same command and the same data"
+        what = f"process {world().rank} and process 0 of this run have different settings or data"
         raise SightlineError(what, why="; ".join(faults), cure=cure)
 
 

@@ -52,9 +52,11 @@ def log_results(training: Training) -> None:
     if progress.best is None:
         name, rate = shlex.quote(str(folder)), training.config.optim.lr / 10
         why = "the validation loss was not finite in any epoch"
-        cure = f"start a new run with a lower learning rate: sightline train {name}/recipe.yaml --out {name}-2 "
-        cure += f"--optim.lr {rate:g}; or with --train.precision fp32"
-        raise SightlineError("the run has no best epoch", where=str(folder), why=why, cure=cure)
+        cure = (
+            f"start a new run with a lower learning rate: sightline train {name}/recipe.yaml --out {name}-2 "
+            f"--optim.lr {rate:g}; or with --train.precision fp32"
+        )
+        raise SightlineError("no weights can be chosen as the best of this run", where=str(folder), why=why, cure=cure)
     numbers, summary = training.functions.results(training)
     images = len(parts.train.names)
     epochs = progress.step / training.epoch_steps

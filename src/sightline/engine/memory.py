@@ -46,13 +46,19 @@ def explain_out_of_memory(config: Config, recipe: str = "", cure: str = "") -> G
             raise
         size, why = config.train.batch_size, (str(error).splitlines() or ["an allocation failed"])[0]
         if not cure and recipe:
-            cure = f"reduce train.eval_batch_size, now {config.train.eval_batch_size}, in {recipe}"
+            cure = f"set `eval_batch_size` in {recipe} to less than the present {config.train.eval_batch_size}"
         elif not cure:
-            cure = f"smaller batches with the same mean gradient: --train.batch_size {max(1, size // 2)} "
-            cure += f"--optim.accumulate {2 * config.optim.accumulate}; or a smaller --data.size or --model.name; "
+            cure = f"use smaller batches, with the same mean gradient: --train.batch_size {max(1, size // 2)} "
+            cure += (
+                f"--optim.accumulate {2 * config.optim.accumulate}; or use smaller images (--data.size NUMBER) or a "
+                "smaller model (--model.name NAME); "
+            )
             if config.train.on_out_of_memory == "stop":
                 cure += "or split batches that do not fit: --train.on_out_of_memory halve; "
-            cure += f"during evaluation: --train.eval_batch_size {max(1, config.train.eval_batch_size // 2)}"
+            cure += (
+                "if this happened during evaluation: --train.eval_batch_size "
+                f"{max(1, config.train.eval_batch_size // 2)}"
+            )
         raise SightlineError("out of memory", why=why, cure=cure, status=ENVIRONMENT) from error
 
 

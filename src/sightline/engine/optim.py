@@ -44,7 +44,7 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         group = groups.setdefault((kind, decay, scale), {"params": [], **settings})
         group["params"].append((name, parameter))
     if not groups:
-        cure = "set model.freeze to false"
+        cure = "train the backbone, which is frozen now: --model.freeze false"
         raise SightlineError("the model has no trainable parameter", where="model.freeze", cure=cure)
     return list(groups.values())
 
@@ -317,7 +317,9 @@ class Average:
         """
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe that the run was started with, or start a new run"
-            raise SightlineError("the saved weight average is of another model", cure=cure)
+            raise SightlineError(
+                "the saved moving average of the weights does not match the parameters of this model", cure=cure
+            )
         self.updates = updates
         for name, mean in self.means.items():
             mean.copy_(shard_like(tensors[name], mean))

@@ -180,8 +180,11 @@ def sharded_step(config: Config, parts: Parts) -> Step:
     from torch.distributed.fsdp import fully_shard
 
     if config.optim.name not in SHARDABLE:
-        why = f"{config.optim.name} needs full weights: muon and lars compute norms of them"
-        cure = "--train.shard_model false, or --optim.name sgd, adam or adamw"
+        why = f"{config.optim.name} needs unsharded weights, because muon and lars compute norms of whole weights"
+        cure = (
+            "do not shard the model: --train.shard_model false; or use another optimizer: --optim.name sgd, adam or "
+            "adamw"
+        )
         raise SightlineError("this optimizer does not support sharding", where="train.shard_model", why=why, cure=cure)
     parts.model.to(memory_format=torch.contiguous_format)  # required by FSDP2
     lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]

@@ -135,8 +135,8 @@ def check_batch_size(config: Config, model: nn.Module) -> None:
     """Raise SightlineError for a batch size of 1 if the model has trainable batch normalization."""
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if config.train.batch_size == 1 and norms and not config.model.freeze:
-        why = "the model has batch normalization, which needs at least 2 images"
-        cure = "--train.batch_size 2"
+        why = "batch normalization in the model needs at least 2 images in a batch"
+        cure = "use batches of 2 images or more: --train.batch_size 2"
         raise SightlineError("the batch size is too small", where="train.batch_size = 1", why=why, cure=cure)
 
 
@@ -196,7 +196,7 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
             cost[side] = cost_of(side)
         except (RuntimeError, ValueError) as error:
             why = str(error).splitlines()[0]
-            cure = "use larger sides in augment.progressive, or none: --augment.progressive []"
+            cure = "use larger sides in augment.progressive, or images of one size: --augment.progressive []"
             what = f"{config.model.name} does not support images of {side} x {side} pixels"
             raise SightlineError(what, where="augment.progressive", why=why, cure=cure) from error
     return cost

@@ -66,8 +66,11 @@ def process_group(timeout_seconds: float) -> Generator[World]:
         dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        cure = "start with `torchrun --nproc-per-node 2 -m sightline train ...`; if the port is in use, choose a free "
-        cure += "one: --rdzv-endpoint HOST:PORT"
+        cure = (
+            "start all processes with torchrun: torchrun --nproc-per-node 2 -m sightline train ...; if its port is in "
+            "use, "
+            "choose a free one: torchrun --rdzv-endpoint HOST:PORT ..."
+        )
         what = "the processes of this run could not connect to each other"
         raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     unlimited_group.append(dist.new_group(backend="gloo", timeout=NO_LIMIT))
@@ -110,8 +113,8 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
             for pid in peers:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-        what = "another process of this run hangs" if timed_out else "another process of this run has ended"
-        cure = "fix the error that it printed, if any, then resume: torchrun ... -m sightline resume RUN"
+        what = "another process of this run does not respond" if timed_out else "another process of this run has ended"
+        cure = "fix the error that the other process printed, if any, then resume: torchrun ... -m sightline resume RUN"
         raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error
 
 

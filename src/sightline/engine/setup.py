@@ -61,9 +61,15 @@ def build_parts(
         parts = build(functions.build, config, log.say, precision, fresh)
     if distributed.world().size > 1:
         if config.train.on_out_of_memory != "stop":
-            cure = "--train.on_out_of_memory stop, and a smaller --train.batch_size with --optim.accumulate"
+            cure = (
+                "stop at an error instead, and use smaller batches: --train.on_out_of_memory stop --train.batch_size "
+                "NUMBER "
+            )
+            "--optim.accumulate NUMBER"
             raise SightlineError(
-                "batches cannot be halved in a run with several processes", where="train.on_out_of_memory", cure=cure
+                "batches that do not fit in memory cannot be halved in a run with several processes",
+                where="train.on_out_of_memory",
+                cure=cure,
             )
         precision = distributed.broadcast_json(precision_name(parts.dtype))
         parts = replace(parts, dtype=pick_precision(precision, parts.device))
@@ -184,9 +190,12 @@ def check_data(folder: Path, parts: Parts) -> None:
     if changed:
         old_counts = before.get("counts") if isinstance(before.get("counts"), dict) else {}
         counts = [f"{old_counts.get(split)} -> {now['counts'][split]} {split}" for split in ("train", "val")]
-        why = f"changed since the run was started: {' and '.join(changed)} (images: {', '.join(counts)})"
-        cure = f"restore the data, or start a new run from these weights: --model.weights {shlex.quote(str(folder))}"
-        raise SightlineError("the data has changed", where=now["path"], why=why, cure=cure)
+        why = f"changed: {' and '.join(changed)} (number of images: {', '.join(counts)})"
+        cure = (
+            "restore the data, or start a new run from the weights of this one: sightline train RECIPE --data DATA "
+            f"--model.weights {shlex.quote(str(folder))}"
+        )
+        raise SightlineError("the data has changed since the run was started", where=now["path"], why=why, cure=cure)
 
 
 def save_preview(training: Training) -> None:

@@ -63,20 +63,20 @@ def save_or_defer(training: Training, last: bool) -> None:
             raise save_failed_error(training, error, last) from error
         training.log.warn(
             f"{error.what}: {error.why}. Step {step:,} is not saved; training continues, and the next save retries "
-            f"(failure {deferred.failures}; the run ends after {MAX_FAILED_SAVES} in a row)"
+            f"(failure {deferred.failures}; the run ends after {MAX_FAILED_SAVES} failures in a row)"
         )
         return
     if deferred.failures or pending:
         log = training.log.say if deferred.failures else training.log.warn  # warn if there was no warning before
-        log(f"earlier writes of this run had failed; they and step {step:,} are saved now")
+        log(f"files that could not be written before, and the state of step {step:,}, are saved now")
     deferred.failures = 0
 
 
 def save_failed_error(training: Training, error: SightlineError, last: bool) -> SightlineError:
     """The error that ends a run whose state cannot be saved. error: that of the last attempt."""
     what = error.what if last else f"{error.what}, {MAX_FAILED_SAVES} times in a row"
-    why = f"{error.why}; it was the last save of the run, which cannot be deferred" if last else error.why
-    cure = f"free space or repair the disk, then: sightline resume {shlex.quote(str(training.folder))}"
+    why = f"{error.why}; this was the last save of the run, which cannot be retried later" if last else error.why
+    cure = f"free some space or repair the disk, then resume: sightline resume {shlex.quote(str(training.folder))}"
     return SightlineError(what, where=error.where, why=why, cure=cure, status=error.status)
 
 
@@ -104,7 +104,7 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
     if not any((last / name).exists() for name in checkpoint.SLOTS):
         name = shlex.quote(str(folder))
         cure = f"start the run again: sightline train {name}/recipe.yaml --out {name} --overwrite"
-        why = "the run ended before its first save"
+        why = "the run ended before it saved its first checkpoint"
         raise SightlineError("there is no state to resume from", where=str(last), why=why, cure=cure)
     tensors, values, note = checkpoint.load_state(last)
     if note:
@@ -278,14 +278,19 @@ def not_finite_error(training: Training, group: list[Batch], loss: float, norm: 
     if training.world.is_rank0:
         atomic_write(path, "".join(f"{name}\n" for name in files).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))
-    best = f" [--model.weights {name}]" if training.progress.best is not None else ""
+    best = (
+        f"\n    to start from the best weights, add --model.weights {name}"
+        if training.progress.best is not None
+        else ""
+    )
     what = "the loss" if not np.isfinite(loss) else "the gradient"
     return SightlineError(
         f"{what} is not finite at step {training.progress.step + 1:,}",
-        where=f"{training.folder}; {path.name} lists the {len(files)} files of the batch, the first are:\n"
+        where=f"{training.folder}; {path.name} lists the {len(files)} images of this batch; the first ones:\n"
         + listing(files, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="start another run, from scratch or from the best weights, with a tenth of the learning rate:\n"
+        cure="start another run with a tenth of the learning rate:\n"
         f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
-        f"{best}\n    --optim.clip_norm 1, --schedule.warmup_epochs 1 or --train.precision fp32 may help as well",
+        f"{best}\n    if that does not help, add --optim.clip_norm 1, --schedule.warmup_epochs 1 or "
+        "--train.precision fp32",
     )

@@ -28,11 +28,11 @@ def export(
 ) -> Path:
     """Export the final weights of a run for other programs; returns the path of the file or folder.
 
-    format: `onnx` writes a graph from uint8 images to probabilities (and masks), RUN/export/model.onnx, and compares it
-    with PyTorch on the run's validation images; model.json has the results. `safetensors` writes a small run folder for
-    other installations of Sightline, RUN/export/safetensors. out: another file or folder. data: the current path of the
-    run's data if it was moved. int8: also write an ONNX graph with 8-bit weights and activations, and measure its
-    accuracy and speed.
+    format: `onnx` writes a graph from uint8 images to probabilities (and masks) to RUN/export/model.onnx. Its
+    predictions are compared with PyTorch's on the run's validation images; model.json has the results of this check.
+    `safetensors` writes a small run folder to RUN/export/safetensors, for installations of Sightline on other machines.
+    out: file or folder to write instead. data: the current path of the run's data if it was moved. int8: also write an
+    ONNX graph with 8-bit weights and activations, and measure its accuracy and speed.
 
     Raises SightlineError if the graph's predictions differ from PyTorch's by more than rounding; the graph is then
     saved as model.refused.onnx.
@@ -40,13 +40,19 @@ def export(
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
     if format not in FORMATS:
-        raise SightlineError(f"unknown format {format!r}", where="--format", cure="use " + " or ".join(FORMATS))
+        raise SightlineError(
+            f"unknown export format {format!r}",
+            where="--format",
+            cure="use " + " or ".join(f"--format {name}" for name in FORMATS),
+        )
     if int8 and format != "onnx":
-        raise SightlineError("--int8 needs the format onnx", where="--int8", cure="use --format onnx, or omit --int8")
+        raise SightlineError(
+            "only the format onnx supports --int8", where="--int8", cure="use --format onnx, or omit --int8"
+        )
     config = load_recipe_file(folder / "recipe.yaml")
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     if not run_folder.is_finished(folder):
-        say("note: this run is not finished; its best weights so far are exported")
+        say("note: this run is not finished; the weights of its best epoch so far are exported")
     target = chosen_target(folder, format, out, overwrite)
     if format == "safetensors":
         return export_weights(folder, config, target)
@@ -57,9 +63,10 @@ def export(
 
 
 def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None, overwrite: bool) -> Path:
-    """The output path: a .onnx file, or a folder of weights.
+    """The path to write: a .onnx file, or a folder of weights.
 
-    Raises SightlineError if the output exists and `overwrite` is False, or if it is not an earlier export.
+    Raises SightlineError if it exists and `overwrite` is False, and if it is a folder with other content than an
+    earlier export.
     """
     default = folder / "export" / ("model.onnx" if format == "onnx" else "safetensors")
     target = default if out is None else Path(out)
@@ -71,9 +78,11 @@ def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None,
     exists = target.exists() and (format == "onnx" or any(target.iterdir()))
     if exists and not overwrite:
         raise SightlineError(
-            "the output exists already", where=str(target), cure="choose another --out, or add --overwrite"
+            "the output exists already",
+            where=str(target),
+            cure="choose another path: --out PATH; or replace it with --overwrite",
         )
     if exists and format == "safetensors" and not (target / MARKER).is_file():
-        why, cure = "it has other content than an earlier export", "choose another folder with --out"
+        why, cure = "it contains files that `sightline export` did not write", "choose another folder: --out FOLDER"
         raise SightlineError("the output folder is not empty", where=str(target), why=why, cure=cure)
     return target

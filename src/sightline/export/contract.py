@@ -1,4 +1,4 @@
-"""Interfaces of the ONNX export: `TaskGraph`, which a task implements, and `Cost`."""
+"""Interfaces of the ONNX export: `TaskGraph`, which each task implements, and `Cost`, the effect of quantization."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Cost:
-    """The effect of quantization on a metric.
+    """The effect of quantization on a metric; all values are shares of 1.
 
-    values: of the float32 and of the int8 graph. difference, interval: int8 minus float32 and its paired 95 % interval.
-    All are shares. changed: a phrase on the images that were compared.
+    metric: its name. values: of the float32 graph and of the int8 graph. difference: int8 minus float32. interval: 95 %
+    interval of the difference, paired by image. changed: a phrase on the images that were compared.
     """
 
     metric: str
@@ -29,12 +29,12 @@ class Cost:
 
 
 class TaskGraph:
-    """Base class: the network that a task exports, and the data to check it with.
+    """Base class: the network that a task exports, and the data with which the exported graph is checked.
 
-    network: images uint8 [N, 3, H, W] -> outputs. outputs: description of each output by name. smallest: minimum height
-    and width of images. metric: name of the task's metric in the run's results. split: the split of the check. digest:
-    of its images. train: images for the calibration of int8. sample: validation images uint8 [N, 3, H, W] for the
-    measurement of the speed.
+    network: module from images uint8 [N, 3, H, W] to the outputs. outputs: a description of each output by name.
+    smallest: minimum height and width of images. metric: key of the task's metric in the run's results. split: name of
+    the split on which graph and PyTorch are compared. digest: of the images of that split. train: training images, for
+    the calibration of int8. sample: validation images uint8 [N, 3, H, W], for the measurement of the speed.
     """
 
     network: nn.Module
@@ -47,9 +47,10 @@ class TaskGraph:
     sample: np.ndarray
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare the exported graph with PyTorch; its predictions are stored for `cost`."""
+        """Compare the exported graph with PyTorch on the validation images. The graph's predictions are stored for
+        `cost`."""
         raise NotImplementedError
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """Compare a quantized graph with the graph that was passed to `compare`."""
+        """Compare the predictions of a quantized graph with those of the graph that was passed to `compare`."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Networks for export: images uint8 [N, 3, H, W] of any size to probabilities and masks."""
+"""Networks for export: modules from images uint8 [N, 3, H, W] of any size to probabilities and masks."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,12 +13,12 @@ from ..models.segmenters import Segmenter
 
 
 class Resize(nn.Module):
-    """Images uint8 [N, 3, H, W] -> squares float [N, 3, side, side] of values 0..255, like `data.decode.images.Square`.
+    """Resize images uint8 [N, 3, H, W] of any size to squares float [N, 3, side, side] of values 0..255.
 
-    As in Pillow, there are two passes with antialiasing, the width first, each rounded to integers. The result differs
-    from Pillow's by at most one level, except for images that shrink more than six times, which Pillow reduces by box
-    averaging first. Images of the size `decoded_size` (height, width) are resized without rounding, like
-    `evaluation_transform`.
+    Does what Pillow does in `data.decode.images.Square`: two passes with antialiasing, the width first, each rounded to
+    integers. The result differs from Pillow's by at most one level. The exception are images that shrink more than six
+    times: Pillow first averages these over boxes. Images of the size `decoded_size` (height, width), the size in the
+    cache, are resized without rounding, as in the validation of a run.
     """
 
     def __init__(self, square: Square, decoded_size: tuple[int, int]):
@@ -46,11 +46,12 @@ class Resize(nn.Module):
         return values
 
     def rounded(self, values: Tensor, exact: Tensor) -> Tensor:
-        """Values rounded to 0..255, unless `exact`."""
+        """Round values to integers in 0..255, unless `exact` (a bool tensor) is true."""
         return torch.where(exact, values, (values + 0.5).floor().clamp(0, 255))
 
     def weights(self, length: int, part: int | torch.SymInt) -> Tensor:
-        """Pillow's filter [side, length] that resizes the `part` central pixels of a row of `length`."""
+        """Weights [side, length] of Pillow's filter, which resizes the `part` central pixels of a row of `length`
+        pixels to `side`."""
         scale = torch.scalar_tensor(part, dtype=torch.float64) / self.side
         centers = (torch.arange(self.side, dtype=torch.float64) + 0.5) * scale + (length - part) // 2
         pixels = torch.arange(length, dtype=torch.float64) + 0.5
@@ -64,7 +65,7 @@ class Resize(nn.Module):
 
 
 class Normalized(nn.Module):
-    """Images [N, 3, H, W] of values 0..255 -> float32, normalized like `data.augment.batch.normalize`."""
+    """Normalize images [N, 3, H, W] of values 0..255 to float32, channel by channel: (value / 255 - mean) / std."""
 
     scale: Tensor
     shift: Tensor
@@ -79,9 +80,10 @@ class Normalized(nn.Module):
 
 
 class ClassifierGraph(nn.Module):
-    """Images uint8 [N, 3, H, W] -> probabilities [N, K], the mean over the members of an ensemble.
+    """Images uint8 [N, 3, H, W] -> class probabilities [N, K], averaged over the members of an ensemble.
 
-    flip: also average over the mirror image. prepare: resize and normalization.
+    prepare: module that resizes and normalizes. members: networks of the ensemble, or a single network. flip: whether
+    to average over each image and its mirror image too.
     """
 
     def __init__(self, prepare: nn.Module, members: Sequence[nn.Module], flip: bool):
@@ -98,9 +100,9 @@ class ClassifierGraph(nn.Module):
 class SegmenterGraph(nn.Module):
     """Images uint8 [N, 3, H, W] -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
 
-    motions: the transformations of `tiles.moved` over which the probabilities are averaged. Equivalent to
-    `Segmenter.forward`, but without branches on height and width, which would fix them in the traced graph. coarse:
-    whether the network's output is smaller than its input.
+    prepare: module that normalizes. motions: indices of the flips and turns (see `tiles.moved`) over which the
+    probabilities are averaged. coarse: whether the network's output is smaller than its input. Equivalent to
+    `Segmenter.forward`, but without branches that depend on height and width: tracing would make these constants.
     """
 
     def __init__(self, prepare: nn.Module, segmenter: Segmenter, motions: tuple[int, ...]):
@@ -130,6 +132,6 @@ class SegmenterGraph(nn.Module):
         return maps[..., :height, :width]
 
     def fitting(self, side: int) -> int | torch.SymInt:
-        """The smallest side, at least `side`, that the network accepts."""
+        """The smallest side in pixels that the network accepts and that is at least `side`."""
         multiple = (side + self.stride - 1) // self.stride * self.stride
         return torch.sym_max(multiple, self.smallest) if self.smallest > self.stride else multiple

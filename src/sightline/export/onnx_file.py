@@ -21,7 +21,11 @@ from .tracing import serialized, traced
 
 
 def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say) -> Path:
-    """Write the graph of a run as `target` and the results of its checks beside it; returns the file's path."""
+    """Write the graph of a run to `target`, and the results of its checks to the .json file beside it; returns
+    `target`.
+
+    int8: whether to write a quantized graph too. Raises SightlineError if the graph fails a check.
+    """
     require_onnx()
     task = graph_of(folder, config, say)
     warn_if_changed(folder, task.split, task.digest, say)
@@ -52,7 +56,10 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
 
 
 def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
-    """Load the run's network and data. If the data is missing, the SightlineError suggests --data."""
+    """Load the network of a run and the data for the check.
+
+    If this fails because the data is missing, the SightlineError suggests --data.
+    """
     task = TASKS[config.task]
     graph = task.supported(task.export, "export", str(folder))
     try:
@@ -60,12 +67,14 @@ def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
     except SightlineError as error:
         if os.path.exists(config.data.path) or ":" in config.data.path:
             raise
-        cure = "add --data PATH with the current path of the run's data; its validation images are used for the check"
+        cure = (
+            "give the present path of the run's data, whose validation images are used to check the graph: --data PATH"
+        )
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure, status=error.status) from error
 
 
 def say_precision(folder: Path, metric: str, say: Say) -> None:
-    """Print the metric in the run's log if it was computed in bfloat16, as the graph is float32."""
+    """If the run's own metric was computed in bfloat16, print it with a note that the graph computes in float32."""
     with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         value = (run_folder.Run(folder).metrics or description.get("metrics") or {}).get(metric)
     if run_folder.provenance(folder).get("precision") == "bf16" and isinstance(value, float):
@@ -73,7 +82,7 @@ def say_precision(folder: Path, metric: str, say: Say) -> None:
 
 
 def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:
-    """The metadata of the graph: model, classes, palette, preprocessing, inputs and outputs."""
+    """The metadata of the graph file: model, classes, palette, preprocessing, inputs and outputs."""
     with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         facts = {key: description.get(key) for key in ("task", "classes", "palette", "preprocessing", "model")}
     facts["input"] = "images: uint8 [N, 3, H, W], RGB, 0 to 255, of any height and width"

@@ -1,4 +1,4 @@
-"""Comparison of an exported graph with PyTorch on the validation set."""
+"""Comparison of the predictions of an exported graph with those of PyTorch on the validation set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,21 +10,22 @@ import numpy as np
 from ..errors import ENVIRONMENT, SightlineError, listing
 
 TIE = 1e-4
-"""If the two largest probabilities in PyTorch are closer than this, rounding may change the predicted class."""
+"""If the two largest probabilities of an image or pixel differ by less than this in PyTorch, rounding may change the
+predicted class."""
 FAR = 0.01
-"""Larger differences between probabilities of the same image are not due to rounding."""
+"""If two probabilities, of PyTorch and of the graph, differ by more than this, rounding is not the reason."""
 MOST_CHANGED = 0.01
-"""Largest share of images whose predicted class may change if the graph resizes the image files."""
+"""Maximum share of images whose predicted class may change if the graph itself resizes the image files."""
 
 
 @dataclass
 class Parity:
     """Agreement between PyTorch and an exported graph, accumulated batch by batch.
 
-    metric: its name. values: its value with PyTorch and with the graph. items: number of compared images, or pixels,
-    as in `unit`. differ: how many have another predicted class. ties: how many of these are within TIE. largest: the
-    largest difference between two probabilities. from_files: whether the graph resized the image files. examples:
-    names of images that differ.
+    metric: name of the metric. values: the metric with PyTorch and with the graph. unit: what is compared, "images" or
+    "pixels". items: their number. differ: the number with a different predicted class. ties: the number of these whose
+    two largest probabilities are within TIE. largest: the largest difference between two probabilities. from_files:
+    whether the graph resized the image files itself. examples: names of images with a different class.
     """
 
     metric: str
@@ -38,7 +39,10 @@ class Parity:
     examples: list[str] = field(default_factory=list)
 
     def add(self, names: Sequence[str], probabilities: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
-        """Count a batch: probabilities [N, K, ...] and labels [N, ...] of PyTorch and of the graph."""
+        """Add a batch.
+
+        probabilities: of PyTorch and of the graph, [N, K, ...] each. labels: predicted classes of both, [N, ...] each.
+        """
         apart = (labels[0] != labels[1]).reshape(len(names), -1)
         top = np.partition(probabilities[0], -2, axis=1)[:, -2:] if probabilities[0].shape[1] > 1 else None
         close = np.zeros_like(apart) if top is None else (top[:, 1] - top[:, 0] < TIE).reshape(apart.shape) & apart
@@ -62,19 +66,25 @@ class Parity:
         return line
 
     def as_dict(self) -> dict[str, Any]:
-        """The entry in model.json."""
+        """The result as an element of `checks` in model.json."""
         numbers = {"pytorch": self.values[0], "onnx": self.values[1], "largest_difference": self.largest}
         counts = {"items": self.items, "unit": self.unit, "differ": self.differ, "ties": self.ties}
         return {"metric": self.metric, **numbers, **counts, "examples": self.examples}
 
     def require(self, path: Path) -> None:
-        """Raise SightlineError if the differences are larger than rounding. path: path of the rejected graph."""
+        """Raise SightlineError if the differences are larger than rounding explains. path: where the rejected graph
+        is saved."""
         if self.from_files:
             good = self.differ <= max(1, MOST_CHANGED * self.items)
-            cure = f"resize images to at most six times the model's size before the graph; it was saved as {path}"
+            cure = (
+                "resize images to at most six times the model's size before they enter the graph, which was saved as "
+                f"{path}"
+            )
         else:
             good = self.differ == self.ties and self.largest <= FAR
-            cure = f"try another version of torch or onnxruntime; do not use the graph, which was saved as {path}"
+            cure = (
+                f"try another version of torch or onnxruntime; do not use the rejected graph, which was saved as {path}"
+            )
         if not good:
             what = "not exported: the predictions of the graph differ from those of PyTorch"
             why = "\n".join(filter(None, (str(self), listing(self.examples))))

@@ -1,4 +1,4 @@
-"""`sightline export --format safetensors`: write a run folder with only the files that prediction needs."""
+"""`sightline export --format safetensors`: write a small run folder that has only the files needed for prediction."""
 
 import json
 import shutil
@@ -30,7 +30,11 @@ For programs without PyTorch and Sightline: `sightline export RUN --format onnx`
 
 
 def export_weights(folder: Path, config: Config, target: Path) -> Path:
-    """Write the folder `target`: verified copies of the shipped weights, the recipe, the metrics, README.md."""
+    """Write a small run folder to `target`: the final weights, the recipe without paths, the final metrics, README.md.
+
+    The final weights are those of the best epoch, or of each member of an ensemble. Before they are copied, each file
+    is compared with its stored SHA-256; SightlineError if it differs.
+    """
     shutil.rmtree(target / "checkpoints", ignore_errors=True)  # an earlier export may have other epochs
     for member in run_folder.shipped_checkpoints(folder):
         load_model(member)  # raises SightlineError if the checksum of the weights is wrong

@@ -21,12 +21,13 @@ from .contract import Say, TaskGraph
 from .session import OnnxSession, load_onnxruntime
 
 CALIBRATION = 128
-"""Number of training images from which the ranges of the activations are computed."""
+"""Maximum number of training images from which the value ranges of the activations are computed."""
 HEAVY = ("Conv", "Gemm", "MatMul")
 
 
 class CalibrationImages:
-    """Calibration data for onnxruntime, which calls `get_next` until it returns None."""
+    """Calibration data for onnxruntime: training images, one at a time. onnxruntime calls `get_next` until it
+    returns None."""
 
     def __init__(self, items: Items, seed: int):
         rows = np.random.default_rng(seed).permutation(len(items.names))[:CALIBRATION]
@@ -40,7 +41,11 @@ class CalibrationImages:
 
 
 def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) -> dict[str, Any]:
-    """Write the int8 graph as NAME-int8.onnx beside `target`; returns its accuracy, size and speed for model.json."""
+    """Write the int8 graph to NAME-int8.onnx beside `target` (NAME.onnx); returns its accuracy, size and speed for
+    model.json.
+
+    model: the bytes of the float32 graph.
+    """
     say(f"quantizing: calibration with {min(CALIBRATION, len(task.train.names))} training images")
     start = time.monotonic()
     small = eight_bits(model, task.train, seed)
@@ -67,7 +72,11 @@ def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) 
 
 
 def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
-    """Quantize convolutions and matrix products with weights to 8-bit integers; the resize stays in float32."""
+    """Quantize the convolutions and matrix products that have weights to 8-bit integers; returns the bytes of the
+    graph.
+
+    All other operations, such as resizing, are computed in float32. train: images for the calibration.
+    """
     load_onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -97,14 +106,17 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
             raise
         except Exception as error:  # the quantizer raises many types
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            cure = "omit --int8; the float32 graph was written"
+            cure = "use the float32 graph, which was written, or export again without --int8"
             what = "onnxruntime cannot quantize this graph"
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
         return result.read_bytes()
 
 
 def images_per_second(graphs: Sequence[OnnxSession], images: np.ndarray, seconds: float = 2.0) -> list[float]:
-    """Throughput of each graph for one batch uint8 [N, 3, H, W]: the median of alternating runs."""
+    """Images per second of each graph for a batch uint8 [N, 3, H, W].
+
+    The graphs run in turns for about `seconds`, and the median time of each is used.
+    """
     times: list[list[float]] = [[] for _ in graphs]
     for graph in graphs:
         graph(images)

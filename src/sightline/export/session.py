@@ -10,10 +10,11 @@ from ..errors import ENVIRONMENT, SightlineError
 
 
 def load_onnxruntime() -> ModuleType:
-    """Import onnxruntime with telemetry disabled; raises ImportError.
+    """Import onnxruntime with its telemetry disabled. Raises ImportError if it is not installed.
 
-    Version 1.32 stores usage data in the home folder to send it to its vendor. The variable must be set before the
-    import; calling `disable_telemetry_events` after it has no effect (tested with 1.32.0).
+    onnxruntime 1.32 stores usage data in the home folder, to send it to its vendor. The environment variable that
+    disables this must be set before the import: calling `disable_telemetry_events` after it has no effect (tested with
+    1.32.0).
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -30,12 +31,15 @@ def require_onnx() -> None:
     except ImportError as error:
         why, cure = str(error), "pip install 'sightline-vision[onnx]'"
         raise SightlineError(
-            "ONNX export needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+            "ONNX export needs a package that is not installed", why=why, cure=cure, status=ENVIRONMENT
         ) from error
 
 
 class OnnxSession:
-    """An ONNX model in onnxruntime on the CPU, with as many threads as torch. Raises SightlineError if invalid."""
+    """An ONNX model in onnxruntime on the CPU, with as many threads as torch.
+
+    model: the bytes of the ONNX file. Raises SightlineError if onnxruntime cannot load or run it.
+    """
 
     def __init__(self, model: bytes):
         onnxruntime = load_onnxruntime()
@@ -49,7 +53,7 @@ class OnnxSession:
         self.names = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name for images uint8 [N, 3, H, W]."""
+        """Compute the outputs, by name, for images uint8 [N, 3, H, W]."""
         try:
             outputs = self.session.run(self.names, {"images": np.ascontiguousarray(images)})
         except Exception as error:

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-"""The first opset whose Resize has antialiasing and axes."""
+"""ONNX operator set version: the first whose Resize operator has antialiasing and axes."""
 LARGEST_BYTES = 2**31 - 2**24
-"""Limit of a single file: protobuf uses 32-bit sizes."""
+"""Maximum size of the weights in bytes. An ONNX file is limited to 2 GiB, because protobuf uses 32-bit sizes."""
 
 
 def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelProto":
     """Export a network with the input uint8 [N, 3, H, W] to ONNX; N, H and W are dynamic.
 
-    outputs: their names. smallest: minimum height and width. Raises SightlineError if torch cannot export it, or if it
-    is too large for one file.
+    outputs: names of the outputs. smallest: minimum height and width. Raises SightlineError if torch cannot export the
+    network, or if it is too large for one file.
     """
     size = 4 * parameter_count(network)
     if size > LARGEST_BYTES:
-        why = f"the weights have {size / 1e9:.1f} GB; the limit of an ONNX file is 2 GB"
+        why = f"its weights have {size / 1e9:.1f} GB, but an ONNX file can have at most 2 GB"
         raise SightlineError(
-            "the network is too large", why=why, cure="use --format safetensors, or a smaller ensemble"
+            "the network is too large for an ONNX file", why=why, cure="use --format safetensors, or a smaller ensemble"
         )
     # Unequal dimensions other than 1: the exporter would treat equal or special ones as constants.
     example = torch.randint(0, 256, (2, 3, max(70, smallest + 6), max(100, smallest + 36)), dtype=torch.uint8)
@@ -65,7 +65,7 @@ def without_metadata(model: "ModelProto") -> "ModelProto":
 
 
 def serialized(model: "ModelProto", facts: dict[str, Any]) -> bytes:
-    """Serialize the model with `facts` as JSON in its metadata, after `onnx.checker`."""
+    """Check the model with `onnx.checker` and return it as bytes, with `facts` as JSON in its metadata."""
     import onnx
 
     texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in facts.items()}

@@ -18,15 +18,18 @@ def log_test_evaluation(
     earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
     RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
-    say(f"evaluation {look} on these images; metrics used to select a model are no longer unbiased test results")
+    say(
+        f"this is evaluation {look} of the run on these images; if you choose a model by these metrics, "
+        "they are no unbiased test results"
+    )
 
 
 def chosen_split(split: str | None, source: Source) -> str:
     """The split to evaluate: `split` if given, else `val` or the only one. Raises SightlineError if it is missing."""
     wanted = split or ("val" if "val" in source.splits or len(source.splits) > 1 else next(iter(source.splits)))
     if wanted not in source.splits:
-        cure = " or ".join(f"--split {name}" for name in source.splits)
-        raise SightlineError(f"there is no split {wanted!r}", where=source.path, cure=cure)
+        cure = "use " + " or ".join(f"--split {name}" for name in source.splits)
+        raise SightlineError(f"the data have no split {wanted!r}", where=source.path, cure=cure)
     return wanted
 
 

@@ -39,7 +39,10 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
             yield image
     if not count:
         why = f"found: {left_out(skipped) or 'no files'}"
-        cure = f"pass a folder of {FORMATS_TEXT} files, a quoted pattern, or a text file with one path per line"
+        cure = (
+            f"pass a folder of {FORMATS_TEXT} files, a pattern in quotes ('photos/*.jpg'), or a text file with one "
+            "path per line"
+        )
         raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
 
 
@@ -60,8 +63,12 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
         yield from matching_images(given, skipped)
     else:
         exists = os.path.exists(given)
-        why = f"not a folder, a list or a file of {FORMATS_TEXT}" if exists else "the path does not exist"
-        raise SightlineError("cannot find images", where=given, why=why, cure="check the path")
+        why = (
+            f"it is not a folder, a text file with paths, or a {FORMATS_TEXT} image"
+            if exists
+            else "the path does not exist"
+        )
+        raise SightlineError("this path has no images", where=given, why=why, cure="check the path of the images")
 
 
 def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:
@@ -86,5 +93,7 @@ def open_list(path: str) -> IO[bytes]:
     try:
         return open(path, "rb")
     except OSError as error:
-        why, cure = error.strerror or str(error), "check the path and its permissions"
-        raise SightlineError("cannot read a list", where=path, why=why, cure=cure, status=ENVIRONMENT) from error
+        why, cure = error.strerror or str(error), "check that the file exists and that you may read it: chmod u+r FILE"
+        raise SightlineError(
+            "cannot read the list of images", where=path, why=why, cure=cure, status=ENVIRONMENT
+        ) from error

@@ -19,8 +19,10 @@ def require_parquet() -> Any:
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
-        cure = "pip install 'sightline-vision[parquet]', or write CSV: --out predictions.csv"
-        raise SightlineError("Parquet needs pyarrow", why="it is not installed", cure=cure) from error
+        cure = "install it: pip install 'sightline-vision[parquet]'; or write CSV: --out predictions.csv"
+        raise SightlineError(
+            "writing Parquet needs the package pyarrow", why="it is not installed", cure=cure
+        ) from error
     return pyarrow
 
 

@@ -146,7 +146,7 @@ def require_same_origin(known: Any, origin: dict[str, Any], where: Path) -> None
     """Raise SightlineError if an unfinished prediction was started with other inputs (weights, images or options)."""
     if known != origin:
         differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
-        why = f"it was started with different {differs or 'settings'}"
-        cure = "add --overwrite to start again, or choose another --out"
+        why = f"it was started with different values of: {differs or 'its settings'}"
+        cure = "start the prediction again with --overwrite, or choose another file: --out FILE"
         what = "an unfinished prediction cannot be resumed"
         raise SightlineError(what, where=str(where), why=why, cure=cure)

@@ -73,7 +73,7 @@ def predict_table(
     if unreadable:
         say(f"{counted(unreadable, 'image')} could not be read, see the column `error`; the first: {example}")
     if share.world > 1 and merge_shards(target, columns, share):
-        say(f"merged the tables of {share.world} processes")
+        say(f"merged the tables of the {share.world} processes")
     return target
 
 
@@ -85,12 +85,15 @@ def table_target(out: Path, overwrite: bool) -> Path:
     """
     target = out / "predictions.csv" if out.is_dir() else out
     if target.suffix.lower() not in (".csv", ".parquet"):
-        what, cure = "predictions are written as CSV or Parquet", "--out predictions.csv or --out predictions.parquet"
+        what, cure = (
+            "predictions can be written as CSV or Parquet only",
+            "use --out predictions.csv or --out predictions.parquet",
+        )
         raise SightlineError(what, where=str(target), why=f"the extension is {target.suffix!r}", cure=cure)
     if target.suffix.lower() == ".parquet":
         require_parquet()
     if target.is_dir() or (target.exists() and not overwrite):
-        cure = "choose another --out" if target.is_dir() else "choose another --out, or add --overwrite"
+        cure = "choose another file: --out FILE" + ("" if target.is_dir() else "; or replace it with --overwrite")
         raise SightlineError("the output exists already", where=str(target), cure=cure)
     return target
 
@@ -101,10 +104,8 @@ def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[I
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:
-            now = (
-                "the inputs have fewer images now" if image is None else f"the image at this position is {image.name!r}"
-            )
-            cure = "add --overwrite to start again, or choose another --out"
+            now = "there are fewer images now" if image is None else f"the image at this position is {image.name!r} now"
+            cure = "start the prediction again with --overwrite, or choose another file: --out FILE"
             why, where = f"the table has a row for {name!r}, but {now}", str(table.part)
             raise SightlineError("the images have changed since the interruption", where=where, why=why, cure=cure)
     yield from images
@@ -117,6 +118,8 @@ def resumable(table: ResumableTable) -> Generator[None]:
         yield
     except KeyboardInterrupt:
         table.commit()
-        why, cure = f"{counted(table.rows, 'row')} are in {table.part}", "repeat the command to resume"
+        why, cure = f"{counted(table.rows, 'row')} are saved in {table.part}", "repeat the command to predict the rest"
         where = str(table.target)
-        raise SightlineError("interrupted", where=where, why=why, cure=cure, status=INTERRUPTED) from None
+        raise SightlineError(
+            "the prediction was interrupted", where=where, why=why, cure=cure, status=INTERRUPTED
+        ) from None

@@ -69,9 +69,9 @@ def predict_scene(
     describes the remaining arguments. Raises SightlineError for more than 255 classes.
     """
     if classes > MOST_CLASSES:
-        why = f"class indices are stored in 8 bits, where 255 marks ignored pixels; there are {classes} classes"
+        why = f"a mask stores class indices in 8 bits, and 255 marks ignored pixels; there are {classes} classes"
         raise SightlineError(
-            "too many classes for a mask", why=why, cure=f"merge classes with --data.merge to at most {MOST_CLASSES}"
+            "too many classes for a mask", why=why, cure=f"merge classes with --data.merge, to at most {MOST_CLASSES}"
         )
     for top, probabilities in scene_bands(forward, read, height, width, classes, tiling):
         write(top, argmax_classes(probabilities).cpu().numpy())

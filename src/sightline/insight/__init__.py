@@ -1,1 +1,2 @@
-"""Figures and measures of a trained model, from arrays; independent of the training loop and of run folders."""
+"""Figures and measures of a trained model, computed from arrays; independent of the training loop and of run
+folders."""

@@ -33,10 +33,10 @@ class Columns(dict[str, np.ndarray]):
 class MetricCurve:
     """Description of the curve of a field of metrics.jsonl over the epochs.
 
-    field: name in metrics.jsonl. title: name on the page, without the unit. percent: the values are shares, drawn in
-    percent. small: draw a small panel. digits: decimals of the value under the cursor. label: data of the curve, such
-    as "validation". second: (field, label) of a second, gray line. records: "train" or "evaluation", the records with
-    the field. key: name in file names and HTML ids, by default that of the field.
+    field: name in metrics.jsonl. title: name on the page, without the unit. percent: whether the values are shares that
+    are drawn in percent. small: whether the panel is small. digits: decimals of the value under the cursor. label: name
+    of the data, such as "validation". second: (field, label) of a second, gray line, or None. records: the kind of
+    records that have the field. key: name in file names and HTML ids, by default the field's name.
     """
 
     field: str
@@ -61,16 +61,16 @@ class MetricCurve:
 
     @property
     def factor(self) -> float:
-        """The factor from a recorded value to the drawn one."""
+        """The factor by which recorded values are multiplied for drawing: 100 for percent, else 1."""
         return 100.0 if self.percent else 1.0
 
     def points(self, past: "History") -> tuple[np.ndarray, np.ndarray]:
-        """(epochs, drawn values), float64 [T] each; NaN if a record lacks the value."""
+        """(epochs, values as drawn), float64 [T] each; NaN if a record lacks the value."""
         columns = past.train if self.records == "train" else past.evaluation
         return columns["epoch"], self.factor * columns[self.field]
 
     def drawn_for(self, past: "History") -> bool:
-        """Whether the run has a value of the field."""
+        """Whether the run has at least one value of the field."""
         return bool(np.isfinite(self.points(past)[1]).any())
 
 
@@ -78,9 +78,10 @@ class MetricCurve:
 class History:
     """A run's training and evaluation records as columns.
 
-    resumes: epochs at which training was resumed. best_epoch: 0 if unknown. seconds: duration of training, in all
-    sessions. stop: why training ended, "" while it continues. finished: whether the last record is `done`. ensemble:
-    epochs whose probabilities are averaged in the result; empty if the result is that of the best epoch.
+    resumes: epochs at which training was resumed. best_epoch: 0 if unknown. seconds: duration of training, summed over
+    all sessions of the run. stop: why training ended, "" while it continues. finished: whether the last record is
+    `done`. ensemble: epochs whose probabilities are averaged in the result; empty if the result is that of the best
+    epoch.
     """
 
     train: Columns
@@ -107,8 +108,8 @@ class History:
 def history(records: Iterable[Mapping[str, Any]]) -> History:
     """Build the history of a run from its records in the order of the log; joins the sessions of a resumed run.
 
-    A `resume` record at step s discards earlier records of steps after s, which training repeats. Of several records
-    with the same event and step, only the last is used.
+    A `resume` record at step s discards earlier training and evaluation records of steps after s, because training
+    repeats them. Of several records with the same event, split and step, only the last is used.
     """
     kept = deduplicated(records)
     train = [record for record in kept if record.get("event") == "train"]
@@ -139,7 +140,10 @@ def ensemble_epochs(value: object) -> tuple[int, ...]:
 
 
 def deduplicated(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Drop records that a resume discarded, or whose event, split and step occur again later."""
+    """Drop the records of steps that training repeated after a resume.
+
+    Also, of several records with the same event, split and step, only the last is kept.
+    """
     kept: list[Mapping[str, Any]] = []
     for record in records:
         if record.get("event") == "resume":
@@ -175,9 +179,9 @@ def draw_loss(past: History) -> Figure:
 
 @styled
 def draw_metric(past: History, curve: MetricCurve) -> Figure:
-    """Draw the curve of a field over the epochs; only a large panel marks the best epoch.
+    """Draw the curve of a field over the epochs; the best epoch is marked unless the panel is small.
 
-    The second line is omitted if it is always 1, such as the top-5 accuracy of five classes.
+    A second line is omitted if all its values are 1, such as the top-5 accuracy of five classes.
     """
     epochs, values = curve.points(past)
     if curve.small:
@@ -198,7 +202,8 @@ def draw_metric(past: History, curve: MetricCurve) -> Figure:
 
 
 def new_epoch_figure(past: History, title: str, width: float = 4.9, height: float = 3.3) -> tuple[Figure, Axes]:
-    """Create a figure whose x axis covers all epochs of the run from 0, the same for all curves."""
+    """Create a figure whose x axis has all epochs of the run, starting at 0, so that all curves of the run have the
+    same axis."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -210,7 +215,7 @@ def new_epoch_figure(past: History, title: str, width: float = 4.9, height: floa
 
 
 def from_zero(axes: Axes) -> None:
-    """Start the y axis at 0 and end it 5 % above the highest value; unchanged if a value is negative."""
+    """Start the y axis at 0 and end it 5 % above the highest value. Axes with a negative value do not change."""
     top = float(axes.dataLim.y1)
     if float(axes.dataLim.y0) < 0:
         return
@@ -220,7 +225,10 @@ def from_zero(axes: Axes) -> None:
 def draw_line(
     axes: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str, dots: bool = False, noisy: bool = True
 ) -> None:
-    """Draw a curve; more than 100 noisy points are drawn faintly, below their mean per epoch."""
+    """Draw a curve. Noisy curves of more than 100 points are drawn faintly, below the curve of their means per epoch.
+
+    dots: whether to mark the points of a curve of up to 60 points. noisy: whether the values vary from step to step.
+    """
     if not len(x):
         return
     if len(x) > 100 and noisy and not dots:
@@ -243,7 +251,7 @@ def epoch_means(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 def mark_epochs(axes: Axes, past: History, values: np.ndarray, top: bool = False) -> None:
     """Mark the best epoch by a circle and a label, and an early stop and resumes by vertical lines.
 
-    values: of the evaluation records. top: put the label at the top, away from descending curves.
+    values: of the evaluation records, as drawn. top: whether the label is at the top, away from descending curves.
     """
     epochs = past.evaluation["epoch"]
     best = np.flatnonzero(epochs == past.best_epoch)

@@ -6,9 +6,11 @@ import numpy as np
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean silhouette coefficient by cosine distance, -1 to 1 (Rousseeuw 1987), equal to scikit-learn's.
 
-    features: float [N, D]. labels: int64 [N]. Returns None if `labels` has fewer than two classes, or one sample per
-    class. The only sample of a class scores 0. The sum of a sample's cosine distances to a class is the size of the
-    class minus the dot product with the sum of its unit vectors; thus no distance matrix [N, N] is needed.
+    features: float [N, D]. labels: int64 [N]. Returns None if there are fewer than two classes, or if every class has a
+    single sample. A sample that is the only one of its class scores 0.
+
+    The sum of a sample's cosine distances to a class is the size of the class minus the dot product of the sample with
+    the sum of the class's unit vectors. Therefore no distance matrix [N, N] is needed.
     """
     present, column = np.unique(labels, return_inverse=True)
     if not 2 <= len(present) < len(labels):

@@ -36,14 +36,14 @@ MAX_NAMED = 20
 """Maximum number of classes for which a map names every cluster; with more, it highlights HIGHLIGHTED classes."""
 HIGHLIGHTED = 12
 PANEL_INCHES = 3.5
-"""Width of a map: three fill the width of the page."""
+"""Width of a map in inches; three maps fill the width of the page."""
 
 
 def class_order(confusion: np.ndarray) -> np.ndarray:
-    """Order the classes so that those often confused are neighbors; int64 [K] from a confusion matrix [K, K].
+    """Order the classes so that classes that are often confused are neighbors.
 
-    Hierarchical clustering by average linkage on the symmetrized confusion rates, with optimal leaf ordering
-    (Bar-Joseph et al. 2001) for up to 200 classes.
+    confusion: int64 [K, K]. Returns int64 [K], class indices. Method: hierarchical clustering by average linkage on the
+    symmetrized confusion rates, with optimal leaf ordering (Bar-Joseph et al. 2001) for up to 200 classes.
     """
     count = len(confusion)
     rates = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
@@ -59,7 +59,10 @@ def class_order(confusion: np.ndarray) -> np.ndarray:
 
 
 def shown_classes(confusion: np.ndarray) -> np.ndarray:
-    """Classes to draw, in the order of `class_order`: all, or the MAX_ROWS with the most errors in row and column."""
+    """Indices of the classes to draw in a confusion matrix [K, K], similar classes adjacent.
+
+    All classes, or the MAX_ROWS classes with the most errors, counted in their row and in their column.
+    """
     order = class_order(confusion)
     if len(order) <= MAX_ROWS:
         return order
@@ -70,10 +73,10 @@ def shown_classes(confusion: np.ndarray) -> np.ndarray:
 
 @styled
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix int64 [K, K], row = true class, colored by the share of the true class.
+    """Draw a confusion matrix int64 [K, K]; rows: true class, columns: predicted class.
 
-    Correct predictions have a blue scale from 0 to 1. Errors have an orange scale from 0 to the largest error, so that
-    rare errors are visible.
+    The color of a cell shows its share of the images of its true class. Correct predictions have a blue scale from 0 to
+    1; errors have an orange scale from 0 to the largest error, so that rare errors are visible.
     """
     order = shown_classes(confusion)
     count = len(order)
@@ -113,7 +116,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
-    """Write each nonzero count into its cell, in black or white by the cell's brightness."""
+    """Write each nonzero count into its cell: white text on dark cells, black on bright ones."""
     dark = colors[..., :3] @ np.array([0.299, 0.587, 0.114]) < 0.55
     size = 8 if len(counts) <= 12 else 6.5
     for row, column in np.argwhere(counts):
@@ -156,9 +159,9 @@ def draw_maps(
 ) -> Figure:
     """Draw scatter plots of the same samples at several epochs, side by side with shared axes.
 
-    points: float [N, 2] of each epoch. titles: one per epoch. labels: int64 [N]. Up to MAX_NAMED classes, the name of
-    each class is at the median of its points. With more classes, only the first HIGHLIGHTED of `hard` (class indices)
-    are named, and the others have lighter colors.
+    points: float [N, 2] for each epoch. titles: one per epoch. labels: class indices int64 [N]. With up to MAX_NAMED
+    classes, the name of each class is at the median of its points. With more classes, only the first HIGHLIGHTED of
+    `hard` (class indices) are named, and the points of all others have lighter colors.
     """
     count = len(classes)
     named, palette = list(range(count)), class_colors(count)
@@ -199,7 +202,8 @@ def label_clusters(
     named: Sequence[int],
     colors: Sequence[str],
 ) -> None:
-    """Write the name of each class in `named` at the median of its points, without overlaps."""
+    """Write the name of each class in `named` near the median of its points; names are moved so that they do not
+    overlap."""
     outline = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.95)]
     present = [index for index in named if (labels == index).any()]
     if not present:
@@ -214,7 +218,10 @@ def label_clusters(
 
 
 def without_overlaps(centers: np.ndarray, widths: np.ndarray, height: float, rounds: int = 60) -> np.ndarray:
-    """Move the centers [N, 2] of labels vertically until their boxes do not overlap; widths: [N] of the boxes."""
+    """Move the centers [N, 2] of labels vertically until the labels do not overlap; returns the new centers.
+
+    widths: [N], of the labels. height: of every label. rounds: maximum number of passes.
+    """
     centers = centers.copy()
     for _ in range(rounds):
         order = np.argsort(centers[:, 1], kind="stable")
@@ -267,9 +274,9 @@ def draw_preview(
     labels: Sequence[int] | np.ndarray | None,
     classes: Sequence[str],
 ) -> Figure:
-    """Draw model inputs, float [N, 3, H, W], without their normalization and with their class names.
+    """Draw images as the model gets them, float [N, 3, H, W], with the normalization undone, above their class names.
 
-    mean, std: of the normalization. labels: int [N], or None.
+    mean, std: of the normalization. labels: class indices int [N], or None for images without labels.
     """
     names = [""] * len(images) if labels is None else [short(classes[label], 16) for label in labels]
     return draw_image_grid(list(denormalized(images, mean, std)), names)

@@ -1,7 +1,8 @@
 """Figures of segmentation masks: predictions over the epochs, images with the most errors, IoU and class frequencies.
 
 Images are uint8 [3, h, w]. True and predicted masks are class indices uint8 [h, w]; true pixels of value 255 are
-ignored. Class colors are uint8 [K, 3]. A batch is an array [M, ...], or a sequence of M arrays if their sizes differ.
+ignored. Class colors are uint8 [K, 3]. A batch of M images or masks is one array with M as first dimension, or a
+sequence of M arrays if their sizes differ.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,19 @@ from ..stats.segmentation import confusion, mean_iou, pixel_accuracy
 from .style import BLUE, INK, MUTED, ORANGE, hide_axes, legend_above, new_figure, short, styled
 
 GRAY, STRIPE = (222, 225, 229), (170, 176, 183)
-"""Colors of ignored pixels: background, and the stripes of `hatched`."""
+"""Colors of ignored pixels: of the background, and of the stripes that `hatched` draws over it."""
 PAGE_INCHES = 10.5
-"""Width of the page: that of three maps of `draw_maps`."""
+"""Width of the page in inches, equal to three maps drawn by `figures.draw_maps`."""
 MAX_PANEL_INCHES = 2.3
 EDGE = "#b4bac1"
 Arrays = Sequence[np.ndarray] | np.ndarray
 
 
 def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] = GRAY) -> np.ndarray:
-    """Color a mask uint8 [h, w] by class: uint8 [h, w, 3]; ignored pixels get `ignored_color`."""
+    """Replace the class indices of a mask uint8 [h, w] by colors; returns uint8 [h, w, 3].
+
+    Ignored pixels get `ignored_color`.
+    """
     assert (mask[mask != IGNORE] < len(colors)).all(), f"class {mask[mask != IGNORE].max()} of {len(colors)} colors"
     table = np.empty((256, 3), np.uint8)
     table[:] = ignored_color
@@ -37,14 +41,17 @@ def colored(mask: np.ndarray, colors: np.ndarray, ignored_color: Sequence[int] =
 
 
 def hatched(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """`colored`, with diagonal stripes over ignored pixels to distinguish them from gray classes."""
+    """Replace the class indices of a mask uint8 [h, w] by colors; returns uint8 [h, w, 3].
+
+    Ignored pixels have diagonal stripes, to distinguish them from gray classes.
+    """
     pixels = colored(mask, colors)
     pixels[stripes(mask) & (mask == IGNORE)] = STRIPE
     return pixels
 
 
 def stripes(mask: np.ndarray) -> np.ndarray:
-    """Pattern of diagonal stripes, bool [h, w] of the shape of `mask`, about 20 along the longer side."""
+    """Pattern of diagonal stripes, bool, of the shape of `mask`; about 20 stripes along the longer side."""
     height, width = mask.shape
     period = max(4, max(height, width) // 20)
     return (np.add.outer(np.arange(height), np.arange(width)) % period) < period * 0.4
@@ -70,9 +77,10 @@ def draw_masks_over_epochs(
     classes: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Draw a row of panels per image: the image, its true mask, and its predicted mask after each epoch with scores.
+    """Draw one row of panels per image: the image, its true mask, and its predicted mask after each epoch with scores.
 
-    predictions: M masks for each of `epochs`. classes: K names. names: M captions. Other arguments as in the module.
+    images: M images. truth: their M true masks. predictions: for each of `epochs`, M predicted masks. colors: uint8 [K,
+    3]. classes: K names. names: M captions of the images.
     """
     titles = ["image", "true mask", *[f"epoch {epoch}" for epoch in epochs]]
     figure, panels = panel_grid(images, len(titles))
@@ -99,7 +107,8 @@ def draw_errors(
     """Draw the `most` images with the lowest pixel accuracy, the lowest first.
 
     A row shows the image, its true and predicted mask, and its wrong pixels, with the most frequent error as caption.
-    Images whose pixels are all ignored are skipped. Arguments as in `draw_masks_over_epochs`.
+    Images whose pixels are all ignored are skipped. images, truth, predicted: M each. colors: uint8 [K, 3]. classes: K
+    names. names: M captions of the images.
     """
     confusions = [confusion(mask, true, len(classes)) for true, mask in zip(truth, predicted, strict=True)]
     accuracies = pixel_accuracy(np.array(confusions).reshape(-1, len(classes), len(classes)))
@@ -118,7 +127,10 @@ def draw_errors(
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Show wrong pixels in orange and ignored pixels hatched on the image uint8 [3, h, w] in gray: uint8 [h, w, 3]."""
+    """The image in gray, with wrong pixels in orange and ignored pixels hatched; returns uint8 [h, w, 3].
+
+    image: uint8 [3, h, w]. truth, predicted: class indices uint8 [h, w].
+    """
     light = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), image, 1)
     pixels = np.repeat((140 + 0.4 * light)[..., None], 3, 2).astype(np.uint8)
     ignored = truth == IGNORE
@@ -128,7 +140,10 @@ def error_map(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np
 
 
 def most_frequent_error(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """The most frequent error in one image as a caption, with its share of the labeled pixels; matrix: [K, K]."""
+    """Caption with the most frequent error in one image and its share of the labeled pixels.
+
+    matrix: confusion matrix [K, K]; rows: true class, columns: predicted class.
+    """
     errors = matrix * ~np.eye(len(matrix), dtype=bool)
     if not errors.any():
         return "no errors"
@@ -149,9 +164,9 @@ def score_text(matrix: np.ndarray) -> str:
 
 
 def panel_grid(images: Arrays, columns: int, lines: int = 1) -> tuple[Figure, np.ndarray]:
-    """Create a figure of at most the page's width, and its panels [len(images), columns], a row per image.
+    """Create a figure of at most the page's width; returns (figure, axes [len(images), columns]), one row per image.
 
-    lines: number of lines in a caption, for which space is reserved.
+    lines: number of lines of a caption, for which space is reserved.
     """
     width = min(MAX_PANEL_INCHES, PAGE_INCHES / columns)
     tallest = max((image.shape[1] / image.shape[2] for image in images), default=1.0)
@@ -182,7 +197,10 @@ def show_pixels(axes: Axes, pixels: np.ndarray, caption: str) -> None:
 def class_legend(
     figure: Figure, classes: Sequence[str], colors: np.ndarray, ignored: bool, more: Sequence[Patch] = ()
 ) -> None:
-    """Add a legend of class colors below all panels. ignored: with an entry for ignored pixels. more: other entries."""
+    """Add a legend of the class colors below all panels.
+
+    ignored: whether to add an entry for ignored pixels. more: further entries.
+    """
     patches = [
         Patch(facecolor=to_hex(color / 255), edgecolor=EDGE, linewidth=0.6, label=short(name))
         for name, color in zip(classes, colors, strict=True)
@@ -199,7 +217,10 @@ def class_legend(
 
 
 def class_rows(count: int, width: float = 6.4) -> tuple[Figure, Axes, np.ndarray]:
-    """Create a figure for horizontal bars: (figure, axes, y of each class int64 [K]), the first class on top."""
+    """Create a figure for one horizontal bar per class, the first class on top.
+
+    Returns (figure, axes, y position of each class, int64 [count]).
+    """
     figure = new_figure(width, 0.27 * max(count, 1) + 1.0)
     axes = figure.add_subplot()
     axes.grid(False, axis="y")
@@ -250,7 +271,8 @@ def draw_ious(
 ) -> Figure:
     """Draw the IoU of each class, the highest first, with confidence intervals.
 
-    ious: float [K], NaN for absent classes. intervals: float [K, 2], low and high. mean: mean IoU, drawn as a line.
+    ious: float [K], NaN for classes that do not occur. intervals: float [K, 2], low and high. mean: mean IoU, drawn as
+    a line.
     """
     order = np.argsort(-ious, kind="stable")  # NaN comes last
     figure, axes, rows = class_rows(len(classes))

@@ -10,22 +10,22 @@ from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
 MIN_SAMPLES = 10
-"""Minimum number of samples of a map: t-SNE's neighborhoods of fewer would contain nearly all of them."""
+"""Minimum number of samples for a map; with fewer, a t-SNE neighborhood would contain nearly all of them."""
 COMPONENTS = 50
-"""Number of principal components that are the input of t-SNE (van der Maaten & Hinton 2008: 30)."""
+"""Number of principal components that are the input of t-SNE; van der Maaten & Hinton (2008) use 30."""
 PERPLEXITY = 30
-"""Perplexity of t-SNE; at most a third of the other samples."""
+"""Maximum perplexity of t-SNE; with N samples, at most (N - 1) / 3."""
 NEIGHBORS = 20
-"""k of the k-NN accuracy; at most the number of other samples."""
+"""Maximum k of the k-NN accuracy; with N samples, at most N - 1."""
 
 
 @dataclass(frozen=True)
 class EpochMap:
-    """The maps of one epoch, and measures of its features.
+    """The maps of the features at one epoch, and measures of these features.
 
-    pca, tsne: float64 [N, 2]; tsne is None if it was not requested. explained: share of the variance in `pca`, 0 to 1.
-    knn: leave-one-out accuracy of k-NN with k = `neighbors`, or None without labels. silhouette: -1 to 1, or None.
-    Both are computed by cosine distance in the original feature space.
+    pca, tsne: float64 [N, 2]; tsne is None if it was not requested. explained: share of the variance that the two axes
+    of `pca` have, 0 to 1. knn: leave-one-out accuracy of k-NN with k = `neighbors`, or None without labels. silhouette:
+    mean silhouette coefficient, -1 to 1, or None. knn and silhouette use the cosine distance of the original features.
     """
 
     epoch: int
@@ -40,13 +40,14 @@ class EpochMap:
 def epoch_maps(
     epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, with_tsne: bool = True
 ) -> list[EpochMap]:
-    """Compute aligned maps of the same samples at several epochs.
+    """Compute aligned maps of the same N samples at several epochs.
 
-    epochs: ascending. features: float [N, D] of each epoch. labels: int64 [N], or None. with_tsne: compute t-SNE also.
+    epochs: ascending. features: float [N, D] of each epoch. labels: class indices int64 [N], or None. with_tsne:
+    whether to compute t-SNE too.
 
     PCA is fitted to each epoch separately, because feature spaces differ between epochs. Its scores are divided by the
-    root mean square distance from the mean, then rotated or mirrored to match the map of the LAST epoch. t-SNE is
-    initialized with the map of the previous epoch, then rotated or mirrored to match it.
+    root mean square distance from the mean, then rotated or mirrored to match the map of the last epoch. t-SNE is
+    initialized with the map of the previous epoch, then rotated or mirrored to match that map.
     """
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
@@ -66,11 +67,12 @@ def epoch_maps(
 
 
 def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Exact PCA of `features` [N, D]: (scores float64 [N, k], shares of the variance [k], root of the total variance).
+    """Exact PCA of `features` [N, D].
 
-    k = min(count, N, D), and at least 2: missing components are 0. The eigenvectors are those of the covariance matrix
-    [D, D] or of the Gram matrix [N, N], whichever is smaller. The score of largest magnitude of each component is
-    positive, for reproducible maps.
+    Returns (scores float64 [N, k], share of the variance of each component [k], square root of the total variance),
+    where k = min(count, N, D), and at least 2; missing components are 0. The eigenvectors are computed from the
+    covariance matrix [D, D] or from the Gram matrix [N, N], whichever is smaller. The score of largest magnitude of
+    each component is positive, for reproducible maps.
     """
     data = centered(features.astype(np.float64))
     samples, width = data.shape
@@ -88,13 +90,15 @@ def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 
 def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndarray:
-    """t-SNE map float64 [N, 2] of `scores` [N, k]; start: the map of the previous epoch, or None for PCA.
+    """t-SNE map float64 [N, 2] of `scores` [N, k], deterministic for a fixed seed.
 
-    `start` is scaled down, and all iterations run, with early exaggeration: `start` determines the positions of the
-    clusters, but not their members. Starting at full scale without early exaggeration is faster, but splits classes
-    that were scattered in earlier epochs (50 classes, 2,500 samples: k-NN accuracy in the map 0.91 instead of 0.99).
-    150 + 300 iterations take two thirds of the time of openTSNE's default, 250 + 500, for the same accuracy (0.35 and
-    0.34 on features of low accuracy). One thread and a fixed seed make the map reproducible.
+    start: the map of the previous epoch, or None to initialize with PCA. `start` is scaled down, and all iterations
+    run, with early exaggeration: so `start` determines the positions of the clusters, but not which samples are in
+    them. Starting at full scale without early exaggeration is faster, but splits classes that were scattered in earlier
+    epochs: the k-NN accuracy in the map was 0.91 instead of 0.99 for 2,500 samples of 50 classes.
+
+    150 iterations with early exaggeration and 300 without take two thirds of the time of openTSNE's default (250 and
+    500). The k-NN accuracy in the map is about the same: 0.35 and 0.34 on features of low accuracy.
     """
     from openTSNE import TSNE
 
@@ -130,7 +134,7 @@ def static_maps(maps: Sequence[EpochMap]) -> list[EpochMap]:
 
 
 def first_middle_last(epochs: list[int]) -> list[int]:
-    """The first, the middle (nearest to half of the last) and the last of ascending epochs, without duplicates."""
+    """The first epoch, the one nearest to half of the last, and the last, without duplicates. epochs: ascending."""
     if len(epochs) < 3:
         return list(epochs)
     middle = min(epochs[1:-1], key=lambda epoch: abs(epoch - epochs[-1] / 2))

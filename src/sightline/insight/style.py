@@ -69,7 +69,7 @@ STYLE: Any = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorator: run a drawing function with the shared style, whatever the current matplotlib settings are."""
+    """Decorator: run a drawing function with the shared style, independent of the user's matplotlib settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -90,7 +90,7 @@ def font_families() -> list[str]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Create an empty figure with constrained layout; width and height in inches of 96 CSS pixels."""
+    """Create an empty figure with constrained layout. width, height: in inches of 96 CSS pixels."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
@@ -106,7 +106,10 @@ def png(figure: Figure) -> bytes:
 
 
 def class_colors(count: int) -> list[str]:
-    """One hex color per class: PALETTE for up to ten classes, else hues spaced by the golden angle, in three shades."""
+    """One hex color per class: those of PALETTE for up to ten classes.
+
+    For more classes, hues at steps of the golden angle, in three shades in turn.
+    """
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     depths = ((0.42, 0.75), (0.60, 0.55), (0.30, 0.60))

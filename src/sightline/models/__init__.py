@@ -107,10 +107,10 @@ def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     except (TypeError, ValueError, AssertionError, RuntimeError, IndexError, KeyError, AttributeError) as error:
         # The libraries raise many types; only the arguments can be invalid here.
         raise SightlineError(
-            f"{name} cannot be built with these settings",
+            f"the model {name} cannot be built with these arguments and image size",
             where="model.args, data.size",
             why=str(error).strip() or type(error).__name__,
-            cure="change or remove this argument, or choose another image size",
+            cure="change or remove the argument in --model.args, or choose another image size: --data.size NUMBER",
         ) from error
 
 
@@ -122,18 +122,21 @@ def feature_width(backbone: nn.Module, name: str, size: int) -> int:
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         smallest = smallest_size(backbone, size)
         raise SightlineError(
-            f"{name} does not support images of {size} x {size} pixels",
+            f"the model {name} does not support images of {size} x {size} pixels",
             where="data.size",
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-            cure=f"set data.size to {smallest} or more" if smallest else "choose another data.size or another model",
+            cure=f"use images of {smallest} pixels or more: --data.size {smallest}"
+            if smallest
+            else "choose another --data.size or --model.name",
         ) from error
     if shape is None or len(shape) != 2:
         found = "is not one tensor" if shape is None else f"has the shape {tuple(shape)}, not (1, features)"
         raise SightlineError(
-            f"{name} does not return one feature vector per image",
+            f"the model {name} does not return one feature vector per image",
             where="model.name, model.args",
             why=f"its output for one image {found}",
-            cure="remove arguments that change its output (such as global_pool), or choose another model",
+            cure="remove arguments that change its output (such as global_pool) from --model.args, or choose another "
+            "--model.name",
         )
     return shape[1]
 
@@ -226,7 +229,7 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
         raise SightlineError(
             "layer-wise learning-rate decay is available for classifiers only",
             where="optim.layer_decay",
-            cure="set optim.layer_decay to 1",
+            cure="use one learning rate for all layers: --optim.layer_decay 1",
         )
     matrices: dict[str, bool] = {}
     layers: dict[str, str] = {}

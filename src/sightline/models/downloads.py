@@ -29,7 +29,7 @@ def imagenet_file(name: str) -> tuple[Path, str]:
             f"there are no ImageNet weights for {name}",
             where="model.weights",
             why="the model is defined by Sightline, which publishes no weights",
-            cure="set model.weights to none, or set model.name to "
+            cure="train from random weights: --model.weights none; or use a model with such weights: --model.name "
             f"{', '.join(TORCHVISION)}, beit_base, timm/NAME or torchvision/NAME",
         )
     library, model = found
@@ -67,7 +67,9 @@ def timm_file(model: str) -> tuple[Path, str]:
     weights = timm.get_pretrained_cfg(model)
     if weights is None or not (weights.hf_hub_id or weights.url):
         others = timm.list_pretrained(f"{model.partition('.')[0]}.*")
-        cure = f"choose one of {', '.join(others)}" if others else "choose another model"
+        cure = "choose another model with --model.name, or train from random weights: --model.weights none"
+        if others:
+            cure = f"use one of these models: --model.name {', '.join(f'timm/{name}' for name in others)}"
         raise SightlineError(
             f"there are no ImageNet weights for timm/{model}",
             where="model.weights",
@@ -93,7 +95,9 @@ def smp_file(encoder: str) -> tuple[Path, str]:
     choices: Any = encoders[encoder]["pretrained_settings"]
     tag = "imagenet" if "imagenet" in choices else next(iter(choices), None)
     if tag is None:
-        cure = "choose another encoder, or set model.weights to none"
+        cure = (
+            "choose another encoder: --model.name smp/ARCH/ENCODER; or train from random weights: --model.weights none"
+        )
         what = f"segmentation_models_pytorch has no weights for {encoder}"
         raise SightlineError(what, where="model.weights", cure=cure)
     hub, name = choices[tag], "model.safetensors"
@@ -160,6 +164,7 @@ def download_error(url: str, why: str) -> SightlineError:
         f"cannot download the weights {os.path.basename(urlsplit(url).path)}",
         where=url,
         why=why,
-        cure="download the URL on another machine and set --model.weights FILE, or --model.weights none",
+        cure="download this URL on another machine, copy the file here, and set --model.weights FILE; or train from "
+        "random weights: --model.weights none",
         status=ENVIRONMENT,
     )

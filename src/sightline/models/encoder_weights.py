@@ -52,11 +52,13 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     matched_heads = any(key.startswith(heads) for key in match.tensors)
     if matched_heads and classes and classes_differ(source, weights, tuple(classes)):
         match = dataclasses.replace(match, tensors={k: t for k, t in match.tensors.items() if not k.startswith(heads)})
-        notes.append("the class names or their order differ from those of the weights: new output layers")
+        notes.append(
+            "the class names or their order differ from those of the weights: the output layers have new random weights"
+        )
     elif matched_heads and classes and not source.classes:
         notes.append(NO_CLASS_NAMES.format(what="output layers", cure=""))
     if coverage(match, state, inside) < MIN_COVERAGE:
-        hint = f"choose a segmenter whose encoder is {source.model or 'the network of these weights'}"
+        hint = f"choose with --model.name a segmenter whose encoder is {source.model or 'the network of these weights'}"
         raise mismatch_error(match, state, source, model.name, inside, hint)
     found = [key in match.tensors for key in state if key.startswith(inside)]
     return copy_matched(match, model, source, [*notes, f"encoder: {sum(found)} of {len(found)} tensors"])
@@ -75,8 +77,8 @@ def find_encoder(model: Segmenter, weights: str) -> SourceWeights:
             f"there are no ImageNet weights for {model.name}",
             where="model.weights",
             why="its encoder is defined by Sightline, which publishes no weights",
-            cure="set model.weights to none or to a run folder, or set model.name to fcn32s, deeplabv3_resnet50 or "
-            "smp/ARCH/ENCODER",
+            cure="use --model.weights none or --model.weights RUN, or another model: --model.name fcn32s, "
+            "deeplabv3_resnet50 or smp/ARCH/ENCODER",
         )
     if weights == "imagenet" and model.pretrained.startswith("smp/"):
         path, origin = smp_file(model.pretrained.removeprefix("smp/"))

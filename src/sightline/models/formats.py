@@ -71,17 +71,20 @@ def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
         return weight_file_error(path, "the weight file is empty", "it has 0 bytes")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return weight_file_error(
-            path, "the weight file is a web page", "the download saved a page, often an error page, not the file"
+            path, "the weight file is a web page", "the server sent a page, often an error page, instead of the file"
         )
     if start.startswith(b"version https://git-lfs"):
-        why = "its content was not downloaded"
+        why = "Git stored only a pointer; the content was not downloaded"
         return weight_file_error(
             path, "the weight file is a Git LFS pointer", why, "run `git lfs pull` in its repository"
         )
     if head.startswith(b"\x80"):
-        why = "it is a plain pickle file, and reading one can run code"
+        why = "it is a plain pickle file, and reading a pickle can run code"
         return weight_file_error(
-            path, "the weight file is not in a safe format", why, "save it with torch.save(model.state_dict(), FILE)"
+            path,
+            "the weight file is not in a safe format",
+            why,
+            "save the weights again: torch.save(model.state_dict(), FILE)",
         )
     if head[:64].isascii() and head[:64].decode("ascii").replace("\n", " ").isprintable():
         return weight_file_error(
@@ -106,9 +109,7 @@ def check_zip(path: Path, size: int) -> None:
     compressed = next((entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
     unsafe = next((name for name in names if name.startswith("/") or "\\" in name or ".." in name.split("/")), None)
     if compressed is not None:
-        raise weight_file_error(
-            path, UNSAFE, f"its record {compressed!r} is compressed, and torch.save does not compress"
-        )
+        raise weight_file_error(path, UNSAFE, f"its record {compressed!r} is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > size:
         raise weight_file_error(path, UNSAFE, f"its records add up to more than its {size:,} bytes")
     if unsafe is not None or len(set(names)) < len(names):

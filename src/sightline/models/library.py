@@ -111,9 +111,9 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise SightlineError(
-            f"torchvision/{name} has no linear layer to replace with a head",
+            f"torchvision/{name} has no linear layer, which the classification head would replace",
             where="model.name",
-            cure=f"try timm/{name}, or choose another model",
+            cure=f"use another model, perhaps the one of timm: --model.name timm/{name}",
         )
     net.set_submodule(linear[-1], nn.Identity())
     return net
@@ -141,7 +141,7 @@ def unknown_model(
         f"unknown {kind} {name!r}",
         where="model.name",
         why=why or f"the {kind}s are {', '.join(known)}",
-        cure=f"did you mean {' or '.join(near)}?" if near else "choose one of them",
+        cure=f"did you mean {' or '.join(near)}?" if near else f"choose one of these {kind}s: --model.name NAME",
     )
 
 
@@ -158,7 +158,7 @@ def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
         raise SightlineError(
             f"{name} has no argument {', '.join(map(repr, wrong))}",
             where="model.args",
-            cure=f"remove it; the arguments of {name} are {', '.join(accepted)}",
+            cure=f"remove the argument from --model.args; the arguments of {name} are: {', '.join(accepted) or 'none'}",
         )
 
 
@@ -167,8 +167,9 @@ def check_reserved(args: dict[str, Any]) -> None:
     wrong = [key for key in args if key in RESERVED]
     if wrong:
         raise SightlineError(
-            f"model.args must not have {', '.join(map(repr, wrong))}",
+            f"--model.args must not contain {', '.join(map(repr, wrong))}",
             where="model.args",
-            why="weights and the number of classes are set elsewhere",
-            cure="remove it; model.weights selects weights, and the classes come from the data",
+            why="other settings define the weights and the number of classes",
+            cure="remove the argument from --model.args; choose weights with --model.weights; the classes are those of "
+            "the data",
         )

@@ -90,7 +90,7 @@ def load_weights(
     notes = list(source.notes)
     if is_siamese(source.tensors) and not is_siamese(model.state_dict()):
         source = dataclasses.replace(source, tensors=backbone_of(source.tensors))
-        notes.append("only the backbone of the pre-training run is loaded")
+        notes.append("of the pre-training run, only the backbone is loaded")
     state = model.state_dict()
     match = match_names(source.tensors, state)
     converted = match_names(timm_convention(source.tensors, model.backbone), state)
@@ -103,13 +103,17 @@ def load_weights(
     if fresh_head or (others and headed):
         own = {key: tensor for key, tensor in match.tensors.items() if key.startswith("backbone.")}
         match = dataclasses.replace(match, tensors=own)
-        notes += ["the class names or their order differ from those of the weights: new head"] * others
+        notes += [
+            "the class names or their order differ from those of the weights: the head has new random weights"
+        ] * others
     elif headed and classes and not source.classes and weights != "imagenet":
         notes.append(NO_CLASS_NAMES.format(what="head weights", cure=", or set --model.fresh_head true"))
     if coverage(match, state, "backbone.") < MIN_COVERAGE:
         other = source.model if source.model and source.model != name else guess_model(source.tensors, name, size)
         hint = (
-            f"set model.name to {other}, which they match" if other else "set model.name to the model of these weights"
+            f"use the model of these weights: --model.name {other}"
+            if other
+            else "set --model.name to the model of these weights"
         )
         raise mismatch_error(match, state, source, name, "backbone.", hint)
     return copy_matched(match, model, source, notes)
@@ -164,7 +168,8 @@ def find_weights(weights: str, name: str) -> SourceWeights:
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure="set model.weights to none, imagenet, a .safetensors or .pt file, or a run folder",
+            cure="use --model.weights none, --model.weights imagenet, or the path of a .safetensors or .pt file or of "
+            "a run folder",
         )
     tensors, entry = read_tensors(path)
     return SourceWeights(tensors, str(path), (f"read from the file's entry {entry!r}",) if entry else ())
@@ -185,7 +190,7 @@ def from_folder(folder: Path) -> SourceWeights:
             "this folder contains no weights",
             where=str(folder),
             why="it has neither checkpoints/best/model.safetensors nor model.safetensors",
-            cure="set model.weights to a run folder, a checkpoint folder or a weight file",
+            cure="use the path of a run folder, a checkpoint folder or a weight file: --model.weights PATH",
         )
     tensors, _ = read_tensors(path / "model.safetensors")
     try:
@@ -241,8 +246,8 @@ def require_finite(tensors: dict[str, Tensor], source: str) -> None:
         raise SightlineError(
             "the weights contain NaN or infinity",
             where=source,
-            why=f"in {abbreviated(bad)}: the training probably diverged",
-            cure="use an earlier checkpoint",
+            why=f"they are in {abbreviated(bad)}; the training of these weights probably diverged",
+            cure="use an earlier checkpoint: --model.weights PATH",
         )
 
 
@@ -264,11 +269,12 @@ def mismatch_error(
     unexpected = [key for key in source.tensors if key not in match.used]
     share = coverage(match, state, prefix)
     return SightlineError(
-        f"these weights are of another model than {name}: "
-        f"{f'{100 * share:.1f} % of its {part}' if share else 'nothing'} matched",
+        f"these weights do not fit the model {name}: {f'{100 * share:.1f} %' if share else 'nothing'} of its {part} "
+        "matched",
         where=source.source,
-        why=f"missing in the file: {abbreviated(missing, 5)}\n         not in the model: {abbreviated(unexpected, 5)}",
-        cure=f"{hint}, or set model.weights to none",
+        why=f"tensors of the model without a match: {abbreviated(missing, 5)}\n"
+        f"         tensors of the file without a match: {abbreviated(unexpected, 5)}",
+        cure=f"{hint}, or train from random weights: --model.weights none",
     )
 
 

@@ -1,4 +1,4 @@
-"""Built-in recipes: functions that return a complete Config or Grid. Loads recipes by name and from files."""
+"""Built-in recipes: functions that return a complete Config or Grid. Also loads recipes by name and from files."""
 
 import difflib
 import importlib.util
@@ -55,13 +55,13 @@ GRIDS: dict[str, Callable[[], Grid]] = {
     "transfer_fast": transfer.transfer_fast,
     "transfer_digits": transfer.transfer_digits,
 }
-"""Recipes of `sightline transfer`."""
+"""Recipes of `sightline transfer`, by name."""
 
 
 def load_grid(recipe: str) -> Grid:
     """Load the Grid of a built-in recipe, a grid.yaml, the folder of a grid, or a .py file with a function `recipe()`.
 
-    Raises SightlineError if there is none, or it is invalid.
+    Raises SightlineError if `recipe` is none of these, or if the grid is invalid.
     """
     if recipe in GRIDS:
         return GRIDS[recipe]()
@@ -73,17 +73,17 @@ def load_grid(recipe: str) -> Grid:
     if path.suffix == ".py" and path.is_file():
         return load_python_file(path, Grid)
     near = difflib.get_close_matches(recipe, GRIDS, 1, 0.4)
-    why = "it is the recipe of a single run: use `sightline train`" if recipe in RECIPES else ""
+    why = "it is the recipe of a single run, for `sightline train`" if recipe in RECIPES else ""
     cure = f"did you mean {near[0]}? " if near else ""
-    cure += f"built-in grids: {', '.join(GRIDS)}; a grid.yaml or a .py file works too"
+    cure += f"use a built-in grid ({', '.join(GRIDS)}), or the path of a grid.yaml or .py file"
     raise SightlineError(f"there is no transfer grid {recipe!r}", why=why, cure=cure)
 
 
 def load_recipe(recipe: str) -> Config:
     """Load the Config of a built-in recipe, a run folder, a .yaml file, or a .py file with a function `recipe()`.
 
-    A .py file is executed: load only files that you trust. Raises SightlineError if there is no such recipe, or it is
-    invalid.
+    A .py file is executed: load only files that you trust. Raises SightlineError if `recipe` is none of these, or if
+    the configuration is invalid.
     """
     if recipe in RECIPES:
         return RECIPES[recipe]()
@@ -95,12 +95,12 @@ def load_recipe(recipe: str) -> Config:
     if path.suffix == ".py" and path.is_file():
         return load_python_file(path, Config)
     if recipe in GRIDS:
-        cure = f"sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
-        raise SightlineError(f"{recipe} is a transfer grid of several runs", cure=cure)
+        cure = f"run the grid: sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
+        raise SightlineError(f"{recipe} is a transfer grid of several runs, not the recipe of one run", cure=cure)
     near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
     why = "the file does not exist" if path.suffix in (".py", ".yaml", ".yml") else ""
     cure = f"did you mean {', '.join(near)}? " if near else ""
-    cure += "`sightline recipes` lists all; a .yaml or .py file works too"
+    cure += "to list the built-in recipes: sightline recipes; or pass the path of a .yaml or .py file"
     raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
 
 
@@ -116,7 +116,8 @@ def with_paths_of_file(config: Config, file: Path) -> Config:
 def load_python_file(path: Path, kind: type[T]) -> T:
     """Execute a Python file and return the result of its function `recipe()`.
 
-    Raises SightlineError if that fails or the result is not an instance of `kind`, Config or Grid.
+    kind: the expected class of the result, Config or Grid. Raises SightlineError if the file raises an error, or if the
+    result is not an instance of `kind`.
     """
     spec = importlib.util.spec_from_file_location(f"sightline_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
@@ -126,22 +127,24 @@ def load_python_file(path: Path, kind: type[T]) -> T:
         result = module.recipe()
     except AttributeError as error:
         base = "classify import vgg13_scratch" if kind is Config else "transfer import transfer_fast"
-        cure = f"write `from sightline.recipes.{base}` and `def recipe(): return {base.split()[-1]}()`"
-        raise SightlineError("this file has no working recipe()", where=str(path), why=str(error), cure=cure) from error
+        cure = f"define the function: `from sightline.recipes.{base}` and `def recipe(): return {base.split()[-1]}()`"
+        raise SightlineError(
+            "this file has no function recipe() that works", where=str(path), why=str(error), cure=cure
+        ) from error
     except SightlineError:
         raise
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}"
         raise SightlineError(
-            "the recipe file raised an error", where=str(path), why=why, cure="correct the file"
+            "the recipe file raised an error", where=str(path), why=why, cure="correct the Python code of the file"
         ) from error
     if isinstance(result, kind):
         return result
-    cure = f"return a sightline {kind.__name__}"
+    cure = f"return an object of Sightline's class {kind.__name__}"
     if isinstance(result, (Config, Grid)):
-        cure = f"sightline {'transfer' if kind is Config else 'train'} {path}"
+        cure = f"use the command for this file: sightline {'transfer' if kind is Config else 'train'} {path}"
     why = f"it returned {type(result).__name__}"
-    raise SightlineError(f"recipe() must return a {kind.__name__}", where=str(path), why=why, cure=cure)
+    raise SightlineError(f"the function recipe() must return a {kind.__name__}", where=str(path), why=why, cure=cure)
 
 
 def summary(name: str) -> str:

@@ -1,7 +1,8 @@
 """Recipes for image classification.
 
-"Reported" scores are validation accuracies from course reports on 50 classes of 32x32 photographs, 22,500 for training
-and 2,500 for validation. docs/recipes.md has the accuracies of our own runs, and LOG.md describes these runs.
+Some recipes have the settings of course reports. All of these reports use the same task: 50 classes of 32x32
+photographs, 22,500 for training and 2,500 for validation. "Reported" is the validation accuracy that a report gives.
+docs/recipes.md has the accuracies that we measured, and LOG.md describes our runs.
 """
 
 from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
@@ -28,12 +29,14 @@ def digits() -> ClassifyConfig:
 def alexnet_scratch() -> ClassifyConfig:
     """AlexNet followed by a linear layer, from scratch. Reported: 0.646.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.646.
-    Settings from the report: 200 epochs, batch size 64, SGD with learning rate 0.1 and without momentum (PyTorch's
-    default), weight decay 1e-3, learning rate halved after epochs 10 and 50, patience 30; training images resized to
-    256 pixels, random crops of 224 pixels, horizontal flips.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.646.
 
-    sightline train alexnet_scratch --data objects50/
+    Settings from the report: 200 epochs, batch size 64, SGD with learning rate 0.1 and without momentum (PyTorch's
+    default), weight decay 1e-3, learning rate halved after epochs 10 and 50, early stopping after 30 epochs without
+    improvement; training images resized to 256 pixels, random crops of 224 pixels, horizontal flips.
+
+        sightline train alexnet_scratch --data objects50/
     """
     return ClassifyConfig(
         name="alexnet_scratch",
@@ -49,12 +52,16 @@ def alexnet_scratch() -> ClassifyConfig:
 def efficientnet_v2_m_finetune() -> ClassifyConfig:
     """EfficientNetV2-M with ImageNet weights and a linear layer. Reported: 0.8944.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8944.
-    Settings from the report: as `alexnet_scratch`, but batch size 32, learning rate 0.01, weight decay 5e-4, learning
-    rate halved after epoch 50, patience 10.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.8944.
+
+    Settings from the report: 200 epochs, batch size 32, SGD with learning rate 0.01 and without momentum, weight decay
+    5e-4, learning rate halved after epoch 50, early stopping after 10 epochs without improvement; images as in
+    `alexnet_scratch` (resized to 256 pixels, random crops of 224 pixels, horizontal flips).
+
     Needs torchvision's ImageNet weights (the library downloads them, 208 MB).
 
-    sightline train efficientnet_v2_m_finetune --data objects50/
+        sightline train efficientnet_v2_m_finetune --data objects50/
     """
     base = alexnet_scratch()
     return base.replace(
@@ -69,11 +76,14 @@ def efficientnet_v2_m_finetune() -> ClassifyConfig:
 def small_cnn_scratch() -> ClassifyConfig:
     """Three convolutional blocks and a two-layer MLP, focal loss. Reported: 0.62.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.62.
-    Settings from the report: 50 epochs, batch size 250, learning rate 5e-4, weight decay 1e-5, cosine schedule,
-    patience 3, focal loss. Our choice, because the report does not name them: Adam, random crops and horizontal flips.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.62.
 
-    sightline train small_cnn_scratch --data objects50/
+    Settings from the report: 50 epochs, batch size 250, learning rate 5e-4, weight decay 1e-5, cosine schedule, early
+    stopping after 3 epochs without improvement, focal loss. Our choice, because the report does not name them: Adam,
+    random crops and horizontal flips.
+
+        sightline train small_cnn_scratch --data objects50/
     """
     return ClassifyConfig(
         name="small_cnn_scratch",
@@ -90,12 +100,13 @@ def small_cnn_scratch() -> ClassifyConfig:
 def efficientnet_v2_s_finetune() -> ClassifyConfig:
     """EfficientNetV2-S with ImageNet weights, fine-tuned with our settings. Reported: 0.88.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.88. The report gives no
-    settings. Our choice: AdamW with learning rate 5e-4 and layer-wise decay 0.9, one warm-up epoch, cosine schedule,
-    random resized crops.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.88. The report gives no settings. Our choice: AdamW with learning rate 5e-4 and layer-wise
+    decay 0.9, one warm-up epoch, cosine schedule, random resized crops.
+
     Needs torchvision's ImageNet weights (the library downloads them, 83 MB).
 
-    sightline train efficientnet_v2_s_finetune --data objects50/
+        sightline train efficientnet_v2_s_finetune --data objects50/
     """
     return ClassifyConfig(
         name="efficientnet_v2_s_finetune",
@@ -114,12 +125,14 @@ def efficientnet_v2_s_finetune() -> ClassifyConfig:
 def vgg13_scratch() -> ClassifyConfig:
     """VGG-13 with batch norm, from scratch. Reported: 0.7454.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.7454.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.7454.
+
     Settings from the report: channels [64,64,M,128,128,M,256,256,M,512,512,M,512,512,M] (M: max pooling), 300 epochs,
     AdamW with learning rate 1e-3 and without weight decay, random crops, horizontal flips, cross-entropy, best epoch by
     validation accuracy. Our choice: batch size 128.
 
-    sightline train vgg13_scratch --data objects50/
+        sightline train vgg13_scratch --data objects50/
     """
     return ClassifyConfig(
         name="vgg13_scratch",
@@ -134,13 +147,16 @@ def vgg13_scratch() -> ClassifyConfig:
 def beit_finetune() -> ClassifyConfig:
     """BEiT base with ImageNet-22k weights and a linear layer on the class token. Reported: 0.9367.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.9367.
-    Settings from the report: base, patch 16, 224 pixels, timm's ImageNet-22k weights; 6 epochs, SGD with learning rate
-    0.003 and momentum 0.9, mixup 0.1 and cutmix with equal probability, label smoothing 0.1. Our choice: batch size 32,
-    constant learning rate.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.9367.
+
+    Settings from the report: BEiT base with patches of 16 pixels, images of 224 pixels, timm's ImageNet-22k weights; 6
+    epochs, SGD with learning rate 0.003 and momentum 0.9, mixup 0.1 and cutmix with equal probability, label smoothing
+    0.1. Our choice: batch size 32, constant learning rate.
+
     Needs timm's weights (the library downloads them, about 350 MB).
 
-    sightline train beit_finetune --data objects50/
+        sightline train beit_finetune --data objects50/
     """
     return ClassifyConfig(
         name="beit_finetune",
@@ -156,12 +172,13 @@ def beit_finetune() -> ClassifyConfig:
 def resnet101_ensemble() -> ClassifyConfig:
     """ResNet-101 with ImageNet weights, an ensemble of the five epochs with the lowest loss. Reported: 0.8748.
 
-    Source: course report, 50 classes of 32x32 photographs, 22,500/2,500; validation accuracy 0.8748. The report
-    gives only the model, its ImageNet weights and the ensemble. Our choice: the settings of
-    `efficientnet_v2_m_finetune`, for 30 epochs.
+    Source: a course report on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, with a
+    validation accuracy of 0.8748. The report gives only the model, its ImageNet weights and the ensemble. Our choice:
+    the settings of `efficientnet_v2_m_finetune`, but 30 epochs.
+
     Needs torchvision's ImageNet weights (the library downloads them, 171 MB).
 
-    sightline train resnet101_ensemble --data objects50/
+        sightline train resnet101_ensemble --data objects50/
     """
     base = efficientnet_v2_m_finetune()
     return base.replace(
@@ -178,12 +195,13 @@ def objects_fast() -> ClassifyConfig:
     average of the weights, progressive resizing (20, 24, 32 pixels), alternating flips, label smoothing, cutmix in the
     first 80% of the epochs, and sharpness-aware minimization in the epochs with the full image size.
 
-    Measured on 50 classes of 32x32 photographs, 22,500/2,500, without test-time augmentation: 0.8056, 0.8024 and 0.8048
-    for seeds 0, 1 and 2, mean 0.8043. Each run took 1.27e15 training FLOPs; seeds 1 and 2 took 112 and 119 minutes on
-    one shared core of an AMD EPYC (Zen 4). Without sharpness-aware minimization: 0.7996 (seed 0) at 8.78e14 FLOPs. See
-    LOG.md. The 0.7454 reported for `vgg13_scratch` may have been measured on other images.
+    Measured on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, without test-time
+    augmentation: validation accuracy 0.8056, 0.8024 and 0.8048 for seeds 0, 1 and 2, mean 0.8043. Each run took 1.27e15
+    training FLOPs; seeds 1 and 2 took 112 and 119 minutes on one shared core of an AMD EPYC (Zen 4). Without
+    sharpness-aware minimization: 0.7996 (seed 0) at 8.78e14 FLOPs. See LOG.md. These accuracies may not be comparable
+    with the 0.7454 that a report gives for `vgg13_scratch`, because the images may differ.
 
-    sightline train objects_fast --data objects50/
+        sightline train objects_fast --data objects50/
     """
     return ClassifyConfig(
         name="objects_fast",

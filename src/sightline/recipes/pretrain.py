@@ -1,7 +1,8 @@
-"""Recipes for self-supervised pre-training: those of the course reports, and ours.
+"""Recipes for self-supervised pre-training: two from course reports, and our own.
 
-The reports pre-train on 38,400 unlabeled 84x84 images of 64 classes; recipes/transfer.py has the accuracies that they
-reach on a target data set. They do not give all settings; each docstring lists those that they give.
+The two course reports pre-train on 38,400 unlabeled 84x84 images of 64 classes. The accuracies that they reach on a
+target data set are in recipes/transfer.py. The reports do not give all settings: the docstring of each recipe lists the
+settings from the report and our choices.
 """
 
 from ..config.schema import Augment, Data, Model, Optim, Schedule, Train
@@ -11,12 +12,12 @@ from ..tasks.pretrain.config import Pretrain, PretrainConfig
 def byol_resnet50_a() -> PretrainConfig:
     """BYOL on ResNet-50 at 128 pixels, augmented by crops and flips only; from a course report.
 
-    From the report: 800 epochs, of which it used the weights after epoch 500, so this recipe trains 500; batch size
-    128, Adam with learning rate 3e-4, weight decay 1e-6, resize to 160, random crops of 128 pixels. Our choice:
-    horizontal flips, projector and predictor of the BYOL paper, constant target momentum 0.99 (the default of the
-    package that the report used). Not run on the report's data.
+    From the report: 800 epochs, batch size 128, Adam with learning rate 3e-4, weight decay 1e-6, resize to 160, random
+    crops of 128 pixels. The report used the weights after epoch 500; therefore this recipe trains 500 epochs. Our
+    choice: horizontal flips, projector and predictor of the BYOL paper, constant target momentum 0.99 (the default of
+    the package that the report used). Not run on the report's data.
 
-    sightline train byol_resnet50_a --data unlabeled/
+        sightline train byol_resnet50_a --data unlabeled/
     """
     return PretrainConfig(
         name="byol_resnet50_a",
@@ -30,13 +31,13 @@ def byol_resnet50_a() -> PretrainConfig:
 
 
 def byol_resnet50_b() -> PretrainConfig:
-    """BYOL on ResNet-50 at 128 pixels with TrivialAugment; from another course report.
+    """BYOL on ResNet-50 at 128 pixels with TrivialAugment; from a second course report.
 
     From the report: 50 + 50 epochs, batch size 32, Adam with learning rate 1e-2, cosine schedule with warm restarts;
     bicubic resize to 128, center crop, TrivialAugmentWide. Our choice: the restart after 50 epochs, projector and
     predictor of the BYOL paper, constant target momentum 0.99. Not run on the report's data.
 
-    sightline train byol_resnet50_b --data unlabeled/
+        sightline train byol_resnet50_b --data unlabeled/
     """
     base = byol_resnet50_a()
     return base.replace(
@@ -53,12 +54,14 @@ def byol_paper() -> PretrainConfig:
     """BYOL as published (arXiv 2006.07733), scaled to batch size 256: ResNet-50 at 224 pixels, for many images.
 
     The paper's settings for 300 epochs at batch size 4096: LARS with learning rate 4.8 (0.3 x batch size / 256), weight
-    decay 1e-6 except on normalization layers and biases, 10 warm-up epochs, cosine schedule, target momentum 0.99
-    to 1, and its augmentations. For batch size 256 the learning rate is scaled linearly and the target momentum as a
-    power (`pretrain.momentum_batch`). Differences: brightness, contrast, saturation and hue are applied in this order
-    instead of a random one, and resizing is bilinear. Not run: ImageNet was not available.
+    decay 1e-6 except on normalization layers and biases, 10 warm-up epochs, cosine schedule, target momentum from 0.99
+    to 1, and the paper's augmentations. For batch size 256, the learning rate is scaled linearly, and the target
+    momentum is raised to the power 256 / 4096 (`pretrain.momentum_batch`).
 
-    sightline train byol_paper --data imagenet/train
+    Differences from the paper: brightness, contrast, saturation and hue are applied in this order instead of a random
+    one, and resizing is bilinear. Not run: ImageNet was not available.
+
+        sightline train byol_paper --data imagenet/train
     """
     return PretrainConfig(
         name="byol_paper",
@@ -73,7 +76,7 @@ def byol_paper() -> PretrainConfig:
 
 
 def byol_augment(augment: Augment) -> Augment:
-    """`augment` with BYOL's augmentations of the first view (table 6 of arXiv 2006.07733)."""
+    """Copy of `augment` with the augmentations of BYOL's first view (table 6 of arXiv 2006.07733)."""
     return augment.replace(
         crop="resized",
         crop_scale=(0.08, 1.0),
@@ -91,16 +94,18 @@ def byol_augment(augment: Augment) -> Augment:
 def byol_fast() -> PretrainConfig:
     """Small photographs: the networks of BYOL with the contrastive loss of MoCo v3, for short pre-trainings.
 
-    `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs), random
-    resized crops and color jitter without blur, Muon, and a target network with momentum 0.95. The loss is contrastive
-    (`pretrain.contrast` 1): after a few hundred steps with BYOL's own loss and any of the optimizers tried, features
-    were hardly better than those of random weights; with the contrastive loss, k-NN accuracy was twice as high.
+    Settings: `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs),
+    random resized crops and color jitter without blur, Muon, and a target network with momentum 0.95.
 
-    Measured on 25,000 photographs of 32x32, seed 0: k-NN accuracy 0.434 [0.415, 0.453] on 50 other classes (chance:
-    0.02), linear head on frozen features 0.515 [0.495, 0.534]; 8.8e14 training FLOPs, 108 minutes on one shared core of
-    an AMD EPYC (Zen 4). See LOG.md.
+    The loss is contrastive (`pretrain.contrast` 1). With BYOL's own loss and any of the optimizers tried, the features
+    after a few hundred steps were hardly better than those of random weights. With the contrastive loss, their k-NN
+    accuracy was twice as high.
 
-    sightline train byol_fast --data unlabeled/ --pretrain.probe labeled/
+    Measured after pre-training on 25,000 photographs of 32x32, seed 0, on 50 classes that were not used for
+    pre-training (chance: 0.02): k-NN accuracy 0.434 [0.415, 0.453], linear head on frozen features 0.515 [0.495,
+    0.534]. Cost: 8.8e14 training FLOPs, 108 minutes on one shared core of an AMD EPYC (Zen 4). See LOG.md.
+
+        sightline train byol_fast --data unlabeled/ --pretrain.probe labeled/
     """
     return PretrainConfig(
         name="byol_fast",
@@ -133,12 +138,12 @@ def byol_fast() -> PretrainConfig:
 
 
 def simsiam_fast() -> PretrainConfig:
-    """Small photographs: SimSiam (arXiv 2011.10566), without a target network; the rest as `byol_fast`.
+    """Small photographs: SimSiam (arXiv 2011.10566), which has no target network.
 
-    From the paper: a three-layer projector with batch norm on its output, a predictor with a bottleneck, SGD. Not
-    measured yet.
+    From the paper: a three-layer projector with batch norm on its output, a predictor with a bottleneck, SGD. All other
+    settings are those of `byol_fast`. Not measured yet.
 
-    sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
+        sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
     """
     base = byol_fast()
     return base.replace(

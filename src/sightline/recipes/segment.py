@@ -1,7 +1,8 @@
-"""Recipes for semantic segmentation: those of the course reports, and ours.
+"""Recipes for semantic segmentation: several from course reports, and our own.
 
-"Reported" scores are validation mean IoU from course reports on 2,000/257 satellite images of 512x512 with six classes
-and unknown. The reports do not give all settings; each docstring lists those that they give.
+The course reports train on 2,000 satellite images of 512x512 pixels with six classes and the class "unknown".
+"Reported" is the mean IoU that a report gives for 257 validation images. The reports do not give all settings: the
+docstring of each recipe lists the settings from the report and our choices.
 """
 
 from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
@@ -35,15 +36,19 @@ def scenes() -> SegmentConfig:
 def fcn32s_vgg16_dense() -> SegmentConfig:
     """FCN-32s on VGG16 with fc6 and fc7 as 1x1 convolutions. Reported: 0.6936.
 
-    From the report: features of VGG16, 512 -> 4096 -> 4096 by 1x1 convolutions, ReLU, dropout 0.5, a 1x1 convolution
-    to the classes, one transposed convolution with kernel 64 and stride 32 without bias; 25 epochs. Our choice: AdamW
-    with learning rate 1e-4, batch size 8, flips. The reported score needs ImageNet weights: add --model.weights
-    imagenet. Not run on the report's data.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
-    Measured on CamVid, 367/101 images, without weights, windows of 256x320, no vertical flips, 17 epochs: validation
-    mean IoU 0.3649 [0.3594, 0.3701] at 9.96e14 training FLOPs; `camvid_fast` reaches 0.6928 at 9.89e14. See LOG.md.
+    From the report: features of VGG16, 512 -> 4096 -> 4096 channels by 1x1 convolutions, ReLU, dropout 0.5, a 1x1
+    convolution to the classes, one transposed convolution with kernel 64 and stride 32 without bias; 25 epochs. Our
+    choice: AdamW with learning rate 1e-4, batch size 8, flips. The reported score needs ImageNet weights: add
+    --model.weights imagenet. Not run on the report's data.
 
-    sightline train fcn32s_vgg16_dense --data landcover/
+    Measured on CamVid, 367 images for training and 101 for validation, without pre-trained weights, with windows of
+    256x320, no vertical flips, 17 epochs: validation mean IoU 0.3649 [0.3594, 0.3701] at 9.96e14 training FLOPs. For
+    comparison, `camvid_fast` reaches 0.6928 at 9.89e14. See LOG.md.
+
+        sightline train fcn32s_vgg16_dense --data landcover/
     """
     return SegmentConfig(
         name="fcn32s_vgg16_dense",
@@ -60,10 +65,13 @@ def fcn32s_vgg16_dense() -> SegmentConfig:
 def fcn32s_vgg16() -> SegmentConfig:
     """FCN-32s from ImageNet VGG16 as in Long et al. 2015 (7x7 fc6, arXiv 1411.4038). Reported: 0.6981.
 
-    From the report: early stopping. Our choice: patience 10, at most 100 epochs, SGD with learning rate 1e-3 and
-    momentum 0.9, batch size 8. Needs ImageNet weights. Not run.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
-    sightline train fcn32s_vgg16 --data landcover/
+    From the report: early stopping. Our choice: stop after 10 epochs without improvement, at most 100 epochs, SGD with
+    learning rate 1e-3 and momentum 0.9, batch size 8. Needs ImageNet weights. Not run.
+
+        sightline train fcn32s_vgg16 --data landcover/
     """
     base = fcn32s_vgg16_dense()
     return base.replace(
@@ -78,11 +86,14 @@ def fcn32s_vgg16() -> SegmentConfig:
 def fcn32s_vgg16_sgd() -> SegmentConfig:
     """FCN-32s on ImageNet VGG16, trained by SGD without augmentation. Reported: 0.5893 (another report: 0.57).
 
-    From the report: fc6 and fc7 replaced by convolutions, a transposed convolution from 16x16 to 512x512, 100 epochs,
-    SGD with learning rate 0.003, cross-entropy, no augmentation, best epoch by validation. Our choice: batch size 8,
-    momentum 0.9. Needs ImageNet weights. Not run.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
-    sightline train fcn32s_vgg16_sgd --data landcover/
+    From the report: fc6 and fc7 replaced by convolutions, a transposed convolution from 16x16 to 512x512, 100 epochs,
+    SGD with learning rate 0.003, cross-entropy, no augmentation, the best epoch chosen on the validation images. Our
+    choice: batch size 8, momentum 0.9. Needs ImageNet weights. Not run.
+
+        sightline train fcn32s_vgg16_sgd --data landcover/
     """
     base = fcn32s_vgg16_dense()
     return base.replace(
@@ -98,11 +109,14 @@ def fcn32s_vgg16_sgd() -> SegmentConfig:
 def fcn32s_vgg16_small() -> SegmentConfig:
     """FCN-32s on ImageNet VGG16 with a small head. Reported: 0.395.
 
-    From the report: VGG16 features, a 7x7 convolution 512 -> 1024, ReLU, 2-d dropout, a 1x1 convolution to the classes,
-    ReLU, one transposed convolution with kernel 44 and stride 52. Our choice: the training settings, those of
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
+
+    From the report: VGG16 features, a 7x7 convolution from 512 to 1024 channels, ReLU, 2-d dropout, a 1x1 convolution
+    to the classes, ReLU, one transposed convolution with kernel 44 and stride 52. Our choice: the training settings of
     `fcn32s_vgg16_sgd`. Needs ImageNet weights. Not run.
 
-    sightline train fcn32s_vgg16_small --data landcover/
+        sightline train fcn32s_vgg16_small --data landcover/
     """
     base = fcn32s_vgg16_sgd()
     return base.replace(
@@ -113,10 +127,13 @@ def fcn32s_vgg16_small() -> SegmentConfig:
 def deeplabv3_resnet101() -> SegmentConfig:
     """DeepLabV3 on ResNet-101 with ImageNet weights. Reported: 0.7397, best epoch 18.
 
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
+
     Our choice: 25 epochs, SGD with a learning rate that decreases linearly from 0.01 to 0, batch size 8, flips. Needs
     ImageNet weights. Not run.
 
-    sightline train deeplabv3_resnet101 --data landcover/
+        sightline train deeplabv3_resnet101 --data landcover/
     """
     base = fcn32s_vgg16_dense()
     return base.replace(
@@ -130,9 +147,11 @@ def deeplabv3_resnet101() -> SegmentConfig:
 def deeplabv3_resnet101_scratch() -> SegmentConfig:
     """DeepLabV3 on ResNet-101 without pre-training. Reported: 0.7344 after 25 epochs.
 
-    The reported score is surprisingly close to that with ImageNet weights (`deeplabv3_resnet101`). Not run.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation. It is surprisingly close to the one reported with ImageNet
+    weights, 0.7397. The training settings are those of `deeplabv3_resnet101`. Not run.
 
-    sightline train deeplabv3_resnet101_scratch --data landcover/
+        sightline train deeplabv3_resnet101_scratch --data landcover/
     """
     base = deeplabv3_resnet101()
     name = "deeplabv3_resnet101_scratch"
@@ -142,9 +161,12 @@ def deeplabv3_resnet101_scratch() -> SegmentConfig:
 def deeplabv3_resnet50() -> SegmentConfig:
     """DeepLabV3 on ResNet-50 with ImageNet weights. Reported: 0.73.
 
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
+
     Our choice: the training settings of `deeplabv3_resnet101`. Needs ImageNet weights. Not run.
 
-    sightline train deeplabv3_resnet50 --data landcover/
+        sightline train deeplabv3_resnet50 --data landcover/
     """
     base = deeplabv3_resnet101()
     model = Model(name="deeplabv3_resnet50", weights="imagenet")
@@ -154,11 +176,14 @@ def deeplabv3_resnet50() -> SegmentConfig:
 def deeplabv3_focal() -> SegmentConfig:
     """DeepLabV3 on ResNet-50 with COCO weights and focal loss. Reported: 0.7438.
 
-    From the report: COCO weights, 100 epochs, focal loss (alpha 0.2, gamma 2), SGD with learning rate 0.1, weight decay
-    1e-5, PyTorch's one-cycle schedule with default arguments (which also vary the momentum from 0.95 to 0.85 and back),
-    horizontal and vertical flips. Our choice: ResNet-50, batch size 8. Needs COCO weights. Not run.
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
 
-    sightline train deeplabv3_focal --data landcover/
+    From the report: COCO weights, 100 epochs, focal loss (alpha 0.2, gamma 2), SGD with learning rate 0.1, weight decay
+    1e-5, PyTorch's one-cycle schedule with default arguments, horizontal and vertical flips. This schedule also varies
+    the momentum from 0.95 to 0.85 and back. Our choice: ResNet-50, batch size 8. Needs COCO weights. Not run.
+
+        sightline train deeplabv3_focal --data landcover/
     """
     base = deeplabv3_resnet50()
     return base.replace(
@@ -176,10 +201,13 @@ def deeplabv3_focal() -> SegmentConfig:
 def mobilenetv3_smp() -> SegmentConfig:
     """U-Net of segmentation-models-pytorch with a MobileNetV3 encoder. Reported: 0.726.
 
+    The reported score is the validation mean IoU in a course report on satellite images with six classes and the class
+    "unknown", 2,000 for training and 257 for validation.
+
     From the report: the encoder `tu-tf_mobilenetv3_large_100`, 150 epochs. Our choice: the U-Net, AdamW with learning
     rate 5e-4, cosine schedule, batch size 8. Needs ImageNet weights. Not run.
 
-    sightline train mobilenetv3_smp --data landcover/
+        sightline train mobilenetv3_smp --data landcover/
     """
     base = fcn32s_vgg16_dense()
     return base.replace(
@@ -191,13 +219,13 @@ def mobilenetv3_smp() -> SegmentConfig:
 
 
 def landcover_best() -> SegmentConfig:
-    """Our recommended settings for land cover; the best reported score is 0.7438 (`deeplabv3_focal`).
+    """Our recommended settings for land cover; the best score in a course report is 0.7438 (`deeplabv3_focal`).
 
     DeepLabV3 on ResNet-50, crops that favor rare classes, cross-entropy and Lovasz-softmax, a moving average of the
     weights, and predictions averaged over all eight flips and quarter turns, because aerial images have no preferred
     orientation. Needs ImageNet weights. Not run: neither the data nor the weights were available.
 
-    sightline train landcover_best --data landcover/
+        sightline train landcover_best --data landcover/
     """
     return SegmentConfig(
         name="landcover_best",
@@ -225,15 +253,16 @@ def landcover_best() -> SegmentConfig:
 def camvid_fast() -> SegmentConfig:
     """Street scenes (CamVid) from scratch, for little compute.
 
-    Our U-Net, randomly scaled crops that favor rare classes, class weights 1 / log(1.02 + frequency), one-cycle
-    schedule, moving average of the weights.
+    Settings: our U-Net, randomly scaled crops that favor rare classes, class weights 1 / log(1.02 + frequency),
+    one-cycle schedule, moving average of the weights.
 
-    Measured on CamVid, 367/101 images of 360x480, 11 classes and void, trained on the training split only, without
-    test-time augmentation: validation mean IoU 0.6928 [0.6857, 0.6989] (seed 0) and 0.6906 [0.6831, 0.6970] (seed 1) at
-    9.89e14 training FLOPs, 142 and 165 minutes on one shared core of an AMD EPYC (Zen 4). The runs reached 0.60 at
-    2.2e14 and 2.3e14 FLOPs, and 0.66 at 5.2e14 and 6.4e14. See LOG.md.
+    Measured on CamVid: images of 360x480 with 11 classes and void, 367 for training and 101 for validation; only the
+    training split was used for training, and no test-time augmentation. Seed 0: validation mean IoU 0.6928 [0.6857,
+    0.6989] in 142 minutes. Seed 1: 0.6906 [0.6831, 0.6970] in 165 minutes. Both runs took 9.89e14 training FLOPs on one
+    shared core of an AMD EPYC (Zen 4). They reached 0.60 at 2.2e14 and 2.3e14 FLOPs, and 0.66 at 5.2e14 and 6.4e14
+    FLOPs. See LOG.md.
 
-    sightline train camvid_fast --data camvid/
+        sightline train camvid_fast --data camvid/
     """
     return SegmentConfig(
         name="camvid_fast",

@@ -1,7 +1,9 @@
 """Recipes for transfer grids: classifiers with and without pre-training, compared on a smaller target data set.
 
-The course reports pre-train on 38,400 images of 64 classes and fine-tune on Office-Home: 65 classes, 3,951/406 images,
-CSV `id,filename,label`. Neither data set was available to us. `reported` has their accuracies.
+`transfer_a` and `transfer_b` have the settings of two course reports. Both reports pre-train on 38,400 images of 64
+classes and fine-tune on Office-Home: 65 classes, 3,951 images for training and 406 for validation, listed in a CSV file
+with the columns `id,filename,label`. Neither data set was available to us. The field `reported` of these grids has the
+accuracies that the reports give for settings A to E, see `transfer.grid.SETTINGS`.
 """
 
 from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedule, Train
@@ -14,12 +16,16 @@ from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
 def transfer_a() -> Grid:
     """ResNet-50 at 128 pixels, mlp head. Reported: A 0.4039 B 0.4581 C 0.4507 D 0.2635 E 0.4384.
 
-    From the report: 300 epochs, batch size 64, Adam with learning rate 5e-4, weight decay 1e-3, learning rate halved
-    after epochs 30, 100 and 200; crops of 128 pixels, flips, grayscale 0.5; the mlp head. Pre-training without labels:
-    `byol_resnet50_a`. Our choice: resize to 160 before the crop; 100 epochs of pre-training with labels; no
-    augmentation for frozen backbones, so that features are computed only once. Not run on the report's data.
+    The reported accuracies are those of settings A to E in a course report, on 406 validation images of Office-Home.
 
-    sightline transfer transfer_a --data office/ --unlabeled mini/ --labeled mini_labeled/
+    From the report: 300 epochs, batch size 64, Adam with learning rate 5e-4, weight decay 1e-3, learning rate halved
+    after epochs 30, 100 and 200; crops of 128 pixels, flips, conversion to gray with probability 0.5; the mlp head.
+    Pre-training without labels is the recipe `byol_resnet50_a`.
+
+    Our choice: resize to 160 before the crop; 100 epochs of pre-training with labels; no augmentation for frozen
+    backbones, so that features are computed only once. Not run on the report's data.
+
+        sightline transfer transfer_a --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
     full = ClassifyConfig(
         name="full",
@@ -44,12 +50,15 @@ def transfer_a() -> Grid:
 def transfer_b() -> Grid:
     """ResNet-50 at 128 pixels with TrivialAugment. Reported: A 0.5222 B 0.5320 C 0.4286 D 0.3473 E 0.2857.
 
-    From the report: 100 epochs, batch size 32, Adam with learning rate 1e-3, cosine schedule with warm restarts,
-    bicubic resize to 128, center crop, TrivialAugmentWide. Pre-training without labels: `byol_resnet50_b`. Our choice:
-    restarts every 50 epochs, a linear head, 100 epochs of pre-training with labels, no augmentation for frozen
-    backbones. Not run on the report's data.
+    The reported accuracies are those of settings A to E in a course report, on 406 validation images of Office-Home.
 
-    sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
+    From the report: 100 epochs, batch size 32, Adam with learning rate 1e-3, cosine schedule with warm restarts,
+    bicubic resize to 128, center crop, TrivialAugmentWide. Pre-training without labels is the recipe `byol_resnet50_b`.
+
+    Our choice: restarts every 50 epochs, a linear head, 100 epochs of pre-training with labels, no augmentation for
+    frozen backbones. Not run on the report's data.
+
+        sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
     full = ClassifyConfig(
         name="full",
@@ -73,13 +82,16 @@ def transfer_b() -> Grid:
 def transfer_fast() -> Grid:
     """Small photographs with few labels, pre-trained by `byol_fast`.
 
-    Measured on 50 classes with 60 training images of 32x32 each, 2,500 validation images, one pre-training of each
-    kind, three seeds of each setting: A 0.496, B 0.572, C 0.586, D 0.496, E 0.515; C beats A by 9.0 points [7.2, 10.7],
-    and no difference between B and C can be shown. Cost on one core of an AMD EPYC (Zen 4): pre-training with labels
-    3.0e14 FLOPs and 30 minutes, without labels 8.8e14 and 108 minutes, a full model 7.2e13 and 7 to 9 minutes, a head
-    on frozen features 20 to 26 seconds. See LOG.md.
+    Measured on 50 classes with 60 training images of 32x32 each, 2,500 validation images, one pre-training with and one
+    without labels, three seeds of each setting. Accuracies: A (no pre-training) 0.496, B (with labels) 0.572, C
+    (without labels) 0.586; with frozen backbones D (with labels) 0.496, E (without labels) 0.515. C beats A by 9.0
+    points [7.2, 10.7], and no difference between B and C can be shown.
 
-    sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
+    Cost on one core of an AMD EPYC (Zen 4): pre-training with labels 3.0e14 FLOPs and 30 minutes, without labels 8.8e14
+    FLOPs and 108 minutes, training of a full model 7.2e13 FLOPs and 7 to 9 minutes, of a head on frozen features 20 to
+    26 seconds. See LOG.md.
+
+        sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
     pretraining = byol_fast()
     full = ClassifyConfig(
@@ -146,10 +158,10 @@ def transfer_digits() -> Grid:
 
 
 def without_augmentation(config: Config) -> Config:
-    """The recipe without augmentation, so that features of a frozen backbone are computed only once."""
+    """A recipe without its augmentation, so that the features of a frozen backbone are computed only once."""
     return config.replace(augment=Augment(normalize=config.augment.normalize))
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
-    """The recipe with another number of epochs."""
+    """Copy of a recipe with `epochs` epochs."""
     return config.replace(train=config.train.replace(epochs=epochs))

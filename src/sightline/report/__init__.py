@@ -1,1 +1,1 @@
-"""The report of a run: a pure function of the files in its folder."""
+"""The report of a run: an HTML page with figures, computed only from the files in the run folder."""

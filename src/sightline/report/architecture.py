@@ -19,7 +19,11 @@ WITHOUT = "architecture.json is missing, as in runs of earlier versions."
 
 
 def architecture(files: RunFiles) -> tuple[list[Child], str]:
-    """(elements of the section, the drawing as the text of an SVG file or "")."""
+    """Build the section on the model's architecture; returns (HTML elements, the drawing as SVG text).
+
+    The SVG text is "" if there is no drawing: if architecture.json is missing, unreadable or without blocks, or if the
+    model has too many blocks.
+    """
     arch, why = read_architecture(files.path)
     if arch is None:
         return [missing_note(why)], ""
@@ -47,7 +51,7 @@ def architecture(files: RunFiles) -> tuple[list[Child], str]:
 
 
 def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
-    """(the architecture in architecture.json, ""), or (None, why it is missing or invalid)."""
+    """Read architecture.json of a run folder; returns (the architecture, ""), or (None, a sentence with the reason)."""
     path = folder / FILE
     if not path.is_file():
         return None, WITHOUT
@@ -58,7 +62,7 @@ def read_architecture(folder: Path) -> tuple[Architecture | None, str]:
 
 
 def totals(arch: Architecture) -> str:
-    """Parameters and multiply-adds of the model, with the image shape that they were counted for."""
+    """Sentence: parameters and multiply-adds of the model, and the image shape for which they were counted."""
     root = arch.model
     assert root is not None, "without blocks there are no totals"
     what = "view" if arch.method else "image"
@@ -68,18 +72,23 @@ def totals(arch: Architecture) -> str:
 
 
 def heads() -> Html:
-    """Column headings of the list of blocks."""
+    """Column headings of the list of blocks in the architecture section."""
     names = ("Block", "Output", "Parameters", "Multiply-adds")
     return element("div", [element("span", name) for name in names], class_="entry heads")
 
 
 def opened(block: Block, root: Block) -> bool:
-    """Whether a block of the list is initially open: it has more than half of the parameters, among few blocks."""
+    """Whether a block of the list is initially expanded: if it is not repeated and has more than half of the model's
+    parameters, and the model has fewer than four blocks at the top level."""
     return block.repeat == 1 and 2 * block.parameters > root.parameters and len(root.children) < 4
 
 
 def entry(block: Block, times: int, opened: bool = False) -> Html:
-    """List item of a block and the blocks in it. times: repetitions of the blocks around it."""
+    """HTML list item of a block, with the blocks inside it as a nested list.
+
+    times: product of the repetitions of all enclosing blocks. Parameters and multiply-adds are multiplied by it.
+    opened: whether the nested list is initially expanded.
+    """
     times *= block.repeat
     often = element("b", f" {TIMES} {block.repeat}") if block.repeat > 1 else None
     name = element("small", block.name) if block.name != block.kind else None

@@ -18,7 +18,8 @@ Plan = dict[str, Callable[[], Figure]]
 
 
 def training_curve(field: str, title: str, digits: int, percent: bool = False, key: str = "") -> MetricCurve:
-    """A small curve of a field of the training records. key: its name in file names, by default `field`."""
+    """A small curve of one field of a run's training records. key: the curve's name in file names, by default
+    `field`."""
     return MetricCurve(field, title, percent, True, digits, "training", records="train", key=key)
 
 
@@ -40,7 +41,11 @@ def drawn(name: str, draw: Callable[[], Figure]) -> bytes:
 
 
 def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricCurve]) -> Plan:
-    """Plan the figures of a run with features and predicted classes: curves, confusion, maps, wrong images."""
+    """Plan the figures of a run with stored features; returns functions that draw them, by file name without extension.
+
+    These are the curves and the maps of the features, and with predicted classes also confusion matrix, calibration and
+    misclassified images. classes: their names. metrics: the task's curves.
+    """
     summary, todo = findings.summary, plan_curves(findings.past, metrics)
     if summary:
         todo["confusion"] = lambda: figures.draw_confusion(summary.confusion, classes)
@@ -63,7 +68,7 @@ def plan(findings: Findings, classes: tuple[str, ...], metrics: Sequence[MetricC
 
 
 def plan_curves(past: History, metrics: Sequence[MetricCurve]) -> Plan:
-    """Plan the curves of the loss, of the task's metrics and of training records, as far as the run has values."""
+    """Plan the curves of the loss, the task's metrics and the training records for which the run has values."""
     todo: Plan = {}
     if np.isfinite(past.train["loss"]).any() or np.isfinite(past.evaluation["loss"]).any():
         todo["curve-loss"] = lambda: curves.draw_loss(past)
@@ -72,12 +77,12 @@ def plan_curves(past: History, metrics: Sequence[MetricCurve]) -> Plan:
 
 
 def kinds(maps: Sequence[EpochMap]) -> tuple[str, ...]:
-    """The kinds of maps that were computed: "tsne", "pca", both or none."""
+    """The projections for which maps were computed: "tsne", "pca", both or none."""
     return tuple(kind for kind in ("tsne", "pca") if maps and getattr(maps[0], kind) is not None)
 
 
 def hardest(findings: Findings, labels: np.ndarray) -> list[int]:
-    """The classes that occur in `labels`, by ascending recall; by index if there are no predictions."""
+    """Indices of the classes that occur in `labels`, by ascending recall; without predictions, by index."""
     present = np.unique(labels)
     if findings.summary is None:
         return present.tolist()
@@ -85,7 +90,7 @@ def hardest(findings: Findings, labels: np.ndarray) -> list[int]:
 
 
 def sheet(examples: Sequence[GalleryImage]) -> Figure:
-    """Draw images in rows, each with its true class, predicted class and confidence."""
+    """Draw a grid of images, each with its true class, predicted class and confidence below it."""
     captions = [
         f"{short(one.truth, 17)}\nas {short(one.predicted, 15)}\n{100 * one.confidence:.0f}% confidence"
         for one in examples
@@ -94,7 +99,7 @@ def sheet(examples: Sequence[GalleryImage]) -> Figure:
 
 
 def loss_text(past: History) -> str:
-    """Alternative text of the loss curves: first and last value of each, and the marked epochs."""
+    """Alternative text of the loss curves: first and last value of each curve, and the marked epochs."""
     ranges = [value_range("training loss", past.train["loss"]), value_range("validation loss", past.evaluation["loss"])]
     return sentence(f"Loss over {count_of(past.last_epoch)}", ranges) + marks_text(past)
 
@@ -166,9 +171,10 @@ def calibration_text(summary: PredictionSummary) -> str:
 
 
 def maps_text(kind: str, maps: Sequence[EpochMap], labels: np.ndarray, images: str = "validation") -> str:
-    """Alternative text of the maps of the epochs, with the k-NN accuracy of their features.
+    """Alternative text of the feature maps, with the k-NN accuracy of the features at each epoch.
 
-    kind: "t-SNE" or "PCA". labels: class or cluster of each image. images: the split, or "evaluated".
+    kind: "t-SNE" or "PCA". labels: class or cluster of each image. images: "validation", "training", or "evaluated" for
+    images without labels.
     """
     epochs, count = epochs_text([one.epoch for one in maps]), np.unique(labels).size
     accuracies = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in maps if one.knn is not None)

@@ -17,16 +17,17 @@ PAIRS = 12
 GALLERY_IMAGES = 24
 IMAGES_PER_PAIR = 8
 MOST_GROUPS, MEMBERS = 10, 20
-"""The largest number of clusters, and their smallest mean size."""
+"""Maximum number of k-means clusters; minimum mean number of images per cluster."""
 
 
 @dataclass(frozen=True)
 class PredictionSummary:
     """Metrics of the N predictions in predictions/val.csv.
 
-    interval: 95 %, of the accuracy, a bootstrap over images. baseline: accuracy of always predicting the most frequent
-    class. confidence: float64 [N]. correct: bool [N]. confusion: int64 [K, K], rows are the truth. pairs: the most
-    confused, (truth, prediction, count). calibration: the expected calibration error.
+    interval: 95 % interval of the accuracy, from a bootstrap over images. baseline: accuracy of always predicting the
+    most frequent class. confidence: float64 [N], of the predicted class. correct: bool [N]. confusion: int64 [K, K],
+    rows: true class, columns: predicted class. classes: measures of each class. pairs: (true class, predicted class,
+    number of images) of the most confused classes. calibration: the expected calibration error.
     """
 
     accuracy: float
@@ -42,7 +43,7 @@ class PredictionSummary:
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One validation image with its truth and its prediction. image: uint8 [3, h, w]."""
+    """One validation image with its true and predicted class. image: uint8 [3, h, w]."""
 
     image: np.ndarray
     name: str
@@ -55,10 +56,10 @@ class GalleryImage:
 class Findings:
     """The content of a report on features and predicted classes.
 
-    Lists are empty and `summary` is None if the run lacks their files. wrong: the most confident mistakes. confused:
-    (truth, prediction, count, images) of the most confused pairs. maps: of the sample images, with their labels
-    `map_labels`, int64 [M]; training_maps, training_labels: the same for training images. notes: reasons for missing
-    parts.
+    If the run lacks the files for a part, its list is empty or `summary` is None, and `notes` has the reason. wrong:
+    the most confident mistakes. confused: (true class, predicted class, number of images, some of them) of the most
+    confused classes. maps: PCA and t-SNE maps of the features of the M sample images. map_labels: int64 [M], their
+    classes. training_maps, training_labels: the same for training images.
     """
 
     past: History
@@ -94,7 +95,10 @@ def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
 
 
 def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbors: bool = True) -> list[EpochMap]:
-    """The maps of the snapshots, one per epoch."""
+    """The maps of the features in the snapshots, one per epoch.
+
+    labels: int64 [M], the classes for the k-NN accuracy and the silhouette; None to omit these.
+    """
     return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels, neighbors)
 
 
@@ -104,7 +108,7 @@ def seed_of(files: RunFiles) -> int:
 
 
 def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
-    """Compute the metrics of the predictions."""
+    """Compute the metrics of the predictions. seed: of the bootstrap interval."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
@@ -121,7 +125,10 @@ def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
 
 
 def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
-    """(labels int64 [M] of the samples, why their maps cannot be drawn or "")."""
+    """(class indices int64 [M] of the sample images, why their maps cannot be drawn).
+
+    The second value is "" if they can be drawn; otherwise the first is an empty array. classes: number of classes.
+    """
     labels, why = samples.labels if samples else None, ""
     if not snapshots:
         why = "no maps: the run has no stored features (report.samples is 0, or no epoch has ended)"
@@ -137,7 +144,10 @@ def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], class
 
 
 def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
-    """Thumbnails by their row in predictions/val.csv; misclassified images come first."""
+    """Thumbnails uint8 [3, h, w] of validation images, by the image's row in predictions/val.csv.
+
+    Misclassified images come first, then the sample images. count: number of rows of the file.
+    """
     found: dict[int, np.ndarray] = {}
     for kept in filter(None, (files.mistakes, files.samples)):
         rows = zip(kept.rows.tolist(), kept.images, strict=True)
@@ -146,14 +156,17 @@ def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
 
 
 def gallery_image(predictions: Predictions, row: int, image: np.ndarray) -> GalleryImage:
-    """One row of the predictions with its image."""
+    """The gallery image of one row of the predictions. image: its thumbnail, uint8 [3, h, w]."""
     classes = predictions.classes
     truth, predicted = classes[predictions.truth[row]], classes[predictions.predicted[row]]
     return GalleryImage(image, predictions.names[row], truth, predicted, float(predictions.confidence[row]))
 
 
 def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[int, np.ndarray]) -> list[GalleryImage]:
-    """The wrong predictions with a thumbnail, the most confident first."""
+    """The misclassified images with a thumbnail, the most confident mistake first, at most GALLERY_IMAGES.
+
+    correct: bool [N], whether each prediction is correct. images: thumbnails by row in predictions/val.csv.
+    """
     rows = sorted((row for row in images if not correct[row]), key=lambda row: (-predictions.confidence[row], row))
     return [gallery_image(predictions, row, images[row]) for row in rows[:GALLERY_IMAGES]]
 
@@ -161,7 +174,10 @@ def most_wrong(predictions: Predictions, correct: np.ndarray, images: Mapping[in
 def confused_pairs(
     predictions: Predictions, pairs: list[tuple[int, int, int]], images: Mapping[int, np.ndarray]
 ) -> list[tuple[str, str, int, list[GalleryImage]]]:
-    """(truth, prediction, count, images) of the most confused pairs, with the images that have a thumbnail."""
+    """(true class, predicted class, number of images, images) of the most confused classes.
+
+    pairs: (true class, predicted class, number of images). Only images with a thumbnail are included.
+    """
     result = []
     for truth, predicted, count in pairs:
         both = (predictions.truth == truth) & (predictions.predicted == predicted)
@@ -171,10 +187,11 @@ def confused_pairs(
 
 
 def with_clusters(files: RunFiles) -> RunFiles:
-    """If the samples of a run have no labels, use clusters of their features as classes; else return it unchanged.
+    """If the sample images of a run have no labels, use clusters of their features as classes; else return `files`
+    unchanged.
 
-    The clusters are those of k-means on the features of the last stored epoch, normalized to unit length. They are
-    numbered by descending size. As they are computed from the features, no accuracy may be computed with them.
+    The clusters are computed by k-means on the features of the last stored epoch, normalized to unit length, and
+    numbered by descending size. An accuracy must not be computed with them, because they depend on the features.
     """
     samples, snapshots = files.samples, files.snapshots
     if samples is None or samples.labels is not None or not snapshots:
@@ -188,7 +205,10 @@ def with_clusters(files: RunFiles) -> RunFiles:
 
 
 def cluster_labels(features: np.ndarray) -> np.ndarray:
-    """k-means cluster of each of the features [N, D], int64 [N], from 0 by descending size; deterministic."""
+    """The k-means cluster of each row of `features` [N, D], int64 [N]. Deterministic.
+
+    Clusters are numbered from 0 by descending size.
+    """
     from sklearn.cluster import KMeans
 
     unit = unit_rows(features)

@@ -40,7 +40,8 @@ def duration(seconds: float) -> str:
 
 
 def status(past: History) -> str:
-    """The state of a run as text: finished, stopped early, without final results, or unfinished."""
+    """The state of a run as text: "finished", "stopped early", "trained, without final results", or "still running,
+    or interrupted"."""
     if past.finished:
         return "stopped early" if past.stopped_early else "finished"
     return "trained, without final results" if past.stop else "still running, or interrupted"
@@ -54,12 +55,12 @@ def device(provenance: Mapping[str, Any]) -> str:
 
 
 def known(value: object) -> str:
-    """A text or number of provenance.json as text; "unknown" for any other value."""
+    """A text or number of provenance.json as text; "unknown" for a value of any other type."""
     usable = isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip()
     return str(value) if usable else "unknown"
 
 
 def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The mapping `name` of a recipe or provenance; empty if there is none."""
+    """The mapping under key `name` of a recipe or of provenance.json; {} if there is none."""
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}

@@ -1,4 +1,4 @@
-"""Build HTML; text is escaped, markup has its own type."""
+"""Build HTML: plain text is escaped; markup has its own type, `Html`, and is not escaped again."""
 
 import base64
 import html
@@ -21,14 +21,17 @@ Child: TypeAlias = "Html | str | int | float | Iterable[Child] | None"
 
 
 class Html(str):
-    """Markup; created only by `element` and from assets of the package."""
+    """A string of HTML markup. Created only by `element` and from asset files of the package."""
 
     __slots__ = ()
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Html:
-    """An HTML element. In attribute names a trailing underscore is dropped, others become hyphens; None and False omit
-    an attribute."""
+    """An HTML element with children and attributes.
+
+    In names of attributes, a trailing underscore is dropped and other underscores become hyphens. Attributes with the
+    value None or False are omitted.
+    """
     parts = [tag]
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -41,7 +44,7 @@ def element(tag: str, /, *children: Child, **attributes: object) -> Html:
 
 
 def inner(*children: Child) -> Html:
-    """Concatenate children, escaped where they are not Html; None is skipped."""
+    """Concatenate children of an element. Text that is not of type Html is escaped; None is skipped."""
     pieces: list[str] = []
     for child in children:
         if isinstance(child, Html):
@@ -65,7 +68,7 @@ def without_home(text: str) -> str:
 
 
 def missing_note(text: str) -> Html:
-    """A paragraph on missing content."""
+    """A paragraph that says which content is missing."""
     return element("p", text, class_="missing")
 
 
@@ -96,10 +99,11 @@ def table(
     sortable: bool = False,
     kind: str = "",
 ) -> Html:
-    """A table in a scrolling box labeled `name`.
+    """An HTML table in a scrolling box.
 
-    head: the column headings; omitted if all are empty. The first cell of a row is its header. name: the accessible
-    name. numeric: the first right-aligned column, or their range. kind: an additional CSS class.
+    head: the column headings; omitted if all are empty. rows: cells; the first cell of a row is its header. name: the
+    accessible name of the box. numeric: index of the first right-aligned column, or the range of these columns.
+    sortable: whether a click on a heading sorts the rows. kind: an additional CSS class.
     """
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
     sides = ["figures" if column in figures else "words" for column in range(len(head))]

@@ -30,13 +30,17 @@ MOST_POINTS = 2000  # maximum number of points of a curve
 
 
 def block(name: str, values: object) -> Html:
-    """A JSON block; `<` is escaped so that no text can close the element."""
+    """A <script> element with JSON data for the page's script. `<` is escaped so that no text can close the element."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Html(text), type="application/json", id=name)
 
 
 def live(kind: str, source: str, items: str | None = None) -> Html:
-    """A hidden element in which the script creates an interactive view. source, items: names of JSON blocks."""
+    """A hidden element in which the page's script creates an interactive view.
+
+    kind: of the view, "map" or "curves", for example. source, items: names of the JSON blocks with its data and
+    thumbnails.
+    """
     return element("div", class_=f"live {kind}", data_live=kind, data_source=source, data_items=items, hidden=True)
 
 
@@ -47,7 +51,7 @@ def numbers(values: np.ndarray | None) -> str:
 
 
 def shares(values: np.ndarray | None) -> str:
-    """Encode shares 0 to 1 as `numbers` 0 to 65535."""
+    """Encode shares 0 to 1 as base64 of little-endian uint16, scaled to 0..65535."""
     assert values is not None
     return numbers(np.rint(np.clip(values, 0, 1) * 65535))
 
@@ -78,7 +82,7 @@ def sheets(images: np.ndarray) -> dict[str, Any]:
 
 
 def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails | None) -> Html:
-    """The JSON block of the thumbnails: the samples, then further misclassified images."""
+    """The JSON block of the thumbnails: first the sample images, then the misclassified images that are not samples."""
     predictions = files.predictions if samples is files.samples else None
     images, rows = samples.images, samples.rows
     if predictions is not None and not has_rows(predictions, rows).all():
@@ -95,7 +99,7 @@ def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails 
 
 
 def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
-    """Whether the predictions have each of rows [M], bool [M]."""
+    """Whether each index in `rows` [M] is a row of the predictions, bool [M]."""
     return (rows >= 0) & (rows < len(predictions.names))
 
 
@@ -110,7 +114,10 @@ def facts_of(predictions: Predictions, rows: np.ndarray) -> dict[str, Any]:
 
 
 def map_block(name: str, maps: Sequence[EpochMap], snapshots: Sequence[Snapshot], classes: int) -> Html:
-    """The JSON block of the maps, on square axes shared by the epochs, with the predictions at each epoch."""
+    """The JSON block of the maps of all epochs, with the predictions at each epoch if they were stored.
+
+    The maps of all epochs have the same square axes.
+    """
     scaled = {kind: squared([getattr(one, kind) for one in maps]) for kind in kinds(maps)}
     epochs = [
         {
@@ -148,7 +155,10 @@ def squared(points: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def confusion_block(name: str, findings: Findings, classes: Sequence[str]) -> Html | None:
-    """The JSON block of the confusion matrix with three orders of its classes; None above 200 classes."""
+    """The JSON block of the confusion matrix; None above 200 classes.
+
+    The classes are listed in three orders: similar classes adjacent, by name, by ascending recall.
+    """
     summary = findings.summary
     if summary is None or len(classes) > 200:
         return None
@@ -178,10 +188,11 @@ def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Ht
 
 
 def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1.0) -> dict[str, Any] | None:
-    """One line of a panel for the script; None if there are no values.
+    """The data of one line in a plot of the page's script; None if there are no values.
 
-    kind: "train", "validation" or "other", which sets the line's color. Of more than MOST_POINTS points, every k-th and
-    the last are kept.
+    columns: records of the run. kind: "train", "validation" or "other", which sets the line's color. field: of the
+    records. label: name of the line. factor: by which values are multiplied. Of more than MOST_POINTS points, every
+    k-th and the last are kept.
     """
     usable = np.flatnonzero(np.isfinite(columns[field]) & np.isfinite(columns["epoch"]))
     if not len(usable):
@@ -194,7 +205,7 @@ def curve(columns: Columns, kind: str, field: str, label: str, factor: float = 1
 
 
 def marks(past: History) -> list[dict[str, Any]]:
-    """Marks of the curves: resumes, the best epoch and an early stop."""
+    """Marks of the curves for the page's script: resumes, the best epoch and an early stop."""
     marked: list[dict[str, Any]] = [{"at": epoch, "kind": "resumed", "label": "resumed"} for epoch in past.resumes]
     if past.best_epoch and not past.ensemble:
         marked.append({"at": past.best_epoch, "kind": "best", "label": f"best, epoch {past.best_epoch}"})
@@ -209,5 +220,6 @@ def gray_png(mask: np.ndarray) -> str:
 
 
 def with_live_views(still: Sequence[Child], *views: Html | None) -> Html:
-    """Still figures, and the JSON blocks and elements that replace them if scripts run."""
+    """Still figures, and the JSON blocks and elements of the interactive views that replace these figures if scripts
+    run."""
     return element("div", [one for one in views if one], element("div", list(still), class_="still"))

@@ -34,7 +34,7 @@ PCA = (
 
 
 def thumbnails(files: RunFiles) -> Html | None:
-    """The JSON block of the thumbnails; None if the run has none with labels or predictions."""
+    """The JSON block of the thumbnails of the sample images; None if these have neither labels nor predictions."""
     if files.samples is None or (files.samples.labels is None and files.predictions is None):
         return None
     return items("items-data", files, files.samples, files.mistakes)
@@ -62,7 +62,11 @@ def maps_of(
     classes: Sequence[str],
     ending: str,
 ) -> list[Child]:
-    """The maps of one split. ending: suffix of the figures' names, "" for validation images or "-training"."""
+    """The maps of one split, as figures and interactive views, with a table of measures of the features.
+
+    labels: class or cluster of each image. ending: suffix of the figures' names, "" for validation images, "-training"
+    for training images.
+    """
     labeled = maps[0].knn is not None
     images = "training" if ending else "validation" if labeled else "evaluated"
     only = " Only one epoch was stored." if len(maps) == 1 else ""

@@ -1,4 +1,4 @@
-"""Sections of a run's page on its commands, recipe and provenance."""
+"""Sections of a run's page on its commands, its recipe and its provenance (data, machine, versions)."""
 
 import shlex
 from collections.abc import Mapping
@@ -51,7 +51,10 @@ def commands(files: RunFiles) -> list[Child]:
 
 
 def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """A line on a resume: its step and the changes of settings and versions. before: the versions before it."""
+    """A line on one resume of a run: its step, and the settings and versions that changed.
+
+    before: the versions of libraries before this resume.
+    """
     step = number(entry.get("step"))
     start = "Resumed" if step != step else f"Resumed after step {step:,.0f}"
     changes = [f"{key} {change(value)}" for key, value in section(entry, "changed").items()]
@@ -61,12 +64,12 @@ def resumed(entry: Mapping[str, Any], before: Mapping[str, Any]) -> str:
 
 
 def change(pair: object) -> str:
-    """[old, new] as text with an arrow; any other value as text."""
+    """[old, new] as text with an arrow between the two; any other value as text."""
     return f"{shown(pair[0])} \u2192 {shown(pair[1])}" if isinstance(pair, list) and len(pair) == 2 else shown(pair)
 
 
 def typed(command: object) -> Html:
-    """A list of arguments as a shell command; a note for any other value."""
+    """A list of command-line arguments as a shell command; a note that the command is unknown for any other value."""
     known_words = isinstance(command, list) and command
     return command_box(shlex.join(map(str, command))) if known_words else missing_note("The command is unknown.")
 
@@ -125,7 +128,7 @@ def title(key: str) -> str:
 
 
 def fact(key: str, value: object) -> str:
-    """A value of provenance.json as text."""
+    """A value of provenance.json as text. key: its key, which determines the format."""
     count = number(value)
     if "flops" in key and count > 0:
         return f"{si_number(count)}FLOPs"

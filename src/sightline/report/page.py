@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, and its figures as files."""
+"""The report of a run: one self-contained HTML page, and its figures as files."""
 
 import base64
 import hashlib
@@ -32,10 +32,11 @@ def write_report(run: str | Path) -> Path:
 
 
 def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
-    """(the page, its figures by file name).
+    """Render the report; returns (the HTML page, its figures by file name).
 
-    watched: the stamp of a page that is served during training, see `watch.WatchedRun.stamp`; "" for a file. Such a
-    page polls the server for a newer stamp, and has no t-SNE, which takes seconds per epoch.
+    watched: "" for a page that is written to a file. For a page that is served during training, the state of the run's
+    files, see `watch.WatchedRun.stamp`; such a page polls the server for a newer state, and has no t-SNE, which takes
+    seconds per epoch.
     """
     files = read_run(run)
     task = task_named(files.recipe.get("task"), str(files.path))
@@ -54,7 +55,11 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
 def page(
     files: RunFiles, past: History, content: list[tuple[str, list[Child]]], watched: str = "", shown: str = ""
 ) -> str:
-    """The complete page of a run. watched: see `render`; shown: see `layout`."""
+    """The complete page of a run.
+
+    content: (title, HTML elements) of each section. watched: "" or the state of a run during training, see `render`.
+    shown: a sentence on the number of images on the page, or "".
+    """
     name, folder = str(files.recipe.get("name") or files.path.resolve().name), files.path.resolve().name
     content = [
         *content,
@@ -76,8 +81,9 @@ def layout(
 ) -> str:
     """A page of titled sections with a table of contents.
 
-    kicker, name, small: lines of the header. notice: a box above the sections. watched: see `render`. shown: a sentence
-    on the number of images on the page, for its last line.
+    kicker, name, small: the lines of the header. content: (title, HTML elements) of each section. notice: a box above
+    the sections. watched: "" or the state of a run during training, see `render`. shown: a sentence on the number of
+    images on the page, for its last line, or "".
     """
     links = [element("li", element("a", title, href=f"#{slug(title)}")) for title, _ in content]
     body = element(
@@ -114,7 +120,7 @@ def notice(files: RunFiles, past: History) -> Html | None:
 
 
 def head(name: str, watched: str = "") -> Html:
-    """Title, style sheet, and a content security policy that blocks all external content."""
+    """The <head> of the page: title, style sheet, and a content security policy that blocks all external content."""
     style = Html(asset("uplot.css") + asset("style.css"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{digest(style)}'; script-src '{digest(asset('report.js'))}'; "
@@ -132,17 +138,17 @@ def head(name: str, watched: str = "") -> Html:
 
 
 def asset(name: str) -> Html:
-    """A file of the package's assets, as markup."""
+    """The text of a file in report/assets, which is inserted into the page without escaping."""
     return Html((ASSETS / name).read_text(encoding="utf-8"))
 
 
 def digest(text: str) -> str:
-    """The hash by which a content security policy allows an inline style or script."""
+    """The SHA-256 by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def defaults_of(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The default settings of the task of a recipe; {} for an unknown task."""
+    """The default settings of the task that a recipe names; {} for an unknown task."""
     try:
         return task_named(recipe.get("task")).config().model_dump(mode="json")
     except SightlineError:

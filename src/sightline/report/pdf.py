@@ -19,7 +19,8 @@ TIMEOUT_SECONDS = 180
 
 
 def find_chromium() -> str:
-    """The path of a Chromium, Chrome or Edge. Raises SightlineError (status ENVIRONMENT) without one."""
+    """The path of an installed Chromium, Chrome or Edge. Raises SightlineError (status ENVIRONMENT) if none is
+    found."""
     found = next(filter(None, map(shutil.which, NAMES)), None) or next(filter(os.path.isfile, PATHS), None)
     if found is None:
         cure = "install Chromium or Chrome, or open report.html in any browser and print it"
@@ -49,7 +50,7 @@ def write_pdf(page: Path) -> Path:
         except (OSError, subprocess.TimeoutExpired) as error:
             why = [str(error)]
         if not printed.is_file() or not printed.stat().st_size:
-            what, cure = "the browser did not write a PDF", "open the page in a browser and print it"
+            what, cure = "the browser did not write a PDF", "open the page in any browser and print it from there"
             why = f"{chromium}: {why[0]}"
             raise SightlineError(what, where=str(page), why=why, cure=cure, status=ENVIRONMENT)
         return atomic_write(page.with_suffix(".pdf"), printed.read_bytes())

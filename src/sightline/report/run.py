@@ -23,12 +23,16 @@ UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, StopIteration, RecursionError),
     *(csv.Error, zipfile.BadZipFile, zlib.error, SightlineError),
 )
-"""Exceptions that reading a damaged file can raise."""
+"""Exceptions that can be raised when a damaged file is read."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """predictions/val.csv. names: N. predicted, truth: int64 [N], indices into classes. confidence: float64 [N]."""
+    """The N rows of predictions/val.csv, one per validation image.
+
+    names: file names of the images. predicted, truth: int64 [N], indices into `classes`. confidence: float64 [N], of
+    the predicted class.
+    """
 
     names: tuple[str, ...]
     predicted: np.ndarray
@@ -39,9 +43,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Thumbnails of images.
+    """Thumbnails of M images.
 
-    images: uint8 [M, 3, h, w]. rows: int64 [M], their rows in predictions/val.csv. labels: int64 [M] or None.
+    images: uint8 [M, 3, h, w]. rows: int64 [M], the row of each image in predictions/val.csv. labels: class indices
+    int64 [M], or None without labels.
     """
 
     images: np.ndarray
@@ -51,9 +56,10 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Results for the sample images after an epoch.
+    """Results of the model after an epoch for the M sample images.
 
-    features: float32 [M, D]. predictions: int64 [M], and confidence: float64 [M], or None if they were not stored.
+    features: float32 [M, D]. predictions: class indices int64 [M]. confidence: float64 [M]. predictions and confidence
+    are None if they were not stored.
     """
 
     epoch: int
@@ -64,11 +70,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The contents of a run folder. A missing or unreadable part is empty or None and has a line in `missing`.
+    """The contents of a run folder. A missing or unreadable part is empty or None, and has a line in `missing`.
 
-    classes: from the predictions, else from provenance.json. snapshots: one per stored epoch. train_snapshots,
-    train_samples: the same for training images. clustered: whether `classes` and the labels of the samples are clusters
-    of the features, see `findings.with_clusters`.
+    recipe_text: the text of recipe.yaml. records: of metrics.jsonl. classes: names from predictions/val.csv, else from
+    provenance.json. mistakes: misclassified images. samples, snapshots: images whose features were stored, and one
+    snapshot per stored epoch. train_samples, train_snapshots: the same for training images. clustered: whether
+    `classes` and the labels of the samples are clusters of the features, see `findings.with_clusters`.
     """
 
     path: Path
@@ -104,7 +111,7 @@ def read_run(folder: str | Path) -> RunFiles:
 
 
 def with_predictions(files: RunFiles) -> RunFiles:
-    """Add predictions/val.csv and the thumbnails of misclassified images."""
+    """Return the files of a run, with predictions/val.csv and the thumbnails of misclassified images added."""
     missing = list(files.missing)
     predictions = attempt("predictions/val.csv", files.path, read_predictions, missing, None)
     mistakes = attempt("snapshots/mistakes.npz", files.path, read_thumbnails, missing, None)
@@ -113,7 +120,10 @@ def with_predictions(files: RunFiles) -> RunFiles:
 
 
 def with_samples(files: RunFiles) -> RunFiles:
-    """Add the sample images with their features at the stored epochs, and training images if the run has some."""
+    """Return the files of a run, with the sample images and their features at the stored epochs added.
+
+    If the run has stored features of training images, these are added too.
+    """
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
     files = replace(files, samples=samples, snapshots=read_snapshots(path, missing))
@@ -209,7 +219,10 @@ def read_thumbnails(path: Path) -> Thumbnails:
 
 
 def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz") -> tuple[Snapshot, ...]:
-    """Read snapshots/epoch-*/FILE in the order of the epochs."""
+    """Read the snapshots of a run, snapshots/epoch-*/FILE, sorted by epoch.
+
+    missing: a line is appended for each file that is missing or cannot be read. file: the name FILE.
+    """
     paths = (folder / "snapshots").glob(f"epoch-*/{file}")
     found = {int(digits): path for path in paths if (digits := path.parent.name.removeprefix("epoch-")).isdigit()}
     if not found:
@@ -219,8 +232,10 @@ def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz")
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read the snapshot of an epoch. Raises ValueError for invalid features; invalid predictions and confidences are
-    ignored."""
+    """Read the snapshot of an epoch from features.npz or train-features.npz.
+
+    Raises ValueError for invalid features. Invalid predictions and confidences are ignored.
+    """
     arrays = read_arrays(path)
     features, predictions = arrays["features"].astype(np.float32), arrays.get("predictions")
     confidence = arrays.get("confidence")

@@ -16,7 +16,7 @@ from .run import RunFiles
 
 Figures = Mapping[str, bytes]
 Hint = tuple[str, str]
-"""(a problem to check, the identifier of the section with its details)."""
+"""(sentence on a possible problem, the identifier of the section with its details)."""
 
 CURVES = (
     "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
@@ -33,8 +33,8 @@ WAITING = 0.1  # least share of the time spent waiting for data, for a hint
 class Content:
     """The part of a run's page that its task creates.
 
-    sections: with their titles. figures: PNG files by name without extension. past: from metrics.jsonl. shown: a
-    sentence on the number of images on the page.
+    sections: (title, HTML elements). figures: PNG bytes by file name without extension. past: the training history from
+    metrics.jsonl. shown: a sentence on the number of images on the page.
     """
 
     files: RunFiles
@@ -45,9 +45,10 @@ class Content:
 
 
 def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: bool = False) -> Html | None:
-    """A figure of the report in its natural size with a caption; None if it was not drawn.
+    """A figure of the report with a caption; None if the figure was not drawn.
 
-    text: its alternative text. wide: whether it scrolls horizontally in a narrow window.
+    figures: PNG bytes by name. text: the alternative text. wide: whether the figure scrolls horizontally in a narrow
+    window.
     """
     if name not in figures:
         return None
@@ -60,7 +61,10 @@ def figure(figures: Figures, name: str, text: str, caption: Child = None, wide: 
 
 
 def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, str]]) -> Html:
-    """Cards of facts: `facts` (name, value, note) of the task, then best epoch, time, speed, device, parameters."""
+    """Cards with the main facts of a run: those of the task, then best epoch, time, speed, device and parameters.
+
+    facts: (name, value, note) of the task's cards.
+    """
     facts = list(facts)
     if past.ensemble:
         facts.append(("Epochs averaged", ", ".join(map(str, past.ensemble)), "mean of their probabilities"))
@@ -87,7 +91,10 @@ def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, s
 
 
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
-    """The curves of the loss and the task's metrics, with small curves below. text: how to read the curves."""
+    """The curves of the loss and of the task's metrics, with small curves of training records below.
+
+    text: sentences on how to read the curves.
+    """
     drawn = [(one.small, figure(figures, f"curve-{one.name}", metric_text(past, one))) for one in metrics]
     large = [figure(figures, "curve-loss", loss_text(past)), *(one for small, one in drawn if not small)]
     small = [figure(figures, f"curve-{one.name}", training_curve_text(past, one)) for one in TRAINING_CURVES]
@@ -112,7 +119,7 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
 
 
 def bar(share: float) -> Html:
-    """A small bar of length `share`, hidden from screen readers, as a number is beside it."""
+    """A horizontal bar whose length shows a share; hidden from screen readers, because the number is beside it."""
     back = element("rect", width=60, height=6, rx=3, class_="track")
     front = element("rect", width=round(60 * share, 1), height=6, rx=3, class_="fill")
     return element("svg", back, front, width=60, height=6, viewBox="0 0 60 6", aria_hidden="true")
@@ -125,7 +132,7 @@ def preview(figures: Figures) -> list[Child]:
 
 
 def hints_list(hints: Sequence[Hint]) -> Html | None:
-    """The first few hints as links to their sections; None without hints."""
+    """The first MOST_HINTS hints as links to their sections; None without hints."""
     if not hints:
         return None
     entries = [element("li", element("a", text, href=f"#{target}")) for text, target in hints[:MOST_HINTS]]
@@ -133,7 +140,7 @@ def hints_list(hints: Sequence[Hint]) -> Html | None:
 
 
 def curve_hints(past: History) -> list[Hint]:
-    """Hints on overfitting, too few epochs, and slow data loading."""
+    """Hints on overfitting, too few epochs and slow data loading, from the curves of a run."""
     hints: list[Hint] = []
     loss = past.evaluation["loss"]
     known = np.flatnonzero(np.isfinite(loss))
@@ -178,5 +185,5 @@ def split_size(files: RunFiles, split: str) -> int:
 
 
 def part_of(shown: int, total: int) -> str:
-    """A count as text: `24 of 500`, or `all 24`; `24` if the total is unknown (0) or smaller."""
+    """How many of `total` are shown: `24 of 500`, or `all 24`; `24` if the total is unknown (0) or smaller."""
     return f"all {shown:,}" if shown == total else f"{shown:,} of {total:,}" if total > shown else f"{shown:,}"

@@ -1,4 +1,4 @@
-"""Serve the report of a run in progress at 127.0.0.1, updated with the log of the run."""
+"""Serve the report of a run at 127.0.0.1 during training; the page is updated when the run's log changes."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ class WatchedRun:
         self.lock = threading.Lock()
 
     def stamp(self) -> str:
-        """A text that changes with the log and the predictions; "" before the run starts."""
+        """A text that changes when the run's log or predictions change; "" before the run starts."""
         stamps = []
         for name in ("metrics.jsonl", "predictions/val.csv", "predictions/val-confusion.npz"):
             with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ class WatchedRun:
         return "_".join(stamps)
 
     def page(self) -> str:
-        """The current page."""
+        """The page as HTML, rendered again if `stamp` has changed."""
         with self.lock:
             stamp = self.stamp()
             if not self.text or stamp != self.rendered:
@@ -49,7 +49,7 @@ class WatchedRun:
 
 
 class WatchHandler(BaseHTTPRequestHandler):
-    """GET / returns the page, GET /state its stamp; other requests are errors."""
+    """Request handler: GET / returns the page, GET /state the stamp of the run's files; other paths are errors."""
 
     timeout = TIMEOUT_SECONDS
     server_version, sys_version = "Sightline", ""
@@ -100,7 +100,7 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
     try:
         server = WatchServer(run, port)
     except OSError as error:
-        what, cure = f"port {port} cannot be used", "omit --port to use a free port"
+        what, cure = f"port {port} cannot be used", "omit --port: a free port is chosen then"
         raise SightlineError(what, why=error.strerror or "", cure=cure, status=ENVIRONMENT) from error
     say(f"watch the run at {server.url}")
     with server, contextlib.suppress(KeyboardInterrupt):
@@ -109,7 +109,10 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
 
 @contextlib.contextmanager
 def watching(run: Path, say: Callable[[str], object]) -> Generator[None]:
-    """Context manager: serve the report of a run from a child process with low priority."""
+    """Context manager: a child process with low priority serves the report of a run.
+
+    say: is called with the URL, or with a warning if the report cannot be served.
+    """
     command = [sys.executable, "-m", "sightline", "report", str(run), "--watch"]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(

@@ -92,19 +92,20 @@ def make_folder(folder: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
-    """Convert an OSError from writing `path` to a SightlineError. need: number of bytes to be written, 0 if unknown."""
-    cure = "check the folder and the disk, or choose another folder with --out"
+    """Convert an OSError from writing `path` to a SightlineError. need: number of bytes to be
+    written, 0 if unknown."""
+    cure = "check the folder and the disk, or choose another folder: --out FOLDER"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        cure = "free some space, or choose another folder with --out"
+        cure = "free some space, or choose a folder on another disk: --out FOLDER"
         with contextlib.suppress(OSError, StopIteration):
             volume = next(folder for folder in path.absolute().parents if folder.is_mount())
             free = f"{shutil.disk_usage(volume).free / 1e6:,.1f} MB are free on the disk at {volume}"
             why += f"; it needs {need / 1e6:,.1f} MB, {free}" if need else f"; {free}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cure = "choose a folder you may write to: --out"
+        cure = "choose a folder that you may write to: --out FOLDER"
     elif error.errno == errno.ENOTDIR:
-        why, cure = "a parent folder in this path is a file", "choose another folder with --out"
+        why, cure = "a parent folder in this path is a file", "choose another folder: --out FOLDER"
     status = USER if error.errno == errno.ENOTDIR else ENVIRONMENT
     return SightlineError(f"cannot write {path.name}", where=str(path), why=why, cure=cure, status=status)
 
@@ -171,7 +172,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return records
     except OSError as error:
-        cure = "check the path and its permissions"
+        cure = "check that the file exists and that you may read it: chmod u+r FILE"
         why = error.strerror or str(error)
         raise SightlineError("cannot read the log", where=str(path), why=why, cure=cure, status=ENVIRONMENT) from error
     for line in content.split(

@@ -62,16 +62,22 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     cure = other_checkpoints(folder)
     if not (folder / MODEL).is_file():
         raise SightlineError(
-            "there are no weights in this folder", where=str(folder / MODEL), why="no such file", cure=cure
+            "there are no weights in this folder", where=str(folder / MODEL), why="this file does not exist", cure=cure
         )
     description = read_description(folder / CONFIG, cure)
     if not sidecar(folder / MODEL).is_file():
         warnings.warn(f"{folder / MODEL} has no .sha256 file beside it; its checksum was not verified", stacklevel=2)
     tensors, metadata = read_tensors(folder / MODEL, cure)
     if metadata.get("description", digest := description_digest(description)) != digest:
-        why = f"its checksum differs from that in {folder / MODEL}: one of the files was edited, replaced or damaged"
+        why = (
+            f"its checksum differs from the one in {folder / MODEL}: one of the two files was edited, replaced or "
+            "damaged"
+        )
         raise SightlineError(
-            "the description does not belong to these weights", where=str(folder / CONFIG), why=why, cure=cure
+            "the model description does not belong to the weights beside it",
+            where=str(folder / CONFIG),
+            why=why,
+            cure=cure,
         )
     try:
         return tensors, description | dict(json.loads(metadata.get("sightline", "{}")))
@@ -99,7 +105,10 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
         ) from error
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise SightlineError(
-            "this is not the description of a model", where=str(path), why='it has no "format"', cure=cure
+            "this is not the description of a model",
+            where=str(path),
+            why='it has no key "format" with a whole number',
+            cure=cure,
         )
     require_format(description["format"], path)
     return description
@@ -113,7 +122,7 @@ def checked_description(folder: Path) -> Generator[dict[str, Any]]:
     try:
         yield read_description(folder / CONFIG, cure)
     except (KeyError, TypeError) as error:
-        why = f"it has no entry {error}" if isinstance(error, KeyError) else str(error)
+        why = f"it has no key {error}" if isinstance(error, KeyError) else str(error)
         where = str(folder / CONFIG)
         raise SightlineError("the model's description is damaged", where=where, why=why, cure=cure) from error
 
@@ -123,7 +132,7 @@ def other_checkpoints(folder: Path) -> str:
     others = [path.parent for path in folder.parent.glob(f"*/{MODEL}") if path.parent != folder]
     if others:
         return "use another checkpoint of this run: " + ", ".join(map(str, sorted(others)))
-    return "pass a run folder or one of its checkpoint folders; if it is a copy, copy it again"
+    return "pass a run folder or one of its checkpoint folders; if this folder is a copy, copy it again"
 
 
 # -------------------------------------------------------------------------------------------- state for resumption
@@ -161,9 +170,12 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
             faults.append(f"{fault.what} ({fault.why})" if fault.why else fault.what)
     why = "; ".join(faults)
     if not states:
-        cure = "start a new run; it can begin with the weights of an undamaged checkpoint: --model.weights CHECKPOINT"
+        cure = (
+            "start a new run, which may begin with the weights of an intact checkpoint: sightline train RECIPE "
+            "--data DATA --model.weights CHECKPOINT"
+        )
         raise SightlineError(
-            "there is no state to resume from", where=str(folder), why=why or "no such file", cure=cure
+            "there is no state to resume from", where=str(folder), why=why or "the folder has no state file", cure=cure
         )
     _, tensors, values, name = max(states, key=lambda state: state[0])
     return tensors, values, f"{why}; resumed from the other state, {name}" if faults else None
@@ -172,12 +184,15 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
 def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     """(serial number, tensors by name, JSON values) of one slot. Raises SightlineError if the slot is damaged."""
     if not sidecar(path).is_file():
-        raise SightlineError(f"{path.name} cannot be verified", where=str(path), why=f"no {sidecar(path).name}")
+        raise SightlineError(
+            f"{path.name} cannot be verified", where=str(path), why=f"its checksum file {sidecar(path).name} is missing"
+        )
     tensors, metadata = read_tensors(path)
     try:
         number, order, values = int(metadata["format"]), int(metadata["serial"]), json.loads(metadata["values"])
     except (KeyError, ValueError) as error:
-        raise SightlineError(f"{path.name} is not a state for resumption", where=str(path)) from error
+        why = "its metadata has no format, serial number or values"
+        raise SightlineError(f"{path.name} is not a saved training state", where=str(path), why=why) from error
     require_format(number, path)
     return order, tensors, values
 
@@ -242,8 +257,11 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         why = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        cure = "the previous checkpoint is unchanged; try a lower learning rate (--optim.lr), or --train.precision fp32"
-        raise SightlineError("the state contains NaN or infinity and was not saved", why=why, cure=cure)
+        cure = (
+            "the previous checkpoint is intact; start another run with a lower --optim.lr, or with --train.precision "
+            "fp32"
+        )
+        raise SightlineError("the training state contains NaN or infinity and was not saved", why=why, cure=cure)
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -258,7 +276,7 @@ def is_finite(tensor: Tensor) -> bool:
 def require_format(number: int, path: Path) -> None:
     """Raise SightlineError if a newer version of Sightline wrote `path`; number: the format version in that file."""
     if number > FORMAT:
-        why = f"it has format {number}; this version reads formats up to {FORMAT}"
+        why = f"the file has format {number}; this version of Sightline reads formats up to {FORMAT}"
         raise SightlineError(
             "this file was written by a newer version of Sightline",
             where=str(path),
@@ -293,8 +311,11 @@ def preflight(folder: Path, needed: int) -> None:
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if free + held < needed:
         volume = next(path for path in (existing, *existing.parents) if path.is_mount())
-        why = f"its checkpoints need {needed / 1e6:,.0f} MB; {(free + held) / 1e6:,.0f} MB are free at {volume}"
-        cure = "free some space, or choose another folder with --out"
+        why = (
+            f"the checkpoints of the run need {needed / 1e6:,.0f} MB, but only {(free + held) / 1e6:,.0f} MB are free "
+            f"at {volume}"
+        )
+        cure = "free some space, or choose a folder on another disk: --out FOLDER"
         raise SightlineError(
             "the disk is too small for this run", where=str(folder), why=why, cure=cure, status=ENVIRONMENT
         )

@@ -78,6 +78,9 @@ def locked_error(folder: Path, content: bytes) -> SightlineError:
     why, cure = "it has just started", "wait until it has ended, or choose another folder with --out"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         owner = json.loads(content)
-        why = f"process {owner['process']} on {owner['host']}, since {owner['start']}"
-        cure = f"wait until it has ended, end it with `kill {owner['process']}`, or choose another folder with --out"
+        why = f"it is process {owner['process']} on {owner['host']}, started {owner['start']}"
+        cure = (
+            f"wait until that process has ended, end it (kill {owner['process']}), or choose another folder: --out "
+            "FOLDER"
+        )
     return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)

@@ -83,7 +83,7 @@ def default_folder(name: str) -> Path:
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
     if marks or name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         why = f"it contains {marks[0]!r}" if marks else "it is not a valid name" if len(name) < 3 else "it is too long"
-        cure = "set the folder with --out, or correct `name` in the recipe"
+        cure = "choose the run folder: --out FOLDER; or correct `name` in the recipe"
         raise SightlineError(f"a run folder cannot have the name {name[:80]!r}", where="name", why=why, cure=cure)
     return Path("runs") / name
 
@@ -92,23 +92,32 @@ def require_outside_data(folder: Path, data: str) -> None:
     """Raise SightlineError if the run folder is inside its data folder: its figures would later be read as images."""
     source = Path(absolute(data)).resolve()
     if data and source.is_dir() and folder.resolve().is_relative_to(source):
+        why = "the figures of the run would later be read as images of the data"
         cure = f"choose a folder outside the data: --out {shlex.quote(str(source.parent / 'runs' / folder.name))}"
-        raise SightlineError("the run folder is inside the data folder", where=str(folder), cure=cure)
+        raise SightlineError("the run folder is inside the data folder", where=str(folder), why=why, cure=cure)
 
 
 def require_free_folder(folder: Path, overwrite: bool) -> None:
     """Raise SightlineError if a new run cannot be written to `folder`. This is the case if the path is a file, if
     the folder has files but no run, or if it has a run and `overwrite` is False."""
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the run folder is a file", where=str(folder), cure="choose another with --out")
+        raise SightlineError(
+            "the path of the run folder is a file", where=str(folder), cure="choose another folder: --out FOLDER"
+        )
     holds_run = (folder / "recipe.yaml").is_file()
     if holds_run and not overwrite:
-        cure = f"`sightline resume {shlex.quote(str(folder))}`, another --out, or --overwrite to replace it"
+        cure = (
+            f"resume that run: sightline resume {shlex.quote(str(folder))}; or choose another folder: --out FOLDER; "
+            "or replace "
+            "the run with --overwrite"
+        )
         raise SightlineError("this folder already contains a run", where=str(folder), cure=cure)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if visible and not holds_run:
-        why = f"it contains {visible[0].name!r} and no run"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+        why = f"it contains {visible[0].name!r}, but no run"
+        raise SightlineError(
+            "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
+        )
 
 
 def holds_run_of(folder: Path, config: Config) -> bool:
@@ -138,9 +147,13 @@ def existing(run: str | Any) -> Path:
         return folder
     near = sorted(path.parent for path in (folder if folder.is_dir() else Path("runs")).glob("*/recipe.yaml"))
     cure = (
-        "runs in this folder:\n" + listing([str(path) for path in near]) if near else "start one with `sightline train`"
+        "pass one of these runs:\n" + listing([str(path) for path in near])
+        if near
+        else "start a run: sightline train RECIPE --data DATA"
     )
-    why = "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "no such folder"
+    why = (
+        "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is no such folder"
+    )
     owner = next((parent for parent in folder.absolute().parents if (parent / "recipe.yaml").is_file()), None)
     if owner:
         why, cure = "it is a subfolder of a run", f"pass the run folder: {shlex.quote(str(owner))}"
@@ -162,8 +175,8 @@ def require_weights(folder: Path) -> None:
     """Raise SightlineError if a run has no weights yet."""
     missing = [path for path in shipped_checkpoints(folder) if not (path / "model.safetensors").is_file()]
     if missing:
-        why = f"{missing[0].relative_to(folder)} is missing: no epoch has been evaluated"
-        cure = f"sightline resume {shlex.quote(str(folder))}"
+        why = f"{missing[0].relative_to(folder)} is missing, because no epoch has been evaluated yet"
+        cure = f"train the run further: sightline resume {shlex.quote(str(folder))}"
         raise SightlineError("this run has no weights yet", where=str(folder), why=why, cure=cure)
 
 
@@ -184,7 +197,10 @@ def precision_of(folder: Path, otherwise: str = "auto") -> str:
     SightlineError for any other value."""
     name = provenance(folder).get("precision", otherwise)
     if name not in (otherwise, "fp32", "bf16"):
-        why, cure = "the file is damaged or was edited", 'set "precision" to "fp32" or "bf16", whichever the run used'
+        why, cure = (
+            "the file is damaged or was edited",
+            'set "precision" in this file to "fp32" or "bf16", whichever the run used',
+        )
         where = str(folder / "provenance.json")
         raise SightlineError(f"unknown precision {str(name)[:80]!r}", where=where, why=why, cure=cure)
     return name
@@ -196,14 +212,20 @@ def check_changes(old: Config, new: Config) -> None:
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
-        cure = "resume without these changes (also of recipe.yaml), or start a new run from these weights: "
-        cure += "sightline train ... --model.weights RUN"
+        cure = (
+            "resume without these options and with the original recipe.yaml, or start a new run from the weights of "
+            "this one: "
+            "sightline train RECIPE --data DATA --model.weights RUN"
+        )
         why = "these settings determined the steps already done, or the files written for them:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change these settings", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
-        why = f"{old.train.epochs} -> {new.train.epochs}"
+        why = f"it was started with {old.train.epochs} epochs, and {new.train.epochs} are set now"
         raise SightlineError(
-            "a run cannot be shortened", where="train.epochs", why=why, cure="set a larger number of epochs"
+            "a run cannot be shortened",
+            where="train.epochs",
+            why=why,
+            cure="set at least the original number of epochs: --train.epochs NUMBER",
         )
 
 
@@ -230,7 +252,7 @@ def value_of(config: Config, key: str) -> Any:
 def interrupted_error(folder: Path, step: int, total_steps: int) -> SightlineError:
     """The error (status INTERRUPTED) for a run that a signal stopped, after its state was saved."""
     return SightlineError(
-        f"interrupted at step {step:,} of {total_steps:,}; saved",
+        f"interrupted at step {step:,} of {total_steps:,}; the state is saved",
         where=str(folder),
         cure=f"sightline resume {shlex.quote(str(folder))}",
         status=INTERRUPTED,

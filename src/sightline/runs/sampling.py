@@ -36,15 +36,20 @@ def rows_by_name(names: Sequence[str], wanted: Sequence[str], train: Sequence[st
             faults.append(f"{name}: it is a training image; only validation images can be sampled")
         elif name not in rows:
             near = difflib.get_close_matches(name, rows, 1, 0.5)
-            faults.append(f"{name}: no such image" + (f"; did you mean {near[0]}?" if near else ""))
+            faults.append(f"{name}: there is no such validation image" + (f"; did you mean {near[0]}?" if near else ""))
         elif len(rows[name]) > 1:
-            faults.append(f"{name}: ambiguous, {' and '.join(names[row] for row in rows[name][:2])} have this name")
+            faults.append(
+                f"{name}: several images have this name: {' and '.join(names[row] for row in rows[name][:2])}"
+            )
         elif rows[name][0] in owner:
-            faults.append(f"{name}: the same image as {owner[rows[name][0]]}")
+            faults.append(f"{name}: it is the same image as {owner[rows[name][0]]}")
         else:
             owner[rows[name][0]] = name
     if faults:
-        cure = "list validation images by file name, with the folder if the name is ambiguous"
+        cure = (
+            "list names of validation images, with their folder if several have the same name: --report.samples "
+            "'[NAME, NAME]'"
+        )
         raise SightlineError(
             "these images cannot be sampled", where="report.samples", why="\n" + listing(faults), cure=cure
         )

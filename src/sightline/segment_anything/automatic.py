@@ -1,12 +1,13 @@
 """Masks of all objects in an image: prompt with a grid of points, filter by quality, then non-maximum suppression.
 
 The steps and settings are those of `SamAutomaticMaskGenerator` (Kirillov et al., arXiv 2304.02643). transformers'
-mask-generation pipeline is not used: it drops stability scores and points, and upsamples every mask of a batch before
-it filters by predicted IoU (4.6 GB for 64 points of a 2448 x 2448 image). Here only masks with a high predicted IoU are
-upsampled, a few at a time, and stored as run lengths. A test compares the masks of both implementations.
+mask-generation pipeline is not used, for two reasons: it drops stability scores and points, and it upsamples every mask
+of a batch before it filters by predicted IoU (4.6 GB for 64 points of a 2448 x 2448 image). Here only masks with a high
+predicted IoU are upsampled, a few at a time, and stored as run lengths. A test compares the masks of both
+implementations.
 
 A mask is a dict as in COCO: `segmentation` (compressed run lengths {"size": [h, w], "counts": text}), `area`, `bbox`
-(x, y, width, height), `predicted_iou`, `stability_score`, and `point`, the x, y of its prompt; in pixels.
+(x, y, width, height), `predicted_iou`, `stability_score`, and `point`, the x, y of its prompt. Lengths are in pixels.
 """
 
 import warnings
@@ -22,18 +23,20 @@ from ..errors import SightlineError
 from .model import ImageEmbedding, Sam
 
 NMS_IOU = 0.7
-"""Of masks whose boxes have a larger IoU than this, only the one with the highest predicted IoU is kept."""
+"""If the boxes of two masks have a larger IoU than this, only the mask with the higher predicted IoU is kept."""
 OFFSET = 1.0
-"""The stability score is the IoU of the masks at logits above +OFFSET and above -OFFSET."""
+"""The stability score is the IoU of two masks: of the pixels with logits above +OFFSET and of those above -OFFSET."""
 PIXELS_AT_ONCE = 2**23
-"""Maximum number of upsampled logits at a time: 32 MB, and a few times that for intermediate results."""
+"""Maximum number of upsampled logits in memory at a time. They take 32 MB, and intermediate results a few times
+that."""
 RANGES = {"points_per_side": (1, 128), "points_per_batch": (1, 128**2), "quality": (0, 1), "stability": (0, 1)}
-"""Minimum and maximum of the settings: mask ids fit in 16 bits, with three masks for each of 128 x 128 points."""
+"""Minimum and maximum of each setting. The limits keep mask ids within 16 bits: 128 x 128 points have three masks
+each."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of mask generation, see `sightline.masks`; the defaults are those of SAM's authors."""
+    """Settings of mask generation, see `sightline.masks` for their meaning. The defaults are those of SAM's authors."""
 
     points_per_side: int = 32
     points_per_batch: int = 64
@@ -45,7 +48,7 @@ class Settings:
         for name, (low, high) in RANGES.items():
             option, value = f"--{name.replace('_', '-')}", getattr(self, name)
             if not low <= value <= high:
-                what, cure = f"{option} is out of range", f"{option} from {low} to {high:,}"
+                what, cure = f"{option} is out of range", f"use {option} from {low} to {high:,}"
                 raise SightlineError(what, where=f"{option} {value}", cure=cure)
 
 
@@ -69,7 +72,8 @@ def point_grid(side: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settings: Settings) -> list[dict[str, Any]]:
-    """The masks for the prompts `points` float32 [B, 2] that exceed both thresholds and are not empty."""
+    """The masks for the prompts `points` float32 [B, 2] whose quality and stability exceed the thresholds and that
+    are not empty."""
     labels = torch.ones((len(points), 1), dtype=torch.int64)
     logits, quality = sam.predict_logits(embedding, points[:, None], labels)
     per_point = len(quality) // len(points)
@@ -94,7 +98,7 @@ def candidates(sam: Sam, embedding: ImageEmbedding, points: torch.Tensor, settin
 
 
 def encode_mask(mask: torch.Tensor) -> dict[str, Any]:
-    """Encode a mask bool [H, W] as run lengths, area and box."""
+    """Encode a mask bool [H, W] as a dict with run lengths, area and box."""
     from pycocotools import mask as coco
 
     rle = coco.encode(np.asfortranarray(mask.to(torch.uint8).numpy()))
@@ -112,7 +116,10 @@ def decode_mask(segment: dict[str, Any]) -> np.ndarray:
 
 
 def non_maximum_suppression(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Non-maximum suppression by box IoU; returns the masks by descending predicted IoU."""
+    """Drop each mask whose box overlaps that of a better mask by more than NMS_IOU.
+
+    Returns the remaining masks by descending predicted IoU.
+    """
     boxes = torch.tensor([segment["bbox"] for segment in found], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] -= 1  # from first to last pixel, as in the code of SAM's authors
     scores = torch.tensor([segment["predicted_iou"] for segment in found])
@@ -120,7 +127,10 @@ def non_maximum_suppression(found: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def id_map(segments: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
-    """The id of the mask at each pixel, uint16 [H, W]: from 1, or 0 for none. Later masks cover earlier ones."""
+    """The id of the mask at each pixel, uint16 [H, W]; 0 outside all masks.
+
+    The first mask in `segments` has the id 1. Where masks overlap, the later one is used.
+    """
     ids = np.zeros(size, np.uint16)
     for number, segment in enumerate(segments, 1):
         ids[decode_mask(segment)] = number

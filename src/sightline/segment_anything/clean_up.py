@@ -1,6 +1,7 @@
-"""Clean up a segmenter's masks: each mask of Segment Anything is assigned the most frequent class of its pixels.
+"""Refine a segmenter's masks ("clean-up"): each mask of Segment Anything gets the most frequent predicted class of its
+pixels.
 
-With true masks, the effect is measured: mean IoU before and after, with a paired interval over images.
+With true masks, the effect is measured: mean IoU before and after, with an interval of the difference, paired by image.
 """
 
 import math
@@ -28,18 +29,19 @@ from .automatic import decode_mask
 from .outputs import PlannedImage
 
 TILE = 1024
-"""The default of `predict --tile`."""
+"""Tile size in pixels for large images, the default of `sightline predict --tile`."""
 SHOWN, SIDE = 50, 560
-"""Maximum number of images on the page, and of pixels of their longest side."""
+"""SHOWN: maximum number of images on the page. SIDE: maximum number of pixels of their longer side."""
 
 
 @dataclass
 class CleanUp:
     """A segmenter, and the results of the clean-up so far.
 
-    true: paths of true masks by image name. origin: run, weights and truth, for segments.json. before, after: for each
-    image with a true mask, the hits, true and predicted pixels of each class, int64 [3, K]. shown: panels (title,
-    subsampled mask, note) for the page by image name, for the first SHOWN images.
+    true: paths of the true masks by image name. origin: run, weights and truth, for segments.json. before, after: for
+    each image with a true mask, the numbers of correct, true and predicted pixels of each class, int64 [3, K], before
+    and after the clean-up. shown: panels (title, subsampled mask, note) for the page, by image name, for the first
+    SHOWN images.
     """
 
     parts: MaskInference
@@ -50,7 +52,10 @@ class CleanUp:
     shown: dict[str, list[tuple[str, np.ndarray, str]]] = field(default_factory=dict)
 
     def add(self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]]) -> None:
-        """Write the cleaned mask of an image uint8 [3, H, W]; with a true mask, count the pixels before and after."""
+        """Write the refined mask of an image uint8 [3, H, W]. If it has a true mask, count the pixels before and after.
+
+        segments: the masks of Segment Anything.
+        """
         palette = self.parts.palette
         predicted = predict_mask(self.parts, pixels, TILE)
         better = cleaned(predicted, segments, len(palette.classes))
@@ -68,33 +73,38 @@ class CleanUp:
             self.shown[image.name] = [(title, subsampled(mask), notes.get(title, "")) for title, mask in masks.items()]
 
     def true_mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Read the true mask of an image, uint8 of this shape; raise SightlineError if unreadable or of other shape."""
+        """Read the true mask of an image, uint8 of this shape. Raises SightlineError if it cannot be read or has
+        another shape."""
         try:
             mask = read_mask(self.true[name], self.parts.palette)
         except SightlineError as error:
             raise SightlineError(error.what, where=error.where, why=f"its true mask: {error.why}") from error
         if mask.shape != shape:
-            why = f"its true mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}"
-            raise SightlineError("sizes differ", where=name, why=why)
+            why = f"its true mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}"
+            cure = "export the true mask at the size of the image"
+            raise SightlineError("an image and its true mask have different sizes", where=name, why=why, cure=cure)
         return mask
 
     def counts(self) -> tuple[Counts, Counts]:
-        """The counts int64 [N, K] before and after the clean-up."""
+        """The pixel counts of N images before and after the clean-up, `Counts` of int64 [N, K] each."""
         before, after = (Counts(*np.stack(parts, axis=1)) for parts in (self.before, self.after))
         return before, after
 
     def facts(self) -> dict[str, Any]:
-        """The record in segments.json: the run, and the effect if measured."""
+        """The entry `clean_up` of segments.json: the run, and the effect if it was measured."""
         return self.origin | (effect(*self.counts()) if self.before else {})
 
 
 def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: list[str]) -> CleanUp:
-    """Load a segmenter and pair the images with true masks; raises SightlineError if the run predicts no masks."""
+    """Load a segmenter and find the true mask of each image.
+
+    folder: a run folder. truth: folder of the true masks, or None. Raises SightlineError if the run predicts no masks.
+    """
     folder = run_folder.existing(folder)
     config = load_recipe_file(folder / "recipe.yaml")
     load = TASKS[config.task].load_masks
     if load is None:
-        why, cure = f"its task is {config.task}", "--run RUN of a segmenter"
+        why, cure = f"the task of the run is {config.task}", "use the run of a segmenter: --run RUN"
         raise SightlineError("this run does not predict masks", where=str(folder), why=why, cure=cure)
     true = {} if truth is None else true_masks(Path(truth), names)
     parts = load(folder, config)
@@ -109,9 +119,16 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
 
 
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
-    """Map image names to paths of true masks, paired as in `sightline score`; raises SightlineError with all errors."""
+    """Map image names to paths of true masks; images and masks are paired by name as in `sightline score`.
+
+    Raises one SightlineError with all images without a mask.
+    """
     if not truth.is_dir():
-        raise SightlineError("there is no such folder", where=f"--truth {truth}", cure="--truth DIR with true masks")
+        raise SightlineError(
+            "there is no such folder",
+            where=f"--truth {truth}",
+            cure="give the folder of the true masks: --truth FOLDER",
+        )
     faults = Faults()
     masks = masks_below(str(truth), faults, [])
     faults.without_truth += [name for name in names if pair_name(name) not in masks]
@@ -120,10 +137,11 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
 
 
 def cleaned(predicted: np.ndarray, segments: Sequence[dict[str, Any]], classes: int) -> np.ndarray:
-    """Assign the most frequent class in `predicted` to each mask; returns class indices uint8 [H, W].
+    """Give each mask the class that is most frequent among its predicted pixels; returns class indices uint8 [H, W].
 
-    predicted: class indices uint8 [H, W]. segments: masks, the largest first; later ones cover earlier ones. Of equally
-    frequent classes, the one with the lowest index is assigned. Pixels outside all masks keep their class.
+    predicted: class indices uint8 [H, W]. segments: masks of Segment Anything, the largest first; where masks overlap,
+    the later one is used. Of equally frequent classes, the one with the lowest index is used. Pixels outside all masks
+    keep their class.
     """
     result = predicted.copy()
     for segment in segments:
@@ -139,7 +157,8 @@ def subsampled(mask: np.ndarray) -> np.ndarray:
 
 
 def effect(before: Counts, after: Counts) -> dict[str, Any]:
-    """Mean IoU before and after, their difference with its 95 % interval and p, IoU by class, and a sentence."""
+    """The effect of the clean-up as JSON values: mean IoU before and after, their difference with its 95 % interval
+    and p value, IoU of each class, and a sentence."""
     difference, (low, high) = paired_interval(before, after)
     first, second = summed(before), summed(after)
     facts = {
@@ -156,7 +175,8 @@ def effect(before: Counts, after: Counts) -> dict[str, Any]:
 
 
 def sentence(facts: dict[str, Any]) -> str:
-    """A sentence on the effect; it states a difference only if the interval excludes 0 and p is below 0.05."""
+    """A sentence on the effect of the clean-up. It states a difference only if the interval excludes 0 and p is
+    below 0.05."""
     first, second, count = facts["mean_iou_before"], facts["mean_iou_after"], counted(facts["images"], "image")
     if not (math.isfinite(first) and math.isfinite(second)):
         return "clean-up: not measured, every pixel of the truth is ignored"

@@ -32,7 +32,7 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Job:
-    """The validated arguments of a call. inputs: paths that must not be overwritten."""
+    """The validated arguments of a call of `sightline.masks`. inputs: paths that must not be overwritten."""
 
     images: list[PlannedImage]
     inputs: list[str]
@@ -52,22 +52,28 @@ def generate(
     overwrite: bool,
     say: Say,
 ) -> Path:
-    """Implement `sightline.masks`; the tuples are arguments of `Settings`, of `find_checkpoint`, and (run, truth)."""
+    """Generate the masks; see `sightline.masks`.
+
+    settings: the arguments of `Settings`. checkpoint: the arguments of `find_checkpoint`. clean_up: (run, truth), each
+    may be None.
+    """
     chosen, (run, truth) = Settings(*settings), clean_up
     chosen.check()
     planned, inputs = plan_images(images, out, say)
     opened = None if run is None else open_clean_up(Path(run), truth, [image.name for image in planned])
     inputs += opened.true.values() if opened else []
     job = Job(planned, inputs, out, find_checkpoint(*checkpoint), chosen, opened, say)
-    cure = f"--points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller --model (vit_b)"
+    cure = f"use --points-per-batch {max(1, chosen.points_per_batch // 4)}, or a smaller model: --model vit_b"
     try:
         with explain_out_of_memory(Config(), cure=cure), lock_run(out) as note:
             if note:
                 say(note)
             return generate_all(job, overwrite)
     except KeyboardInterrupt:
-        why, cure = "the masks of every finished image are saved", "the same command resumes"
-        raise SightlineError("interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED) from None
+        why, cure = "the masks of every finished image are saved", "repeat the command to process the remaining images"
+        raise SightlineError(
+            "the command was interrupted", where=str(out), why=why, cure=cure, status=INTERRUPTED
+        ) from None
 
 
 def generate_all(job: Job, overwrite: bool) -> Path:
@@ -94,7 +100,10 @@ def generate_all(job: Job, overwrite: bool) -> Path:
     done, bad = process(job, before, made_by)
     report_unreadable(bad, out / "errors.csv", say)
     if not done:
-        why, cure = f"the first: {bad[0][0]}: {bad[0][1]}", f"repair the images; {out / 'errors.csv'} lists them all"
+        why, cure = (
+            f"the first error: {bad[0][0]}: {bad[0][1]}",
+            f"repair or remove the images listed in {out / 'errors.csv'}",
+        )
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     seconds = sum(one["seconds"] for one in done) / len(done)
     record |= {
@@ -117,9 +126,11 @@ def generate_all(job: Job, overwrite: bool) -> Path:
 def process(
     job: Job, before: dict[str, dict[str, Any]], made_by: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """(summaries of the images with masks, (name, error) of the unreadable images).
+    """Generate the masks of all images; returns (summaries of the images with masks, (name, error) of the unreadable
+    images).
 
-    before: summaries of the images that an earlier call finished, whose masks are read only for a clean-up.
+    before: summaries of the images that an earlier call finished, by name. Their masks are read again only for a
+    clean-up. made_by: digest of the weights, and settings, for the files of each image.
     """
     new, points = len(job.images) - len(before), job.settings.points_per_side**2
     sam = load(job.checkpoint) if new else None

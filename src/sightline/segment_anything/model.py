@@ -1,6 +1,6 @@
 """Segment Anything through transformers: embed an image once, then prompt it with points or boxes.
 
-Uses only the interface that SAM 1, SAM 2 and SAM 3's tracker share.
+Uses only the part of the interface that SAM 1, SAM 2 and the tracker of SAM 3 have in common.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """The encoder's output for an image.
+    """The output of the image encoder for one image.
 
-    size, model_size: (height, width) of the image and of the model's input. features: a tensor, or several with SAM 2
-    and 3, on the model's device.
+    size: (height, width) of the image. model_size: (height, width) to which the model resized it. features: a tensor,
+    or several tensors for SAM 2 and 3, on the model's device.
     """
 
     size: tuple[int, int]
@@ -33,7 +33,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, eq=False)
 class Sam:
-    """A loaded checkpoint. It has no state between calls, thus it is thread-safe."""
+    """A loaded checkpoint. It stores nothing between calls, so that several threads may use it."""
 
     name: str
     processor: Any
@@ -42,7 +42,7 @@ class Sam:
 
     @torch.inference_mode()
     def embed(self, image: np.ndarray) -> ImageEmbedding:
-        """Encode an image uint8 [3, H, W]; this takes most of the time, and is needed only once per image."""
+        """Encode an image uint8 [3, H, W]. This is the slowest step, and it is needed only once per image."""
         pixels = torch.tensor(image)  # a copy: the processor rejects read-only arrays
         inputs = self.processor(images=pixels, input_data_format="channels_first", return_tensors="pt")
         values = inputs["pixel_values"]
@@ -58,11 +58,12 @@ class Sam:
         labels: Sequence[int] = (),
         box: Box | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(masks bool [M, H, W], predicted IoU float32 [M]) for a prompt of points, a box, or both; highest IoU first.
+        """Masks for a prompt of points, a box, or both: (masks bool [M, H, W], predicted IoU float32 [M]), highest IoU
+        first.
 
-        points: (x, y) in pixels of the image; labels: 1 inside the object, 0 outside, by default all 1. box: x0, y0,
-        x1, y1. A single point is ambiguous (object, part or subpart) and yields three masks; other prompts yield one,
-        as SAM's authors recommend. Raises SightlineError for an invalid prompt.
+        points: (x, y) in pixels of the image. labels: for each point, 1 inside the object or 0 outside; by default all
+        1. box: x0, y0, x1, y1. As SAM's authors recommend, a single point yields three masks, because it is ambiguous
+        (object, part or subpart); other prompts yield one mask. Raises SightlineError for an invalid prompt.
         """
         labels = labels or (1,) * len(points)
         check_prompt(embedding.size, points, labels, box)
@@ -85,10 +86,10 @@ class Sam:
         boxes: torch.Tensor | None = None,
         several: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mask logits [B * M, h, w] at the resolution of the mask decoder, predicted IoU [B * M]) for B prompts.
+        """Mask logits [B * M, h, w] and predicted IoU [B * M] for B prompts.
 
-        points: float32 [B, P, 2], labels: int64 [B, P], boxes: float32 [B, 4], in pixels of the image. M is 3 if
-        `several`, else 1.
+        The logits have the resolution of the mask decoder. points: float32 [B, P, 2], labels: int64 [B, P], boxes:
+        float32 [B, 4], in pixels of the image. M is 3 if `several`, else 1.
         """
         (height, width), (model_height, model_width) = embedding.size, embedding.model_size
         scale = torch.tensor([model_width / width, model_height / height])
@@ -114,7 +115,7 @@ def check_prompt(
     height, width = size
     corners = [(box[0], box[1]), (box[2], box[3])] if box else []
     if not points and not box:
-        why = "it has neither a point nor a box"
+        why = "there is neither a point nor a box"
     elif len(points) != len(labels) or not {*labels} <= {0, 1}:
         why = f"{len(points)} points have the labels {list(labels)}"
     elif not all(0 <= x <= width and 0 <= y <= height for x, y in (*points, *corners)):  # False for NaN
@@ -123,8 +124,12 @@ def check_prompt(
         why = f"the box {tuple(box)} is empty"
     else:
         return
-    cure = "points (x, y) with a label each, 1 inside or 0 outside; a box x0, y0, x1, y1; pixels from the top left"
-    raise SightlineError("invalid prompt", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
+    cure = (
+        "give points (x, y), each with the label 1 (inside the object) or 0 (outside), or a box (x0, y0, x1, y1) with "
+        "x0 < x1 "
+        "and y0 < y1, all in pixels from the top left corner of the image"
+    )
+    raise SightlineError("invalid points or box", where=f"an image of {width} x {height} pixels", why=why, cure=cure)
 
 
 def load_sam(name: str, download: bool = False) -> Sam:
@@ -152,7 +157,10 @@ def load(checkpoint: Checkpoint) -> Sam:
         if is_out_of_memory(error):
             raise
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        what, cure = "this checkpoint cannot be loaded", "fetch it again, or write it again with save_pretrained"
+        what, cure = (
+            "this checkpoint cannot be loaded",
+            "download it again with --download, or write it again with save_pretrained",
+        )
         raise SightlineError(what, where=str(checkpoint.folder), why=why, cure=cure) from error
     device = sam_device()
     return Sam(checkpoint.name, processor, network.to(device).eval(), device)

@@ -1,4 +1,5 @@
-"""Output files: mask ids as PNG, run lengths as JSON, and an overlay per image; detection of finished images."""
+"""Output files for each image: mask ids as PNG, run lengths as JSON, and an overlay. Also finds images finished
+earlier."""
 
 import os
 from collections import Counter
@@ -27,12 +28,13 @@ FORMAT = 1
 RECORD, PAGE = "segments.json", "segments.html"
 ENDINGS = ("_segments.json", "_segments.png", "_overlay.png")
 COLORS = np.rint([255 * np.array(to_rgb(color)) for color in class_colors(250)]).astype(np.uint8)
-"""The colors of masks, uint8 [250, 3]; mask i has the color i modulo 250."""
+"""The colors of masks, uint8 [250, 3]. Colors repeat after 250 masks."""
 
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An image to process. base: common start of the paths of its results, such as OUT/a/0013 for `a/0013_sat.jpg`."""
+    """An image to process. base: the path with which the paths of its results begin, such as OUT/a/0013 for
+    `a/0013_sat.jpg`."""
 
     name: str
     path: str
@@ -48,8 +50,8 @@ def plan_images(
 ) -> tuple[list[PlannedImage], list[str]]:
     """(the images to process in order, the paths of all input images).
 
-    Skips results of an earlier call. Image names are relative to `images` if it is a folder, or else to the common
-    folder of all images, so that all results are below `out`.
+    Files that are results of an earlier call are skipped. Image names are relative to `images` if it is a folder, or
+    else to the common folder of all images, so that all results are below `out`.
     """
     paths = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
     tally: Counter[str] = Counter()
@@ -72,9 +74,10 @@ def finished_images(
 ) -> dict[str, dict[str, Any]]:
     """Summaries of the images that an earlier call finished, by name.
 
-    inputs: paths that must not be overwritten. made_by: weights and settings. cleaning: whether cleaned masks will be
-    written. overwrite: remove the files of earlier calls and return {}. Raises SightlineError for masks of other
-    weights, settings or images, and for existing files that no earlier call has written.
+    inputs: paths that must not be overwritten. made_by: digest of the weights, and settings of this call. cleaning:
+    whether refined masks of a run will be written. overwrite: remove the files of earlier calls and return {}. Raises
+    SightlineError if the existing masks were made with other weights, settings or images, and for existing files that
+    no earlier call has written.
     """
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
@@ -87,17 +90,23 @@ def finished_images(
     if overwrite:
         remove(image.file(ending) for image in images for ending in ENDINGS)
         return {}
-    others = [f"{name}: other {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
+    others = [f"{name}: changed {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
     if others:
-        why = f"{len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
-        cure = f"another --out, the earlier settings (in {RECORD}), or --overwrite to generate all masks again"
-        raise SightlineError("these masks were made with other settings", where=str(out), why=why, cure=cure)
+        why = f"the settings differ for {len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
+        cure = (
+            f"choose another folder: --out FOLDER; or use the earlier settings (see {RECORD}); or generate all masks "
+            "again: --overwrite"
+        )
+        raise SightlineError(
+            "the masks in this folder were generated with other settings", where=str(out), why=why, cure=cure
+        )
     written = {image.name for image in images if all(image.file(ending).is_file() for ending in ENDINGS)}
     return {name: summary for name, (summary, _) in before.items() if name in written}
 
 
 def summary_and_changes(image: PlannedImage, made_by: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
-    """(summary of an image by an earlier call, names of the settings that differ), or None without an earlier call."""
+    """(summary of an image by an earlier call, names of the settings that differ from `made_by`); None without an
+    earlier call."""
     facts = read_json(image.file("_segments.json"))
     if not (isinstance(facts, dict) and facts.get("segments") == FORMAT):
         return None
@@ -118,7 +127,8 @@ def write_image(
 ) -> dict[str, Any]:
     """Write JSON, PNG and overlay of an image uint8 [3, H, W]; returns its summary for segments.json.
 
-    The JSON is written first: later calls overwrite the other files only if it exists.
+    seconds: time that its masks took. The JSON is written first, because later calls overwrite the other files only if
+    it exists.
     """
     ids = id_map(segments, (pixels.shape[1], pixels.shape[2]))
     summary = {
@@ -142,7 +152,7 @@ def write_image(
 
 
 def colors_of(ids: np.ndarray) -> np.ndarray:
-    """Map mask ids uint16 [H, W] to indices of COLORS, uint8 [H, W]; IGNORE outside all masks."""
+    """Map mask ids uint16 [H, W] to indices into COLORS, uint8 [H, W]; pixels outside all masks become IGNORE."""
     return np.where(ids > 0, (ids - 1) % len(COLORS), IGNORE).astype(np.uint8)
 
 
@@ -154,7 +164,7 @@ def outlined(pixels: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def borders(ids: np.ndarray, width: int = 1) -> np.ndarray:
-    """Boundaries between different mask ids [H, W]: bool [H, W], true on lines of about `width` pixels."""
+    """Boundaries between different mask ids: bool [H, W], true on lines of about `width` pixels. ids: [H, W]."""
     found = np.zeros(ids.shape, bool)
     found[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     found[1:] |= ids[1:] != ids[:-1]

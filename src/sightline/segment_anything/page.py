@@ -1,4 +1,4 @@
-"""The HTML page of `sightline masks`: images with their masks, and the effect of a clean-up."""
+"""The HTML page of `sightline masks`: images with their masks, and the effect of a clean-up by a segmentation run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from .outputs import COLORS, PlannedImage, colors_of
 
 
 def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], clean_up: CleanUp | None) -> str:
-    """The complete page. record: the content of segments.json."""
+    """The complete HTML page. record: the content of segments.json. clean_up: its results, or None."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(record))]
     if clean_up:
         content.append(("Clean-up", effect(record["clean_up"], clean_up)))
@@ -36,7 +36,7 @@ def render(name: str, images: Sequence[PlannedImage], record: dict[str, Any], cl
 
 
 def summary(record: dict[str, Any]) -> list[Child]:
-    """Cards with the number of images and masks, the share of pixels in a mask, and the time per image."""
+    """Section: cards with the number of images and masks, the share of pixels in a mask, and the time per image."""
     done = record["images"]
     masks, sizes = sum(one["masks"] for one in done), [one["height"] * one["width"] for one in done]
     covered = float(np.average([one["covered"] for one in done], weights=sizes))
@@ -54,7 +54,7 @@ def summary(record: dict[str, Any]) -> list[Child]:
 
 
 def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
-    """The rule of the clean-up and, with true masks, its effect on the IoU of each class."""
+    """Section: how the clean-up works and, with true masks, its effect on the IoU of each class."""
     rule = "Each mask has the class that the run predicts most often in it. Pixels outside all masks keep their class."
     parts: list[Child] = [element("p", rule), element("p", "The run: ", element("code", facts["run"]))]
     if "sentence" not in facts:
@@ -77,7 +77,7 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
 def image_panels(
     images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None
 ) -> list[Child]:
-    """The first images with their masks and, with a clean-up, their classes before and after."""
+    """Section: the first SHOWN images with their masks and, with a clean-up, the classes before and after."""
     note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask ids."
     parts: list[Child] = [element("p", note, class_="small"), legend(clean_up) if clean_up else None]
     by_name = {image.name: image for image in images}
@@ -120,7 +120,7 @@ def legend(clean_up: CleanUp) -> Html:
 
 
 def origin(record: dict[str, Any]) -> list[Child]:
-    """A table of checkpoint, settings, device and versions."""
+    """Section: a table of checkpoint, settings, device and versions."""
     rows: dict[str, Child] = {"checkpoint": record["checkpoint"]["name"]}
     rows["SHA-256 of the weights"] = element("code", record["checkpoint"]["sha256"])
     rows |= {name.replace("_", " "): str(value) for name, value in record["settings"].items()}

@@ -1,4 +1,4 @@
-"""`sightline serve`: a local web page to try models, and a JSON API."""
+"""`sightline serve`: a local web page to try trained models on images, with a JSON API."""
 
 import contextlib
 import os
@@ -44,23 +44,28 @@ def serve(
     max_mb: float = 32,
     quiet: bool = False,
 ) -> None:
-    """Serve the page of one or several runs on 127.0.0.1 until Ctrl-C.
+    """Serve a page for one or several runs at 127.0.0.1 until Ctrl-C.
 
-    port: 8000 by default, or a free one if that is in use; 0: a free one. sam: a Segment Anything checkpoint, as for
-    `sightline masks`, for points and boxes. neighbors: show the nearest training images. max_mb: maximum size of an
-    image file in megabytes. Raises SightlineError if the server cannot be started.
+    port: by default 8000, or a free port if 8000 is in use; 0: a free port. sam: a Segment Anything checkpoint, by the
+    names that `sightline masks --model` has, to segment objects by points and boxes. neighbors: whether to show the
+    nearest training images. max_mb: maximum size of an image file in megabytes. Raises SightlineError if the server
+    cannot be started.
     """
     if MISSING:
         why, cure = f"{MISSING} is not installed", "pip install 'sightline-vision[serve]'"
         raise SightlineError(
-            "`sightline serve` needs packages that are not installed", why=why, cure=cure, status=ENVIRONMENT
+            "`sightline serve` needs a package that is not installed", why=why, cure=cure, status=ENVIRONMENT
         )
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     folders = [run_folder.existing(one) for one in (run, *others)]
     for folder in folders:
         run_folder.require_weights(folder)
     if not 0 < max_mb <= 1000:
-        raise SightlineError("invalid limit of the file size", where=f"--max-mb {max_mb:g}", cure="use 0.1 to 1000")
+        raise SightlineError(
+            "invalid limit for the size of uploaded files",
+            where=f"--max-mb {max_mb:g}",
+            cure="use 0.1 to 1000 MB, for example --max-mb 20",
+        )
     with bind(port) as listening:
         models = load_all(folders, neighbors, say)
         points = EmbeddingCache(load_sam(sam)) if sam else None
@@ -71,13 +76,16 @@ def serve(
 
 
 def bind(port: int | None) -> socket.socket:
-    """Listen on 127.0.0.1; returns the socket. port None: 8000, or a free one if that is in use.
+    """Listen on 127.0.0.1; returns the socket.
 
-    Raises SightlineError for an invalid port, and for one that is in use.
+    port: None for 8000, or a free port if 8000 is in use; 0 for a free port. Raises SightlineError if a given port is
+    invalid or in use.
     """
     wanted = PORT if port is None else port
     if not 0 <= wanted < 2**16:
-        raise SightlineError("invalid port", where=f"--port {wanted}", cure="use 0 to 65535; 0 chooses a free one")
+        raise SightlineError(
+            "invalid port", where=f"--port {wanted}", cure="use 1 to 65535, or --port 0 for a free port"
+        )
     # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with this protocol.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -90,19 +98,20 @@ def bind(port: int | None) -> socket.socket:
         except OSError as error:
             problem = error
     listening.close()
-    why, cure = str(problem), "omit --port to use a free one"
+    why, cure = str(problem), "omit --port: a free port is chosen then"
     raise SightlineError(f"cannot use port {wanted}", where=ADDRESS, why=why, cure=cure, status=ENVIRONMENT)
 
 
 def load_all(folders: Sequence[Path], neighbors: bool, say: Callable[[str], None]) -> list[ServedModel]:
-    """Load the runs, named after their folders; if several folders have the same name, a number is appended."""
+    """Load the runs. Each is named after its folder; if several folders have the same name, a number is appended to
+    it."""
     names = [printable(folder.resolve().name) for folder in folders]
     unique = [name if names.count(name) == 1 else f"{name} {index}" for index, name in enumerate(names, 1)]
     return [load(folder, name, neighbors, say) for folder, name in zip(folders, unique, strict=True)]
 
 
 def load(folder: Path, name: str, neighbors: bool, say: Callable[[str], None]) -> ServedModel:
-    """Load the run in `folder`. neighbors: whether to index its training images."""
+    """Load the run in `folder` under this name. neighbors: whether to index its training images."""
     config = load_recipe_file(folder / "recipe.yaml")
     task = TASKS[config.task]
     return task.supported(task.serve, "serve", str(folder))(folder, config, name, neighbors, say)
@@ -115,7 +124,11 @@ def serving(
     points: EmbeddingCache | None = None,
     most_bytes: int = 32_000_000,
 ) -> "Generator[tuple[uvicorn.Server, str]]":
-    """Context manager of (a server to run, the URL of the page); the thread of the models runs inside the block."""
+    """Context manager; yields (a server to run, the URL of the page).
+
+    Inside the block, a worker thread computes the predictions. listening: the socket. points: Segment Anything, or
+    None. most_bytes: maximum size of an image file.
+    """
     url = f"http://{ADDRESS}:{listening.getsockname()[1]}/"
     html = page([model.name for model in models], [model.returns for model in models], url, most_bytes)
     threads = models[0].config.train.threads

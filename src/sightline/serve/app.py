@@ -1,4 +1,4 @@
-"""The routes of the page and the API. Models and images are addressed by index, never by path or name."""
+"""The HTTP routes of the page and the API. In URLs, models and images are addressed by index, never by path or name."""
 
 import asyncio
 import secrets
@@ -28,7 +28,7 @@ from .worker import InferenceWorker, QueueFull
 
 Result = TypeVar("Result")
 DECODERS = 2
-"""Maximum number of images decoded at the same time, which limits memory."""
+"""Maximum number of images that are decoded at the same time, to limit memory."""
 HOSTS = ["127.0.0.1", "localhost"]
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -43,7 +43,10 @@ Index = Annotated[int, Field(ge=0)]
 
 @dataclass
 class AppState:
-    """Shared state of the routes. page: the HTML. points: Segment Anything, or None without a checkpoint."""
+    """Shared state of the routes.
+
+    page: the HTML. most_bytes: maximum size of an image file. points: Segment Anything, or None without a checkpoint.
+    """
 
     models: Sequence[ServedModel]
     worker: InferenceWorker
@@ -58,14 +61,20 @@ class AppState:
             return await asyncio.to_thread(work, *arguments)
 
     async def computed(self, kind: object, compute: Callable[[Any], Any], item: Any) -> Any:
-        """Compute an item in the worker thread; raises ApiError 503 if the queue is full."""
+        """Compute an item in the worker thread. Raises ApiError 503 if the queue is full.
+
+        kind: items of the same kind may be computed as one batch. compute: function of a list of items.
+        """
         try:
             return await asyncio.wrap_future(self.worker.submit(kind, compute, item))
         except QueueFull:
-            raise ApiError(503, "too many requests", "the queue is full", "retry in a second") from None
+            raise ApiError(
+                503, "the server has too many requests", "its queue is full", "send the request again in a second"
+            ) from None
 
     async def predicted(self, index: int, content: bytes) -> Any:
-        """The prediction of one model for an image file; images of the same shape are batched."""
+        """The prediction of one model for the bytes of an image file. Images of the same shape are computed as one
+        batch."""
         model = self.models[index]
         pixels = await self.decoded(model.read, content)
         return await self.computed((index, pixels.shape), model.compute, pixels)
@@ -78,7 +87,8 @@ class AppState:
 
 
 def build_app(state: AppState) -> FastAPI:
-    """Build the application, which must be wrapped in `guard.Guard`."""
+    """Build the application. It must be wrapped in `guard.Guard`, which rejects cross-site requests and large
+    bodies."""
     app = FastAPI(title="Sightline", docs_url=None, redoc_url=None, responses=ERRORS)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
     add_errors(app)
@@ -90,7 +100,7 @@ def build_app(state: AppState) -> FastAPI:
 
 
 def add_predictions(app: FastAPI, state: AppState) -> None:
-    """Routes of the page, the list of models and their predictions."""
+    """Add the routes of the page, of the list of models, and of predictions."""
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> str:
@@ -120,7 +130,7 @@ def add_predictions(app: FastAPI, state: AppState) -> None:
 
 
 def add_images(app: FastAPI, state: AppState) -> None:
-    """Routes of training images and of validation images to try, by index."""
+    """Add the routes that return training images, and validation images to try, as PNG."""
 
     @app.get("/api/models/{model}/training/{picture}.png", response_class=Response)
     async def training(model: Index, picture: Index) -> Response:
@@ -138,7 +148,7 @@ def add_images(app: FastAPI, state: AppState) -> None:
 
 
 def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
-    """Routes of Segment Anything: embed an image, then return masks for points and boxes on it."""
+    """Add the routes of Segment Anything: embed an image, then compute masks for points and boxes on it."""
 
     @app.post("/api/segment/pictures", summary="embed an image", openapi_extra=IMAGE_BODY)
     async def embed(request: Request) -> EmbeddedImage:
@@ -153,12 +163,12 @@ def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
             raise ApiError(400, "the prompt needs a point or a box, and a label for each point")
         found = await state.computed("masks", points.masks, (picture, prompt))
         if found is None:
-            raise ApiError(404, "the image is not in the cache", cure="send the image again")
+            raise ApiError(404, "the image is not in the cache of the server", cure="send the image again")
         return found
 
 
 def add_errors(app: FastAPI) -> None:
-    """Error handlers, which return all errors as `ErrorResponse`, without tracebacks."""
+    """Add error handlers: every error is returned as an `ErrorResponse`, without a traceback."""
 
     @app.exception_handler(HTTPException)
     async def rejected(request: Request, error: HTTPException) -> Response:
@@ -174,7 +184,14 @@ def add_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         why = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        return error_response(400, ErrorDetail(what="the request is invalid", why=why, cure="see /openapi.json"))
+        return error_response(
+            400,
+            ErrorDetail(
+                what="the request is invalid",
+                why=why,
+                cure="correct the request; all requests are described in /openapi.json",
+            ),
+        )
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -1,4 +1,4 @@
-"""Load example images and the neighbor index of a served run from the run's data."""
+"""Load what the page of a served run shows from the run's data: validation images and nearest training images."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +17,10 @@ EXAMPLES = 8
 
 
 def if_readable(find: Callable[[], Loaded], name: str, say: Say) -> tuple[Loaded | None, str]:
-    """(the result of `find`, ""), or (None, a note for the page) if the run's data cannot be read."""
+    """(the result of `find`, ""), or (None, a note for the page) if the run's data cannot be read.
+
+    name: of the run, for the message in the terminal.
+    """
     try:
         return find(), ""
     except SightlineError as error:
@@ -27,7 +30,7 @@ def if_readable(find: Callable[[], Loaded], name: str, say: Say) -> tuple[Loaded
 
 
 def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
-    """The neighbor index of the training images; its features are computed later, see `NeighborIndex.steps`."""
+    """Create the index for nearest training images. Its features are computed later, see `NeighborIndex.steps`."""
     train = decode(source, "train", config.data.size, config.data, say)
     count = len(train.names)
     note = f"{MOST:,} of {count:,} training images, drawn at random" if count > MOST else ""
@@ -35,5 +38,5 @@ def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
 
 
 def spread(count: int) -> list[int]:
-    """EXAMPLES indices, evenly spaced over `count`."""
+    """EXAMPLES indices, evenly spaced from 0 to `count` - 1; fewer if `count` is smaller."""
     return sorted({int(index) for index in np.linspace(0, count - 1, min(count, EXAMPLES)).round()})

@@ -1,7 +1,7 @@
 """ASGI middleware: reject cross-site requests and large bodies; add security headers.
 
-Starlette's TrustedHostMiddleware checks the Host header, against DNS rebinding. This module checks the origin, because
-pages of other sites can send requests even if they cannot read the responses.
+Starlette's TrustedHostMiddleware checks the Host header, which prevents DNS rebinding. This module checks the origin,
+because pages of other sites can send requests even if they cannot read the responses.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ HEADERS = {
 
 
 class ApiError(HTTPException):
-    """An HTTP error with a description for the user."""
+    """An HTTP error with a description for the user: what is wrong, why, and what to do."""
 
     def __init__(self, status: int, what: str, why: str = "", cure: str = ""):
         super().__init__(status, what)
@@ -38,7 +38,10 @@ def error_response(status: int, detail: ErrorDetail) -> Response:
 
 
 def check_origin(path: str, headers: Headers) -> None:
-    """Raise ApiError for a request of another site's page, except a navigation to the start page."""
+    """Raise ApiError 403 if a request was sent by a page of another site.
+
+    Links from other sites to the start page are allowed.
+    """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     own = origin is None or origin in (f"http://{headers.get('host')}", f"https://{headers.get('host')}")
     opened = path == "/" and headers.get("sec-fetch-mode", "navigate") == "navigate"
@@ -47,7 +50,11 @@ def check_origin(path: str, headers: Headers) -> None:
 
 
 class Guard:
-    """ASGI middleware: check the origin, limit the body, add headers to every response."""
+    """ASGI middleware around the application: checks the origin of each request, limits its body, and adds headers to
+    every response.
+
+    most_bytes: maximum size of a body. policy: the content security policy.
+    """
 
     def __init__(self, app: ASGIApp, most_bytes: int, policy: str):
         self.app, self.most_bytes = app, most_bytes
@@ -81,7 +88,7 @@ class Guard:
             await self.app(scope, limited, with_headers)
 
     def check_size(self, size: int) -> None:
-        """Raise ApiError if the body is larger than `most_bytes`."""
+        """Raise ApiError 413 if a body of `size` bytes is larger than `most_bytes`."""
         if size > self.most_bytes:
             cure = "send a smaller file, or start the server with a larger --max-mb"
             raise ApiError(413, "the image file is too large", f"the limit is {self.most_bytes / 1e6:g} MB", cure)

@@ -1,4 +1,4 @@
-"""Served models: from the bytes of an image file to the prediction as an API response.
+"""Served models: convert the bytes of an image file to a prediction in the form of an API response.
 
 Control characters in names of classes and files are escaped, because the data may be untrusted.
 """
@@ -34,13 +34,16 @@ from .schemas import (  # fmt: skip
 
 NEIGHBORS = 8
 MOST_PIXELS = 50_000_000
-"""Maximum number of pixels of an image; `data.max_pixels` of the run also applies."""
+"""Maximum number of pixels of an image; `data.max_pixels` of the run applies too if it is lower."""
 TILE = 1024
 
 
 @dataclass(frozen=True)
 class ExampleImages:
-    """Validation images to try: uint8 [3, h, w] each, with their names and true classes ("" if there are none)."""
+    """Validation images that a user of the page can try.
+
+    pixels: uint8 [3, h, w] each. names: of the files. labels: true classes, "" if there are none.
+    """
 
     pixels: Sequence[np.ndarray] = ()
     names: Sequence[str] = ()
@@ -49,7 +52,11 @@ class ExampleImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """Base class of served models. returns: a phrase on the API response, for the page."""
+    """Base class of served models.
+
+    name: shown on the page. neighbors: index for nearest training images, or None. returns: a phrase on the content of
+    the API response, for the page.
+    """
 
     name: str
     config: Config
@@ -63,19 +70,19 @@ class ServedModel:
         return min(self.config.data.max_pixels, MOST_PIXELS)
 
     def read(self, content: bytes) -> np.ndarray:
-        """Decode an image file to the model's input, uint8 [3, h, w]; raises SightlineError."""
+        """Decode an image file to the model's input, uint8 [3, h, w]. Raises SightlineError if it cannot be read."""
         return planes(image_in(content, self.max_pixels))
 
     def compute(self, images: Sequence[np.ndarray]) -> Sequence[LabelPrediction | MaskPrediction]:
-        """Predict images uint8 [3, h, w] of the same shape."""
+        """Predict images uint8 [3, h, w] of the same shape; returns one prediction for each."""
         raise NotImplementedError
 
     def background(self) -> Iterator[None]:
-        """Iterator of work to do while there are no requests."""
+        """An iterator; each step does a part of the work to be done while there are no requests."""
         return iter(())
 
     def info(self) -> ModelInfo:
-        """Description in the list of models."""
+        """The description of the model in the API's list of models."""
         index, progress = self.neighbors, None
         if index is not None:
             progress = IndexProgress(pictures=len(index.rows), done=index.done, note=index.note)
@@ -90,9 +97,9 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedClassifier(ServedModel):
-    """A classifier or a backbone: class probabilities, nearest training images, or both.
+    """A classifier or a pre-trained backbone: returns class probabilities, nearest training images, or both.
 
-    note: for the page, why there are no neighbors.
+    note: for the page, the reason if there are no nearest images.
     """
 
     predictor: Predictor
@@ -100,19 +107,20 @@ class ServedClassifier(ServedModel):
     returns = "all classes with probabilities"
 
     def read(self, content: bytes) -> np.ndarray:
-        """Decode as in `inference.batching`, so that predictions equal those of `sightline predict`."""
+        """Decode and resize an image file in the same way as `sightline predict`, so that predictions are equal;
+        uint8 [3, h, w]."""
         image = image_in(content, self.max_pixels, self.predictor.square.side)
         return planes(image) if image.size[::-1] == self.predictor.decoded_size else self.predictor.square.of(image)
 
     def compute(self, images: Sequence[np.ndarray]) -> list[LabelPrediction]:
-        """Predict images of the same shape as one batch."""
+        """Predict images uint8 [3, h, w] of the same shape as one batch; returns one prediction for each."""
         probabilities, features = self.predictor.predict(torch.from_numpy(np.stack(images)))
         missing = [None] * len(images)
         pairs = zip(*(missing if rows is None else rows for rows in (probabilities, features)), strict=True)
         return [self.response(*pair) for pair in pairs]
 
     def response(self, probabilities: np.ndarray | None, feature: np.ndarray | None) -> LabelPrediction:
-        """The response for class probabilities [K] and features [D]."""
+        """The API response for class probabilities [K] and features [D] of an image; each may be None."""
         ranked, near, note = [], [], self.note
         if probabilities is not None:
             ranked = [
@@ -129,7 +137,7 @@ class ServedClassifier(ServedModel):
         )
 
     def neighbor(self, row: int, similarity: float) -> Neighbor:
-        """The response for a training image."""
+        """The API response for one near training image. row: its index. similarity: cosine similarity."""
         assert self.neighbors is not None
         train = self.neighbors.train
         label = "" if train.labels is None else train.classes[train.labels[row]]
@@ -137,23 +145,23 @@ class ServedClassifier(ServedModel):
         return Neighbor(picture=row, name=name, label=printable(label), similarity=round(similarity, 4))
 
     def background(self) -> Iterator[None]:
-        """Compute the features of the training images."""
+        """An iterator that computes the features of the training images, one batch per step."""
         return iter(()) if self.neighbors is None else self.neighbors.steps(self.predictor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedSegmenter(ServedModel):
-    """A segmentation model, which predicts the masks of images of any size."""
+    """A segmenter, which predicts masks of images of any size."""
 
     parts: MaskInference
     returns = "a mask as PNG and the share of each class"
 
     def compute(self, images: Sequence[np.ndarray]) -> list[MaskPrediction]:
-        """Predict the images one by one; large ones in tiles, as `sightline predict` does."""
+        """Predict images one by one; large images in tiles, with the tile size of `sightline predict`."""
         return [self.response(predict_mask(self.parts, image, TILE)) for image in images]
 
     def response(self, mask: np.ndarray) -> MaskPrediction:
-        """The response for a mask uint8 [h, w]."""
+        """The API response for a predicted mask, class indices uint8 [h, w]."""
         counts = np.bincount(mask.ravel(), minlength=len(self.classes))
         colors = ["#" + bytes(color.tolist()).hex() for color in display_colors(self.parts.palette)]
         shares = [
@@ -165,7 +173,10 @@ class ServedSegmenter(ServedModel):
 
 
 def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:
-    """Encode an image uint8 [3, h, w] or a mask uint8 [h, w] as PNG, reduced to at most `side` pixels if given."""
+    """Encode an image uint8 [3, h, w] or a mask uint8 [h, w] as PNG.
+
+    side: if not 0, the image is reduced to at most side x side pixels.
+    """
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if pixels.ndim == 3 else pixels)
     if side:
         image.thumbnail((side, side))
@@ -175,5 +186,5 @@ def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:
 
 
 def base64_png(pixels: np.ndarray) -> str:
-    """`png_bytes` as base64 text."""
+    """Encode an image uint8 [3, h, w] or a mask uint8 [h, w] as PNG, in base64 text."""
     return base64.b64encode(png_bytes(pixels)).decode("ascii")

@@ -1,4 +1,4 @@
-"""Nearest training images of a query, by cosine similarity of penultimate features."""
+"""Nearest training images of an image, by cosine similarity of penultimate features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from ..data.types import Decoded
 from ..inference.predictor import Predictor
 
 MOST = 50_000
-"""Maximum number of training images in an index; of larger sets, a random sample is indexed."""
+"""Maximum number of training images in an index; of larger training sets, a random sample is used."""
 BATCH = 64
 
 
 @dataclass
 class NeighborIndex:
-    """Training images with their features float32 [M, D], scaled to unit length.
+    """Training images with their penultimate features float32 [M, D], scaled to unit length.
 
-    train: the decoded training split. rows: indices of the M images in it. note: text for the page. done: number of
-    images whose features are computed.
+    train: the decoded training split. rows: indices of the M images in that split. note: text for the page. features:
+    None before the first are computed. done: number of images whose features are computed.
     """
 
     train: Decoded
@@ -29,7 +29,7 @@ class NeighborIndex:
     done: int = 0
 
     def steps(self, predictor: Predictor) -> Iterator[None]:
-        """Compute the features, one batch per step."""
+        """Iterator that computes the features, one batch of images per step."""
         for start in range(0, len(self.rows), BATCH):
             pixels = torch.from_numpy(np.ascontiguousarray(self.train.images[self.rows[start : start + BATCH]]))
             _, found = predictor.predict(pixels)
@@ -41,7 +41,11 @@ class NeighborIndex:
             yield
 
     def nearest(self, feature: np.ndarray, count: int) -> list[tuple[int, float]]:
-        """(index in the training split, cosine similarity) of the nearest images to features [D], nearest first."""
+        """The `count` training images nearest to the features [D], nearest first: (index in the training split, cosine
+        similarity).
+
+        Only images whose features are already computed are compared.
+        """
         if self.features is None or not np.isfinite(feature).all():
             return []
         similarity = self.features[: self.done] @ normalized(feature[None])[0]
@@ -50,7 +54,8 @@ class NeighborIndex:
 
 
 def sampled_rows(count: int, seed: int, most: int = MOST) -> np.ndarray:
-    """Indices of at most `most` of `count` images in random order, so that a partial index is a random sample."""
+    """Indices of at most `most` out of `count` images, in random order, so that an incomplete index is a random
+    sample too."""
     return np.random.default_rng([seed, count]).permutation(count)[:most]
 
 

@@ -1,4 +1,5 @@
-"""The HTML of the page, with the style sheet of the report, its own script, and an example request for programs."""
+"""The HTML page of `sightline serve`, with the style sheet of the report, a script, and an example request for
+programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ def styles() -> Html:
 
 
 def policy() -> str:
-    """The content security policy: allow only this server, and data: and blob: URLs for images and video."""
+    """The content security policy of the page: it allows requests to this server only, and data: and blob: URLs for
+    images and video."""
     style, script = digest(styles()), digest(own_asset("serve.js"))
     return (
         f"default-src 'none'; img-src 'self' data: blob:; media-src blob:; connect-src 'self'; style-src '{style}'; "
@@ -29,7 +31,11 @@ def policy() -> str:
 
 
 def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int) -> str:
-    """The page as HTML. names: of the models. returns: a phrase on the response of each model's API."""
+    """The HTML of the page.
+
+    names: of the models. returns: for each model, a phrase on the content of its API response. url: of the server.
+    most_bytes: maximum size of an image file.
+    """
     title = names[0] if len(names) == 1 else f"{len(names)} models"
     models = "this model" if len(names) == 1 else f"these models: {', '.join(names)}"
     head = element(

@@ -1,4 +1,4 @@
-"""Segment Anything: a cache of image embeddings, and masks for points and boxes."""
+"""Segment Anything on the page: a cache of image embeddings, and masks for points and boxes."""
 
 import hashlib
 from collections import OrderedDict
@@ -16,14 +16,18 @@ KEPT = 8
 
 
 class EmbeddingCache:
-    """LRU cache of image embeddings, with the SHA-256 of the image files as keys. Not thread-safe."""
+    """Cache of the most recently used image embeddings; the keys are the SHA-256 of the image files. Not
+    thread-safe."""
 
     def __init__(self, sam: Sam):
         self.sam, self.name = sam, sam.name
         self.embeddings: OrderedDict[str, Any] = OrderedDict()
 
     def embed(self, images: Sequence[tuple[bytes, np.ndarray]]) -> list[str]:
-        """Embed the images (bytes of the file, pixels uint8 [3, H, W]) that are not cached; returns their keys."""
+        """Compute the embeddings of the images that are not in the cache; returns the keys of all images.
+
+        images: (bytes of the file, pixels uint8 [3, H, W]) of each.
+        """
         keys = [hashlib.sha256(content).hexdigest() for content, _ in images]
         for key, (_, pixels) in zip(keys, images, strict=True):
             if key not in self.embeddings:
@@ -34,11 +38,12 @@ class EmbeddingCache:
         return keys
 
     def masks(self, prompts: Sequence[tuple[str, PointPrompt]]) -> list[PromptMasks | None]:
-        """Masks for each (key, prompt), best first; None for an image that is not cached."""
+        """Masks for each (key of the image, prompt), highest score first; None for an image that is not in the
+        cache."""
         return [self.mask(key, prompt) for key, prompt in prompts]
 
     def mask(self, key: str, prompt: PointPrompt) -> PromptMasks | None:
-        """Masks for one prompt, best first; None if the image is not cached."""
+        """Masks for one prompt, highest score first; None if the image is not in the cache."""
         if key not in self.embeddings:
             return None
         self.embeddings.move_to_end(key)

@@ -13,7 +13,7 @@ class ClassProbability(BaseModel):
 
 
 class Neighbor(BaseModel):
-    """A training image near the query in feature space."""
+    """A training image whose features are near those of the predicted image."""
 
     picture: int = Field(description="index in the training split, for /api/models/{model}/training/{picture}.png")
     name: str
@@ -22,7 +22,7 @@ class Neighbor(BaseModel):
 
 
 class LabelPrediction(BaseModel):
-    """Prediction of a classifier. A pre-training run has only the neighbors; the other fields are empty."""
+    """Prediction of a classifier. For a pre-training run, only `near` has values, because it has no classes."""
 
     kind: Literal["classes"] = "classes"
     model: str
@@ -34,7 +34,7 @@ class LabelPrediction(BaseModel):
 
 
 class ClassShare(BaseModel):
-    """A class of a mask and the fraction of pixels assigned to it."""
+    """A class in a predicted mask, and the share of the pixels that have it."""
 
     name: str
     color: str = Field(description="#rrggbb")
@@ -42,7 +42,7 @@ class ClassShare(BaseModel):
 
 
 class MaskPrediction(BaseModel):
-    """Prediction of a segmenter."""
+    """Prediction of a segmenter for one image."""
 
     kind: Literal["mask"] = "mask"
     model: str
@@ -63,7 +63,8 @@ class PredictResponse(BaseModel):
 
 
 class IndexProgress(BaseModel):
-    """Progress of the neighbor index: number of training images, and how many have features so far."""
+    """Progress of the index for nearest training images. pictures: number of images. done: number of images whose
+    features are computed."""
 
     pictures: int
     done: int
@@ -78,7 +79,7 @@ class ExampleInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """One served model."""
+    """Description of one served model. classes: their number. near: progress of the index of training images."""
 
     name: str
     task: str
@@ -88,7 +89,7 @@ class ModelInfo(BaseModel):
 
 
 class ServerInfo(BaseModel):
-    """The served models and the limits."""
+    """The served models, and the maximum size of an image file in bytes."""
 
     models: list[ModelInfo]
     segment_anything: str = Field(description="name of the Segment Anything checkpoint; empty if none is loaded")
@@ -96,7 +97,7 @@ class ServerInfo(BaseModel):
 
 
 class PointPrompt(BaseModel):
-    """Points and a box on an image."""
+    """A prompt for Segment Anything: points and a box on an image."""
 
     model_config = ConfigDict(extra="forbid")
     points: list[tuple[float, float]] = Field(default=[], max_length=100, description="x, y in pixels")
@@ -105,7 +106,7 @@ class PointPrompt(BaseModel):
 
 
 class EmbeddedImage(BaseModel):
-    """An image whose Segment Anything embedding is cached. picture: its key, for the request of masks."""
+    """An image whose Segment Anything embedding is in the cache. picture: its key, to be sent in requests for masks."""
 
     picture: str
     width: int
@@ -113,7 +114,7 @@ class EmbeddedImage(BaseModel):
 
 
 class PromptMask(BaseModel):
-    """One mask for a prompt."""
+    """One mask for a prompt, with its predicted IoU and the share of the image's pixels in it."""
 
     mask: str = Field(description="base64 of a black and white PNG")
     score: float = Field(description="predicted IoU")
@@ -121,13 +122,13 @@ class PromptMask(BaseModel):
 
 
 class PromptMasks(BaseModel):
-    """Masks for a prompt, best first."""
+    """Masks for a prompt, highest score first."""
 
     masks: list[PromptMask]
 
 
 class ErrorDetail(BaseModel):
-    """Description of an error."""
+    """Description of an error: what is wrong, why, and what to do."""
 
     what: str
     why: str = ""

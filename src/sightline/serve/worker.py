@@ -1,4 +1,5 @@
-"""Worker thread that runs the models: batches of queued requests, and background work while the queue is empty."""
+"""Worker thread that runs the models: computes batches of queued requests, and background work while the queue is
+empty."""
 
 import threading
 import traceback
@@ -18,7 +19,8 @@ class QueueFull(Exception):
 
 
 class QueuedRequest(NamedTuple):
-    """One request. Requests of the same kind are passed to `compute` as a batch."""
+    """One request in the queue. Requests of the same kind are passed to `compute` together, as a batch. result:
+    future of the result."""
 
     kind: Hashable
     compute: Compute
@@ -29,9 +31,9 @@ class QueuedRequest(NamedTuple):
 class InferenceWorker(threading.Thread):
     """The only thread that runs the models, so that requests do not compete for the processor.
 
-    Requests that arrive during a computation form the next batch (2.2 to 2.8 times the throughput with 16 clients); a
-    single request is computed at once. setup: called first in the thread. most: maximum length of the queue. largest:
-    maximum size of a batch.
+    Requests that arrive during a computation form the next batch; with 16 clients this increases the throughput by a
+    factor of 2.2 to 2.8. A single request is computed at once. setup: function that is called first in the thread.
+    most: maximum length of the queue. largest: maximum size of a batch.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class InferenceWorker(threading.Thread):
             request.result.cancel()
 
     def submit(self, kind: Hashable, compute: Compute, item: Any) -> "Future[Any]":
-        """Queue one item; returns the future of its result. Raises QueueFull.
+        """Append an item to the queue; returns the future of its result. Raises QueueFull.
 
-        compute: called with a list of items of the same kind; returns their results in order.
+        kind: items of the same kind may be computed as one batch. compute: function of a list of items that returns
+        their results in the same order.
         """
         with self.changed:
             if len(self.queue) >= self.most:
@@ -67,13 +70,13 @@ class InferenceWorker(threading.Thread):
             return request.result
 
     def when_idle(self, steps: Iterator[None]) -> None:
-        """Add background work: `steps` is advanced by one step at a time while the queue is empty."""
+        """Add background work: while the queue is empty, the thread advances the iterator `steps` step by step."""
         with self.changed:
             self.background.append(steps)
             self.changed.notify()
 
     def run(self) -> None:
-        """Until stopped: compute a batch, or run a background step if the queue is empty, or wait."""
+        """Loop of the thread until `stop`: compute a batch; if the queue is empty, do a background step, or wait."""
         self.setup()
         while True:
             with self.changed:
@@ -87,7 +90,10 @@ class InferenceWorker(threading.Thread):
                 self.run_step()
 
     def next_batch(self) -> list[QueuedRequest]:
-        """Remove and return the oldest request and later ones of its kind; cancelled requests are dropped."""
+        """Remove the oldest request and later requests of the same kind from the queue, and return them.
+
+        Cancelled requests are dropped.
+        """
         batch: list[QueuedRequest] = []
         others: deque[QueuedRequest] = deque()
         while self.queue and len(batch) < self.largest:
@@ -100,7 +106,7 @@ class InferenceWorker(threading.Thread):
         return batch
 
     def run_step(self) -> None:
-        """Run one background step; an error is printed, and its iterator is removed."""
+        """Do one background step. If it raises an error, print the error and drop the rest of this work."""
         try:
             next(self.background[0])
             return
@@ -112,7 +118,7 @@ class InferenceWorker(threading.Thread):
 
 
 def compute_batch(batch: list[QueuedRequest]) -> None:
-    """Compute a batch and set the results of its futures, or the exception."""
+    """Compute a batch, and set the result of each future, or the exception if the computation failed."""
     try:
         results = batch[0].compute([request.item for request in batch])
         for request, result in zip(batch, results, strict=True):

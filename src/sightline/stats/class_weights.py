@@ -22,6 +22,6 @@ def class_weights(counts: ArrayLike, kind: str) -> np.ndarray:
         "log": 1 / np.log(1.02 + numbers / total),
     }
     if kind not in kinds:
-        cure = "set none, balanced or log"
+        cure = "use --loss.class_weights none, balanced or log"
         raise SightlineError(f"unknown class weights {kind!r}", where="loss.class_weights", cure=cure)
     return np.where(present, kinds[kind], 0.0)

@@ -76,8 +76,8 @@ def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndar
     for name, values in (("a prediction", predicted), ("a label", truth)):
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
             wrong = int(values.min()) if values.min() < 0 else int(values.max())
-            cure = "predictions and labels must be indices into the same list of classes"
-            raise SightlineError(f"{name} is {wrong}, outside the classes 0 to {classes - 1}", cure=cure)
+            cure = "pass predictions and labels that are indices into the same list of classes"
+            raise SightlineError(f"{name} is {wrong}, but the class indices are 0 to {classes - 1}", cure=cure)
     cells = np.bincount(truth.astype(np.int64) * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes)
 

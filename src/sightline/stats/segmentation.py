@@ -100,8 +100,8 @@ def confusion(predicted: Any, truth: Any, classes: int, ignored: bool = False) -
     missing = int(matrix[:-1, -1].sum())
     if missing:
         raise SightlineError(
-            f"{missing:,} pixels are predicted as {IGNORE} (ignored) where the truth is a class",
-            cure=f"predict a class everywhere, 0 to {classes - 1}",
+            f"{missing:,} pixels are predicted as {IGNORE} (ignored), but their true label is a class",
+            cure=f"predict a class index, 0 to {classes - 1}, for every pixel",
         )
     return np.ascontiguousarray(matrix[:-1, :-1])
 
@@ -117,8 +117,10 @@ def require_class_indices(predicted: np.ndarray, truth: np.ndarray, classes: int
             found = np.unique(values[wrong]).tolist()
             faults.append(f"{name} contain {', '.join(map(str, found[:10]))}{' ...' * (len(found) > 10)}")
     if faults:
-        what = f"{' and '.join(faults)}, outside the classes 0 to {classes - 1}"
-        raise SightlineError(what, cure=f"use the class list of the masks; {IGNORE} is ignored")
+        what = f"{' and '.join(faults)}, but the class indices are 0 to {classes - 1}"
+        raise SightlineError(
+            what, cure=f"pass the number of classes of these masks; write {IGNORE} for pixels to ignore"
+        )
 
 
 def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
@@ -198,7 +200,10 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
     """
     counts = summed(matrix)
     if not counts.truth.sum():
-        why, cure = "every pixel of the truth is ignored", "check the masks and data.ignore"
+        why, cure = (
+            "every pixel of the true masks is ignored",
+            "correct --data.ignore, and check that these are the right masks",
+        )
         raise SightlineError("no pixel can be evaluated", why=why, cure=cure)
     weighted = np.where(counts.truth > 0, counts.truth * class_iou(counts), 0).sum() / counts.truth.sum()
     numbers = {

@@ -1,4 +1,4 @@
-"""`sightline sweep`: hyperparameter search. Each trial is an ordinary run, and the best trials are compared."""
+"""`sightline sweep`: hyperparameter search. Each trial is an ordinary run; the best trials are compared in a report."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ from .study import JOURNAL, SweepStudy, require
 FILE = "sweep.yaml"
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
            "logs", "jobs")  # fmt: skip
-"""Files and folders that a sweep writes besides its trials."""
+"""Files and folders that a sweep writes in its folder, in addition to the run folders of its trials."""
 
 
 def sweep(
@@ -47,12 +47,13 @@ def sweep(
 ) -> Sweep:
     """Search for good settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.
 
-    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: their total
-    number, including those of earlier calls; default 20, or all combinations if there are fewer or `sampler` is "grid".
-    minutes: time limit of this call, 0 for none; running trials are saved. jobs: parallel trials, on this machine or as
-    jobs of `cluster` (slurm or local, with options such as `cluster.minutes`). metric: by default the recipe's
-    `train.best_metric`. sampler: "tpe", "random" or "grid". pruner: "median", "halving" or "none". storage: a database
-    URL instead of a file in the folder. overwrite: delete an existing sweep in the folder.
+    settings: ranges ("1e-3..1e-1", "16..128"), choices ("sgd,adamw" or a list), and fixed values. trials: total number
+    of trials, including those of earlier calls; by default 20, or all combinations if there are fewer or `sampler` is
+    "grid". minutes: time limit of this call, 0 for none; running trials are saved. jobs: number of parallel trials, on
+    this machine or as jobs of `cluster` ("slurm" or "local", with options such as `cluster.minutes`). metric: by
+    default the recipe's `train.best_metric`. sampler: "tpe", "random" or "grid". pruner: "median", "halving" or "none".
+    storage: URL of a database for the trials; by default they are in a file in the folder. overwrite: delete an
+    existing sweep in the folder.
 
     The same call resumes an interrupted sweep. Raises one SightlineError for all errors in the search space before any
     training, and one with status 4 when interrupted.
@@ -74,28 +75,33 @@ def sweep(
             say(note)
         study = SweepStudy(folder, plan, study_name(folder, plan, overwrite), trials, storage)
         if study.is_grid and sampler != "grid":
-            say(f"the search space has {study.trials} combinations; each is tried once")
+            say(f"the search space has {study.trials} combinations of values; each is tried once")
         launch = cluster_launcher(study, cluster, options, jobs, say) if cluster else local_launcher(jobs)
         TrialScheduler(study, launch, jobs, say, detach=cluster == "slurm").run(minutes)
         return finish(study, say)
 
 
 def check_options(trials: int | None, minutes: float, jobs: int, seed: int, faults: list[str]) -> None:
-    """Raise one SightlineError for all invalid options. faults: errors of the cluster's options."""
-    numbers = [f"--trials {trials}: 1 or more"] * (trials is not None and trials < 1)
-    numbers += [f"--jobs {jobs}: 1 or more"] * (jobs < 1)
-    numbers += [f"--minutes {minutes}: 0 (no limit) or more"] * (not minutes >= 0)
-    numbers += [f"--seed {seed}: 0 or more"] * (seed < 0)
+    """Raise one SightlineError for all invalid options. faults: error messages on the options of the cluster."""
+    numbers = [f"--trials {trials}: it must be 1 or more"] * (trials is not None and trials < 1)
+    numbers += [f"--jobs {jobs}: it must be 1 or more"] * (jobs < 1)
+    numbers += [f"--minutes {minutes}: it must be 0 (no limit) or more"] * (not minutes >= 0)
+    numbers += [f"--seed {seed}: it must be 0 or more"] * (seed < 0)
     if numbers + faults:
         why = "\n" + listing(numbers + faults)
-        raise SightlineError("invalid options", where="the command line", why=why, cure="sightline sweep --help")
+        raise SightlineError(
+            "invalid options",
+            where="the command line",
+            why=why,
+            cure="correct these options; to list all: sightline sweep --help",
+        )
 
 
 def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
-    """Read the name of the Optuna study from sweep.yaml; without that file, write it with a new name.
+    """The name of the sweep's Optuna study, from sweep.yaml; if that file is missing, it is written with a new name.
 
-    overwrite: remove an existing sweep first. Raises SightlineError with the differences if sweep.yaml is of another
-    sweep.
+    overwrite: remove an existing sweep first. Raises SightlineError with the differences if sweep.yaml was written by a
+    sweep with other settings.
     """
     path, identity = folder / FILE, plan.identity()
     if path.is_file() and overwrite:
@@ -112,13 +118,18 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         name, before = str(values["study"]), dict(values["settings"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        why, cure = f"{type(error).__name__}: {error}", "choose another --out, or --overwrite to remove that sweep"
+        why, cure = (
+            f"{type(error).__name__}: {error}",
+            "choose another folder: --out FOLDER; or replace that sweep: --overwrite",
+        )
         raise SightlineError("cannot read sweep.yaml", where=str(path), why=why, cure=cure) from error
     keys = dict.fromkeys([*before, *identity])
     changed = [key for key in keys if before.get(key) != identity.get(key)]
     if changed:
         lines = [f"{key}: {before.get(key, 'none')} -> {identity.get(key, 'none')}"[:200] for key in changed]
-        cure = "run the same command as before, choose another --out, or --overwrite to remove that sweep"
+        cure = (
+            "run the same command as before; or choose another folder: --out FOLDER; or replace that sweep: --overwrite"
+        )
         why = "\n" + listing(lines)
         raise SightlineError("this folder contains another sweep", where=str(folder), why=why, cure=cure)
     return name
@@ -130,8 +141,8 @@ def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
     states = [trial["state"] for trial in result.trials]
     left = study.trials - len(states) + states.count("running")
     if result.best is None:
-        why = f"{states.count('failed')} failed, {states.count('pruned')} were pruned, {left} are left"
-        cure = "run the same command again, with a larger --trials if none are left"
+        why = f"{states.count('failed')} trials failed, {states.count('pruned')} were pruned, and {left} are left"
+        cure = "run the same command again; if no trials are left, with a larger --trials"
         raise SightlineError("no trial is complete", where=str(study.folder), why=why, cure=cure)
     for line in write_sweep_report(study.folder):
         say(line)

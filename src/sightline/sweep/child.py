@@ -1,7 +1,8 @@
 """The process of one trial: `python -m sightline.sweep.child FOLDER PARENT COMMAND...` trains the run in FOLDER.
 
-Reads the recipe from `logs/NAME.yaml` next to FOLDER, and writes exit status and error message to `logs/NAME.json`.
-NAME is the name of FOLDER, and PARENT the id of the process that started this one.
+NAME is the name of FOLDER, and PARENT the id of the process that started this one. The recipe is read from
+`logs/NAME.yaml` next to FOLDER. Exit status and error message are written to `logs/NAME.json`. COMMAND is the command
+line of the sweep, which is recorded in provenance.json.
 """
 
 import os
@@ -23,7 +24,7 @@ PARENT_CHECK_SECONDS = 0.1
 
 
 def main(folder: Path, parent: int) -> None:
-    """Train the trial; exit at once if the parent process ends, even by `kill -9`."""
+    """Train the trial. Exit at once if the parent process ends, even if it was ended by `kill -9`."""
 
     def watch_parent() -> None:
         while os.getppid() == parent:
@@ -50,7 +51,8 @@ def train_trial(folder: Path) -> dict[str, Any]:
 
 
 def train_or_resume(folder: Path, config: Config) -> None:
-    """Resume the run from its checkpoint; without one, or if it cannot be resumed, train from the start."""
+    """Resume the run of a trial from its checkpoint. Train it from the start if it has no checkpoint or cannot be
+    resumed."""
     if any((folder / "checkpoints" / "last").glob("state-*.safetensors")):
         try:
             resume(folder)

@@ -31,27 +31,28 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "setup": ("slurm_setup", lambda text: [line.strip() for line in text.split(";")]),
     "comment": ("slurm_comment", str),
 }
-"""Option --cluster.NAME -> (parameter of submitit, function that parses the option's value)."""
+"""Options of the cluster: NAME in --cluster.NAME -> (parameter of submitit, function that parses the option's
+value)."""
 DEFAULT_MINUTES = 60
 SAVE_SECONDS = 60.0
-"""Seconds that a trial has for saving before its job ends."""
+"""Seconds that a trial has to save its state before its job ends."""
 MAX_REQUEUES = 100
 RESUMABLE_STATES = ("PREEMPTED", "TIMEOUT", "NODE_FAIL")
 CHECK_SECONDS, CANCELLED_CHECK_SECONDS = 1.0, 5.0
-"""Seconds between queries of a job's state: before and after it was cancelled."""
+"""Seconds between queries of a job's state: while it runs, and after it was cancelled."""
 
 
 def split_cluster(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split settings into (settings of the recipe, options of the cluster without their prefix)."""
+    """Split settings into (settings of the recipe, options of the cluster without the prefix `cluster.`)."""
     options = {key.removeprefix("cluster."): value for key, value in settings.items() if key.startswith("cluster.")}
     return {key: value for key, value in settings.items() if not key.startswith("cluster.")}, options
 
 
 def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
-    """Error messages for --cluster and its options."""
+    """Error messages for invalid values of --cluster and of its options."""
     faults = []
     if cluster and cluster not in CLUSTERS:
-        faults.append(f"--cluster {cluster}: must be {' or '.join(CLUSTERS)}")
+        faults.append(f"--cluster {cluster}: it must be {' or '.join(CLUSTERS)}")
     if options and not cluster:
         faults.append(f"--cluster.{next(iter(options))} needs --cluster slurm")
     for name, value in options.items():
@@ -60,17 +61,17 @@ def cluster_faults(cluster: str, options: dict[str, Any]) -> list[str]:
             if name in OPTIONS:
                 OPTIONS[name][1](value)
             else:
-                faults.append(f"--cluster.{name}: unknown option; did you mean {near[0]}?")
+                faults.append(f"--cluster.{name}: there is no such option; did you mean {near[0]}?")
         except (TypeError, ValueError):
-            faults.append(f"--cluster.{name} {value}: must be a number")
+            faults.append(f"--cluster.{name} {value}: it must be a number")
     return faults
 
 
 class TrialJob:
     """The callable of a job: runs the process of one trial and returns its exit status.
 
-    submitit pickles this object into the folder `jobs` and loads it in the job. Before the job's time limit or a
-    preemption, it calls `checkpoint` and queues the job again.
+    submitit pickles this object into the folder `jobs` of the sweep, and loads it in the job. Before the job's time
+    limit or a preemption, submitit calls `checkpoint` and queues the returned job.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], argv: list[str]):
@@ -85,7 +86,8 @@ class TrialJob:
         return status
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
-        """Save the trial; returns the job that resumes it. Called in a signal handler during `__call__`."""
+        """Stop the trial so that it saves its state; returns the job that resumes it. Called in a signal handler
+        during `__call__`."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -97,7 +99,7 @@ class TrialJob:
 
 
 class JobProcess:
-    """A submitted job with the interface of TrialProcess."""
+    """A submitted job, with the methods of `TrialProcess`."""
 
     def __init__(self, job: "submitit.Job", folder: Path):
         self.job, self.folder = job, folder
@@ -106,7 +108,8 @@ class JobProcess:
     def poll(self) -> int | None:
         """None while the job is queued or runs, then 0.
 
-        If the trial has not written its exit status, write one with the last line of the job's output as message.
+        If the job has ended and the trial has not written its exit status, a status is written with the last line of
+        the job's output as message.
         """
         now = time.monotonic()
         if now < self.next_check:
@@ -131,7 +134,10 @@ class JobProcess:
 def cluster_launcher(
     study: SweepStudy, cluster: str, options: dict[str, Any], jobs: int, say: Callable[[str], None]
 ) -> Callable[[RunningTrial], TrialProcess]:
-    """Return a function that submits a trial as a job, or takes over the job that an earlier command submitted."""
+    """Return a function that submits a trial as a job.
+
+    If an earlier command has submitted a job for the trial that has not ended, that job is used instead.
+    """
     import submitit
     from submitit.core.utils import FailedJobError
 
@@ -157,7 +163,10 @@ def cluster_launcher(
             job = executor.submit(TrialJob(running.folder.resolve(), environment, sys.argv))
         except (RuntimeError, OSError, FailedJobError) as error:
             why = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            cure = "use a machine with `sbatch`, set the --cluster.* options that it needs, or use --cluster local"
+            cure = (
+                "run on a machine that has `sbatch`, set the options of the cluster (--cluster.OPTION), or train "
+                "here: --cluster local"
+            )
             raise SightlineError(f"{cluster} rejected the job", why=why, cure=cure, status=ENVIRONMENT) from error
         running.trial.set_user_attr("job", job.job_id)
         say(f"trial {running.trial.number}: submitted to {cluster} as job {job.job_id}")

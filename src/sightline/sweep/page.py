@@ -18,10 +18,10 @@ from ..tasks import TASKS
 from .space import format_value
 
 COMPARED = 4
-"""Number of best trials that are compared on the same images."""
+"""Number of the best trials that are compared image by image, on the same validation images."""
 TITLES = {name: metric.title for task in TASKS.values() for name, metric in task.metrics.items()}
 DIGITS = 4
-"""Significant digits of settings on the page."""
+"""Significant digits with which values of settings are shown on the page."""
 OPTIMISTIC = (
     "The best of {trials} trials was selected on the validation images, and so was the best epoch of each trial. The "
     "value of the best trial is therefore optimistic, and its interval does not include the effect of this selection. "
@@ -39,7 +39,10 @@ def trial_folder(sweep: Path, number: int) -> Path:
 
 
 def ranked(rows: Iterable[Mapping[str, Any]], lowest: bool) -> list[Mapping[str, Any]]:
-    """Complete trials without repetitions of earlier ones, the best first. lowest: whether lower values are better."""
+    """The complete trials, the best first, without those whose settings equal those of an earlier trial.
+
+    rows: elements of `trials` in sweep.json. lowest: whether lower values of the metric are better.
+    """
     complete = [row for row in rows if row["state"] == "complete" and row["value"] is not None]
     distinct = [row for row in complete if row["same_as"] is None]
     return sorted(distinct, key=lambda row: ((1 if lowest else -1) * row["value"], row["trial"]))
@@ -49,8 +52,8 @@ def ranked(rows: Iterable[Mapping[str, Any]], lowest: bool) -> list[Mapping[str,
 class SweepData:
     """The data of a sweep's page.
 
-    values: content of sweep.json. compared: content of compare.json of the best trials, or empty; then `note` has the
-    reason.
+    values: content of sweep.json. compared: content of compare.json, the comparison of the best trials; {} if there is
+    none, and `note` then has the reason.
     """
 
     folder: Path
@@ -68,12 +71,13 @@ class SweepData:
 
     @property
     def lowest(self) -> bool:
-        """Whether the best value is the lowest."""
+        """Whether lower values of the metric are better."""
         return bool(self.values["lowest"])
 
     @property
     def factor(self) -> float:
-        """Factor from the metric to the displayed value: 100 for fractions, which are displayed in percent."""
+        """The factor by which values of the metric are multiplied for display: 100 for shares, shown in percent, and
+        1 for the loss."""
         return 1.0 if self.metric == "loss" else 100.0
 
     @property
@@ -82,7 +86,7 @@ class SweepData:
 
     @property
     def ranked(self) -> list[Mapping[str, Any]]:
-        """Complete trials without repetitions, the best first."""
+        """The complete trials, the best first, without those whose settings equal those of an earlier trial."""
         return ranked(self.rows, self.lowest)
 
     @property
@@ -91,21 +95,21 @@ class SweepData:
 
     @property
     def finished(self) -> int:
-        """The number of trials with an outcome."""
+        """The number of trials that have ended: complete, pruned or failed."""
         return sum(row["state"] != "running" for row in self.rows)
 
     def run_folder(self, trial: int) -> Path:
         return trial_folder(self.folder, trial)
 
     def value(self, value: float | None) -> str:
-        """Format a value of the metric, fractions in percent."""
+        """Format a value of the metric, shares in percent; "" for None."""
         if value is None:
             return ""
         return percent(value, 2) if self.factor != 1 else f"{value:.4f}"
 
 
 def sweep_page(data: SweepData, figures: Figures) -> str:
-    """Build the page as HTML. figures: PNG images by name."""
+    """Build the HTML page of a sweep. figures: PNG bytes by name."""
     content: list[tuple[str, list[Child]]] = [
         ("The best trial", summary(data)),
         ("The search", search(data, figures)),
@@ -135,7 +139,8 @@ def sentences(data: SweepData) -> list[str]:
 
 
 def summary(data: SweepData) -> list[Child]:
-    """Sentences, a warning about selection on the validation images, links, and commands to run next."""
+    """Section: sentences on the best trial, a warning on its selection on the validation images, links, next
+    commands."""
     lead = element("ul", [element("li", typeset(line)) for line in sentences(data)], class_="lead")
     if data.best is None:
         return [lead]
@@ -180,7 +185,7 @@ def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Chi
 
 
 def search(data: SweepData, figures: Figures) -> list[Child]:
-    """The figures of progress and curves, and the table of all trials."""
+    """Section: figures of progress and curves, and the table of all trials."""
     if not data.rows:
         return [missing_note("No trial has started.")]
     head = ["Trial", data.title, "Best epoch", *data.values["space"], "Epochs", "Time", "FLOPs", "State"]
@@ -200,7 +205,7 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
 
 
 def settings(data: SweepData, figures: Figures) -> list[Child]:
-    """Figures of the metric against each setting."""
+    """Section: a figure of the metric against each searched setting."""
     caption = f"{data.title} of each trial against"
     drawn = [
         figure(figures, f"setting-{index}", f"{caption} {key}") for index, key in enumerate(data.values["space"], 1)
@@ -215,7 +220,7 @@ def settings(data: SweepData, figures: Figures) -> list[Child]:
 
 
 def origin(data: SweepData) -> list[Child]:
-    """The search space, fixed settings, search method and data."""
+    """Section: the search space, fixed settings, search method and data."""
     values = data.values
     rows: list[list[Child]] = [[key, text, "searched"] for key, text in values["space"].items()]
     rows += [[key, text, "fixed"] for key, text in values.get("fixed", {}).items()]

@@ -23,16 +23,16 @@ PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
 MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {*run_folder.DECIDES_RESULT}
-"""Settings that may differ between two commands for the same sweep."""
+"""Settings that a command may change when it resumes a sweep."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
     """The definition of a sweep.
 
-    base: the recipe. fixed: settings that are equal in all trials. space: settings that vary. first: the recipe with
-    one combination of the space. data: path, classes and image counts of the data, and a digest of its names and
-    labels.
+    base: the recipe. fixed: settings that are equal in all trials. space: settings that are searched, with their ranges
+    or choices. first: the recipe with one valid combination of the searched settings. data: path, classes and number of
+    images of the data, and a digest of image names and labels.
     """
 
     base: Config
@@ -50,11 +50,12 @@ class SweepPlan:
         return "minimize" if TASKS[self.first.task].metrics[self.metric].lower_is_better else "maximize"
 
     def config_of(self, values: Mapping[str, Any], name: str) -> Config:
-        """The recipe of one trial."""
+        """The recipe of one trial. values: its values of the searched settings. name: of its run."""
         return run_folder.with_absolute_paths(resolve(self.base, {**self.fixed, **values, "name": name}))
 
     def identity(self) -> dict[str, str]:
-        """Everything that identifies the sweep, as text: a command with other values is another sweep."""
+        """The settings that identify the sweep, as text. A command in which one of them differs defines another
+        sweep."""
         settings = flat(self.first.model_dump(mode="json"), WHERE, type(self.first))
         return {
             **{key: str(getattr(self, key)) for key in ("metric", "sampler", "pruner", "seed")},
@@ -64,7 +65,10 @@ class SweepPlan:
         }
 
     def trial_count(self, trials: int | None) -> tuple[int, bool]:
-        """(number of trials, whether they are those of a grid). trials: the requested number; None: the default."""
+        """(number of trials, whether they are combinations of a grid; otherwise their settings are sampled).
+
+        trials: the requested number; None for the default.
+        """
         if self.sampler == "grid":
             size = math.prod(len(spec.values()) for spec in self.space.values())
             return min(size, trials or size), True
@@ -72,7 +76,11 @@ class SweepPlan:
         return (int(size), True) if size <= (trials or TRIALS) else (trials or TRIALS, False)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every combination of the space. Integer ranges have all values, or GRID_POINTS with the sampler `grid`."""
+        """Every combination of the searched settings.
+
+        An integer range has all of its integers; with the sampler "grid", a range of more than GRID_POINTS values has
+        GRID_POINTS of them.
+        """
         limit = GRID_POINTS if self.sampler == "grid" else math.inf
         return grid({key: spec.values(limit) for key, spec in self.space.items()})
 
@@ -80,7 +88,7 @@ class SweepPlan:
 def make_plan(
     recipe: str | Config, settings: dict[str, Any], metric: str | None, sampler: str, pruner: str, seed: int
 ) -> SweepPlan:
-    """Create the plan from settings of the command line. Lists files and reads labels, but no image.
+    """Create the plan of a sweep from settings of the command line. Lists files and reads labels, but decodes no image.
 
     Raises SightlineError for invalid settings, unknown models and missing data.
     """
@@ -88,7 +96,9 @@ def make_plan(
     fixed, space, values = read_space(base, settings)
     if not space:
         cure = "give a setting several values: --optim.lr 1e-3..1e-1 or --train.batch_size 32,64"
-        raise SightlineError("nothing to search: no setting varies", where=WHERE, cure=cure)
+        raise SightlineError(
+            "there is nothing to search, because no setting has several values", where=WHERE, cure=cure
+        )
     first = resolve(base, {**fixed, **values})
     task, best_metric = TASKS[first.task], first.train.best_metric
     metrics = task.metrics
@@ -96,7 +106,7 @@ def make_plan(
     options = (("metric", metric, metrics), ("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS))
     for name, value, choices in options:
         if value not in choices:
-            cure = " or ".join(f"--{name} {choice}" for choice in choices)
+            cure = "use " + " or ".join(f"--{name} {choice}" for choice in choices)
             raise SightlineError(f"unknown {name} {value!r} for the task {first.task}", where=f"--{name}", cure=cure)
     if task.selects_epochs:
         fixed["train.best_metric"] = metric
@@ -111,7 +121,10 @@ def make_plan(
 
 
 def data_identity(source: Source) -> dict[str, Any]:
-    """Path, classes, image counts and a digest of names and labels. Image contents are checked when trials run."""
+    """Path, classes and number of images of the data, and a digest of image names and labels.
+
+    The contents of the images are compared later, when trials run, see `RunningTrial.check_image_digest`.
+    """
     splits = {split: items for split, items in source.splits.items() if split in ("train", "val")}
     listed = {
         split: [items.names, None if items.labels is None else items.labels.tolist()] for split, items in splits.items()

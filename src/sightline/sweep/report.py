@@ -18,7 +18,7 @@ from .page import COMPARED, SweepData, sentences, sweep_page
 from .space import format_value
 
 CURVES = 60
-"""Number of trials whose curves are drawn: those with the best values."""
+"""Maximum number of trials whose curves are drawn; those with the best values are chosen."""
 
 
 def write_sweep_report(folder: Path) -> list[str]:
@@ -28,7 +28,7 @@ def write_sweep_report(folder: Path) -> list[str]:
     """
     values = read_json(folder / "sweep.json")
     if not isinstance(values, dict) or not isinstance(values.get("trials"), list):
-        cure = "run the `sightline sweep` command again: it writes sweep.json"
+        cure = "run the `sightline sweep` command of this folder again, which writes sweep.json"
         raise SightlineError("this sweep has no results", where=str(folder / "sweep.json"), cure=cure)
     data = compare_best(SweepData(folder, values))
     figures = {name: png(draw()) for name, draw in plan_sweep(data).items()}
@@ -39,7 +39,10 @@ def write_sweep_report(folder: Path) -> list[str]:
 
 
 def compare_best(data: SweepData) -> SweepData:
-    """Compare the best trials in compare/; returns the data with the comparison, or with a note why there is none."""
+    """Compare the best trials and write the comparison to compare/.
+
+    Returns `data` with the comparison, or with a note if the trials cannot be compared.
+    """
     runs = [data.run_folder(row["trial"]) for row in data.ranked[:COMPARED]]
     runs = [run for run in runs if (run / "recipe.yaml").is_file()]
     if len(runs) < 2:
@@ -52,7 +55,7 @@ def compare_best(data: SweepData) -> SweepData:
 
 
 def plan_sweep(data: SweepData) -> dict[str, Callable[[], Figure]]:
-    """Name -> function that draws the figure: progress, one per setting, curves."""
+    """Plan the figures: progress, one per searched setting, curves. Returns functions that draw them, by name."""
     todo: dict[str, Callable[[], Figure]] = {}
     if any(row["value"] is not None for row in data.rows):
         todo["progress"] = lambda: draw_progress(data)
@@ -64,9 +67,9 @@ def plan_sweep(data: SweepData) -> dict[str, Callable[[], Figure]]:
 
 
 def draw_values(axes: Axes, data: SweepData, positions: Mapping[int, float], size: float = 5.0) -> None:
-    """Draw a dot per trial at (its position, its value): filled if complete, hollow if pruned; a ring marks the best.
+    """Draw one dot per trial: filled if complete, hollow if pruned. A ring marks the best trial.
 
-    positions: trial -> x coordinate. size: of the dots, in points.
+    positions: number of the trial -> x coordinate; y is its value. size: of the dots, in points.
     """
     for state, color, inside, name in (
         ("complete", BLUE, BLUE, "complete"),
@@ -84,7 +87,8 @@ def draw_values(axes: Axes, data: SweepData, positions: Mapping[int, float], siz
 
 @styled
 def draw_progress(data: SweepData) -> Figure:
-    """Draw the value of each trial in order, the best so far as steps, and failed trials as crosses at the bottom."""
+    """Draw the values of the trials in order, and the best value so far as steps. Failed trials are crosses at the
+    bottom."""
     figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
     axes.set_title(f"{data.title} by trial")
@@ -109,7 +113,10 @@ def draw_progress(data: SweepData) -> Figure:
 
 @styled
 def draw_setting(data: SweepData, key: str) -> Figure:
-    """Draw the value of each trial against one setting; dots of the same choice have a random horizontal offset."""
+    """Draw the value of each trial against one setting.
+
+    For choices, dots have a random horizontal offset, so that equal values remain visible.
+    """
     figure = new_figure(3.4, 2.9)
     axes = figure.add_subplot()
     axes.set_title(short(key, 34))
@@ -145,7 +152,10 @@ def by_number_or_name(text: str) -> tuple[float, str]:
 
 @styled
 def draw_trials(data: SweepData) -> Figure:
-    """Draw the metric over the epochs, one line per trial: the best in color, pruned trials until they were stopped."""
+    """Draw the metric over the epochs, one line per trial; the best trial is in color.
+
+    The line of a pruned trial ends where it was stopped.
+    """
     figure = new_figure(4.9, 3.5)
     axes = figure.add_subplot()
     axes.set_title(f"{data.title} by epoch")

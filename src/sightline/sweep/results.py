@@ -20,7 +20,7 @@ from .study import SweepStudy
 
 @dataclass(frozen=True)
 class Sweep:
-    """The folder of a sweep. `values` is the content of its sweep.json, {} if there is none."""
+    """The folder of a sweep. values: the content of its sweep.json; {} if that file cannot be read."""
 
     path: Path
 
@@ -35,7 +35,8 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """One dict per trial, in order: settings (`values`), state, `value` of the metric, epochs, seconds, message."""
+        """One dict per trial, in order: settings (`values`), state, metric (`value`), epochs, seconds, message and
+        others."""
         return self.values.get("trials", [])
 
     @property
@@ -46,7 +47,7 @@ class Sweep:
 
 
 def write_results(study: SweepStudy) -> Sweep:
-    """Write sweep.json, sweep.csv and best.yaml for the trials so far."""
+    """Write sweep.json, sweep.csv and best.yaml with the trials that have started so far."""
     plan, folder, rows = study.plan, study.folder, study.rows()
     lowest = plan.direction == "minimize"
     best = next(iter(ranked(rows, lowest)), None)
@@ -75,7 +76,7 @@ def write_results(study: SweepStudy) -> Sweep:
 
 
 def as_csv(plan: SweepPlan, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """sweep.csv: one row per trial with number, state, settings and outcome."""
+    """The content of sweep.csv, one row per trial: number, state, settings and outcome."""
     head = ["trial", "state", *plan.space, plan.metric, "best_epoch", "epochs", "seconds", "train_flops", "message"]
     lines: list[list[object]] = [head]
     for row in rows:
@@ -87,7 +88,8 @@ def as_csv(plan: SweepPlan, rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
-    """The line printed for a finished trial: count, metric, settings, duration, the best so far, time left."""
+    """The line that is printed when a trial has ended: count, metric, settings, duration, best value so far, time
+    left."""
     rows = [row for row in study.rows() if row["state"] != "running"]
     row = next(row for row in rows if row["trial"] == number)
     best = next(iter(ranked(rows, study.plan.direction == "minimize")), None)

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 FIRST_TRIALS = 3
-"""Number of first trials after which the sweep ends with an error if all of them failed."""
+"""The sweep ends with an error if this number of trials has ended and all of them failed."""
 
 
 class TrialScheduler:
-    """Keeps `jobs` trials running until all have an outcome.
+    """Keeps `jobs` trials running until all trials of the sweep have ended.
 
-    launch: starts the process of a trial. detach: on Ctrl-C, let running trials continue instead of stopping them.
+    launch: function that starts the process of a trial. detach: whether running trials continue after Ctrl-C (as jobs
+    of a cluster do) instead of being stopped.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class TrialScheduler:
         self.interrupted = study.interrupted()
 
     def run(self, minutes: float = 0.0) -> None:
-        """Run trials until all have an outcome or the time limit (0: none) is reached; running trials are saved.
+        """Run trials until all have ended or until the time limit in minutes (0: none). Trials that are still running
+        are then saved.
 
         Raises SightlineError with status 4 after Ctrl-C or SIGTERM.
         """
@@ -77,10 +79,10 @@ class TrialScheduler:
             self.start(trial)
 
     def start(self, trial: "optuna.Trial") -> None:
-        """Start a trial, or record its outcome at once where no training is needed.
+        """Start a trial, or record its outcome at once if no training is needed.
 
-        That is so for invalid settings, for settings equal to those of an earlier trial, and for a run that is already
-        finished or pruned.
+        No training is needed for invalid settings, for settings equal to those of an earlier trial, and for a run that
+        is already finished or pruned.
         """
         folder = trial_folder(self.study.folder, trial.number)
         try:
@@ -103,7 +105,8 @@ class TrialScheduler:
         self.running.append(running)
 
     def update(self, running: RunningTrial) -> None:
-        """Report a trial's evaluations to the pruner, stop it if it is pruned, record its outcome if it has ended."""
+        """Report a trial's new evaluations to the pruner. Stop the trial if it is pruned, and record its outcome if
+        it has ended."""
         assert running.process is not None
         ended = running.process.poll() is not None
         running.report()
@@ -136,29 +139,38 @@ class TrialScheduler:
         messages = [f"trial {row['trial']}: {row['message']}" for row in rows]
         why = "\n" + listing(messages)
         what = f"the first {len(rows)} trials have all failed" if len(rows) > 1 else "the first trial has failed"
-        cure = f"correct the settings; the output of each trial is in {self.study.folder / 'logs'}"
+        cure = f"correct the settings or the data; the output of each trial is in {self.study.folder / 'logs'}"
         raise SightlineError(what, where=str(self.study.folder), why=why, cure=cure)
 
     def stop_all(self) -> None:
-        """Make all running trials save and exit, and wait until they have."""
+        """Make all running trials save their state and exit, and wait until they have exited."""
         for running in self.running:
             running.stop()
         while any(running.process is not None and running.process.poll() is None for running in self.running):
             time.sleep(POLL_SECONDS)
 
     def interruption_error(self) -> SightlineError:
-        """The error of an interrupted sweep. With `detach`, forget the running trials so that they are not stopped."""
+        """The error that is raised when the sweep is interrupted.
+
+        With `detach`, the running trials are removed from the list, so that `stop_all` does not stop them.
+        """
         what = f"interrupted: {len(self.study.finished())} of {self.study.trials} trials are done"
         cure = f"resume with: {shlex.join(command_line())}"
         if self.detach:
             jobs = shlex.join(str(running.trial.user_attrs["job"]) for running in self.running)
-            what, cure = f"{what}, submitted jobs continue: {jobs}", f"{cure}; cancel with: scancel {jobs}"
+            what, cure = (
+                f"{what}, and the submitted jobs continue: {jobs}",
+                f"{cure}; or cancel the jobs: scancel {jobs}",
+            )
             self.running.clear()
         return SightlineError(what, where=str(self.study.folder), cure=cure, status=INTERRUPTED)
 
 
 def local_launcher(jobs: int) -> Callable[[RunningTrial], TrialProcess]:
-    """Return a function that starts trials as local processes, which share the processors and use the GPUs in turn."""
+    """Return a function that starts trials as processes on this machine.
+
+    Parallel trials share the processors; with several GPUs, each trial uses one of them.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = (
         list(map(str, range(torch.cuda.device_count())))

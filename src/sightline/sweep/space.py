@@ -22,19 +22,22 @@ if TYPE_CHECKING:
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"(?:(log|lin):)?\s*({NUMBER})\s*\.\.\s*({NUMBER})")
 LOG_FACTOR = 10.0
-"""A range whose ends differ by this factor or more is sampled on a logarithmic scale, unless it begins with `lin:`."""
+"""A range is sampled on a logarithmic scale if its upper end is at least this factor above its lower end, unless it
+begins with `lin:`."""
 GRID_POINTS = 5
-"""Number of values of a range in a grid."""
+"""Number of values of a range in a grid, unless it is a range of fewer integers."""
 MAX_COMBINATIONS = 512
-"""Number of combinations of ends and choices that are validated; larger spaces are sampled."""
+"""Maximum number of combinations (of ends of ranges and of choices) that are validated before the sweep starts. Of
+larger search spaces, this number of random combinations is validated."""
 COMPARABLE = ("data.size", "data.fit", "data.filter")
-"""Settings of data.* that may vary, because the validation images remain the same."""
+"""Settings of data.* that may differ between trials, because the validation images remain the same."""
 WHERE = "the command line"
 
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from low to high, both included. integer: integers only. log: sampled on a logarithmic scale."""
+    """The numbers from low to high, both included. integer: only whole numbers. log: whether to sample on a
+    logarithmic scale."""
 
     low: float
     high: float
@@ -43,23 +46,24 @@ class Range:
 
     @property
     def candidates(self) -> tuple[Any, ...]:
-        """The values that are validated before the sweep starts."""
+        """The values that are validated before the sweep starts: both ends."""
         return (self.low, self.high)
 
     @property
     def count(self) -> float:
-        """The number of values, which may be infinite."""
+        """The number of values in the range; infinite for floats."""
         return self.high - self.low + 1 if self.integer else math.inf
 
     def values(self, limit: float = GRID_POINTS) -> tuple[Any, ...]:
-        """Values in a grid: all integers if there are at most `limit`, else GRID_POINTS evenly spaced on its scale."""
+        """The values of the range in a grid: all integers if there are at most `limit`, else GRID_POINTS values that
+        are evenly spaced on the linear or logarithmic scale of the range."""
         if self.integer and self.count <= limit:
             return tuple(range(int(self.low), int(self.high) + 1))
         points = (np.geomspace if self.log else np.linspace)(self.low, self.high, GRID_POINTS).tolist()
         return tuple(dict.fromkeys(round(point) for point in points)) if self.integer else tuple(points)
 
     def suggest(self, trial: "optuna.Trial", key: str) -> None:
-        """Sample a value for a trial that has none."""
+        """Sample a value of the setting `key` for a trial that does not have one."""
         if self.integer:
             trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
         else:
@@ -72,7 +76,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """A list of values to choose from."""
+    """A list of values from which each trial has one."""
 
     candidates: tuple[Any, ...]
 
@@ -87,7 +91,7 @@ class Choices:
         trial.suggest_categorical(key, [format_value(value) for value in self.candidates])
 
     def from_text(self, text: str) -> Any:
-        """The choice that Optuna stores as `text`."""
+        """The choice whose text, as stored by Optuna, is `text`."""
         return next(one for one in self.candidates if format_value(one) == text)
 
     def __str__(self) -> str:
@@ -98,7 +102,8 @@ Space: TypeAlias = dict[str, Range | Choices]
 
 
 def format_value(value: Any, digits: int = 0) -> str:
-    """Format a value as on the command line: true, 0.5, [1, 2]. digits: significant digits of floats; 0: all."""
+    """Format a value as on the command line: true, 0.5, [1, 2]. digits: significant digits of floats; 0: as many as
+    needed."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -113,8 +118,8 @@ def format_value(value: Any, digits: int = 0) -> str:
 def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Space, dict[str, Any]]:
     """Split settings into (fixed values, search space, one valid combination of its values). A list means choices.
 
-    Raises one SightlineError for all errors: unknown keys, ends and choices that are invalid for a setting, and values
-    that are valid in no combination with the other settings.
+    Raises one SightlineError for all errors: unknown keys, ends of ranges and choices that are invalid for a setting,
+    and values that are not valid in any combination with the other settings.
     """
     fixed: dict[str, Any] = {}
     space: Space = {}
@@ -135,13 +140,16 @@ def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any
     if not faults:
         first, faults = first_combination(base, fixed, space)
     if faults:
-        cure = "`sightline recipes NAME` shows every setting; ranges are 1e-3..1e-1 or 16..128, choices a,b,c"
+        cure = (
+            "write ranges as --optim.lr 1e-3..1e-1, and choices as --optim.name sgd,adamw; for all settings: "
+            "sightline recipes NAME"
+        )
         raise SightlineError("the search space is invalid", where=WHERE, why="\n" + listing(faults), cure=cure)
     return fixed, space, first
 
 
 def read_spec(key: str, value: Any, config: type[Config] = Config) -> Any:
-    """Parse one setting into a Range, Choices, or a single value. Raises ValueError for an invalid one."""
+    """Parse the value of one setting into a Range, Choices, or a single value. Raises ValueError if it is invalid."""
     kind = field_type(key, config)
     if isinstance(value, list | tuple):
         takes_lists = any(get_origin(one) is tuple for one in (kind, *get_args(kind)))
@@ -178,7 +186,7 @@ def range_of(kind: Any, scale: str | None, first: str, last: str) -> Range:
 
 
 def choices_of(values: list[Any]) -> Choices:
-    """Create Choices. Raises ValueError if one is empty or given twice."""
+    """Create Choices from a list of values. Raises ValueError if a choice is empty or listed twice."""
     if any(value is None or value == "" for value in values) or not values:
         raise ValueError("a choice is empty")
     texts = [format_value(value) for value in values]
@@ -198,7 +206,10 @@ def why_fixed(key: str) -> str:
 
 
 def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Validate settings; returns (errors of single values, errors of combinations of settings)."""
+    """Validate settings together with the recipe `base`.
+
+    Returns (errors of single values, errors of combinations of settings).
+    """
     try:
         type(base).model_validate(insert_settings(base, settings, WHERE))
     except SightlineError as error:
@@ -214,7 +225,10 @@ def config_faults(base: Config, settings: Mapping[str, Any]) -> tuple[list[str],
 
 
 def first_combination(base: Config, fixed: Mapping[str, Any], space: Space) -> tuple[dict[str, Any], list[str]]:
-    """(the first valid combination of ends and choices, errors of values that are in no valid combination)."""
+    """(the first valid combination of ends of ranges and choices, errors of values without a valid combination).
+
+    If no combination is valid: ({}, [the last error]).
+    """
     first: dict[str, Any] | None = None
     accepted: set[tuple[str, str]] = set()
     rejected: dict[tuple[str, str], str] = {}
@@ -232,7 +246,8 @@ def first_combination(base: Config, fixed: Mapping[str, Any], space: Space) -> t
 
 
 def combinations(space: Space) -> Iterator[dict[str, Any]]:
-    """Combinations of ends and choices: all, or MAX_COMBINATIONS random ones with a fixed seed."""
+    """Yield combinations of ends of ranges and choices: all, or if there are more than MAX_COMBINATIONS, this number
+    of random ones with a fixed seed."""
     candidates = {key: spec.candidates for key, spec in space.items()}
     if math.prod(map(len, candidates.values())) <= MAX_COMBINATIONS:
         yield from grid(candidates)
@@ -243,5 +258,5 @@ def combinations(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def grid(values: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Every combination of the values of each setting, the last setting changing fastest."""
+    """Every combination of the values of all settings; the last setting changes fastest."""
     return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]

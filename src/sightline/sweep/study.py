@@ -1,7 +1,7 @@
-"""The trials of a sweep in an Optuna study.
+"""The trials of a sweep, stored in an Optuna study.
 
-Sampling depends only on the seed, the trial's number and the trials before it, so that a resumed sweep has the same
-trials as an uninterrupted one.
+The settings of a trial depend only on the seed, the number of the trial and the trials before it, so that a resumed
+sweep has the same trials as an uninterrupted one.
 """
 
 import os
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 JOURNAL = "trials.journal"
 STARTUP_TRIALS = 5
-"""Number of complete trials before the median pruner stops any."""
+"""The median pruner stops no trial before this number of trials is complete."""
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """The result of a trial. state: complete, pruned or failed. value: the metric at the best epoch, if any.
+    """The result of a trial.
 
-    same_as: the earlier trial with the same settings from which the result was copied.
+    state: complete, pruned or failed. value: the metric at the best epoch, None without an evaluated epoch. same_as:
+    number of the earlier trial with the same settings, from which the result was copied; else None.
     """
 
     state: str
@@ -39,7 +40,11 @@ class TrialOutcome:
 
 
 class SweepStudy:
-    """The trials of one sweep. trials: their total number. storage: a database URL; empty: a journal in the folder."""
+    """The trials of one sweep.
+
+    name: of the Optuna study. trials: total number of trials; None for the default. storage: URL of a database; "": a
+    journal file in the folder.
+    """
 
     def __init__(self, folder: Path, plan: SweepPlan, name: str, trials: int | None, storage: str = ""):
         import optuna
@@ -56,7 +61,10 @@ class SweepStudy:
         )
         known = self.all()
         if not known and any(folder.glob("trial-[0-9]*")):
-            why, cure = "it has none of the trials in this folder", "the same --storage as before, or --overwrite"
+            why, cure = (
+                "it has none of the trials in this folder",
+                "use the same --storage as before, or start again with --overwrite",
+            )
             raise SightlineError("the storage belongs to another sweep", where=storage or JOURNAL, why=why, cure=cure)
         for row in plan.grid() if self.is_grid else ():
             if len(self.all()) >= self.trials:
@@ -65,7 +73,7 @@ class SweepStudy:
             self.study.enqueue_trial(row | choices, skip_if_exists=True)
 
     def all(self) -> "list[optuna.trial.FrozenTrial]":
-        """All trials in order, including those of a grid that have not started."""
+        """All trials in order, including trials of a grid that have not started."""
         return self.study.get_trials(deepcopy=False)
 
     def started(self) -> "list[optuna.trial.FrozenTrial]":
@@ -77,7 +85,7 @@ class SweepStudy:
         return [trial for trial in self.all() if trial.state.is_finished()]
 
     def interrupted(self) -> "list[optuna.Trial]":
-        """Trials that an earlier command started and that have no outcome yet."""
+        """Trials that an earlier command started and that have not ended."""
         import optuna
 
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
@@ -91,7 +99,8 @@ class SweepStudy:
         return self.sample(self.study.ask()) if count < self.trials else None
 
     def sample(self, trial: "optuna.Trial") -> "optuna.Trial":
-        """Sample the settings for which a trial has no value, with a sampler seeded by the trial's number."""
+        """Sample a value for each searched setting that has none in this trial, with a sampler whose seed depends on
+        the number of the trial."""
         import optuna
 
         sampler = optuna.samplers.TPESampler if self.plan.sampler == "tpe" else optuna.samplers.RandomSampler
@@ -109,7 +118,8 @@ class SweepStudy:
         }
 
     def equal_trial(self, trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
-        """An earlier complete trial with the same settings, if any; training would give the same result."""
+        """The first complete trial with the same settings as `trial`, None if there is none. Training `trial` would
+        give the same result."""
         complete = [other for other in self.finished() if other.state.name == "COMPLETE"]
         return next((other for other in complete if other.params == trial.params), None)
 
@@ -123,7 +133,7 @@ class SweepStudy:
         self.study.tell(trial, outcome.value if outcome.state == "complete" else None, state=state)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Started trials as JSON values for sweep.json: number, outcome, settings."""
+        """The trials that have started, as elements of `trials` in sweep.json: number, outcome, settings."""
         return [
             {"trial": trial.number, **asdict(outcome_of(trial)), "values": self.values(trial)}
             for trial in self.started()
@@ -136,11 +146,11 @@ def outcome_of(trial: "optuna.trial.FrozenTrial") -> TrialOutcome:
 
 
 def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
-    """The pruner of a sweep.
+    """The Optuna pruner of a sweep.
 
     median: after a fifth of the epochs, stop a trial whose best value so far is worse than the median of the complete
-    trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a ninth of the epochs, stop a
-    trial that is not among the best third of those that have reached this epoch.
+    trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a ninth of all epochs, stop a
+    trial that is not among the best third of the trials that have reached this epoch. none: stop no trial.
     """
     import optuna
 
@@ -165,7 +175,10 @@ def require(package: str) -> None:
 
 
 def open_storage(folder: Path, url: str) -> Any:
-    """Open the journal in the folder or, with a URL, a database. Raises SightlineError if that fails."""
+    """Open the storage of the trials: the journal file in the folder or, if `url` is not empty, a database.
+
+    Raises SightlineError if that fails.
+    """
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
@@ -176,7 +189,10 @@ def open_storage(folder: Path, url: str) -> Any:
             return RDBStorage(url)
         except Exception as error:  # the exception classes depend on the database driver
             what, why = "cannot open the database of --storage", f"{type(error).__name__}: {error}".partition("\n")[0]
-            cure = "--storage sqlite:///FILE or postgresql://USER@HOST/DATABASE (with its driver installed)"
+            cure = (
+                "use --storage sqlite:///FILE or --storage postgresql://USER@HOST/DATABASE, whose Python driver must "
+                "be installed"
+            )
             raise SightlineError(what, why=why, cure=cure, status=ENVIRONMENT) from error
     path = folder / JOURNAL
     content = path.read_bytes() if path.is_file() else b"\n"

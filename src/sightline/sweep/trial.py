@@ -25,7 +25,8 @@ KILLED = "its process was killed, possibly because memory ran out"
 
 
 def log_file(folder: Path, ending: str) -> Path:
-    """Path of a trial's recipe (yaml), output (log), or exit status and error message (json) in `logs/`."""
+    """Path of a trial's file in `logs/`. ending: yaml (its recipe), log (its output), or json (exit status and error
+    message)."""
     return folder.parent / "logs" / f"{folder.name}.{ending}"
 
 
@@ -36,19 +37,22 @@ def in_one_line(error: SightlineError) -> str:
 
 
 def thread_limit(jobs: int) -> dict[str, str]:
-    """Environment variables that divide the processors among parallel trials; {} for one trial at a time."""
+    """Environment variables that divide the processors among `jobs` parallel trials; {} if jobs is 1."""
     return {"OMP_NUM_THREADS": str(max(1, processors() // jobs))} if jobs > 1 else {}
 
 
 class TrialProcess(Protocol):
-    """A process or job that trains a trial. `poll` returns None while it runs; `terminate` makes it save and exit."""
+    """A process or cluster job that trains a trial.
+
+    poll: returns None while it runs. terminate: makes it save its state and exit.
+    """
 
     def poll(self) -> int | None: ...
     def terminate(self) -> None: ...
 
 
 def start_process(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Train a trial in a new process, in its own session so that Ctrl-C is sent only to the sweep."""
+    """Train a trial in a new process. The process has its own session, so that Ctrl-C is sent only to the sweep."""
     command = [sys.executable, "-m", "sightline.sweep.child", str(folder), str(os.getpid()), *sys.argv]
     environment = os.environ | environment
     with open(log_file(folder, "log"), "ab") as log:
@@ -61,8 +65,8 @@ def start_process(folder: Path, environment: dict[str, str]) -> "subprocess.Pope
 class RunningTrial:
     """A trial and its process.
 
-    slot: index among the parallel trials. stopped: whether `stop` was called. pruned_epoch: the epoch at which it was
-    pruned, or 0. log_size: bytes of metrics.jsonl that were reported to the pruner.
+    slot: index among the parallel trials. stopped: whether `stop` was called. pruned_epoch: the epoch at which the
+    trial was pruned, or 0. log_size: number of bytes of metrics.jsonl that were already reported to the pruner.
     """
 
     study: SweepStudy
@@ -79,13 +83,16 @@ class RunningTrial:
         return trial_folder(self.study.folder, self.trial.number)
 
     def stop(self) -> None:
-        """Make the process save and exit; further calls do nothing."""
+        """Make the process save its state and exit; further calls do nothing."""
         if self.process is not None and not self.stopped:
             self.process.terminate()
         self.stopped = True
 
     def report(self) -> None:
-        """Report new evaluations to the pruner in order, up to the epoch at which it prunes the trial."""
+        """Report new evaluations to the pruner, in order.
+
+        If the pruner decides to stop the trial, `pruned_epoch` is set, and later evaluations are not reported.
+        """
         path = self.folder / "metrics.jsonl"
         size = path.stat().st_size if path.is_file() else 0
         if self.pruned_epoch or size == self.log_size:
@@ -109,21 +116,21 @@ class RunningTrial:
         return {epoch: value for epoch, value in pairs if np.isfinite(value) and epoch <= last}
 
     def check_image_digest(self) -> None:
-        """Raise SightlineError if the contents of the images differ from those of earlier trials."""
+        """Raise SightlineError if the decoded images differ from those of earlier trials."""
         data, config = run_folder.provenance(self.folder).get("data", {}), self.config
         key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"
         known = self.study.study.user_attrs.get("digests", {})
         if key not in known:
             self.study.study.set_user_attr("digests", known | {key: data.get("digest")})
         elif known[key] != data.get("digest"):
-            why = "the files have the same names as in earlier trials, but some have different contents"
-            cure = "restore the files, or start another sweep with --out"
+            why = "some files have other contents than in earlier trials, under the same names"
+            cure = "restore the files, or start another sweep: --out FOLDER"
             raise SightlineError(
                 "the images of this sweep have changed", where=data.get("path", ""), why=why, cure=cure
             )
 
     def outcome(self) -> TrialOutcome | None:
-        """The outcome after the process has ended; None if it was interrupted and can be resumed."""
+        """The outcome of the trial after its process has ended; None if it was interrupted and can be resumed."""
         self.report()
         result = self.result()
         if result.state != "failed":
@@ -135,7 +142,8 @@ class RunningTrial:
         return replace(result, message=end["message"] or "its process ended without a result")
 
     def result(self) -> TrialOutcome:
-        """The outcome from the files of the run; its state is `failed` if the run is neither pruned nor finished."""
+        """The outcome according to the files of the run. Its state is `failed` if the run is neither pruned nor
+        finished."""
         plan, values = self.study.plan, self.evaluations()
         choose = max if plan.direction == "maximize" else min
         best = choose(values, key=lambda epoch: values[epoch], default=0)

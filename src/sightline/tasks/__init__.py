@@ -1,4 +1,4 @@
-"""Tasks: what is trained, measured and reported. `TASKS` is the only list of tasks; contract.py defines `Task`."""
+"""The tasks: what is trained, measured and reported. `TASKS` is the only list of tasks; contract.py defines `Task`."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ TASKS: dict[str, Task] = {
 
 
 def task_learning_from(annotation: str) -> Task:
-    """Return the first task whose `learns_from` is this annotation: labels, masks or nothing."""
+    """Return the first task that learns from this annotation: "labels", "masks" or "nothing"."""
     return next(task for task in TASKS.values() if task.learns_from == annotation)
 
 
 def task_named(name: Any, where: str = "") -> Task:
     """Return the task with this name, or with this name in an earlier version; the first task for None and "".
 
-    Raises SightlineError with the list of tasks for any other name; `where`: the file that has it.
+    Raises SightlineError with the list of tasks for any other name. where: path of the file with the name, for this
+    error.
     """
     if name in (None, ""):
         return next(iter(TASKS.values()))
     for task in TASKS.values():
         if name in (task.name, *task.former_names):
             return task
-    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"the tasks are {', '.join(TASKS)}")
+    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"use one of {', '.join(TASKS)}")

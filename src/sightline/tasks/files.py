@@ -1,4 +1,4 @@
-"""Read recipes of this and earlier versions: a YAML file or plain values become the configuration of a task."""
+"""Read recipes of this and of earlier versions: convert a YAML file or plain values to the configuration of a task."""
 
 import sys
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from . import TASKS, task_named
 
 
 def load_recipe_file(path: Path) -> Config:
-    """Read the configuration in a recipe.yaml; missing settings have their defaults.
+    """Read the configuration in a recipe.yaml; settings that are missing get their defaults.
 
     Raises SightlineError for an unreadable file, invalid YAML and invalid settings.
     """
@@ -24,19 +24,22 @@ def load_recipe_file(path: Path) -> Config:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError("cannot read the recipe", where=where, why=str(error), cure="check the path") from error
+        raise SightlineError(
+            "cannot read the recipe", where=where, why=str(error), cure="check that this is the path of a recipe"
+        ) from error
     values = parse_yaml(text, where)
     if not isinstance(values, dict):
-        cure = "`sightline recipes NAME` prints an example"
+        cure = "write settings as `key: value`; for an example: sightline recipes NAME"
         raise SightlineError("a recipe must be a YAML mapping", where=where, cure=cure)
     name = path.resolve().parent.name if path.name == "recipe.yaml" else path.stem
     return config_of({"name": name} | values, where)
 
 
 def config_of(values: Mapping[str, Any], where: str) -> Config:
-    """Build the configuration of the task in `values["task"]` from nested values of this or an earlier version.
+    """Build the configuration of the task that `values["task"]` names, from nested values of this or an earlier
+    version.
 
-    where: the origin of the values, for error messages.
+    where: origin of the values, for error messages.
     """
     requested = values.get("task")
     task = task_named(requested, where)
@@ -53,14 +56,14 @@ def typed(config: Config) -> Config:
 
 @cache
 def note_renamed(old: str, new: str, where: str) -> None:
-    """Print to standard error, once per process, that a task has a new name."""
+    """Print to standard error that a task has a new name, once per process for each file."""
     print_plain(f"note: the task {old} is now called {new} ({where})", sys.stderr)
 
 
 def is_unused(kind: type[Config], key: str, value: Any) -> bool:
-    """Whether `key` is a section of another task with default values only, as in recipes of earlier versions.
+    """Whether `key` is a section of a task other than `kind`, and has only default values.
 
-    kind: the configuration class of the recipe's own task.
+    Recipes of earlier versions have such sections. kind: the configuration class of the recipe's own task.
     """
     if key in kind.model_fields or not isinstance(value, Mapping):
         return False

@@ -1,1 +1,1 @@
-"""Transfer grids: runs with and without pre-training, compared on the same validation images."""
+"""Transfer grids: runs on one data set with and without pre-training, compared on the same validation images."""

@@ -1,4 +1,4 @@
-"""Checks of a transfer grid's data and weights before any training. All problems are reported together."""
+"""Checks of a transfer grid's data and weights before any training. All problems are reported in one error."""
 
 import os
 import shlex
@@ -25,8 +25,8 @@ T = TypeVar("T")
 def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
     """Raise one SightlineError for all missing or invalid data and weights that the grid's settings need.
 
-    Also raises if the grid's folder is inside its data, and if validation images of the target are labeled training
-    images of the pre-training. Without their labels, their number is only printed.
+    Also raises if the grid's folder is inside its data, and if validation images of the target data are training images
+    of the pre-training with labels. For the pre-training without labels, the number of such images is only printed.
     """
     for stage in ("full", *needed_pretrainings(grid)):
         run_folder.require_outside_data(folder, getattr(grid, stage).data.path)
@@ -34,8 +34,8 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
     cures: list[str] = []
     target: Source | None = None
     if not grid.full.data.path:
-        faults.append("the target data is not given")
-        cures.append("--data TARGET")
+        faults.append("the option --data with the target data is missing")
+        cures.append("give the target data: --data TARGET")
     else:
         target, fault = attempt(lambda: open_data(grid.full))
         faults += fault
@@ -50,14 +50,17 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
             images = f"{common:,} validation images of the target are training images of --{stage}"
             if common and stage == "labeled":
                 faults.append(images)
-                cures.append("remove these images from --labeled, or give other images")
+                cures.append("remove these images from the data of --labeled, or give other images")
             elif common:
-                say(f"note: {images}; their labels are not used")
+                say(f"note: {images}; this pre-training does not use labels")
         else:
             users = [s for s in grid.settings if SETTINGS[s].pretraining == stage]
             wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[LEARNS_FROM[stage]]}"
             faults.append(f"{' and '.join(users)} {wanted}, but --{stage} is not given")
-            cures += [f"--{stage} IMAGES (or a run or a weights file)", "or compare other settings: --settings A"]
+            cures += [
+                f"give images, a run or a weights file: --{stage} PATH",
+                "or compare other settings: --settings A",
+            ]
     if faults:
         why = "\n" + "\n".join("    " + fault.replace("\n", "\n    ") for fault in faults)
         cure = "; ".join(dict.fromkeys(cures)) or "correct the problems listed above"
@@ -70,7 +73,10 @@ def open_data(config: Config) -> Source:
 
 
 def with_default_probe(config: Config, target: Config) -> Config:
-    """The recipe of a pre-training that measures its features on the target data, unless it has other probe data."""
+    """The recipe of a pre-training, with the target data as probe data if it has no probe data.
+
+    The probe data are labeled images on which the quality of the features is measured.
+    """
     setting = TASKS[config.task].probe_setting
     if not setting or setting in paths_in(config):
         return config
@@ -78,7 +84,7 @@ def with_default_probe(config: Config, target: Config) -> Config:
 
 
 def count_shared(target: Source, other: Source) -> int:
-    """The number of files of the target's validation split that are training images of another source."""
+    """The number of files in the target's validation split that are training images of the source `other`."""
     paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
     return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
 
@@ -92,14 +98,17 @@ def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:
 
 
 def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
-    """Raise SightlineError if given weights do not exist or do not match the grid's model.
+    """Raise SightlineError if the weights that were given for a stage do not exist or do not match the grid's model.
 
-    For a run, also if it is unfinished or was trained with labels where the stage needs none, or the reverse.
+    If the weights are a run, also raise if it is unfinished, if it was trained with labels for the stage `unlabeled`,
+    or without labels for the stage `labeled`.
     """
     path = Path(getattr(grid, f"{stage}_weights"))
     if not path.exists():
-        cure = "correct the path, or give images to pre-train on"
-        raise SightlineError("the weights do not exist", where=f"--{stage} {path}", cure=cure)
+        cure = f"correct the path, or give images to pre-train on: --{stage} IMAGES"
+        raise SightlineError(
+            "there is no file or folder of weights with this path", where=f"--{stage} {path}", cure=cure
+        )
     if (path / "recipe.yaml").is_file():
         check_run(path, stage)
     model, size = grid.full.model, grid.full.data.size
@@ -109,15 +118,18 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
 
 
 def check_run(run: Path, stage: str) -> None:
-    """Raise SightlineError if a pre-training is unfinished, or did not learn from the annotation of its stage."""
+    """Raise SightlineError if a pre-training run is unfinished, or was not trained with the annotation that its
+    stage requires."""
     if not run_folder.is_finished(run):
-        cure = f"sightline resume {shlex.quote(str(run))}"
+        cure = f"finish it: sightline resume {shlex.quote(str(run))}"
         raise SightlineError("this pre-training is not finished", where=str(run), cure=cure)
     kind, wanted = TASKS[load_recipe_file(run / "recipe.yaml").task].learns_from, LEARNS_FROM[stage]
     if kind != wanted:
         why = f"it was trained {TRAINED_WITH[kind]}; --{stage} needs weights that were trained {TRAINED_WITH[wanted]}"
         other = next((other for other in PRETRAININGS if LEARNS_FROM[other] == kind), "")
-        cure = f"--{other} {shlex.quote(str(run))}" if other else f"--{stage} IMAGES, or another run"
+        cure = f"give images or another run: --{stage} PATH"
+        if other:
+            cure = f"use the run for another stage: --{other} {shlex.quote(str(run))}"
         raise SightlineError(f"this run cannot be used for --{stage}", where=str(run), why=why, cure=cure)
 
 
@@ -127,7 +139,8 @@ def needed_pretrainings(grid: Grid) -> list[str]:
 
 
 def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
-    """Store the SHA-256 of given weights in the grid's folder; raise SightlineError if an earlier one differs."""
+    """Store the SHA-256 of the given weights in the grid's folder; raise SightlineError if a different one is stored
+    there."""
     checkpoint = weights_folder(Path(given)) if given else None
     file = checkpoint / "model.safetensors" if checkpoint else Path(given)
     if not file.is_file():
@@ -137,6 +150,6 @@ def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
     before = stored.read_text(encoding="utf-8").split()[0] if stored.is_file() else now
     if before != now:
         why = "earlier runs of the grid may have been initialized from the old file"
-        cure = "restore the file, or choose another --out"
+        cure = "restore the file, or start another grid: --out FOLDER"
         raise SightlineError("the weights have changed since the grid started", where=str(file), why=why, cure=cure)
     atomic_write(stored, f"{now}  {file}\n".encode("utf-8", "surrogateescape"))

@@ -1,4 +1,5 @@
-"""The configuration of a transfer grid: one target, five settings (with and without pre-training), several seeds."""
+"""The configuration of a transfer grid: one target data set, five settings (with and without pre-training), several
+seeds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +18,18 @@ from ..tasks.files import config_of, typed
 
 
 class TransferSetting(NamedTuple):
-    """One of the compared settings. pretraining: its pre-training stage, or "". training: its stage on the target."""
+    """One of the settings A to E that a transfer grid compares.
+
+    pretraining: the stage that pre-trains the backbone, "" for none. training: the stage that trains the model on the
+    target data, "full" or "frozen".
+    """
 
     pretraining: str
     training: str
 
     @property
     def description(self) -> tuple[str, str]:
-        """(how it is pre-trained, which part is trained on the target), as text."""
+        """(how the backbone is pre-trained, which part of the model is trained on the target data), as text."""
         pretraining = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
         return pretraining[self.pretraining], {"full": "full model", "frozen": "head only"}[self.training]
 
@@ -37,24 +42,25 @@ SETTINGS = {
     "E": TransferSetting("unlabeled", "frozen"),
 }
 SET_BY_GRID = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train.seed")
-"""Settings of the stages `full` and `frozen` that the grid sets for each run."""
+"""Settings of the stages `full` and `frozen` that a user cannot change, because the grid sets them for each run."""
 RECORDED_TRAIN_IMAGES = 2500
-"""Training images whose features are recorded in the runs of setting C, as in the course reports."""
+"""Number of training images whose features are recorded in the runs of setting C. The course reports, whose settings
+`transfer_a` and `transfer_b` have, record the same number."""
 PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
-"""The annotation from which each stage learns, see `Task.learns_from`."""
+"""The annotation from which each stage learns: "labels", or "nothing" for pre-training without labels."""
 TRAINED_WITH = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
-"""`Task.learns_from` as text."""
+"""Text for each kind of annotation from which a task learns."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
-"""(first, second): pairs of settings that are compared, as second - first."""
+"""(first, second): pairs of settings that are compared. The difference is that of second minus first."""
 
 
 class Grid(Section):
     """The configuration of a transfer grid.
 
-    labeled, unlabeled: pre-training with and without labels. full, frozen: training on the target, of all weights or of
-    the head only. Each of these four is the recipe of an ordinary run. classifier: the head in `full` and `frozen`.
+    labeled, unlabeled: recipes of the pre-trainings with and without labels. full, frozen: recipes of the training on
+    the target data, of all weights or of the head only. classifier: kind of the head in `full` and `frozen`.
     """
 
     name: str = "transfer"
@@ -64,13 +70,14 @@ class Grid(Section):
     labeled_weights: str = ""
     """Weights that were pre-trained with labels: a run folder or a file. Empty: the grid trains the stage `labeled`."""
     unlabeled_weights: str = ""
-    """The same for weights that were pre-trained without labels and the stage `unlabeled`."""
+    """Weights that were pre-trained without labels: a run folder or a file. Empty: the grid trains the stage
+    `unlabeled`."""
     labeled: SerializeAsAny[Config]
     unlabeled: SerializeAsAny[Config]
     full: SerializeAsAny[Config]
     frozen: SerializeAsAny[Config]
     reported: dict[str, float] = {}
-    """Accuracies of the settings in a published report, measured on other data; shown for reference."""
+    """Accuracies (0 to 1) of the settings in a published report, measured on its own data; shown for reference."""
 
     @pydantic.field_validator("labeled", "unlabeled", "full", "frozen", mode="before")
     @classmethod
@@ -86,7 +93,7 @@ class Grid(Section):
             if task.learns_from != LEARNS_FROM[stage]
         ]
         if len(set(self.settings)) < len(self.settings) or len(set(self.seeds)) < len(self.seeds):
-            faults.append("a setting or a seed is given twice")
+            faults.append("a letter in --settings or a number in --seeds is given twice")
         shapes = {
             stage: (c.model.name, repr(c.model.args), c.data.size)
             for stage in STAGES
@@ -101,7 +108,8 @@ class Grid(Section):
         return self
 
     def config_of(self, setting: str, seed: int, weights: str) -> Config:
-        """The recipe of one run on the target. weights: the initial weights of its backbone; empty: random ones."""
+        """The recipe of one run on the target data. weights: path of the initial weights of its backbone; "" for
+        random weights."""
         training = SETTINGS[setting].training
         stage: Config = {"full": self.full, "frozen": self.frozen}[training]
         changes = {
@@ -117,7 +125,7 @@ class Grid(Section):
 
 
 def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
-    """Apply overrides to a grid: `STAGE.section.key` changes a stage, any other key is a field of the grid.
+    """Return `base` with overrides: the key `STAGE.section.key` changes a stage, any other key a field of the grid.
 
     Raises SightlineError for unknown keys and invalid values.
     """
@@ -127,10 +135,13 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
         stage, dot, rest = key.partition(".")
         if stage in ("full", "frozen") and rest in SET_BY_GRID:
             cure = (
-                "remove this option; those of the grid are --classifier (the head), --seeds, and --labeled WEIGHTS or "
+                "remove this option; use instead --classifier for the head, --seeds for the seeds, and --labeled "
+                "WEIGHTS or "
+                "--unlabeled WEIGHTS for initial weights"
             )
-            cure += "--unlabeled WEIGHTS"
-            raise SightlineError(f"the grid sets {rest} for each run", where=f"--{key}", cure=cure)
+            raise SightlineError(
+                f"{rest} cannot be set in a transfer grid, which chooses it for each run", where=f"--{key}", cure=cure
+            )
         if not dot and stage in stages and isinstance(value, Mapping):
             stages[stage] |= value
         elif dot and stage in stages:
@@ -138,7 +149,7 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
         elif key in values and not dot:
             values[key] = value
         else:
-            cure = f"for a setting of a stage ({', '.join(STAGES)}) write its name first: --full.{key}"
+            cure = f"write the stage ({', '.join(STAGES)}) before the setting, for example --full.{key}"
             raise SightlineError(f"a transfer grid has no setting {key!r}", where="the command line", cure=cure)
     for stage, settings in stages.items():
         values[stage] = resolve(values[stage], settings, f"the stage {stage}")
@@ -146,12 +157,15 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
 
 
 def validated_grid(values: Mapping[str, Any], where: str) -> Grid:
-    """Create a Grid from plain values; raises one SightlineError with all errors. where: their origin, for messages."""
+    """Create a Grid from plain values. where: origin of the values, for messages.
+
+    Raises one SightlineError with all errors.
+    """
     try:
         return Grid.model_validate(dict(values))
     except pydantic.ValidationError as error:
         lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".strip(": ") for fault in error.errors()]
-        cure = "settings are letters of ABCDE, seeds are whole numbers, the classifier is linear or mlp"
+        cure = "give --settings as letters of ABCDE, --seeds as whole numbers, and --classifier linear or mlp"
         raise SightlineError("the transfer grid is invalid", where=where, why="; ".join(lines), cure=cure) from error
 
 
@@ -160,9 +174,11 @@ def load_grid_file(path: Path) -> Grid:
     try:
         values = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError("cannot read the grid", where=str(path), why=str(error), cure="check the path") from error
+        raise SightlineError(
+            "cannot read the grid", where=str(path), why=str(error), cure="check that this is the path of a grid.yaml"
+        ) from error
     if not isinstance(values, dict) or not set(STAGES) <= values.keys():
-        why, cure = f"it needs the stages {', '.join(STAGES)}", "`sightline recipes transfer_fast` prints an example"
+        why, cure = f"it must have the stages {', '.join(STAGES)}", "for an example: sightline recipes transfer_fast"
         raise SightlineError("this file is not a transfer grid", where=str(path), why=why, cure=cure)
     stages = {stage: config_of(values[stage], f"{path}, {stage}") for stage in STAGES}
     return validated_grid(values | stages, str(path))

@@ -1,4 +1,4 @@
-"""The results of a transfer grid as values."""
+"""Data classes with the results of a transfer grid."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SettingResult:
-    """Results of the finished runs of one setting.
+    """Results of the finished runs of one setting, one run per seed.
 
-    setting: its letter. seeds: S seeds. correct: bool [S, N], whether each seed's run is right on each validation
-    image. accuracy, interval: the mean over the seeds and its 95% interval over images and seeds. seconds: mean
-    training time of a run.
+    setting: letter of the setting. seeds: of the S runs. correct: bool [S, N], whether each run classifies each of the
+    N validation images correctly. accuracy, interval: the mean accuracy over the runs, and its 95 % interval over
+    images and seeds. seconds: mean training time of a run.
     """
 
     setting: str
@@ -24,17 +24,17 @@ class SettingResult:
 
     @property
     def accuracies(self) -> list[float]:
-        """The validation accuracy of each seed."""
+        """The validation accuracy of the run of each seed."""
         return [float(value) for value in self.correct.mean(1)]
 
 
 @dataclass(frozen=True)
 class GridResult:
-    """Results of a grid.
+    """Results of a transfer grid.
 
-    path: its folder. outcomes: one per setting with a finished run. comparisons: (first, second, difference, interval,
-    sentence), the difference as a fraction, second - first. missing: names of runs without results. notes: warnings,
-    and reasons why results are missing.
+    path: folder of the grid. outcomes: one per setting with a finished run. comparisons: (first setting, second
+    setting, difference in accuracy, its interval, sentence); the difference is second - first, as a share of 1.
+    missing: names of runs without results. notes: warnings, and reasons why results are missing.
     """
 
     path: Path

@@ -20,7 +20,7 @@ STAGE_TITLES = {
 
 
 def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, bytes]) -> str:
-    """Build the page as HTML. figures: PNG images by name."""
+    """Build the HTML page of a transfer grid. figures: PNG bytes by name."""
     content: list[tuple[str, list[Child]]] = [
         ("Does pre-training help?", summary(grid, result, figures)),
         ("Runs", run_links(folder, grid, result)),
@@ -31,7 +31,7 @@ def grid_page(folder: Path, grid: Grid, result: GridResult, figures: dict[str, b
 
 
 def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[Child]:
-    """One sentence per comparison, the figure, the table of settings, and notes."""
+    """Section: one sentence per comparison, the figure, the table of settings, and notes."""
     if not result.outcomes:
         return [missing_note("No run of the grid is finished yet.")]
     images, seeds = result.outcomes[0].correct.shape[1], sorted({len(outcome.seeds) for outcome in result.outcomes})
@@ -66,7 +66,7 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
 
 
 def run_links(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
-    """Links to the reports of the runs, one line per setting, and the names of unfinished runs."""
+    """Section: links to the reports of the runs, one line per setting, and the names of unfinished runs."""
 
     def link(name: str, text: str) -> Child:
         there = (folder / name / "report.html").is_file()
@@ -85,7 +85,7 @@ def run_links(folder: Path, grid: Grid, result: GridResult) -> list[Child]:
 
 
 def pretraining(figures: dict[str, bytes]) -> list[Child]:
-    """The k-NN accuracy over the epochs of the pre-training without labels."""
+    """Section: figure of the k-NN accuracy over the epochs of the pre-training without labels."""
     if "curve-knn-accuracy" not in figures:
         why = "the pre-training without labels has not been evaluated, or has no probe data (pretrain.probe)"
         return [missing_note(f"There is no k-NN accuracy: {why}.")]
@@ -94,7 +94,7 @@ def pretraining(figures: dict[str, bytes]) -> list[Child]:
 
 
 def recipes(grid: Grid) -> list[Child]:
-    """A table of the settings in which a stage differs from the defaults, and the complete grid.yaml."""
+    """Section: table of the settings in which a stage differs from the defaults, and the complete grid.yaml."""
     defaults: dict[str, Any] = {}
     for stage in STAGE_TITLES:
         defaults |= flat(type(getattr(grid, stage))().model_dump(mode="json"))

@@ -23,7 +23,10 @@ KNN = MetricCurve("knn_accuracy", "k-NN accuracy during pre-training")
 
 
 def read_results(folder: Path, grid: Grid) -> GridResult:
-    """Read the finished runs in a grid's folder. Runs with unreadable predictions or other images are left out."""
+    """Read the finished runs in a grid's folder.
+
+    Runs whose predictions cannot be read, or that have other validation images than the first run, are left out.
+    """
     outcomes, missing, notes = [], [], []
     images: tuple[str, ...] = ()
     for setting in grid.settings:
@@ -55,7 +58,10 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
 
 
 def collapse_notes(pretraining: Path) -> list[str]:
-    """A warning if the features of the pre-training have collapsed at its last evaluation, else []."""
+    """A warning if the features had collapsed at the last evaluation of the pre-training without labels, else [].
+
+    pretraining: the folder of its run.
+    """
     evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
     last = evaluations[-1] if evaluations else {}
     measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
@@ -64,7 +70,10 @@ def collapse_notes(pretraining: Path) -> list[str]:
 
 
 def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
-    """The pairs of COMPARISONS for which both settings have finished runs, with difference, interval and sentence."""
+    """Compare the pairs in COMPARISONS for which both settings have finished runs.
+
+    Returns (first, second, difference in accuracy, its interval, sentence) for each pair.
+    """
     correct, found = {outcome.setting: outcome.correct for outcome in outcomes}, []
     for first, second in COMPARISONS:
         if first in correct and second in correct:
@@ -120,7 +129,7 @@ def write_tables(folder: Path, result: GridResult) -> None:
 
 
 def pretraining_folder(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
-    """The path of a pre-training: the given weights, or the run in the grid's folder."""
+    """The path of the pre-training of a stage: the weights that were given, or else a run in the grid's folder."""
     given = getattr(grid, f"{stage}_weights")
     return Path(given) if given else folder / f"pretrain-{stage}"
 
@@ -140,7 +149,10 @@ def image_count_notes(folder: Path, grid: Grid) -> list[str]:
 
 
 def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
-    """Name -> function that draws the figure: accuracies by setting, k-NN accuracy during pre-training."""
+    """Plan the figures: accuracies by setting, k-NN accuracy during pre-training. Returns functions that draw, by name.
+
+    pretraining: the run folder of the pre-training without labels.
+    """
     todo: dict[str, Callable[[], Figure]] = {}
     if result.outcomes:
         todo["grid"] = lambda: draw_grid(result.outcomes)

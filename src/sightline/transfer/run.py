@@ -42,15 +42,16 @@ def transfer(
     quiet: bool = False,
     **overrides: Any,
 ) -> GridResult:
-    """Train the unfinished runs of a transfer grid on `data`, and compare all runs; returns the results.
+    """Train the unfinished runs of a transfer grid on the target data `data`, and compare all runs; returns the
+    results.
 
     recipe: a built-in grid, a grid.yaml, a .py file with a function recipe(), or a Grid. unlabeled, labeled: images to
-    pre-train on, or weights of an earlier pre-training: a run folder or a file. out: the folder of the grid, runs/NAME
-    by default. settings: letters of "ABCDE". seeds: "0,1,2". classifier: the head, "linear" or "mlp". overwrite: delete
-    the runs of a different grid in that folder. overrides: settings of a stage such as `full.train.epochs`. Each run
-    is an ordinary run folder.
+    pre-train on without and with labels, or weights of an earlier pre-training (a run folder or a file). out: the
+    folder of the grid, by default runs/NAME. settings: letters of "ABCDE". seeds: "0,1,2". classifier: the head,
+    "linear" or "mlp". overwrite: delete the runs of a different grid in the folder `out`. overrides: settings of a
+    stage such as `full.train.epochs`. Each run is an ordinary run folder.
 
-    The same call resumes an interrupted grid, and adds settings and seeds to a finished one. Raises one SightlineError
+    The same call resumes an interrupted grid, and adds settings and seeds to a finished grid. Raises one SightlineError
     for all invalid data and weights before any training, and one with status 4 when interrupted.
     """
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
@@ -84,7 +85,7 @@ def transfer(
 
 
 def grid_folder(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Grid) -> Path:
-    """The folder of the grid: `out`, or `recipe` if it is the folder of a grid, or runs/NAME."""
+    """The folder of the grid: `out` if given, else `recipe` if it is the folder of a grid, else runs/NAME."""
     if out is not None:
         return Path(out)
     exists = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
@@ -92,7 +93,10 @@ def grid_folder(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: 
 
 
 def train_all(grid: Grid, merged: Grid, folder: Path, say: Callable[[str], None], quiet: bool) -> None:
-    """Train every unfinished run of `grid`. merged: the grid that the page in the folder shows."""
+    """Train every unfinished run of `grid`, the grid of this command.
+
+    merged: the grid with the settings and seeds of earlier commands too, which the report shows.
+    """
     weights, signals = {}, StopRequest.received
     for stage in needed_pretrainings(grid):
         raise_if_interrupted(signals, folder)
@@ -105,13 +109,15 @@ def train_all(grid: Grid, merged: Grid, folder: Path, say: Callable[[str], None]
 
 
 def raise_if_interrupted(signals: int, folder: Path) -> None:
-    """Raise SightlineError if a signal arrived too late to interrupt the run that has just finished.
+    """Raise SightlineError if a signal arrived after the last step of a run, too late to interrupt that run.
 
-    signals: the number of signals received before this command; more have been received since if it was interrupted.
+    signals: the number of signals received before this command started; if it is higher now, a signal has arrived.
     """
     if StopRequest.received > signals:
         cure = RESUME.format(shlex.quote(str(folder)))
-        raise SightlineError("interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED)
+        raise SightlineError(
+            "the grid was interrupted between two runs", where=str(folder), cure=cure, status=INTERRUPTED
+        )
 
 
 def is_weights(path: Path) -> bool:
@@ -125,26 +131,30 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Parse `0,1,2` into integers."""
     parts = text.replace(" ", "").split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SightlineError(f"--seeds must be whole numbers, found {text!r}", cure="--seeds 0,1,2")
+        raise SightlineError(
+            f"--seeds must be whole numbers, found {text!r}", cure="separate whole numbers by commas: --seeds 0,1,2"
+        )
     return tuple(map(int, parts))
 
 
 def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
-    """Write grid.yaml with the settings and seeds of `grid` and of an existing grid.yaml; returns the merged grid.
+    """Write grid.yaml; returns the grid with the settings and seeds of both `grid` and an existing grid.yaml.
 
-    Raises SightlineError if the folder has other content or a different grid; with `overwrite`, the runs of a
-    different grid are deleted first.
+    Raises SightlineError if the folder has other content or a different grid. With `overwrite`, the runs of a different
+    grid are deleted first.
     """
     path = folder / "grid.yaml"
     old = load_grid_file(path) if path.is_file() else None
     if old is None and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        why = "it has no grid.yaml"
-        raise SightlineError("this folder is not empty", where=str(folder), why=why, cure="choose another with --out")
+        why = "it has files, but no grid.yaml of a transfer grid"
+        raise SightlineError(
+            "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
+        )
     changed = grid_changes(old, grid) if old else []
     if changed and not overwrite:
         why, cure = (
             f"these settings differ: {', '.join(changed)}",
-            "choose another --out, or --overwrite to delete its runs",
+            "choose another folder: --out FOLDER; or delete the runs of that grid: --overwrite",
         )
         raise SightlineError("this folder contains another grid", where=str(folder), why=why, cure=cure)
     if changed:
@@ -160,7 +170,8 @@ def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
 
 
 def remove_runs(folder: Path) -> None:
-    """Remove the runs and the digests of given weights from a grid's folder, and nothing else."""
+    """Remove the runs of a grid from its folder, and the stored SHA-256 of weights that were given to it. Other
+    files are kept."""
     names = [f"{letter}-*" for letter in SETTINGS] + [f"pretrain-{stage}" for stage in PRETRAININGS]
     for run in [run for name in names for run in folder.glob(name) if (run / "recipe.yaml").is_file()]:
         shutil.rmtree(run)
@@ -169,9 +180,10 @@ def remove_runs(folder: Path) -> None:
 
 
 def grid_changes(old: Grid, new: Grid) -> list[str]:
-    """Dotted keys with different values that make `new` another grid than `old`.
+    """Dotted keys of the settings that differ so that `new` is a different grid than `old`.
 
-    Other letters of `settings` and other seeds do not, nor do changes of stages that no setting of `old` uses.
+    More or fewer settings A to E and seeds do not make a different grid. Changes of stages that no setting of `old`
+    uses do not either.
     """
     used = [stage for stage in STAGES if any(stage in SETTINGS[letter] for letter in old.settings)]
     changed = [f"{stage}.{key}" for stage in used for key in recipe_changes(getattr(old, stage), getattr(new, stage))]
@@ -180,16 +192,18 @@ def grid_changes(old: Grid, new: Grid) -> list[str]:
 
 
 def recipe_changes(old: Config, new: Config) -> list[str]:
-    """Dotted keys with different values in two recipes, except those that a resumed run may change (CHANGEABLE).
+    """Dotted keys with different values in two recipes, without those that a resumed run may change.
 
-    `data.path` and DECIDES_RESULT are included, because runs would not be comparable.
+    The exceptions are `data.path` and the keys in DECIDES_RESULT: they are included, because runs with other values are
+    not comparable.
     """
     harmless = {*run_folder.CHANGEABLE} - {"data.path", *run_folder.DECIDES_RESULT}
     return [key for key in run_folder.differences(old, new) if key not in harmless]
 
 
 def pretrained_weights(grid: Grid, stage: str, folder: Path, say: Callable[[str], None], quiet: bool) -> str:
-    """The path of pre-trained weights: those given, or the grid's own pre-training run, trained if unfinished."""
+    """The path of the weights for a pre-training stage: those that were given, or else those of the grid's own
+    pre-training run, which is trained if it is unfinished."""
     given: str = getattr(grid, f"{stage}_weights")
     if given:
         return given
@@ -201,7 +215,11 @@ def pretrained_weights(grid: Grid, stage: str, folder: Path, say: Callable[[str]
 
 
 def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
-    """The recipe of a pre-training with the target as probe data, or unchanged if that raises SightlineError."""
+    """The recipe of a pre-training, with the target data as probe data if these can be used.
+
+    The probe data are labeled images on which the k-NN accuracy is measured. If they cannot be read, a note is printed
+    and `config` is returned unchanged.
+    """
     try:
         probed = with_default_probe(config, target)
         open_data(probed)
@@ -214,14 +232,19 @@ def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]
 def train_or_resume(run: Path, config: Config, folder: Path, say: Callable[[str], None], quiet: bool) -> bool:
     """Train the run, resume it, or do nothing if it is finished; returns whether it was trained.
 
-    Raises SightlineError if the run has a checkpoint of other settings.
+    Raises SightlineError if the run has a checkpoint that was trained with different settings.
     """
     config = run_folder.with_absolute_paths(config)
     started = any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
     changed = recipe_changes(load_recipe_file(run / "recipe.yaml"), config) if started else []
     if changed:
         why = f"these settings differ: {', '.join(changed)}"
-        raise SightlineError("this run is not of this grid", where=str(run), why=why, cure="choose another --out")
+        raise SightlineError(
+            "this run has other settings than the grid",
+            where=str(run),
+            why=why,
+            cure="choose another folder: --out FOLDER",
+        )
     if started and run_folder.is_finished(run):
         say(f"{run.name}: done")
         return False

@@ -106,7 +106,7 @@ def test_the_error_for_indivisible_data_names_the_groups_and_their_setting(tmp_p
     with pytest.raises(SightlineError) as caught:
         open_source(Data(path=str(tmp_path), group="(?P<group>[^/]+)/"), 0)
     text = str(caught.value)
-    assert "'apple', 'pear'" in text and "data.group is '(?P<group>[^/]+)/'" in text and "add images" not in text
+    assert "'apple', 'pear'" in text and "--data.group '(?P<group>[^/]+)/'" in text and "add images" not in text
     for name in ("apple", "pear"):
         for path in sorted((tmp_path / name).iterdir())[1:]:
             path.unlink()
@@ -191,7 +191,7 @@ def test_data_group_keeps_frames_in_one_split(tmp_path: Path) -> None:
     source = opened(tmp_path, **settings)
     assert not videos_of(source, "train") & videos_of(source, "val")
     assert np.bincount(source.splits["val"].labels).tolist() == [6, 6]
-    assert "groups are not divided: 4 of 20 groups held out, 20% of the images" in source.notes
+    assert "a group is never divided between splits: 4 of 20 groups held out, 20% of the images" in source.notes
     assert source.splits["val"].names == opened(tmp_path, **settings).splits["val"].names
     assert open_source(Data(path=str(tmp_path), **settings), 1).splits["val"].names != source.splits["val"].names
     shutil.copy(tmp_path / "a/a00_0.png", tmp_path / "a/a01_7.png")
@@ -202,7 +202,7 @@ def test_data_group_keeps_frames_in_one_split(tmp_path: Path) -> None:
 
 def test_errors_for_a_data_group_that_does_not_match_or_cannot_be_divided(tmp_path: Path) -> None:
     write_videos(tmp_path)
-    message = "data.group matches 30 of 60 names; e.g. 'b/b00_0.png' has no group"
+    message = "30 of 60 images have no group by --data.group, e.g. 'b/b00_0.png'"
     with pytest.raises(SightlineError, match=message) as caught:
         opened(tmp_path, group="(?P<group>a[0-9]+)_")
     assert caught.value.cure
@@ -233,9 +233,7 @@ def test_a_group_column_keeps_its_groups_in_one_split(tmp_path: Path) -> None:
 def test_groups_divided_by_given_splits_are_reported(tmp_path: Path) -> None:
     put(tmp_path, *(f"{split}/{label}/x{n}_{split}.png" for split in ("train", "val") for label in "ab" for n in "12"))
     notes = opened(tmp_path, group="(?P<group>[ab]/x[0-9])").notes
-    message = (
-        "warning: groups in several splits, so the scores may be too high: 4 (a/x1 in train and val, a/x2 in train"
-    )
+    message = "warning: 4 groups with images in several splits, so that the scores may be too high (a/x1 in train and "
     assert any(note.startswith(message) for note in notes)
 
 
@@ -245,7 +243,7 @@ def test_groups_of_image_mask_pairs(make_scenes: Callable[..., Path], tmp_path: 
     assert len(open_pairs(data, 0)[0].splits["val"].names) == 3
     whole = open_pairs(data.model_copy(update={"group": "(?P<group>00[01])"}), 0)[0]
     assert {name[:3] for name in whole.splits["val"].names}.isdisjoint(name[:3] for name in whole.splits["train"].names)
-    assert "groups are not divided: 1 of 2 groups held out, 17% of the images" in whole.notes
+    assert "a group is never divided between splits: 1 of 2 groups held out, 17% of the images" in whole.notes
 
 
 # ----------------------------------------------------------------------------------------------------------- links

@@ -47,7 +47,7 @@ def test_the_declared_class_order_is_used(tmp_path: Path) -> None:
     assert opened(tmp_path, classes=("dog", "cat")).classes == ("dog", "cat")
     assert "'cat'; did you mean 'cats'?" in open_error(tmp_path, classes=("dog", "cats")).why
     (tmp_path / "classes.txt").write_text("001.dog\n002.cat\n")
-    assert "without a list" in open_error(tmp_path).cure
+    assert "remove this list" in open_error(tmp_path).cure
 
 
 def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_test_split_is_never_used_for_validation(tmp_path: Path) -> None:
     assert list(source.splits) == ["train", "val", "test"]
     assert all(name.startswith("train/") for name in source.splits["val"].names)
     assert all(name.startswith("test/") for name in source.splits["test"].names)
-    assert any("test is not used for it" in note for note in source.notes)
+    assert any("the split test is not used for validation" in note for note in source.notes)
 
 
 def test_a_test_split_without_labels(tmp_path: Path) -> None:
@@ -222,14 +222,14 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
 def test_errors_for_wrong_folders(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     class_folders(root, {"a": 2})
-    assert "is this a single class folder?" in open_error(root).cure
+    assert "if this is the folder of one class" in open_error(root).cure
     (root / "empty").mkdir()
     (root / "empty" / "notes.txt").write_text("x")
     assert "'empty': 1 .txt file" in open_error(root).why
     put(root, "empty/1.png", "empty/2.png", "A/1.png")
     assert "'A' and 'a'" in open_error(root).what
     assert "birds" in open_error(tmp_path / "bird").cure
-    assert "no data was given" in open_error("").what
+    assert "the option --data is missing" in open_error("").what
     (tmp_path / "x.zip").write_text("")
     assert "unzip" in open_error(tmp_path / "x.zip").cure
 
@@ -255,7 +255,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 def test_data_one_level_deeper(tmp_path: Path) -> None:
     class_folders(tmp_path / "birds" / "train", {"a": 2, "b": 2})
     class_folders(tmp_path / "birds" / "val", {"a": 2, "b": 2})
-    assert open_error(tmp_path).cure == f"--data {tmp_path / 'birds'}"
+    assert open_error(tmp_path).cure == f"use the data set in it: --data {tmp_path / 'birds'}"
     class_folders(tmp_path / "other" / "train_50", {"a": 2, "b": 2})
     assert f"--data {tmp_path / 'other'}" in open_error(tmp_path).cure
 
@@ -337,5 +337,5 @@ def test_class_folders_without_images_are_an_error(tmp_path: Path, split: str) -
     (tmp_path / split / "other").mkdir()
     (tmp_path / split / "other" / "notes.txt").write_text("x")
     error = open_error(tmp_path)
-    assert error.what == "2 class folders without images" and "add images to them or remove them" in error.cure
+    assert error.what == "no images in 2 class folders" and "add images to these folders or remove them" in error.cure
     assert f"'{split}bare': empty" in error.why and f"'{split}other': 1 .txt file" in error.why

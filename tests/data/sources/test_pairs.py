@@ -128,7 +128,9 @@ def test_a_test_split_without_masks(tmp_path: Path) -> None:
     source, _ = opened(tmp_path, val_fraction=0.5)
     assert {split: len(items.names) for split, items in source.splits.items()} == {"train": 1, "val": 1, "test": 1}
     assert source.splits["test"].read_mask is None and source.splits["test"].subset(np.array([0])).read_mask is None
-    assert "test has no masks" in source.notes and any("test is not used for it" in note for note in source.notes)
+    assert "test has no masks" in source.notes and any(
+        "the split test is not used for validation" in note for note in source.notes
+    )
     put(tmp_path, "test/4_sat.jpg", "test/4_mask.png")
     assert "1 of 4 images have no mask" in open_error(tmp_path).what  # if some images have masks, all must
     (tmp_path / "val").mkdir()
@@ -182,14 +184,15 @@ def test_invalid_templates_are_errors(tmp_path: Path, template: str) -> None:
 
 def test_a_template_that_matches_all_images_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
-    assert "all 2 files match it" in open_error(tmp_path, mask="{stem}.png").why
+    assert "all 2 image files match the template" in open_error(tmp_path, mask="{stem}.png").why
 
 
 def test_all_unmatched_images_and_masks_are_in_one_error(tmp_path: Path) -> None:
     put(tmp_path / "train", "1_sat.jpg", "1_mask.png", "2_sat.jpg", "3_mask.png", "4_sat.jpg", "4.png", "4_mask.png")
     put(tmp_path / "val", "5_sat.jpg", "6_sat.jpg", "6_mask.png", "6_mask.tif")
     error = open_error(tmp_path)
-    assert error.what.startswith("2 of 6 images have no mask, 1 of 5 masks have no image, 2 are ambiguous")
+    what = "2 of 6 images have no mask, 1 of 5 masks have no image, 2 images or masks have several partners"
+    assert error.what.startswith(what)
     for name in ("train/2_sat.jpg", "val/5_sat.jpg", "train/3_mask.png", "'val/6_mask.png' or 'val/6_mask.tif'"):
         assert name in error.why
     assert "'train/4_mask.png': the mask of 'train/4.png' or of 'train/4_sat.jpg'" in error.why
@@ -266,7 +269,7 @@ def test_without_a_palette_the_error_suggests_one_by_the_first_mask(
     for name in "ab":
         Image.fromarray(mask).save(tmp_path / f"{name}_mask.png")
     error = open_error(tmp_path, classes=())
-    assert option in error.cure and "the classes of the values in the masks are not set" in error.what
+    assert option in error.cure and "it is not set which class each value in the masks stands for" in error.what
 
 
 def test_stamps_change_with_either_file(tmp_path: Path) -> None:
@@ -326,10 +329,10 @@ def test_all_invalid_pairs_are_in_one_error(tmp_path: Path) -> None:
     assert error.what == "4 of 8 pairs of train cannot be used; 2 of 8 pairs of val cannot be used"
     assert error.where == str(tmp_path)
     for text in (
-        "train/size_sat.jpg with train/size_mask.png: the image has 6 x 4 pixels and its mask 5 x 4",
+        "train/size_sat.jpg with train/size_mask.png: the image has 6 x 4 pixels, but its mask has 5 x 4",
         "train/turned_sat.jpg with",
-        "train/ids_mask.png: 24 of its 24 pixels have ids outside 0..2: 9 (24 px, first at x=0, y=0)",
-        "train/jpeg_mask.png: it is a lossy JPEG",
+        "train/ids_mask.png: 24 of the mask's 24 pixels have ids other than 0..2: 9 (24 px, first at x=0, y=0)",
+        "train/jpeg_mask.png: the mask is a lossy JPEG",
         "val/broken_mask.png: it is empty",
         "val/photo_sat.jpg: it starts with '<html>'",
     ):

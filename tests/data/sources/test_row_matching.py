@@ -26,7 +26,7 @@ def test_file_names_without_extension(tmp_path: Path) -> None:
     assert "line 3: '0002' is ambiguous: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
     written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
     why = open_error(tmp_path / "labels.csv").why
-    assert "'2': no such image" in why and "'0001.jpg': no such image" in why
+    assert "'2': there is no such image" in why and "'0001.jpg': there is no such image" in why
 
 
 def test_images_without_a_row_are_counted_once(tmp_path: Path) -> None:
@@ -92,16 +92,16 @@ def test_a_table_that_covers_all_folders_is_used(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1.png,a\n3.png,b\n", "has 2 of the 4 images in 2 folders like 'a'"),
-        ("1.png,p\n3.png,q\n", "has 2 of the 4 images"),
-        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "for 'a/2.png' the label 'b'"),
+        ("1.png,a\n3.png,b\n", "the 2 folders (such as 'a') contain 4 images, and the table lists 2"),
+        ("1.png,p\n3.png,q\n", "contain 4 images, and the table lists 2"),
+        ("1.png,a\n2.png,b\n3.png,b\n4.png,b\n", "its label of 'a/2.png' is 'b'"),
     ],
     ids=["in part", "other labels in part", "against the folders"],
 )
 def test_class_folders_that_contradict_a_table_are_an_error(tmp_path: Path, text: str, why: str) -> None:
     put(tmp_path, *FOLDERS)
     error = open_error(written(tmp_path, "filename,label\n" + text))
-    assert "both a table of labels and possible class folders" in error.what and why in error.why
+    assert "labels may be in a table or in the names of the folders" in error.what and why in error.why
     assert "--data.layout classes" in error.cure and "--data.layout csv" in error.cure and "'a/NAME'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("a", "b")
     for path, layout in ((tmp_path, "csv"), (tmp_path / "labels.csv", "auto")):

@@ -43,7 +43,7 @@ def test_other_names_of_the_validation_split(tmp_path: Path, name: str) -> None:
     assert source.classes == ("a", "b") and list(labels_of(source, "val")) == [f"{name}/a/0.png", f"{name}/b/0.png"]
     assert f"found train/ and {name}/ (as val)" in source.notes[0]
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    assert "several names mean the val split" in open_error(tmp_path).what
+    assert "several files or folders have names of the val split" in open_error(tmp_path).what
     assert f"'{name}'" in open_error(tmp_path, layout="splits").what
 
 
@@ -58,7 +58,7 @@ def test_a_folder_beside_train_without_a_split_name_is_an_error(tmp_path: Path, 
     class_folders(tmp_path / "check_50", {"a": 1, "b": 1})
     error = open_error(tmp_path)
     assert f"'{train}' looks like a training split" in error.what
-    assert "name it 'train' and the others 'val' or 'test': 'check_50'" in error.cure
+    assert "to 'train', and 'check_50' to 'val' or 'test'" in error.cure
     assert opened(tmp_path, layout="classes").classes == ("check_50", train)
     (tmp_path / "check_50").rename(tmp_path / "val")
     (tmp_path / train).rename(tmp_path / "train")
@@ -73,7 +73,7 @@ def test_nothing_is_held_out_for_evaluation(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
     source = opened(tmp_path, hold_out=False)
     assert set(labels_of(source, "all").values()) == {"a"} and source.classes == ("a",)
-    assert "1 class found" in open_error(tmp_path).what
+    assert "only 1 class was found" in open_error(tmp_path).what
     (tmp_path / "classes.txt").write_text("z\na\n")
     source = opened(tmp_path, hold_out=False)
     assert source.splits["all"].labels.tolist() == [1, 1, 1] and source.classes == ("z", "a")

@@ -63,7 +63,7 @@ def test_rows_of_train_do_not_match_images_of_val(tmp_path: Path) -> None:
     put(tmp_path, "train/0.png", "train/2.png", "val/1.png", "val/3.png")
     written(tmp_path, "filename,label\n" + ROWS, "train.csv")
     written(tmp_path, "filename,label\n1.png,cat\n3.png,dog\n", "val.csv")
-    assert "line 3: '1.png': no such image" in open_error(tmp_path).why
+    assert "line 3: '1.png': there is no such image" in open_error(tmp_path).why
 
 
 def test_a_split_column_without_a_known_split_is_reported_as_unused(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_one_image_in_two_splits(tmp_path: Path) -> None:
 FAULTS = {
     "filname,label\n0.png,cat\n": ("no column 'filename'", "did you mean 'filname'?"),
     "filename,lable\n0.png,cat\n": ("no column 'label'", "'filename', 'lable'"),
-    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "it has '0.png', 'cat'", "such as filename,label\n"),
+    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "it has '0.png', 'cat'", "first line filename,label\n"),
     "cat;0.png\ndog;1.png\n": ("no column 'filename'", "it has 'cat', '0.png'"),
     "id,label\n0,cat\n": ("no column 'filename'", "exactly one column 'filename'"),
     "filename,label\n0.png,cat\n1.png,dog,x\n": ("line 3: 3 cells instead of 2", "double quotes"),

@@ -150,7 +150,10 @@ def test_lost_coordinates_are_reported(run: sightline.Run, pixels: np.ndarray, t
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {value: (value, 0, 0) for value in range(256)})
     sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out")
-    assert "1 mask without coordinates: not 8-bit gray, RGB or RGBA; the first: palette.tif" in capsys.readouterr().out
+    assert (
+        "1 mask without coordinates, because the image is not 8-bit gray, RGB or RGBA; the first: palette.tif"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("big", [False, True])

@@ -55,7 +55,7 @@ def test_an_unknown_sample_is_an_error_before_decoding(
     config = toy(**{"report.samples": "0902,9999"})
     with pytest.raises(SightlineError, match="cannot be sampled") as caught:
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)
-    assert "9999: no such image" in caught.value.why and not (tmp_path / "run").exists()
+    assert "9999: there is no such validation image" in caught.value.why and not (tmp_path / "run").exists()
     with pytest.raises(SightlineError, match="lists 25 images"):
         config = toy(**{"report.samples": ",".join(map(str, range(25)))})
         sightline.train(config, scenes, out=tmp_path / "run", quiet=True)

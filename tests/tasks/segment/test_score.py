@@ -57,7 +57,7 @@ def test_score_is_what_evaluation_computes_of_the_arrays(folders):
     np.testing.assert_array_equal(result.per_image.hits, np.diagonal(matrix, axis1=1, axis2=2))
     assert result.class_intervals.shape == (6, 2)
     void = (truth == IGNORE).mean()
-    assert result.notes == (f"{void:.2%} of the pixels are ignored in the truth and left out",)
+    assert result.notes == (f"{void:.2%} of the pixels are ignored in the true masks and left out",)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -118,7 +118,7 @@ def test_predicting_ignored_counts_as_wrong(tmp_path):
     assert result.numbers["pixel_accuracy"] == 0.5
     assert result.numbers["mean_iou"] == pytest.approx((2 / 4 + 0) / 2)  # urban, and water that is only predicted
     assert result.others["mean_iou_with_ignored"].value == pytest.approx((2 / 4 + 0 + 0) / 3)
-    assert any("25.00% of the others are predicted as ignored" in note for note in result.notes)
+    assert any("25.00% of the evaluated pixels are predicted as ignored" in note for note in result.notes)
 
 
 def test_colors_that_only_the_threshold_matches_are_counted(tmp_path):
@@ -129,7 +129,7 @@ def test_colors_that_only_the_threshold_matches_are_counted(tmp_path):
         Image.fromarray(colors).save(tmp_path / "p" / name)
     result = score(tmp_path / "t", tmp_path / "p", "landcover")
     assert result.numbers["mean_iou"] == 1
-    assert any("25.00% of the colors are inexact" in note for note in result.notes)
+    assert any("25.00% of the pixels have no exact color" in note for note in result.notes)
 
 
 def test_class_ids_are_named_by_classes_txt_beside_the_folder(tmp_path):
@@ -166,11 +166,11 @@ def test_all_faults_are_in_one_error(folders):
         "9999_mask.png",
         "1 names shared by several files",
         "0005_mask.bmp, 0005_mask.png",
-        "pairs that cannot be compared",
-        "0001_mask.png: truth is 12 x 9 pixels, prediction 5 x 4",
+        "pairs of masks that cannot be compared",
+        "0001_mask.png: the true mask has 12 x 9 pixels, the prediction 5 x 4",
         "0002_mask.png: prediction: ",
-        "0003_mask.png: truth: 108 of its 108 pixels have colors outside the palette",
-        "use equal names and subfolders",
+        "0003_mask.png: truth: 108 of the mask's 108 pixels have colors that are not in the palette",
+        "the same name and subfolder",
     ):
         assert part in said, part
     assert error.value.status == 2
@@ -181,20 +181,20 @@ def test_both_masks_of_a_pair_are_checked(folders):
     (truth / "0000_mask.png").write_bytes(b"")
     (pred / "0000_mask.png").unlink()
     Image.new("RGB", (12, 9)).save(pred / "0000_mask.jpg")
-    with pytest.raises(SightlineError, match=r"truth: it is empty .*; prediction: it is a lossy JPEG"):
+    with pytest.raises(SightlineError, match=r"truth: it is empty .*; prediction: the mask is a lossy JPEG"):
         score(truth, pred, "landcover")
 
 
 def test_reading_stops_early_with_a_wrong_palette(folders, monkeypatch):
     truth, pred, *_ = folders(9)
     monkeypatch.setattr(MODULE, "MAX_FAULTS", 3)
-    with pytest.raises(SightlineError, match="3 pairs that cannot be compared; 6 more were not read"):
+    with pytest.raises(SightlineError, match="3 pairs of masks that cannot be compared; 6 further pairs were not read"):
         score(truth, pred, "binary")
 
 
 MISTAKES = {
     "no folder": (lambda p: (p / "nowhere", p / "gone", "landcover"), "nowhere, .*gone"),
-    "a file": (lambda p: (p / "truth" / "0000_mask.png", p / "pred", "landcover"), "folder not found"),
+    "a file": (lambda p: (p / "truth" / "0000_mask.png", p / "pred", "landcover"), "there is no such folder"),
     "no masks": (lambda p: (p / "truth", p / "empty", "landcover"), "1 .txt file"),
     "no palette": (lambda p: (p / "truth", p / "pred", ""), "--data.palette landcover"),
     "unknown palette": (lambda p: (p / "truth", p / "pred", "landcovr"), "landcover"),

@@ -290,7 +290,7 @@ def check_augment(augment: Augment, size: int) -> None:
     faults = []
     if augment.crop == "random" and side + 2 * padding < size:
         padded = f"an image of augment.resize {side} and augment.padding {padding} is {side + 2 * padding} pixels wide"
-        faults.append(f"{padded}, too small for crops of data.size {size}")
+        faults.append(f"{padded}, which is smaller than the crops of data.size {size}")
     if augment.crop == "random" and augment.padding_mode == "reflect" and padding >= side:
         faults.append(f"augment.padding {padding} with augment.padding_mode reflect must be below the side, {side}")
     if augment.crop != "random" and padding:

@@ -170,7 +170,9 @@ def check_window(augment: Augment) -> None:
         "augment.cutmix": augment.cutmix,
         "augment.progressive": augment.progressive,
     }
-    faults += [f"{key} is for classification; segmentation has augment.window and augment.scale"
+    faults += [f"{key} is not available for segmentation; use augment.window and augment.scale"
                for key, on in other.items() if on]  # fmt: skip
-    faults += ["augment.policy is for classification: it moves pixels of images only"] * (augment.policy != "none")
-    reject_faults(faults, "change these settings; for a valid example: sightline recipes camvid_fast")
+    faults += ["augment.policy is not available for segmentation, because it does not move the pixels of masks"] * (
+        augment.policy != "none"
+    )
+    reject_faults(faults, "change these settings; for an example of valid ones: sightline recipes camvid_fast")

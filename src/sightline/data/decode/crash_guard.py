@@ -25,7 +25,10 @@ PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
 """Number of threads that may decode at once, and bytes for the path of each; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
-CURE = "save it with another program, or remove it; data.on_bad_image = skip leaves out a few"
+CURE = (
+    "save the image again with another program, or remove it; to train without a few such images (not in "
+    "segmentation): --data.on_bad_image skip"
+)
 
 _page: mmap.mmap | None = None
 _lock, _thread, _slots = threading.Lock(), threading.local(), itertools.count()
@@ -38,7 +41,7 @@ def record_decoding(path: str) -> Generator[None]:
     Raises SightlineError if decoding this image has crashed an earlier process."""
     page = open_page()
     if path in _crashing:
-        raise SightlineError(_crashing[path], cure=CURE)
+        raise SightlineError(f"the decoder of the image fails: {_crashing[path]}", cure=CURE)
     if not hasattr(_thread, "start"):
         _thread.start = next(_slots) % SLOTS * SLOT_BYTES
     start, text = _thread.start, os.fsencode(path)[: SLOT_BYTES - 1] + b"\0"
@@ -88,7 +91,7 @@ def crash_of(path: str) -> str:
     try:
         test = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"decoding it takes more than {TIMEOUT_SECONDS} s"
+        return f"decoding takes more than {TIMEOUT_SECONDS} s"
     status = test.returncode
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    return f"its decoder crashes: decoding it ends the process ({how})" if status else ""
+    return f"decoding crashes the process ({how})" if status else ""

@@ -114,7 +114,7 @@ def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side:
     if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
         some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")
         what = f"{len(damaged):,} of {count:,} images of {split} have a damaged EXIF block"
-        notes.append(f"{what}; only its intact part is used: {some}")
+        notes.append(f"{what}; only the intact part of the block is used: {some}")
     small, smallest = meta.get("small", [0, []])
     if small:
         some = ", ".join(f"{names[index]} ({width} x {height})" for _, width, height, index in smallest)
@@ -130,9 +130,10 @@ def check_disk_space(folder: Path, need: int, smaller: str) -> None:
     root = shlex.quote(str(folder.parent))
     if need + MARGIN_BYTES > free:
         raise SightlineError(
-            f"the decoded images need {size_text(need)} of disk space, and {size_text(free)} are free",
+            f"the decoded images need {size_text(need)} of disk space, but only {size_text(free)} are free",
             where=str(folder.parent),
-            cure=f"{smaller}another --data.cache_dir, or remove old entries: sightline cache --clear --folder {root}",
+            cure=f"use {smaller}a folder on another disk (--data.cache_dir FOLDER), or delete the cache: "
+            f"sightline cache --clear --folder {root}",
             status=ENVIRONMENT,
         )
 

@@ -38,9 +38,12 @@ EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4
 """Bytes of a value in an EXIF block, by the number of its type (TIFF 6.0)."""
 HEAD = 64
 """Number of bytes at the start of a file that are inspected if it cannot be decoded."""
-RESAVE = "save it smaller or as 8-bit PNG or JPEG, raise data.max_pixels if its size is right, or remove it"
-STRIP = "save it again without texts and profile: convert IN -strip OUT, or remove it"
-COPY = "copy it again from its source, or remove it; data.on_bad_image = skip leaves out a few"
+RESAVE = "save it smaller or as 8-bit PNG or JPEG, allow its size with --data.max_pixels NUMBER, or remove it"
+STRIP = "save it again without text chunks and color profile: convert IN -strip OUT, or remove it"
+COPY = (
+    "copy the image again from its source, or remove it; to train without a few such images (not in segmentation): "
+    "--data.on_bad_image skip"
+)
 
 # Pillow's warnings have no path. Its warning for sizes between one and two times its limit becomes an error, which is
 # reported with the path; warnings on damaged metadata are ignored, because metadata is not used. The filters are set
@@ -85,7 +88,7 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise SightlineError("it is not a regular file", cure="remove it from the data")
+            raise SightlineError("this path is not a regular file", cure="remove it from the data")
         with record_decoding(path):
             return decode_rgb(path, max_pixels, side, header)
     except Exception as error:  # decoders raise many types, always because of the file
@@ -113,7 +116,7 @@ def size_in(content: bytes) -> tuple[int, int]:
 def upload_error(content: bytes, error: Exception) -> SightlineError:
     """The SightlineError for an uploaded file that cannot be decoded: no path, and a cure for the sender."""
     problem = image_error("", error, content)
-    return SightlineError(problem.what, why=problem.why, cure="send it smaller, or as PNG or JPEG")
+    return SightlineError(problem.what, why=problem.why, cure="send a smaller image, or send it as PNG or JPEG")
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
@@ -128,7 +131,9 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise SightlineError(f"it has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
+            raise SightlineError(
+                f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
+            )
         if header is not None:
             header.update_from(image)
         if side:
@@ -176,12 +181,15 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
     if text.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the image", "fetch the images: git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
-        return f"it starts with {text[:12].decode('ascii', 'replace')!r}, not an image; a failed download?", COPY
+        return (
+            f"it starts with {text[:12].decode('ascii', 'replace')!r}, not like an image; perhaps a download failed",
+            COPY,
+        )
     webp_cut = head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
     if webp_cut or "truncated" in str(error).lower():
         return f"it is truncated: it ends after {size:,} bytes", COPY
     if "MAX_TEXT" in str(error):
-        return "its texts or its color profile are too large once decompressed (a decompression bomb?)", STRIP
+        return "its text chunks or its color profile are too large once decompressed", STRIP
     if isinstance(error, Image.UnidentifiedImageError) and head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         why = "it is a TIFF file with an unsupported number of bits or bands, or an unsupported compression"
         return why, "convert it to 8-bit RGB: gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 IN OUT"
@@ -253,7 +261,9 @@ def deep_gray(image: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     kind, most = ("floats", 1) if image.mode == "F" else ("integers", 65535)
     if not (low >= 0 and high <= most):
-        raise SightlineError(f"its values are {kind} from {low:g} to {high:g}; only 0 to {most} are supported")
+        raise SightlineError(
+            f"the pixels of the image are {kind} from {low:g} to {high:g}; only 0 to {most} is supported"
+        )
     if image.mode == "F":
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -69,7 +69,7 @@ def read_mask(
         raise image_error(path, error) from error
     except Exception as error:  # decoders raise many types, always because of the file
         why, cure = diagnosis(path, error, content)
-        cure = "copy it again from its source" if cure == COPY else cure
+        cure = "copy the mask again from its source" if cure == COPY else cure
         raise SightlineError("this mask cannot be read", where=path, why=why, cure=cure) from error
     if facts is not None:
         facts.inexact += inexact
@@ -81,7 +81,7 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
     SightlineError for files that cannot be masks."""
     raise_pillow_limit(max_pixels)
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
-        raise SightlineError("it is not a regular file", cure="remove it from the data")
+        raise SightlineError("this path is not a regular file", cure="remove it from the data")
     # Given a path, Pillow 13.0 memory-maps uncompressed TIFF files and garbles them for the orientations 5 to 8.
     with (
         open(path, "rb") if content is None else io.BytesIO(content) as file,
@@ -89,10 +89,14 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
     ):
         width, height = image.size
         if width * height > max_pixels:
-            raise SightlineError(f"it has {width:,} x {height:,} pixels, more than data.max_pixels = {max_pixels:,}")
+            raise SightlineError(
+                f"the mask has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
+            )
         if lossy(image, path, content):
             cure = "export the masks again as PNG; a JPEG cannot be converted back to a mask"
-            raise SightlineError(f"it is a lossy {image.format} file: compression has changed its values", cure=cure)
+            raise SightlineError(
+                f"the mask is a lossy {image.format} file: compression has changed its values", cure=cure
+            )
         layout = image.tile[0][3] if image.tile else ""
         name = str(layout[0]) if isinstance(layout, tuple) else str(layout)
         image.load()
@@ -113,8 +117,11 @@ def reject_transparent(image: Image.Image) -> None:
     if not image.has_transparency_data:
         return
     if image.mode.startswith("I") or np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        cure = "export it without an alpha channel; pixels to ignore need an id or color (--data.ignore)"
-        raise SightlineError("some of its pixels are transparent", cure=cure)
+        cure = (
+            "export it without an alpha channel; to ignore pixels, give them a class of their own and set "
+            "--data.ignore '[CLASS]'"
+        )
+        raise SightlineError("some pixels of the mask are transparent", cure=cure)
 
 
 def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
@@ -128,12 +135,16 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
         cure = (
             "set --data.palette landcover, or define colors: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
         )
-        raise SightlineError(f"it has {count} channels, and class ids need one; colors need a palette", cure=cure)
+        raise SightlineError(
+            f"the mask has {count} channels: colors, for which no palette is set; class ids need 1 channel", cure=cure
+        )
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):
-        raise SightlineError(f"its mode is {image.mode}, and class ids are integers in one channel")
+        raise SightlineError(f"the mask has the mode {image.mode} of Pillow; class ids must be integers in 1 channel")
     if image.format == "GIF" and image.mode == "P":
-        what = "it is a GIF file, whose color indices change when it is saved, so they cannot be class ids"
-        raise SightlineError(what, cure="export it as PNG with one channel")
+        what = (
+            "the mask is a GIF file; its color indices are no class ids, because programs renumber them when they save"
+        )
+        raise SightlineError(what, cure="export the mask as PNG with one channel")
     reject_transparent(image)
     values = np.asarray(image)
     values = values[..., 0] if values.ndim == 3 else values
@@ -153,13 +164,16 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
     shown = [f"{found[i]} ({counts[i]:,} px, first at x={columns[first[i]]}, y={rows[first[i]]})" for i in order]
     more = f" and {len(found) - len(order):,} more" if len(found) > len(order) else ""
-    why = f"{len(rows):,} of its {values.size:,} pixels have ids outside {ids_text(palette)}: {', '.join(shown)}{more}"
+    why = (
+        f"{len(rows):,} of the mask's {values.size:,} pixels have ids other than {ids_text(palette)}: "
+        f"{', '.join(shown)}{more}"
+    )
     if {*found.tolist()} == {255} and values[~outside].max(initial=0) == 0:
-        cure = "--data.palette binary; or, if 255 is void: --data.ignore '[\"255\"]'"
-        raise SightlineError(f"{why}; it has only 0 and 255", cure=cure)
+        cure = "if 255 is a class: --data.palette binary; if 255 marks pixels to ignore: --data.ignore '[\"255\"]'"
+        raise SightlineError(f"{why}; the mask has only 0 and 255", cure=cure)
     cure = "name all ids in order, from 0, in --data.classes or classes.txt"
     if 0 <= found[order[0]] <= LARGEST_ID:
-        cure += f"; or leave one out of the loss and the metrics: --data.ignore '[\"{found[order[0]]}\"]'"
+        cure += f"; or ignore this id in the loss and the metrics: --data.ignore '[\"{found[order[0]]}\"]'"
     raise SightlineError(why, cure=cure)
 
 
@@ -177,8 +191,11 @@ def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int
     colors. Raises SightlineError for other image modes and for colors outside the palette.
     """
     if image.mode not in COLOR_MODES:
-        cure = "set classes instead of colors: --data.palette '' with --data.classes or classes.txt"
-        raise SightlineError(f"its mode is {image.mode}, and the palette has colors", cure=cure)
+        cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
+        raise SightlineError(
+            f"the mask has the mode {image.mode} of Pillow, which cannot be compared with the colors of the palette",
+            cure=cure,
+        )
     reject_transparent(image)
     width, height = image.size
     indices = np.empty((height, width), np.uint8)
@@ -223,17 +240,20 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
     many = "at least " if len(strays) > MOST_STRAYS else ""
     total = sum(count for count, _, _ in strays.values())
     more = f" and {many}{len(order) - len(lines):,} more" if len(order) > len(lines) else ""
-    why = f"{many}{total:,} of its {size:,} pixels have colors outside the palette: {', '.join(lines)}{more}"
+    why = (
+        f"{many}{total:,} of the mask's {size:,} pixels have colors that are not in the palette: "
+        f"{', '.join(lines)}{more}"
+    )
     if strict:
-        cure = "if they are class ids: --data.palette '' with --data.classes or classes.txt"
-        raise SightlineError(f"it has 1 channel, and the palette has colors; {why}", cure=cure)
+        cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
+        raise SightlineError(f"the mask has 1 channel, but the palette has colors; {why}", cure=cure)
     if many:
-        raise SightlineError(why, cure="check that this is a mask: it has as many colors as a photograph")
-    cures = [f"add it to --data.colors: NAME: {list(unpacked[0])}"]
+        raise SightlineError(why, cure="check that this file is a mask, because it has as many colors as a photograph")
+    cures = [f"add the color to the classes in --data.colors as NAME: {list(unpacked[0])}"]
     if not palette.threshold and all({*color} <= {0, 255} for color in palette.colors or ()):
-        cures.insert(0, "--data.threshold 128, for masks of 0 and 255 with soft borders")
+        cures.insert(0, "for masks of 0 and 255 with soft borders: --data.threshold 128")
     if int(distances.max()) <= NEAR and not palette.threshold:
-        cures.insert(0, f"--data.tolerance {int(distances.max())}")
+        cures.insert(0, f"accept similar colors: --data.tolerance {int(distances.max())}")
     raise SightlineError(why, cure="; or ".join(cures))
 
 
@@ -242,7 +262,7 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     raise_pillow_limit(max_pixels)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise SightlineError("it is not a regular file", cure="remove it from the data")
+            raise SightlineError("this path is not a regular file", cure="remove it from the data")
         with Image.open(path, formats=FORMATS) as image:
             return upright_size(image)
     except Exception as error:  # as in images.open_image
@@ -267,9 +287,11 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
         table[IGNORE] = codes[palette.representatives[-1]]
     missing = [value for value in np.unique(indices).tolist() if np.any(table[value] < 0)]
     if missing:
-        what = "ignored pixels, and the palette has no name for them" if IGNORE in missing else f"the index {missing}"
+        what = (
+            "ignored pixels, for which the palette has no class" if IGNORE in missing else f"unknown indices {missing}"
+        )
         where = f"a palette of {len(palette.classes)} classes"
-        cure = "add an ignored class to the palette: --data.ignore '[NAME]'"
+        cure = "name an ignored class of the palette: --data.ignore '[NAME]'"
         raise SightlineError(f"the mask cannot be written: it has {what}", where=where, cure=cure)
     table = table[:, 0] if palette.gray else table
     wide = np.uint16 if table.max() > 255 else np.uint8

@@ -148,9 +148,12 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
     if len(names) > MOST_NAMES:
         faults.append(f"there are {len(names):,} names, and at most {MOST_NAMES} are possible")
     elif len(classes) < 2 and not faults:
-        faults.append(f"classes left after merging and ignoring: {len(classes)}; segmentation needs at least 2")
+        faults.append(f"number of classes after merging and ignoring: {len(classes)}; segmentation needs at least 2")
     if faults:
-        where, cure = "data.palette, data.colors, data.merge, data.ignore", f"use the names {', '.join(names[:20])}"
+        where, cure = (
+            "data.palette, data.colors, data.merge, data.ignore",
+            f"correct these settings; the names in the palette are {', '.join(names[:20])}",
+        )
         raise SightlineError("invalid palette settings", where=where, why="\n" + listing(faults), cure=cure)
     index = np.array([classes.index(name) if name in classes else IGNORE for name in become], np.uint8)
     index.setflags(write=False)
@@ -174,7 +177,10 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
-        cure = "set one of them (--data.palette '' removes a recipe's palette); to rename or join classes: --data.merge"
+        cure = (
+            "set only one of them (--data.palette '' removes the palette of a recipe); to rename or join classes: "
+            "--data.merge"
+        )
         raise SightlineError(f"{' and '.join(several)} all define the classes", where=several[0], cure=cure)
     if data.palette and data.palette not in PALETTES:
         what = f"there is no palette {data.palette!r}{nearest_hint(data.palette, list(PALETTES))}"
@@ -187,9 +193,15 @@ def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
     if data.colors:
         return Coding(dict(data.colors))
     if not names:
-        cure = "set --data.palette landcover, camvid or binary, or --data.colors for other colors; for class ids, list "
-        cure += "their names in order: --data.classes '[road, car]', or a file classes.txt with one name per line"
-        raise SightlineError("the classes of the values in the masks are not set", where="data.palette", cure=cure)
+        cure = (
+            "for colors: --data.palette landcover, camvid or binary, or --data.colors '{car: [255, 0, 0], road: [0, "
+            "0, 0]}'; "
+            "for class ids: --data.classes '[road, car]', their names from id 0, or a file classes.txt with a name "
+            "per line"
+        )
+        raise SightlineError(
+            "it is not set which class each value in the masks stands for", where="data.palette", cure=cure
+        )
     check_distinct(names, "data.classes")
     return Coding(ids={name: index for index, name in enumerate(names)})
 
@@ -201,7 +213,10 @@ def merge_faults(merge: dict[str, str], ignore: tuple[str, ...], names: tuple[st
     faults += [f"ignore: there is no class {n!r}{nearest_hint(n, known)}" for n in ignore if n not in known]
     faults += [f"{n!r} is both merged and ignored" for n in ignore if merge.get(n, n) != n]
     chains = [(name, target) for name, target in merge.items() if merge.get(target, target) != target]
-    faults += [f"merge: {name!r} becomes {target!r}, which becomes {merge[target]!r}" for name, target in chains]
+    faults += [
+        f"merge: {name!r} becomes {target!r}, which itself becomes {merge[target]!r}; name the last class directly"
+        for name, target in chains
+    ]
     return faults
 
 
@@ -209,7 +224,11 @@ def color_faults(data: Data, coding: Coding) -> list[str]:
     """List the faults in the colors, `data.tolerance` and `data.threshold`."""
     if coding.colors is None:
         used = {"data.tolerance": data.tolerance, "data.threshold": data.threshold}
-        return [f"{key} is for colors, and these masks contain class ids" for key, value in used.items() if value]
+        return [
+            f"{key} is available for colors only, but these masks contain class ids"
+            for key, value in used.items()
+            if value
+        ]
     faults, owner = [], {}
     if data.tolerance and data.threshold:
         faults.append("set only one of data.tolerance and data.threshold")
@@ -302,7 +321,7 @@ def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
             raise ValueError("names, colors or ids, index and classes are inconsistent")
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         why, cure = f"{type(error).__name__}: {error}", "restore the file as Sightline wrote it"
-        raise SightlineError("invalid palette", where=where, why=why, cure=cure) from error
+        raise SightlineError("the palette in this file is invalid", where=where, why=why, cure=cure) from error
     return palette
 
 

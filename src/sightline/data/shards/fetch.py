@@ -77,7 +77,10 @@ class Store:
             return None
         except OSError as error:
             why = error.strerror or str(error)
-            what, cure = "cannot read an index or sample table", "check the file and its permissions"
+            what, cure = (
+                "cannot read an index or sample table of the shards",
+                "check that the file exists and that you may read it: chmod u+r FILE",
+            )
             raise SightlineError(what, where=location, why=why, cure=cure, status=ENVIRONMENT) from error
         finally:
             if is_address(location):
@@ -91,7 +94,7 @@ class Store:
             return None
         index = parse_index(content, where)
         if not index.finished:
-            cure = "run the same `sightline pack` command again to complete it"
+            cure = "repeat the `sightline pack` command, which packs the rest"
             raise SightlineError("these shards are incomplete, because packing was interrupted", where=where, cure=cure)
         entries = [entry for part in index.splits.values() for entry in part.shards]
         if not entries or not all(SAFE.fullmatch(entry.file) for entry in entries):
@@ -184,5 +187,5 @@ def download(address: str, path: Path, entry: ShardEntry | None = None, optional
                     return False
             elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise disk_error(path, error) from error
-    cure = "check the server and the network; resume a started run from its checkpoint: sightline resume RUN"
+    cure = "check the server and the network, then repeat the command; if a run had started: sightline resume RUN"
     raise SightlineError("the data cannot be downloaded", where=address, why=why, cure=cure, status=ENVIRONMENT)

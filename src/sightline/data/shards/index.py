@@ -74,7 +74,7 @@ class Shards:
                         contents[index] = file.read(int(self.ends[index] - self.starts[index]))
             except OSError as error:
                 what, where, why = "cannot read a shard", self.entries[shard].file, error.strerror or str(error)
-                cure = "check the disk; resume a started run: sightline resume RUN"
+                cure = "check the disk, then repeat the command; if a run had started: sightline resume RUN"
                 raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
         return contents
 
@@ -147,15 +147,21 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
         check_palette(data, own)
         palette = known or own
     if hold_out and "train" not in index.splits:
-        why, cure = f"the splits are {', '.join(index.splits)}", "pack data with a training split, or add its shards"
-        raise SightlineError("there is no training split", where=data.path, why=why, cure=cure)
+        why, cure = (
+            f"the splits of the shards are: {', '.join(index.splits)}",
+            "add the shards of the training split, or pack data that have one: sightline pack DATA OUT",
+        )
+        raise SightlineError("these shards have no training split", where=data.path, why=why, cure=cure)
     splits = {split: index.splits[split] for split in SPLITS if split in index.splits}
     items = {split: items_of(store, part.shards, palette if part.masks else None) for split, part in splits.items()}
     classes = palette.classes if palette else tuple(index.classes)
     if data.classes and not palette and classes and data.classes != classes:
-        why = f"the shards have {len(classes):,}: {some_of(classes)}; data.classes has {len(data.classes):,}: "
+        why = f"the shards have {len(classes):,} classes: {some_of(classes)}; data.classes has {len(data.classes):,}: "
         why += some_of(data.classes)
-        what, cure = "data.classes does not match the classes of the shards", "leave out data.classes"
+        what, cure = (
+            "data.classes does not match the classes of the shards",
+            "leave out --data.classes: the classes of the shards are used then",
+        )
         raise SightlineError(what, where="data.classes", why=why, cure=cure)
     counts = [f"{len(items[split].names):,} {split} in {len(part.shards):,}" for split, part in splits.items()]
     ending = f" of {len(classes):,} classes" if classes and not palette else ""
@@ -168,17 +174,24 @@ def require_webdataset() -> None:
     try:
         import webdataset.tariterators  # noqa: F401
     except ImportError as error:
-        why = "reading shards needs the library webdataset, which is not installed"
-        raise SightlineError("these data are in shards", why=why, cure=PIP) from error
+        why = "the library webdataset, which reads shards, is not installed"
+        raise SightlineError("data in shards cannot be read", why=why, cure=PIP) from error
 
 
 def check_palette(data: Data, palette: Palette) -> None:
     """Raise SightlineError if the settings define another palette than `palette`, with which the masks were packed."""
     given = data.palette or data.colors or data.merge or data.ignore or data.tolerance or data.threshold
     if given and to_dict(palette_of(data, palette.names)) != to_dict(palette):
-        why = f"they were packed with the classes {', '.join(palette.classes)}"
-        cure = "leave out the settings of the palette, or pack the data again with them"
-        raise SightlineError("these masks were packed with other settings", where=data.path, why=why, cure=cure)
+        why = f"they were packed with these classes: {', '.join(palette.classes)}"
+        cure = (
+            "leave out data.palette, colors, merge, ignore, tolerance and threshold, or pack the data again with them"
+        )
+        raise SightlineError(
+            "these masks were packed with other palette settings than those of this command",
+            where=data.path,
+            why=why,
+            cure=cure,
+        )
 
 
 def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:

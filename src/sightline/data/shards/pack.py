@@ -92,11 +92,11 @@ def pack(
 def check_options(data: Data, shard_mb: float, resize: int) -> None:
     """Raise SightlineError for invalid options, and for data that are shards already."""
     if is_sharded(data):
-        cure = "train on them directly, or unpack them first: tar xf FILE"
-        raise SightlineError("these data are shards already", where=data.path, cure=cure)
+        cure = "train on the shards directly, or unpack each one first: tar xf FILE.tar"
+        raise SightlineError("these data are packed in shards already", where=data.path, cure=cure)
     if shard_mb <= 0 or resize < 0:
         where, cure = f"--shard-mb {shard_mb} --resize {resize}", "use for example --shard-mb 256 --resize 512"
-        why = "--shard-mb must be above 0, and --resize 0 or more"
+        why = "--shard-mb must be above 0, and --resize must be 0 (no resizing) or more"
         raise SightlineError("invalid option", where=where, why=why, cure=cure)
 
 
@@ -126,7 +126,7 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
     names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
     others = [name for name in names if not WRITTEN.fullmatch(name)]
     if others:
-        why, cure = f"it contains {others[0]!r}", "choose another OUT"
+        why, cure = f"it contains {others[0]!r}, which `sightline pack` did not write", "choose another folder as OUT"
         raise SightlineError("this folder is not empty", where=str(job.out), why=why, cure=cure)
     if names and not overwrite:
         try:
@@ -136,7 +136,10 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
             earlier, changed = index, [INDEX]
         if not changed:
             return earlier
-        why, cure = f"its {' and '.join(changed)} differ", "replace it with --overwrite, or choose another OUT"
+        why, cure = (
+            f"its {' and '.join(changed)} differ from those of this command",
+            "replace that data set with --overwrite, or choose another folder as OUT",
+        )
         raise SightlineError("this folder contains another packed data set", where=str(job.out), why=why, cure=cure)
     remove(job.out / name for name in names)
     write_json(path, index.model_dump())
@@ -184,8 +187,9 @@ def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[Packe
             reject_pairs(job.source.path, split, faults, len(items.names))
         check_unreadable(part.bad, items, job.source, split, job.data, job.announce)
         if len(part.ignored) == len(items.names):
-            cure = "check --data.palette and --data.ignore, and that these are the right masks"
-            raise SightlineError(f"no pixel of {split} is labeled", where=job.source.path, cure=cure)
+            why = f"all masks of {split} have only ignored pixels"
+            cure = "correct --data.palette and --data.ignore, and check that these files are the right masks"
+            raise SightlineError(f"no pixel of {split} is labeled", where=job.source.path, why=why, cure=cure)
     except SightlineError:
         remove(job.out / name for name in os.listdir(job.out) if WRITTEN.fullmatch(name))
         raise

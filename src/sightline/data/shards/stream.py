@@ -298,5 +298,5 @@ def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> 
     """Raise SightlineError if the shards are on a server, for a feature that reads all training images before the
     first step. what: the feature, a plural noun for the message. where: the setting that switches it on."""
     if decoded.stream is not None and decoded.stream.shards.store.remote:
-        why = "it reads all images before the first step, and the shards are on a server"
-        raise SightlineError(f"{what} are not available with remote shards", where=where, why=why, cure=cure)
+        why = "this setting reads all images before the first training step, but the shards are on a server"
+        raise SightlineError(f"{what} are not available with shards on a server", where=where, why=why, cure=cure)

@@ -77,21 +77,33 @@ def shard_locations(path: str) -> list[str]:
         try:
             locations = list(braceexpand(path if is_address(path) else absolute(path)))
         except ValueError as error:
-            cure = "write it as train-{000000..000009}.tar"
-            raise SightlineError("invalid pattern of shards", where=path, why=str(error), cure=cure) from error
+            cure = "write the numbers of the first and last shard: --data 'FOLDER/train-{000000..000009}.tar'"
+            raise SightlineError("invalid pattern of shard names", where=path, why=str(error), cure=cure) from error
         missing = [] if is_address(path) else [one for one in locations if not os.path.isfile(one)]
         if missing:
             what = f"{len(missing):,} of {counted(len(locations), 'shard')} do not exist"
-            raise SightlineError(what, where=path, why="\n" + listing(missing), cure="correct the pattern in --data")
+            raise SightlineError(
+                what,
+                where=path,
+                why="\n" + listing(missing),
+                cure="correct the numbers in the pattern in --data, or add the missing shards",
+            )
         return locations
     if is_address(path):
-        cure = f"list the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack with sightline pack"
-        raise SightlineError(f"there is no {INDEX} at this address", where=path, cure=cure)
+        cure = (
+            f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack the data with "
+            "`sightline pack`"
+        )
+        raise SightlineError(f"there is no list of the shards, {INDEX}, at this address", where=path, cure=cure)
     root = Path(absolute(path))
     folders = [root, *(root / split for split in SPLITS)]
     locations = [str(file) for folder in folders for file in folder.glob("*.tar") if is_shard_name(file.name)]
     if not locations:
-        raise SightlineError("there are no shards in this folder", where=path, cure="give a folder of .tar files")
+        raise SightlineError(
+            "there are no shards in this folder",
+            where=path,
+            cure="give a folder that contains .tar files: --data FOLDER",
+        )
     return sorted(locations)
 
 
@@ -146,9 +158,12 @@ def choose_splits(
         chosen.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
     notes, train = [], chosen.get("train", [])
     if "val" not in chosen and train and not any((some < 0).any() for some in labels):
-        what, cure = "no validation split can be held out", "pack the images again with sightline pack, which shuffles"
+        what, cure = (
+            "no validation split can be held out",
+            "pack the images again, which shuffles them: sightline pack FOLDER OUT",
+        )
         if len(train) < 2:
-            why = "there is one shard, and only entire shards can be held out"
+            why = "only entire shards can be held out, and there is one shard"
             raise SightlineError(what, where=data.path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
         count = min(max(1, round(data.val_fraction * len(train))), len(train) - 1)
         held = sorted(train[index] for index in permutation(len(train), seed, 0)[:count].tolist())
@@ -156,7 +171,10 @@ def choose_splits(
         seen = np.concatenate([labels[number] for number in chosen["train"]])
         unseen = np.setdiff1d(np.concatenate([labels[number] for number in held]), seen)
         if len(unseen):
-            why = f"{counted(len(unseen), 'label')} would be in held-out shards only; the shards may be sorted by class"
+            why = (
+                f"{counted(len(unseen), 'class label')} would have no training images; perhaps the shards are sorted "
+                "by class"
+            )
             raise SightlineError(what, where=data.path, why=why, cure=cure)
         names = ", ".join(os.path.basename(entries[number].file) for number in held[:4])
         notes.append(f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}")
@@ -184,7 +202,10 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
         raise damaged("shard", location, f"{type(error).__name__}: {error}") from error
     if faults or not samples:
         what = f"this shard has {counted(len(faults), 'invalid sample') if faults else 'no samples'}"
-        cure = "name members KEY.jpg with KEY.cls or KEY.json; or unpack the archive and run: sightline pack FOLDER OUT"
+        cure = (
+            "name the files of a sample KEY.jpg, with KEY.cls or KEY.json; or unpack the shard and run: sightline "
+            "pack FOLDER OUT"
+        )
         raise SightlineError(what, where=location, why="\n" + listing(faults) if faults else "", cure=cure)
     return samples
 
@@ -197,7 +218,7 @@ def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfil
         return stream.read() if stream else b""
 
     if not members.keys() & set(IMAGE_ENDINGS):
-        raise SightlineError(f"it has no image, only {', '.join(sorted(members))}")
+        raise SightlineError(f"the sample has no image, only {', '.join(sorted(members))}")
     infos = list(members.values())
     end = infos[-1].offset_data + -(-infos[-1].size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return ListedSample(name, infos[0].offset, end, parse_label(content("cls"), content("json")))
@@ -208,7 +229,7 @@ def parse_label(cls: bytes, described: bytes) -> str:
     try:
         values = json.loads(described or b"{}")
     except (ValueError, RecursionError) as error:
-        raise SightlineError(f"its .json cannot be read: {error}") from error
+        raise SightlineError(f"the .json of the sample cannot be read: {error}") from error
     given: list[Any] = [cls.decode("utf-8", "replace").strip() or None]
     given += [values.get("label"), values.get("class")] if isinstance(values, dict) else []
     return next((str(value) for value in given if isinstance(value, str | int)), "")
@@ -225,7 +246,7 @@ def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str
         return (), np.full(len(samples), -1)
     if lacking:
         what = f"{len(lacking):,} of {len(samples):,} samples have no label"
-        cure = 'give every sample KEY.cls, or KEY.json with "label" or "class"'
+        cure = 'add to every sample KEY.jpg its label: KEY.cls, or KEY.json with "label" or "class"'
         raise SightlineError(what, where=data.path, why="\n" + listing(lacking), cure=cure)
     names = {sample.label for sample in samples}
     if all(re.fullmatch("0|[1-9][0-9]{0,5}", name) for name in names):
@@ -235,8 +256,8 @@ def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str
     classes = data.classes or keys
     index_of = {key: index for index, key in enumerate(keys[: len(classes)])}
     if missing := sorted(names - index_of.keys()):
-        why = f"the shards also have {some_of(missing)}, beyond {len(classes):,} classes"
-        cure = "list all classes in index order in data.classes, or leave it out"
+        why = f"the shards also have {some_of(missing)}; data.classes has {len(classes):,} classes"
+        cure = "list all classes in index order: --data.classes '[NAME, NAME]', or leave out this option"
         raise SightlineError("data.classes lacks classes of the shards", where="data.classes", why=why, cure=cure)
     check_distinct(classes, data.path)
     return classes, np.array([index_of[sample.label] for sample in samples])

@@ -22,8 +22,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     pattern has exactly one {label} and at most one {id}; all other characters are literal.
     """
     if pattern.count("{label}") != 1 or pattern.count("{id}") > 1 or re.search(r"\{(?!label\}|id\})", pattern):
-        what = f"the pattern {pattern!r} must contain {{label}} once and {{id}} at most once"
-        cure = "write it like the file names without their extension, for example --data.pattern '{label}_{id}'"
+        what = f"the pattern {pattern!r} must contain {{label}} once, {{id}} at most once, and no other {{...}}"
+        cure = "describe the file names without their extension: for cat_001.jpg, --data.pattern '{label}_{id}'"
         raise SightlineError(what, where="data.pattern", cure=cure)
     escaped = re.escape(pattern).replace(r"\{label\}", "(?P<label>.+)").replace(r"\{id\}", ".+?")
     return re.compile(escaped, re.DOTALL)
@@ -42,12 +42,12 @@ def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
         better = suggest_pattern(names)
-        hint = f" '{better}'" if better and better != pattern else ""
+        hint = f" (--data.pattern '{better}')" if better and better != pattern else ""
         raise SightlineError(
             f"the pattern matched {len(names) - len(missed):,} of {len(names):,} file names, but not {missed[0]!r}",
             where=where,
             why=f"these file names do not match {pattern!r}:\n{listing(missed, 5)}",
-            cure=f"set --data.pattern{hint}, rename these files, or choose another --data.layout",
+            cure=f"set another pattern{hint}, rename these files, or choose another --data.layout",
         )
     return [label for label in labels if label is not None]
 
@@ -83,7 +83,9 @@ def read_class_list(path: str) -> tuple[str, ...]:
     names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if "" in names:
         where = f"{path}, line {names.index('') + 1}"
-        raise SightlineError("a class has no name", where=where, cure="write one class name on each line")
+        raise SightlineError(
+            "a class name is empty", where=where, cure="write one class name on each line, and leave no line empty"
+        )
     check_distinct(names, path)
     return tuple(names)
 
@@ -96,7 +98,7 @@ def read_text(path: str) -> str:
             content = file.read()
         return content.decode("utf-8-sig")
     except OSError as error:
-        why, cure = error.strerror or str(error), "check the file and its permissions"
+        why, cure = error.strerror or str(error), "check that the file exists and that you may read it: chmod u+r FILE"
         raise SightlineError("cannot read this file", where=path, why=why, cure=cure) from error
     except UnicodeDecodeError as error:
         where = f"{path}, line {content[: error.start].count(10) + 1}"
@@ -112,7 +114,9 @@ def check_distinct(names: Sequence[str], where: str) -> None:
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if key in seen:
             what = f"two class names differ only in case or Unicode normalization: {seen[key]!r} and {name!r}"
-            raise SightlineError(what, where=where, cure="merge these classes, or rename one of them")
+            raise SightlineError(
+                what, where=where, cure="give both the same name if they are one class, or rename one of them"
+            )
         seen[key] = name
 
 
@@ -140,13 +144,15 @@ def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) 
     unknown = [label for label, name in meaning.items() if name is None]
     if unknown:
         lines = [f"{label!r}{nearest_hint(label, declared)}" for label in unknown]
-        counting = "\n    numeric labels start at 0" if any(label.isdigit() for label in unknown) else ""
+        counting = (
+            "\n    a numeric label is the index of a class, from 0" if any(label.isdigit() for label in unknown) else ""
+        )
         raise SightlineError(
-            f"labels that are not among the {len(declared):,} declared classes: {len(unknown):,}",
+            f"labels of the data that are not among the {len(declared):,} declared classes: {len(unknown):,}",
             where=where,
             why="\n" + listing(lines) + counting,
-            cure="correct the labels, or the list in classes.txt (one name per line) or data.classes; without a list "
-            "the classes are sorted by name",
+            cure="correct the labels, or the declared classes in classes.txt (one name per line) or --data.classes; "
+            "or remove this list: the classes are then those of the labels, sorted by name",
         )
     return [meaning[label] or label for label in labels]
 

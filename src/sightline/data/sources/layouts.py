@@ -24,7 +24,7 @@ from .scan import (
 from .splits import ALIASES, ALL, split_folders, split_of
 from .tables import has_columns, holds_predictions
 
-FORCE = "choose with --data.layout splits, classes, filename, csv or unlabelled"
+FORCE = "choose the layout: --data.layout splits, classes, filename, csv or unlabelled"
 
 
 def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
@@ -61,8 +61,10 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
         return from_splits(root, data, splits, here, tally, layout)
     if layout == "splits":
         what = f"there is no {'training split' if hold_out else 'split folder'}"
-        why = f"the folders here are {some_of([repr(name) for name in here.folders]) or 'none'}"
-        cure = "name one of the folders 'train', or choose with --data.layout classes"
+        why = f"its folders are: {some_of([repr(name) for name in here.folders]) or 'none'}"
+        cure = (
+            "rename the folder of the training images to 'train'; if the folders are the classes: --data.layout classes"
+        )
         raise SightlineError(what, where=root, why=why, cure=cure)
     files = require_images(root, "", tally)
     names = [file.name for file in files]
@@ -102,8 +104,9 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
         raise SightlineError(
             "images are both directly in the folder and in its subfolders",
             where=root,
-            why=f"{len(here.images):,} files like {here.images[0].name!r}, {len(filled):,} folders like {filled[0]!r}",
-            cure=f"move these images into class folders or out of the data, or {FORCE}",
+            why=f"it has {len(here.images):,} images, such as {here.images[0].name!r}, and {len(filled):,} folders "
+            f"with images, such as {filled[0]!r}",
+            cure=f"move the images that are not in a folder into class folders or out of the data, or {FORCE}",
         )
     if here.images:
         labeled = names_carry_labels([file.name for file in here.images], data.pattern)
@@ -128,14 +131,16 @@ def reject_nested(root: str, filled: list[str]) -> None:
     ]
     if sets:
         why = f"{sets[0]!r} contains {some_of([repr(n) for n in (*inside[sets[0]].folders, *inside[sets[0]].tables)])}"
-        cure = " or ".join(f"--data {os.path.join(root, name)}" for name in sets[:4])
-        raise SightlineError("the data are in a subfolder", where=root, why=why, cure=cure)
+        cure = "use the data set in it: " + " or ".join(f"--data {os.path.join(root, name)}" for name in sets[:4])
+        raise SightlineError("the data set is in a subfolder of this folder", where=root, why=why, cure=cure)
     train = next((name for name in filled if split_of(name) == "train" and inside[name].folders), "")
     if train:
         what = f"{train!r} looks like a training split, but the folders beside it do not have names of splits"
-        why = f"it contains folders: {some_of([repr(name) for name in inside[train].folders])}"
-        cure = f"name it 'train' and the others 'val' or 'test': {some_of([repr(n) for n in filled if n != train])}; "
-        cure += "if these folders are the classes: --data.layout classes"
+        why = f"{train!r} contains class folders: {some_of([repr(name) for name in inside[train].folders])}"
+        cure = (
+            f"rename {train!r} to 'train', and {some_of([repr(n) for n in filled if n != train])} to 'val' or 'test'; "
+            "if they are all classes: --data.layout classes"
+        )
         raise SightlineError(what, where=root, why=why, cure=cure)
 
 
@@ -144,7 +149,10 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
     files = images_below(root, below, tally)
     if not files:
         where = os.path.join(root, below) if below else root
-        why, cure = f"it contains {left_out(tally) or 'no files'}", f"give a folder with {FORMATS_TEXT} images"
+        why, cure = (
+            f"it contains {left_out(tally) or 'no files'}",
+            f"give a folder with {FORMATS_TEXT} images: --data FOLDER",
+        )
         raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
 
@@ -165,10 +173,13 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
         if not images:
             empty.append(f"{os.path.join(below, name)!r}: {left_out(inside) or 'empty'}")
     if empty or not folders:
-        what, cure = "there are no class folders", f"make a folder for each class, or {FORCE}"
+        what, cure = (
+            "there are no class folders",
+            f"move the images of each class into a folder named as the class, or {FORCE}",
+        )
         if empty:
-            what = f"{counted(len(empty), 'class folder')} without images"
-            cure = "add images to them or remove them; every folder here is a class"
+            what = f"no images in {counted(len(empty), 'class folder')}"
+            cure = "add images to these folders or remove them, because every folder here counts as a class"
         where = os.path.join(root, below) if below else root
         raise SightlineError(what, where=where, why="\n" + listing(empty) if empty else "", cure=cure)
     return SplitFiles(files, labels)
@@ -210,7 +221,10 @@ def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[st
     where = os.path.join(root, folder)
     if labeling == "folders" and (inside.folders or split != "test"):
         if inside.images:
-            what = f"{len(inside.images):,} images are outside the class folders, e.g. {inside.images[0].name!r}"
+            what = (
+                f"{len(inside.images):,} images of this split are not in a class folder, such as "
+                f"{inside.images[0].name!r}"
+            )
             cure = f"move all images into class folders or out of the data, or {FORCE}"
             raise SightlineError(what, where=where, cure=cure)
         list_folder(root, folder, tally)

@@ -60,7 +60,7 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
         raise cannot_hold_out(path, data, groups)
     share = f"{data.val_fraction:.0%} of {'the pairs' if train.labels is None else 'each class'}"
     share = f"complete groups, about {data.val_fraction:.0%} of the images," if groups is not None else share
-    aside = "; test is not used for it" if "test" in splits else ""
+    aside = "; the split test is not used for validation" if "test" in splits else ""
     notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     others = {split: items for split, items in splits.items() if split != "train"}
@@ -81,7 +81,7 @@ def validation_mask(
         mask = held_out_groups(labels, merged_groups(groups, copies), data.val_fraction, seed)
         taken = len({groups[index] for index in np.flatnonzero(mask)})
         share = f"{taken:,} of {counted(len(set(groups)), 'group')} held out, {mask.mean():.0%} of the images"
-        return mask, [f"groups are not divided: {share}"]
+        return mask, [f"a group is never divided between splits: {share}"]
     mask = held_out(labels, data.val_fraction, seed)
     divided = [members for members in copies if not mask[members].all()]
     moved = sum(int(mask[members].sum()) for members in divided)
@@ -92,14 +92,17 @@ def validation_mask(
 
 def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:
     """The SightlineError if no image can be held out for validation; it names the groups if these are the reason."""
-    why = "every class has a single image, or copies of one image"
-    cure = "add images (each class needs two different ones) or a validation split"
+    why = "every class has only one image, or only copies of one image"
+    cure = "add images, so that each class has two different ones, or add a folder `val` with a validation split"
     if groups is not None:
         known = sorted(set(groups))
         names = some_of([repr(name.removeprefix("\0")) for name in known])
-        why = f"groups are not divided, and each of the {len(known):,} ({names}) has all images of a class"
-        setting = f"data.group is {data.group!r}" if data.group else "the groups are in the column `group`"
-        cure = f"{setting}: define smaller groups, several in each class, or leave it out"
+        why = (
+            f"a group is never divided between splits, and each of the {len(known):,} groups ({names}) has all images "
+            "of a class"
+        )
+        setting = f"--data.group {data.group!r}" if data.group else "the column `group` of the table"
+        cure = f"change {setting} so that each class has several groups, or remove it"
     where = "data.group" if data.group else path
     return SightlineError("no image can be held out for validation", where=where, why=why, cure=cure)
 
@@ -120,10 +123,11 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
     missed = [name for name, group in zip(items.names, found, strict=True) if not group]
     if missed:
         raise SightlineError(
-            f"data.group matches {len(found) - len(missed):,} of {len(found):,} names; e.g. {missed[0]!r} has no group",
+            f"{len(missed):,} of {len(found):,} images have no group by --data.group, e.g. {missed[0]!r}",
             where=path,
-            why=f"{data.group!r} is searched in the path of each image, and does not match:\n{listing(missed, 5)}",
-            cure="correct --data.group; to make each other name a separate group: '(?P<group>clip[0-9]+|.+)'",
+            why=f"the regular expression {data.group!r} matches no part of these paths:\n{listing(missed, 5)}",
+            cure="correct --data.group; to make every image that has no group a group of its own, add the "
+            "alternative `|.+`, for example --data.group '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 
@@ -150,7 +154,9 @@ def divided_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[s
         for group in groups_of(path, items, data) or ():
             owners.setdefault(group, {})[split] = None
     divided = [f"{group} in {' and '.join(found)}" for group, found in owners.items() if len(found) > 1]
-    what = f"warning: groups in several splits, so the scores may be too high: {len(divided):,}"
+    what = (
+        f"warning: {counted(len(divided), 'group')} with images in several splits, so that the scores may be too high"
+    )
     return [f"{what} ({some_of(divided)})"] if divided else []
 
 
@@ -209,10 +215,14 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
         announce(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
-    doctor = f", or list the others: sightline doctor {shlex.quote(data.path)} --write-clean-list clean.csv"
+    doctor = (
+        f", or write a table of the data without these copies: sightline doctor {shlex.quote(data.path)} "
+        "--write-clean-list clean.csv"
+    )
     raise SightlineError(
         what,
         where=source.path,
-        why="the model would be evaluated on training images:\n" + listing(shared),
-        cure=f"remove all but one of each{doctor * labeled}; to train anyway: --data.on_copies warn",
+        why="the model would be evaluated on images that it was trained on:\n" + listing(shared),
+        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train anyway: --data.on_copies "
+        "warn",
     )

@@ -69,7 +69,10 @@ def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
-        what, cure = f"there is no data set torchvision:{name}", f"use one of {', '.join(sorted(known))}"
+        what, cure = (
+            f"there is no data set torchvision:{name}",
+            f"use --data torchvision:NAME with one of {', '.join(sorted(known))}",
+        )
         raise SightlineError(what, where="data.path", cure=cure)
     entry = known[name]
     root = absolute(root) if root else str(cache_root(data) / "torchvision")
@@ -93,7 +96,10 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
     except Exception as error:  # torchvision raises RuntimeError, network errors and others for missing files
         cure = "check the network and the disk, or copy the files there"
         if not download:
-            cure = f"download them: --data.download true; or give their folder: --data torchvision:{name}:FOLDER"
+            cure = (
+                "download the files: --data.download true; or give the folder that has them: --data "
+                f"torchvision:{name}:FOLDER"
+            )
         raise SightlineError(
             f"the files of torchvision:{name} are missing or damaged",
             where=root,
@@ -122,7 +128,11 @@ def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     hold_out: whether to hold out the fraction `data.val_fraction` of each class for validation, chosen by `seed`."""
     name = data.path.partition(":")[2] if ":" in data.path else data.path
     if name != "digits":
-        raise SightlineError(f"there is no data set {data.path!r}", where="data.path", cure="use sklearn:digits")
+        raise SightlineError(
+            f"there is no data set {data.path!r}",
+            where="data.path",
+            cure="use the only data set of scikit-learn that is supported: --data sklearn:digits",
+        )
     from sklearn.datasets import load_digits  # takes a second to import
 
     bunch = load_digits()

@@ -51,8 +51,8 @@ def locate(data: Data) -> tuple[str, str]:
     Raises SightlineError if it is neither a table nor a folder.
     """
     if not data.path:
-        cure = "give a folder of images or a CSV file: --data PATH"
-        raise SightlineError("no data was given", where="data.path", cure=cure)
+        cure = "give a folder of images or a CSV file with labels: --data PATH"
+        raise SightlineError("the option --data is missing", where="data.path", cure=cure)
     path = absolute(data.path)
     if os.path.isdir(path):
         return path, ""
@@ -65,7 +65,7 @@ def locate(data: Data) -> tuple[str, str]:
     if ending in (".csv", ".tsv") and data.layout in ("auto", "csv"):
         return parent, name
     unpack = {".zip": "unzip", ".gz": "tar xf", ".tar": "tar xf"}.get(ending)
-    cure = f"unpack it first: {unpack} {name}" if unpack else "give a folder of images or a CSV file"
+    cure = f"unpack it first: {unpack} {name}" if unpack else "give a folder of images or a CSV file: --data PATH"
     raise SightlineError("this file is not a data set", where=path, cure=cure)
 
 
@@ -109,13 +109,17 @@ def with_classes(
     learned = labels["train"] if "train" in labels else set().union(*labels.values())
     check_distinct(sorted(set().union(*labels.values())), root)
     if len(learned) < 2 and hold_out:
-        what = f"1 class found ({next(iter(learned))!r}); classification needs at least 2"
-        cure = FOLDER_HINT if layout.by_folder else "check the labels, or choose with --data.layout"
+        what = f"only 1 class was found ({next(iter(learned))!r}); classification needs at least 2"
+        cure = (
+            FOLDER_HINT
+            if layout.by_folder
+            else "check the labels, or choose another --data.layout (splits, classes, filename or csv)"
+        )
         raise SightlineError(what, where=root, cure=cure)
     for split, own in labels.items():
         if unknown := sorted(own - learned):
-            what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} that train lacks"
-            cure = f"add training images of these classes, or remove them from {split}; check the spelling"
+            what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} without training images"
+            cure = f"check the spelling; add training images of these classes, or remove the classes from {split}"
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
     ordered = declared or tuple(name for name in layout.classes if name in learned)
     return parts, ordered if set(ordered) >= learned else sorted_classes(learned)

@@ -43,10 +43,10 @@ def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: 
     SightlineError if they differ from (H, W)."""
     if shape != mask.shape:
         (height, width), (rows, columns) = shape, mask.shape
-        what = f"the image has {width} x {height} pixels and its mask {columns} x {rows}"
-        cure = "export the mask at the image's size, without interpolation"
+        what = f"the image has {width} x {height} pixels, but its mask has {columns} x {rows}"
+        cure = "export the mask again at the image's size, without interpolation"
         if (columns, rows) == shape:
-            cure = "one of them is rotated by 90 degrees, perhaps the image by its EXIF orientation: rotate the mask"
+            cure = "rotate the mask by 90 degrees; perhaps the EXIF orientation rotates the image only"
         raise SightlineError(what, cure=cure)
     counts = np.array(Image.fromarray(mask).histogram(), np.int64)  # 15 times as fast as np.bincount
     return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
@@ -63,7 +63,7 @@ def with_file_names(error: SightlineError, items: Items, index: int) -> Sightlin
     """The error of an image-mask pair, with both file names as `where`, unless it has a `where` already."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
-    cure = "copy it again from its source, or remove the pair" if error.cure == COPY else error.cure
+    cure = "copy the image again from its source, or remove the pair" if error.cure == COPY else error.cure
     return SightlineError(error.what, where=where, why=error.why, cure=cure)
 
 

@@ -21,8 +21,9 @@ PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
 """Pattern of a mask folder's name beside the images, such as `trainannot` or `train_labels` for `train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
-    "set the path of an image's mask: --data.mask '{stem}_mask.png', or '../masks/{stem}.png'; {stem} is the image's "
-    "name without its extension, {id} the stem without its last _part, {folder} the name of the image's folder"
+    "describe the path of each mask relative to its image, such as --data.mask '{stem}_mask.png' or --data.mask "
+    "'../masks/{stem}.png', where {stem} is the image's name without its extension, {id} is {stem} without its last "
+    "part after `_`, and {folder} is the name of the image's folder"
 )
 
 
@@ -93,7 +94,9 @@ def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
 def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
     """The error for several folders that may contain the same images or masks."""
     what = f"several folders may contain the images or masks: {', '.join(map(repr, folders))}"
-    return SightlineError(what, where=where, cure=f"move the others away; or {TEMPLATE}")
+    return SightlineError(
+        what, where=where, cure=f"keep one folder of images and one of masks, and move the rest away; or {TEMPLATE}"
+    )
 
 
 def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
@@ -148,14 +151,16 @@ def check_template(template: str) -> None:
     """Raise SightlineError with all faults in `data.mask`, the template for the paths of masks."""
     faults = [f"unknown placeholder {part}" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
     if "{stem}" not in template and "{id}" not in template:
-        faults.append("it needs {stem} or {id}")
+        faults.append("it must contain {stem} or {id}")
     if os.path.isabs(template):
-        faults.append("it must be relative to the image's folder")
+        faults.append("it must be a path relative to the image's folder, not an absolute one")
     if not template.lower().endswith(EXTENSIONS):
-        faults.append("it needs the extension of an image, such as {stem}_mask.png")
+        faults.append("it must end with the extension of an image, such as {stem}_mask.png")
     if faults:
         why = "\n" + listing(faults)
-        raise SightlineError(f"invalid template {template!r}", where="data.mask", why=why, cure=TEMPLATE)
+        raise SightlineError(
+            f"invalid template {template!r} for the paths of masks", where="data.mask", why=why, cure=TEMPLATE
+        )
 
 
 def mask_path(name: str, template: str, root: str = "") -> str:
@@ -177,9 +182,15 @@ def by_template(root: str, below: str, template: str, tally: Counter[str]) -> Pa
     files = require_images(root, below, tally)
     images = [file for file in files if not is_mask(file.name)]
     if not images:
-        why = f"all {len(files):,} files match it, such as {files[0].name!r}"
+        why = (
+            f"all {len(files):,} image files match the template, and therefore count as masks, such as "
+            f"{files[0].name!r}"
+        )
         raise SightlineError(
-            f"there are no images besides the masks of the template {template!r}", where=root, why=why, cure=TEMPLATE
+            f"there are masks, but no images, by the template --data.mask {template!r}",
+            where=root,
+            why=why,
+            cure=TEMPLATE,
         )
     found = {file for file in files if is_mask(file.name)}
     targets = {os.path.dirname(mask_path(file.name, template, root)) for file in images}

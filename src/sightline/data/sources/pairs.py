@@ -49,22 +49,22 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     if is_sharded(data):
         source, packed = open_packed(data, seed, hold_out, known)
         if packed is None:
-            cure = "pack a folder of images and masks: sightline pack DATA OUT --data.palette NAME"
+            cure = "pack the folder of images and masks again: sightline pack DATA OUT --data.palette NAME"
             raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
         return source, packed
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
-        what = f"{table} is a table" if table else f"the layout {data.layout!r} is for labeled images"
-        cure = "give the folder of the images and masks, and leave out --data.layout"
-        raise SightlineError(f"{what}; segmentation needs a mask for every image", where=root, cure=cure)
+        what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
+        cure = "give the folder that contains the images and masks, without --data.layout: --data FOLDER"
+        raise SightlineError(f"{what}, but segmentation needs a mask for every image", where=root, cure=cure)
     tally: Counter[str] = Counter()
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
         files = {split: part._replace(layout="unlabelled", masks=None) for split, part in files.items()}
     unsplit = ALL in files and data.layout != "splits"
     if not unsplit and (ALL in files or (hold_out and "train" not in files)):
-        why = f"the folders here are {some_of([repr(name) for name in list_folder(root).folders]) or 'none'}"
-        cure = "name one of the folders 'train', or leave out --data.layout"
+        why = f"its folders are: {some_of([repr(name) for name in list_folder(root).folders]) or 'none'}"
+        cure = "rename the folder of the training images to 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs, dropped = {}, []
     for split, members in match_masks(root, data, files, hold_out).items():
@@ -88,7 +88,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
 def is_segmentation(data: Data) -> bool:
     """Whether data are image-mask pairs, by settings or layout. Raises SightlineError for data in shards."""
     if is_sharded(data):
-        cure = "check the data before packing: sightline doctor DATA; or unpack them: tar xf FILE"
+        cure = "check the folder that was packed: sightline doctor DATA; or unpack each shard first: tar xf FILE.tar"
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
     if data.mask or data.palette or data.colors:
         return True
@@ -150,13 +150,16 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     groups = (
         (f"{len(unpaired.images):,} of {images:,} images have no mask", unpaired.images),
         (f"{len(unpaired.masks):,} of {masks:,} masks have no image", unpaired.masks),
-        (f"{len(unpaired.ambiguous):,} are ambiguous", unpaired.ambiguous),
+        (f"{len(unpaired.ambiguous):,} images or masks have several partners", unpaired.ambiguous),
     )
     shown = [(title, names) for title, names in groups if names]
     why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in shown)
-    cure = f"add the missing files or remove the unmatched ones; or {TEMPLATE}"
+    cure = f"add the missing files, or remove those without a partner; or {TEMPLATE}"
     if data.mask and unpaired.images:
-        cure = f"{unpaired.images[0]!r} needs {mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
+        cure = (
+            f"by --data.mask, the mask of {unpaired.images[0]!r} is "
+            f"{mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
+        )
     raise SightlineError(", ".join(title for title, _ in shown), where=root, why=why, cure=cure)
 
 
@@ -164,10 +167,13 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     """The SightlineError for images without any mask: which files were found, which layouts were searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
-    usual = "NAME_mask.png beside NAME_sat.jpg or NAME.jpg, for images/ with masks/, for train/ with trainannot/"
-    why = f"found {len(images):,} images like {images[0]!r}{f' and the folders {folders}' if folders else ''}; "
-    why += f"searched for {repr(mask_path(images[0], data.mask, root)) if data.mask else usual}"
-    cure = f"give the folder that contains both with --data; or {TEMPLATE}"
+    usual = (
+        "NAME_mask.png beside NAME.jpg or NAME_sat.jpg, a folder masks/ beside images/, a folder trainannot/ beside "
+        "train/"
+    )
+    why = f"there are {len(images):,} images, such as {images[0]!r}, and the folders {folders or '(none)'}, but not "
+    why += repr(mask_path(images[0], data.mask, root)) if data.mask else f"one of these layouts: {usual}"
+    cure = f"give the folder that contains both images and masks: --data FOLDER; or {TEMPLATE}"
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
@@ -191,7 +197,10 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
-        cure = "convert the ids in the masks to those of the run, and correct or remove classes.txt"
+        cure = (
+            "give the class names of the run, or remove classes.txt and --data.classes; the ids in the masks must have "
+            "the meaning that they have in the run"
+        )
         raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 
 
@@ -207,9 +216,13 @@ def guess_palette(root: str, name: str) -> tuple[str, str]:
             continue
         if not choice:
             found = f"{name} contains class ids, up to {mask.max()}"
-            return found, "name them in order: --data.classes '[NAME, NAME]' or classes.txt; or --data.palette camvid"
+            return (
+                found,
+                "name the classes in order of their ids: --data.classes '[NAME, NAME]', or a file classes.txt; or "
+                "--data.palette camvid",
+            )
         if facts.inexact * 4 < mask.size:
-            return f"{name} looks like one of the palette {choice!r}", f"--data.palette {choice}"
+            return f"{name} looks like a mask of the palette {choice!r}", f"--data.palette {choice}"
     return "", ""
 
 

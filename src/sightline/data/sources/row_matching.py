@@ -29,7 +29,8 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
         "several tables may contain the labels" if tables else "there is no table of labels",
         where=root,
         why=f"found: {some_of([repr(name) for name in tables])}" if tables else "",
-        cure="name it labels.csv, or name two tables train.csv and val.csv, or give the path of the table with --data",
+        cure="rename the table of all labels to labels.csv, or the tables of two splits to train.csv and val.csv, or "
+        "give the path of a table: --data FOLDER/TABLE.csv",
     )
 
 
@@ -65,7 +66,9 @@ def from_tables(
         parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
     if hold_out and "train" not in parts and ALL not in parts:
         raise SightlineError(
-            "there is no row of the training split", where=root, cure="write 'train' in the column `split`"
+            "no row of the table is in the training split",
+            where=root,
+            cure="write 'train' in the column `split` of its rows",
         )
     if check_folders:
         reject_class_folders(root, list(matches.values()), folders)
@@ -88,11 +91,16 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
     count = sum(len(images_below(root, folder, Counter())) for folder in filled)
     if len(labels) == count and not against:
         return
-    why = f"the table has {len(labels):,} of the {count:,} images in {len(filled):,} folders like {filled[0]!r}"
-    why += f", and for {against[0]!r} the label {labels[against[0]]!r}" if against else ""
-    cure = "--data.layout classes to use the folders, --data.layout csv to use the table; "
-    cure += f"or write the folder into its rows, like '{filled[0]}/NAME'"
-    raise SightlineError("there are both a table of labels and possible class folders", where=root, why=why, cure=cure)
+    why = (
+        f"the {len(filled):,} folders (such as {filled[0]!r}) contain {count:,} images, and the table lists "
+        f"{len(labels):,}"
+    )
+    why += f"; its label of {against[0]!r} is {labels[against[0]]!r}" if against else ""
+    cure = (
+        "to take the labels from the folders: --data.layout classes; from the table: --data.layout csv; "
+        f"or write the folder into the file names of the table, like '{filled[0]}/NAME'"
+    )
+    raise SightlineError("the labels may be in a table or in the names of the folders", where=root, why=why, cure=cure)
 
 
 def folder_of(root: str, name: str) -> str:
@@ -130,7 +138,11 @@ def match_rows(
     for row in table.rows:
         hits = find_images(root, [owns[row.split]], row.file, listings) or find_images(root, others, row.file, listings)
         if len(hits) != 1:
-            several = f" is ambiguous: {hits[0].name!r} and {hits[1].name!r}" if hits else ": no such image"
+            several = (
+                f" matches several images: {hits[0].name!r} and {hits[1].name!r}"
+                if hits
+                else ": there is no such image"
+            )
             faults.append(f"line {row.line}: {row.file!r}{several}")
             continue
         row = row._replace(split=row.split or split or ALL)
@@ -144,8 +156,8 @@ def match_rows(
         raise SightlineError(
             f"{len(faults):,} of {len(table.rows):,} rows cannot be matched to one image with one label",
             where=table.path,
-            why=f"searched in {searched}\n{listing(faults, 100)}",
-            cure="correct or remove these rows, or add the images",
+            why=f"the images were searched in the folders {searched}\n{listing(faults, 100)}",
+            cure="correct or remove these rows of the table, or add the missing images",
         )
 
 

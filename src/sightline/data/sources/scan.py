@@ -132,7 +132,10 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return list(found)
     except OSError as error:
-        why, cure = error.strerror or str(error), "make it readable (chmod u+rx FOLDER), or move it out of the data"
+        why, cure = (
+            error.strerror or str(error),
+            "make the folder readable (chmod u+rx FOLDER), or move it out of the data",
+        )
         raise SightlineError("cannot read a folder", where=folder, why=why, cure=cure, status=ENVIRONMENT) from error
 
 

@@ -66,8 +66,10 @@ def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[st
         exact = [name for name in found if name.lower() in SPLIT_NAMES]
         best = exact if exact and not any(bare_name(name) in ALIASES for name in found) else found
         if len(best) > 1:
-            what = f"several names mean the {split} split: {', '.join(map(repr, best[:4]))}"
-            raise SightlineError(what, where=where, cure="keep one of them, and rename or move the others")
+            what = f"several files or folders have names of the {split} split: {', '.join(map(repr, best[:4]))}"
+            raise SightlineError(
+                what, where=where, cure="keep one of them, and rename the others or move them out of the data"
+            )
         if best:
             chosen[split] = best[0]
     return chosen

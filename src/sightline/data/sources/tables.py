@@ -63,7 +63,7 @@ def read_table(path: str) -> LabelTable:
     faults += unclear + unknown
     if faults:
         what = f"the table has {counted(len(faults), 'invalid line')}"
-        cure = "correct or remove these lines; a cell that contains the separator needs double quotes"
+        cure = "correct or remove these lines; enclose a cell that contains the separator in double quotes"
         raise SightlineError(what, where=path, why="\n" + listing(faults), cure=cure)
     group, rows = columns.get("group"), []
     for (line, cells), split in zip(lines, splits, strict=True):
@@ -92,10 +92,10 @@ def parse(path: str, text: str) -> Lines:
                 lines.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
-        where, cure = f"{path}, line {start}", "correct that line; perhaps a double quote is not closed"
-        raise SightlineError("invalid CSV", where=where, why=str(error), cure=cure) from error
+        where, cure = f"{path}, line {start}", "correct this line; perhaps a double quote is not closed"
+        raise SightlineError("this line is not valid CSV", where=where, why=str(error), cure=cure) from error
     if len(lines) < 2:
-        cure = "write a header with the columns filename,label, and one line for each image"
+        cure = "write the first line `filename,label`, and then one line for each image, such as `a.jpg,cat`"
         raise SightlineError("the table has no rows", where=path, cure=cure)
     return lines
 
@@ -143,8 +143,10 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
         raise SightlineError(
             "this table has predictions, not labels",
             where=path,
-            why="it has the columns filename, label and confidence, with truth or error, as `sightline predict` writes",
-            cure="give the table of true labels; if 'label' is the truth here, remove the column 'confidence'",
+            why="its columns (filename, label, confidence, and truth or error) are those that `sightline predict` "
+            "writes",
+            cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove "
+            "the column 'confidence'",
         )
     for what, accepted in (("filename", FILE_COLUMNS), ("label", LABEL_COLUMNS)):
         found = next((name for name in accepted if name in names), "")
@@ -153,7 +155,8 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
                 f"the table has {'two columns' if found else 'no column'} {what!r}",
                 where=f"{path}, line 1",
                 why=f"the first line must name the columns; it has {some_of([repr(cell.strip()) for cell in header])}",
-                cure=f"name exactly one column {what!r}{nearest_hint(what, header)}, such as filename,label",
+                cure=f"name exactly one column {what!r}, for example with the first line "
+                f"filename,label{nearest_hint(what, header)}",
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):

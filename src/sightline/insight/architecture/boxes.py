@@ -15,25 +15,27 @@ from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 COLORS = {"convolution": BLUE, "block": BLUE, "sequence": BLUE, "linear": GREEN, "attention": VIOLET, "product": VIOLET}
 COLORS |= {"pooling": ORANGE, "resize": ORANGE}
 GRAY, LINE, SOFT = "#808a94", "#747c84", 0.64
-"""Color of boxes of other roles, color of lines, opacity of secondary text."""
+"""Color of boxes whose role is not in COLORS, color of lines, opacity of secondary text."""
 
 THIN = ("norm", "activation", "pooling", "resize", "dropout", "scale", "identity")
-"""Roles with few parameters and multiply-adds: their boxes are low and have no numbers."""
+"""Roles of layers with few parameters and multiply-adds. Their boxes are low and have no numbers."""
 
 SYMBOLS = {"add": "M-4 0H4M0 -4V4", "multiply": "M-3 -3L3 3M-3 3L3 -3", "subtract": "M-4 0H4"}
 NARROW, BROAD = "ijlI.,:;'|!()[] \u00b7f", "mwMW@%"
-"""Characters that are narrower and wider than the average."""
+"""Characters that are narrower and wider than the average, to estimate the width of a text."""
 
 WIDE, BAR = 250, 48
-"""Pixels: minimum width of a box with numbers on the right, and the length of a bar of 100 %."""
+"""Pixels: minimum width of a box with numbers at its right side, and length of a bar that shows 100 %."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Markup of a part of the drawing; its input is at the middle of the top, its output at the middle of the bottom.
+    """Markup of a part of the drawing. Its input is at the middle of its top edge, its output at the middle of its
+    bottom edge.
 
-    arrowhead: whether the line to the input ends in one. side_y, side_x: where a line from the right ends; side_x is 0
-    if the part has no such input. shape: of the output, as text.
+    arrowhead: whether the line to the input ends in an arrowhead. side_x, side_y: position at which a line from the
+    right ends, in pixels from the upper left corner; side_x is 0 if the part has no input on the right. shape: of the
+    output, as text.
     """
 
     markup: str
@@ -46,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Panel:
-    """A finished drawing of width x height pixels. markup: SVG. alt: description for screen readers."""
+    """A finished drawing. width, height: in pixels. markup: SVG elements. alt: description for screen readers."""
 
     title: str
     alt: str
@@ -57,7 +59,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Totals:
-    """Parameters and multiply-adds of a whole panel. times: product of the repetitions of the frames around a box."""
+    """Parameters and multiply-adds of all blocks of a panel, of which the bars of a box show the share.
+
+    times: how often the box is repeated: product of the repetitions of the frames around it.
+    """
 
     parameters: int
     multiply_adds: int
@@ -74,7 +79,7 @@ def tag(name: str, *children: str, **attributes: object) -> str:
 
 
 def text(x: float, y: float, words: str, size: float = 11, anchor: str = "start", **more: object) -> str:
-    """A line of text, escaped. x, y: of its anchor on the baseline."""
+    """A line of text as SVG, escaped. x, y: position of the start, middle or end of its baseline, see `anchor`."""
     return tag("text", html.escape(printable(words)), x=x, y=y, font_size=size, text_anchor=anchor, **more)
 
 
@@ -93,7 +98,7 @@ def text_width(words: str, size: float, bold: bool = False) -> float:
 
 
 def shortened(words: str, width: float, size: float, bold: bool = False) -> str:
-    """Shorten a text to a width in pixels, with an ellipsis."""
+    """Shorten a text to a width in pixels; an ellipsis replaces its end."""
     if text_width(words, size, bold) <= width:
         return words
     while words and text_width(f"{words}…", size, bold) > width:
@@ -102,7 +107,7 @@ def shortened(words: str, width: float, size: float, bold: bool = False) -> str:
 
 
 def wrapped(words: str, width: float, size: float, bold: bool = False) -> list[str]:
-    """Split a text into lines of at most a width in pixels, at spaces but not within `3 x 3`."""
+    """Split a text at spaces into lines of at most `width` pixels. There is no line break within `3 x 3`."""
     lines: list[str] = []
     for word in words.replace(f" {TIMES} ", f"\u00a0{TIMES}\u00a0").replace(SEPARATOR, "\u00a0· ").split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -114,7 +119,7 @@ def wrapped(words: str, width: float, size: float, bold: bool = False) -> list[s
 
 
 def route(*points: tuple[float, float], head: bool = True, dashed: bool = False) -> str:
-    """A line through points with rounded corners. head: with an arrowhead at its end."""
+    """A line through points with rounded corners. head: whether it ends in an arrowhead."""
     path = "M{:.1f} {:.1f}".format(*points[0])
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         radius = min(6, math.dist(before, corner) / 2, math.dist(corner, after) / 2)
@@ -144,7 +149,11 @@ def quantity(count: int) -> str:
 
 
 def box(block: Block, width: float, totals: Totals) -> Piece:
-    """Draw a block: a label as text, a join as a circle, any other role as a box with its numbers."""
+    """Draw one block of the architecture.
+
+    A label is drawn as text, a join (addition, concatenation) by `join`, and any other role as a box with its
+    parameters and multiply-adds.
+    """
     kind, shape, repeat = abbreviated_kind(block), shape_of(block), block.repeat
     if block.role == "label":
         return Piece(text(width / 2, 11, kind, 10.5, "middle"), 16, shape=shape if block.shapes else "")
@@ -174,7 +183,7 @@ def box(block: Block, width: float, totals: Totals) -> Piece:
 
 
 def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
-    """A rectangle in the color of its role, with the edges of two more behind it if it is repeated."""
+    """A rectangle in the color of a role. repeat: if above 1, edges of two more rectangles are drawn behind it."""
     color = COLORS.get(role, GRAY)
     behind = [
         tag("path", d=f"M{gap + 4:.1f} {height + gap - 2.5:.1f}v2.5H{width + gap:.1f}V{gap + 4:.1f}h-2.5", fill="none",
@@ -186,7 +195,11 @@ def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
 
 
 def join(kind: str, width: float, shape: str) -> Piece:
-    """Draw a join: a circle with the sign of the operation and the fused layers beside it, or a small box with text."""
+    """Draw an operation that joins several tensors.
+
+    Addition, multiplication and subtraction are a circle with a sign, beside the names of fused layers. Other
+    operations are a small box with text.
+    """
     first, _, after = kind.partition(SEPARATOR)
     middle = width / 2
     if first in SYMBOLS:
@@ -202,7 +215,7 @@ def join(kind: str, width: float, shape: str) -> Piece:
 
 
 def title_lines(title: str, rest: str, width: float, x: float, anchor: str, size: int) -> tuple[str, float]:
-    """(markup, height) of a bold title and of secondary lines, wrapped to a width."""
+    """(SVG markup, height) of a bold title and of the secondary text `rest` below it, wrapped to `width` pixels."""
     markup, y = [], 3.0
     for words in wrapped(title, width, size, True):
         y += size + 3
@@ -214,7 +227,10 @@ def title_lines(title: str, rest: str, width: float, x: float, anchor: str, size
 
 
 def cost_bars(role: str, counts: list[int], totals: Totals, middles: tuple[float, float], y: float) -> str:
-    """Draw parameters and multiply-adds, centered at the x of `middles`, above bars for their shares of the totals."""
+    """Draw the numbers of parameters and multiply-adds, each above a bar that shows its share of the panel's total.
+
+    counts: (parameters, multiply-adds). middles: x of the center of each number.
+    """
     length = min(BAR, middles[1] - middles[0] - 8)
     markup: list[str] = []
     for count, total, x in zip(counts, (totals.parameters, totals.multiply_adds), middles, strict=True):

@@ -91,9 +91,10 @@ def describe_pooling(layer: Any) -> str:
 
 
 def describe_operation(name: str, taken: Tensor, output: Tensor) -> tuple[Role | None, str]:
-    """(role, description) of a torch function, or (None, "") if it has none, such as a reshape or an addition.
+    """(role, description) of a torch function; (None, "") for functions without description, such as reshapes and
+    additions.
 
-    name: of the function. taken: its first tensor. output: its first result.
+    name: of the function. taken: its first input tensor. output: its first output tensor.
     """
     kind = {"mean": "average", "amax": "max", "adaptive_avg_pool2d": "average", "adaptive_max_pool2d": "max"}.get(name)
     if kind and taken.ndim == 4 and set(output.shape[2:]) <= {1}:
@@ -109,13 +110,13 @@ def describe_operation(name: str, taken: Tensor, output: Tensor) -> tuple[Role |
 
 
 def join_name(name: str) -> str:
-    """Description of a torch function that combines tensors (`add`, `__iadd__`: "add"), or ""."""
+    """Description of a torch function that combines several tensors, `__iadd__`: "add"; "" for other functions."""
     plain = name.strip("_")
     return JOINS.get(plain) or (JOINS.get(plain[1:], "") if name.startswith("__") else "")
 
 
 def sides(values: Any) -> str:
-    """Format sizes as `3 x 3` or, if there is only one, `3`; None is `?`."""
+    """Format sizes as `3 x 3` or, if there is only one, `3`; None is formatted as `?`."""
     return f" {TIMES} ".join("?" if value is None else f"{value:d}" for value in values)
 
 

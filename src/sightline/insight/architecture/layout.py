@@ -1,4 +1,4 @@
-"""Arrange boxes in a column, with branches side by side and skip connections in lanes on the right."""
+"""Arrange the boxes of a drawing in a column, with branches side by side and skip connections on the right."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -9,16 +9,18 @@ from .tree import TIMES, Block
 from .view import SEPARATOR, abbreviated_kind, shape_of, short_name
 
 GAP, FORK, LANE, PAD, BETWEEN, LEAST, WORD = 21.0, 16.0, 14.0, 6.0, 10.0, 80.0, 142.0
-"""Pixels: length of an arrow, height for the start of a lane, width of a lane, padding of a frame, gap between
-branches, minimum width of a box, and the largest minimum width of a box with a long word."""
+"""Pixels: length of an arrow, height in which a skip connection starts, width of a lane (the vertical part of a skip
+connection), padding of a frame, gap between branches, minimum width of a box, and the largest minimum width of a box
+with a long word."""
 
 Edge = tuple[int, int]
-"""(index of the source, index of the user); -1 is the input, and the number of blocks the output."""
+"""A connection: (index of the source, index of the user). -1 is the input, and the number of blocks the output."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A block and its index in the view. inside: the column in a frame, or None."""
+    """One block in the layout. index: its index among the children of the view. inside: the column of its boxes if
+    it is a frame, else None."""
 
     index: int
     block: Block
@@ -27,23 +29,28 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Fork:
-    """Parallel branches between the same two neighbors."""
+    """Parallel branches that have the same block before them and the same block after them."""
 
     parts: tuple["Column", ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Parts one below the other. links: connections by row; row -1 is the input, and row len(parts) the output."""
+    """Parts that are drawn one below the other; the rows of the column are their indices.
+
+    links: connections as (row of the source, row of the user); row -1 is the input of the column, and row len(parts)
+    its output.
+    """
 
     parts: tuple[Leaf | Fork, ...]
     links: tuple[Edge, ...]
 
 
 def column_of(view: Block) -> Column:
-    """Layout of the boxes of a view: the boxes that all paths pass are a column, with forks for the branches between.
+    """Layout of the boxes of a view, a block whose children are the boxes of a drawing.
 
-    This is applied recursively to each branch, and to the boxes that a skip connection bypasses.
+    Boxes through which all paths pass form a column. Between two of them, parallel branches form a fork. The same is
+    applied recursively to each branch, and to the boxes that a skip connection bypasses.
     """
     boxes, last = view.children, len(view.children)
     taken = {(source, index) for index, child in enumerate(boxes) for source, _ in child.inputs or ((-1, 0),)}
@@ -99,7 +106,7 @@ def indices(part: Leaf | Fork | Column) -> list[int]:
 
 
 def least_width(part: Leaf | Fork | Column) -> float:
-    """Minimum width of a part without its overhang."""
+    """Minimum width of a part in pixels, without `overhang`."""
     if isinstance(part, Fork):
         return sum(least_width(inner) + sum(overhang(inner)) + BETWEEN for inner in part.parts) - BETWEEN
     if isinstance(part, Column):
@@ -109,7 +116,8 @@ def least_width(part: Leaf | Fork | Column) -> float:
 
 
 def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
-    """(left, right): pixels that frames, lanes and the edges of repeated blocks need beside the boxes."""
+    """(left, right): pixels beside the boxes that a part needs for frames, skip connections and edges of repeated
+    blocks."""
     if isinstance(part, Fork):
         return 0, 0
     if isinstance(part, Column):
@@ -122,7 +130,10 @@ def overhang(part: Leaf | Fork | Column) -> tuple[float, float]:
 
 
 def lanes(column: Column) -> dict[int, int]:
-    """Map the source rows of skip connections to lanes, 0 for the innermost; links that do not overlap share a lane."""
+    """Assign skip connections to lanes on the right of a column: {row of the source: lane}, lane 0 is the innermost.
+
+    Connections whose rows do not overlap share a lane.
+    """
     farthest = {start: end for start, end in column.links if end - start > 1}
     used: list[list[Edge]] = []
     for start, end in sorted(farthest.items(), key=lambda link: (link[1] - link[0], link)):
@@ -134,7 +145,7 @@ def lanes(column: Column) -> dict[int, int]:
 
 
 def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
-    """Draw a part whose boxes are `width` wide, without its overhang."""
+    """Draw a part of the layout. width: of its boxes in pixels, without `overhang`."""
     if isinstance(part, Column):
         return stack(part, width, totals)
     if isinstance(part, Fork):
@@ -143,7 +154,8 @@ def arrange(part: Leaf | Fork | Column, width: float, totals: Totals) -> Piece:
 
 
 def stack(column: Column, width: float, totals: Totals) -> Piece:
-    """Draw parts one below the other, with arrows between neighbors, and skip connections in lanes on the right."""
+    """Draw the parts of a column one below the other, with arrows between neighbors and skip connections on the
+    right."""
     pieces = [arrange(part, width, totals) for part in column.parts]
     lane_of, middle = lanes(column), width / 2
     markup: list[str] = []
@@ -163,7 +175,7 @@ def stack(column: Column, width: float, totals: Totals) -> Piece:
 
 
 def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: list[float], width: float) -> str:
-    """Draw the lines of skip connections, from a dot below their source to the side of their user, or to the output.
+    """Draw skip connections: from a dot below the source to the right side of the user, or to the column's output.
 
     tops: y of the top of each row and of the output. bottoms: y of the bottom of the input and of each row.
     """
@@ -187,7 +199,7 @@ def long_links(column: Column, pieces: list[Piece], tops: list[float], bottoms: 
 
 
 def shape_label(shape: str, x: float, y: float, width: float) -> str:
-    """The shape of a tensor beside its arrow, or "" if there is no room."""
+    """The shape of a tensor as SVG text beside its arrow; "" if there is no room. width: of the box, in pixels."""
     size, room = 10.0, width / 2 + BETWEEN - 8
     if text_width(shape, size) > room:
         shape, size = shape.replace(" ", ""), 9.0

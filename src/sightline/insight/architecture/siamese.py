@@ -9,11 +9,15 @@ from .view import SEPARATOR
 
 NETWORKS = ("backbone", "projector", "predictor")
 MIDDLE, TOP, MAX_LAYERS = 62.0, 81.0, 6
-"""Pixels between the two networks, and above them; maximum number of layers whose names are in the box of a network."""
+"""Pixels between the two networks, and above them; maximum number of layers that the box of a network lists by name."""
 
 
 def siamese_networks(architecture: Architecture) -> tuple[list[Block], list[Block]] | None:
-    """([backbone, projector, predictor], [backbone and projector of the target, if any]), or None for other models."""
+    """The two networks of a Siamese model, or None for other models.
+
+    Returns ([backbone, projector, predictor] of the online network, [backbone, projector] of the target network). The
+    second list is empty if the method has no target network.
+    """
     blocks = {block.name: block for block in architecture.model.children} if architecture.model else {}
     if not architecture.method or not set(NETWORKS) <= blocks.keys():
         return None
@@ -22,9 +26,10 @@ def siamese_networks(architecture: Architecture) -> tuple[list[Block], list[Bloc
 
 
 def siamese_panel(architecture: Architecture, online: list[Block], target: list[Block], width: float) -> Panel:
-    """Draw both networks side by side, with the relation of their weights, and the loss below.
+    """Draw the online network beside the target network, or beside itself if `target` is empty, and the loss below.
 
-    online, target: as returned by `siamese_networks`. width: in pixels.
+    Dashed lines show whether the target's weights are moving averages or the same weights. online, target: as returned
+    by `siamese_networks`. width: of the panel in pixels.
     """
     own, title = (width - 4 - MIDDLE) / 2, f"{architecture.name}, {architecture.method}".removeprefix(", ")
     trained, averaged = (sum(block.parameters for block in blocks) for blocks in (online, target))
@@ -58,21 +63,22 @@ def siamese_panel(architecture: Architecture, online: list[Block], target: list[
 
 
 def network(block: Block, name: str) -> Block:
-    """A network as one box, with the names of its layers if they are at most MAX_LAYERS."""
+    """Reduce a network to one box, which lists its layers by name if there are at most MAX_LAYERS. name: its name in
+    NETWORKS."""
     layers = layers_of(block)
     kind = SEPARATOR.join([name, *(layers if len(layers) <= MAX_LAYERS else [block.kind])])
     return replace(block, name="", kind=kind, role="block" if name == NETWORKS[0] else "linear", children=(), repeat=1)
 
 
 def layers_of(block: Block) -> list[str]:
-    """Kinds of the layers in a block, with the output size of linear ones."""
+    """The kinds of the layers in a block, such as `ReLU`; those of linear layers with their output size."""
     if block.children:
         return [words for child in block.children for words in layers_of(child)]
     return [f"{block.kind} {shape_text(block.shapes[0])}" if block.role == "linear" and block.shapes else block.kind]
 
 
 def weight_relation(x: float, y: float, averaged: bool) -> str:
-    """A dashed line from a network to its counterpart, labeled "moving average" or "shared weights"."""
+    """A dashed line between corresponding parts of the two networks, labeled "moving average" or "shared weights"."""
     words = ("moving", "average") if averaged else ("shared", "weights")
     labels = [
         text(x + MIDDLE / 2, y + down, word, 9.5, "middle", opacity=SOFT)
@@ -82,7 +88,10 @@ def weight_relation(x: float, y: float, averaged: bool) -> str:
 
 
 def loss(lanes: tuple[float, float], bottoms: list[float], online: list[Block], width: float) -> str:
-    """Draw the loss below both networks, and the stop-gradient. lanes, bottoms: x and y of the networks' outputs."""
+    """Draw the loss below both networks, and the mark of the stop-gradient.
+
+    lanes: x of the two networks' outputs. bottoms: y of these outputs. online: blocks of the online network.
+    """
     (left, right), y, stop = lanes, bottoms[0] + 34, bottoms[1] + 30
     markup = [
         translated(outline(50, 22, "attention"), width / 2 - 25, y - 11),

@@ -1,4 +1,4 @@
-"""Draw an architecture as SVG panels: the whole model, then blocks that an earlier panel draws as a single box."""
+"""Draw an architecture as SVG panels: first the whole model, then blocks that are a single box in an earlier panel."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,17 @@ WIDTH, HEIGHT, TALLEST = 348.0, 1030.0, 1290.0
 MAX_PANELS, MAX_BOXES = 5, 120
 """Maximum number of panels, and of boxes in a panel."""
 FEW_BOXES, MIN_SHARE = 4, 0.02
-"""Number of boxes up to which a panel is expanded whatever its height; minimum share of the model's parameters or
-multiply-adds of a block with its own panel."""
+"""A panel with up to FEW_BOXES boxes is expanded even if it then exceeds the size limits. A block gets its own panel
+only if it has at least MIN_SHARE of the model's parameters or multiply-adds."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A panel, its boxes with their number of repetitions, whether its size is in the limits, whether it is a U-Net."""
+    """A panel that may be drawn again with more detail.
+
+    boxes: (box, number of its repetitions). fits: whether width and height are within the limits. unet: whether it is
+    drawn as a U-Net.
+    """
 
     panel: Panel
     boxes: tuple[tuple[Block, int], ...]
@@ -34,7 +38,7 @@ class Draft:
 
 
 def panels_of(architecture: Architecture) -> list[Panel]:
-    """The panels of an architecture; [] if it has no tree, or one with too many blocks."""
+    """The panels of an architecture; [] if it could not be traced, or if it has too many blocks to draw."""
     if architecture.model is None:
         return []
     image, pair = f"image {shape_text(architecture.image)}", siamese_networks(architecture)
@@ -46,7 +50,10 @@ def panels_of(architecture: Architecture) -> list[Panel]:
 
 
 def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[str]) -> list[Panel]:
-    """The panel of a block, and panels of the blocks in it that are drawn as one box, at most two for each class."""
+    """The panel of a block, followed by panels of the blocks inside it that this panel draws as one box.
+
+    At most two panels show blocks of the same class. input_label, outputs: labels at the input and at the outputs.
+    """
     first = draw(title, "", with_labels(root, input_label, outputs))
     drafts = [first] if first else []
     seen: dict[str, list[object]] = {}
@@ -64,9 +71,9 @@ def block_panels(title: str, root: Block, input_label: str, outputs: Sequence[st
 
 
 def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
-    """Yield (block, share) of the blocks with children that are drawn as one box.
+    """Yield (block, share) for each block that has children but is drawn as one box.
 
-    share: of the parameters or of the multiply-adds of `root`, whichever is larger.
+    share: its share of the parameters or of the multiply-adds of `root`, whichever is larger.
     """
     for box, times in draft.boxes:
         if box.role == "block" and box.children:
@@ -75,12 +82,16 @@ def closed_blocks(draft: Draft, root: Block) -> Iterator[tuple[Block, float]]:
 
 
 def structure(block: Block) -> object:
-    """The classes and connections in a block, equal for blocks whose drawings differ only in numbers."""
+    """The classes and connections in a block. They are equal for blocks whose drawings differ only in numbers."""
     return class_name(block), tuple((structure(child), child.inputs) for child in block.children)
 
 
 def draw(title: str, note: str, root: Block) -> Draft | None:
-    """The panel of a block, its costliest classes of blocks expanded as far as it fits; None with too many boxes."""
+    """The panel of a block; None if it has too many boxes.
+
+    Starting with the class that costs most, blocks of more and more classes are replaced by the boxes of their
+    children, as far as the panel fits. title, note: first lines of the panel.
+    """
     expanded: set[str] = set()
     tried: set[str] = set()
     best = draft_of(title, note, root, expanded)
@@ -100,7 +111,11 @@ def draw(title: str, note: str, root: Block) -> Draft | None:
 
 
 def draft_of(title: str, note: str, root: Block, expanded: set[str]) -> Draft | None:
-    """The panel of a block with the blocks of the classes in `expanded` expanded; None if it has too many boxes."""
+    """Draw the panel of a block; None if it has more than MAX_BOXES boxes.
+
+    expanded: class names ("Bottleneck"). Blocks of these classes are drawn as the boxes of their children, all others
+    as one box. title, note: first lines of the panel.
+    """
     view, totals = view_of(root, expanded), Totals(root.parameters, root.multiply_adds)
     boxes = tuple(boxes_in(view))
     if len(boxes) > MAX_BOXES:
@@ -126,7 +141,7 @@ def draft_of(title: str, note: str, root: Block, expanded: set[str]) -> Draft | 
 
 
 def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
-    """Yield (box, number of repetitions) of all boxes except labels, also of those in frames."""
+    """Yield (box, number of its repetitions) for all boxes of a view, including those inside frames, except labels."""
     for box in view.children:
         if box.role == "frame":
             yield from boxes_in(box, times * box.repeat)
@@ -135,13 +150,16 @@ def boxes_in(view: Block, times: int = 1) -> Iterator[tuple[Block, int]]:
 
 
 def page_svg(panel: Panel) -> str:
-    """A panel as an element of an HTML page, in the color of its text."""
+    """A panel as an SVG element of an HTML page, in the text color of the page."""
     size = {"width": panel.width, "height": panel.height, "viewBox": f"0 0 {panel.width:g} {panel.height:g}"}
     return tag("svg", panel.markup, **size, role="img", aria_label=panel.alt)
 
 
 def file_svg(panels: Sequence[Panel]) -> str:
-    """All panels as an SVG file on white: the first in its own column, the others in columns of a page's height."""
+    """All panels as one SVG file on a white background.
+
+    The first panel has a column of its own; the others are arranged in columns of the height of a page.
+    """
     margin, gap = 16.0, 28.0
     x, height, markup = margin, 0.0, []
     columns = [[panels[0]]]

@@ -25,8 +25,9 @@ from .tree import Architecture, Block, Role, Source, merge_children, merge_repea
 class Node:
     """A call of a module, or an operation in a module that has submodules.
 
-    name: path of the module. inputs: values that it uses. outputs: for a module, the values in it that it returns.
-    shapes: of its outputs, without the batch. weights: ids of the parameters that its own operations use.
+    name: path of the module. parent: the call in which it happens. inputs: values that it uses. outputs: for a module,
+    the values computed inside it that it returns. shapes: of its outputs, without the batch. weights: ids (`id()`) of
+    the parameters that its own operations use, without those of its children.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Node:
 
 
 Value = tuple[Node, int]
-"""A tensor: the node that computed it, and the index of the output."""
+"""A tensor of the forward pass: (the node that computed it, the index among the outputs of that node)."""
 
 
 def trace(
@@ -53,11 +54,11 @@ def trace(
     name: str = "",
     method: str = "",
 ) -> Architecture:
-    """Trace the forward pass of an image of shape `image` (C, H, W); neither model nor random state changes.
+    """Trace the forward pass of an image of shape `image` (C, H, W). The model and the random state do not change.
 
     run: function of (model, images [1, C, H, W]) to trace, by default the model's forward pass. If it returns a dict,
-    its keys are the names of the outputs. name, method: as in `Architecture`. Raises the errors that the model raises
-    on torch's meta device.
+    its keys are the names of the outputs. name: of the model. method: title of the pre-training method of a Siamese
+    network, or "". Raises the errors that the model raises on torch's meta device.
     """
     replica = meta_copy(model)
     recorder, images = Recorder(replica), torch.empty(1, *image, device="meta")
@@ -96,7 +97,8 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 class Recorder(TorchFunctionMode):
-    """Function mode that records torch functions, and the calls of a model's modules by hooks."""
+    """Context manager that records torch functions (as a TorchFunctionMode) and the calls of a model's modules (by
+    hooks)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -118,7 +120,7 @@ class Recorder(TorchFunctionMode):
         return self.counter.get_total_flops() // 2
 
     def values(self, tensors: list[Tensor]) -> list[Value]:
-        """The recorded values of `tensors`, in order and without duplicates."""
+        """The recorded values of `tensors`, in the same order, without duplicates and without unrecorded tensors."""
         recorded = (self.values_by_id.get(id(tensor)) for tensor in tensors)
         return list(dict.fromkeys(value for value in recorded if value is not None))
 
@@ -131,7 +133,11 @@ class Recorder(TorchFunctionMode):
         self.starts.append(self.multiply_adds())
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """Forward hook: pop the node of the call. If the output is an input, return a view of it, with its own id."""
+        """Forward hook: pop the node of the call.
+
+        If the module returns one of its inputs, return a view of that tensor instead, so that the output has an id of
+        its own.
+        """
         node = self.stack.pop()
         node.multiply_adds = self.multiply_adds() - self.starts.pop()
         if isinstance(output, Tensor) and self.values_by_id.get(id(output)) in node.inputs:
@@ -161,10 +167,10 @@ class Recorder(TorchFunctionMode):
         return result
 
     def operation(self, name: str, taken: list[Tensor], outputs: list[Tensor], count: int) -> None:
-        """Add a node for an operation with multiply-adds, a description or several inputs.
+        """Record one torch function.
 
-        taken: its input tensors. count: its multiply-adds. The outputs of other operations, such as reshapes, are
-        recorded as the same value as their input.
+        It gets a node if it has multiply-adds, a description or several inputs. The outputs of other functions, such as
+        reshapes, are recorded as the same value as their input. taken: its input tensors. count: its multiply-adds.
         """
         container, values = self.stack[-1], self.values(taken)
         ids: frozenset[int] = frozenset().union(*(self.weights.get(id(tensor), ()) for tensor in taken))
@@ -193,7 +199,10 @@ class Recorder(TorchFunctionMode):
 
 
 def connect(root: Node) -> None:
-    """Remove the children of layers, and set the inputs and outputs of modules to those that their children use."""
+    """Set the inputs and outputs of each module with submodules to the values that its children use.
+
+    Also removes the operations inside layers.
+    """
     containers = containers_in(root)
     call_inputs = {container: [*container.inputs] for container in containers}
     for container in containers:
@@ -209,7 +218,8 @@ def connect(root: Node) -> None:
 
 
 def containers_in(node: Node) -> list[Node]:
-    """The nodes of modules that have submodules, parents first; removes the children of all other nodes."""
+    """The nodes of modules that have submodules, parents before children. The children of all other nodes are
+    removed."""
     if node.role not in ("block", "sequence") or all(child.module is None for child in node.children):
         node.children, node.outputs = [], []
         return []
@@ -217,7 +227,10 @@ def containers_in(node: Node) -> list[Node]:
 
 
 def source_of(container: Node, value: Value) -> Source:
-    """The source of a value in `container`; adds the value to inputs and outputs of the modules between, if missing."""
+    """The source of a value among the children or inputs of `container`.
+
+    The modules between the value's node and `container` get the value as output or input, if they lack it.
+    """
     child = value[0]
     while child.parent is not None and child.parent is not container:
         child = child.parent
@@ -241,7 +254,11 @@ def parameters_of(node: Node) -> set[int]:
 
 
 def block_of(node: Node, sizes: dict[int, int], counted: set[int]) -> Block:
-    """The block of a node. sizes: number of elements of each parameter by id. counted: ids in earlier blocks."""
+    """Convert a node and its children to a block.
+
+    sizes: number of elements of each parameter, by id. counted: ids of parameters that earlier blocks contain; they are
+    not counted again.
+    """
     own = parameters_of(node)
     new = sum(sizes[key] for key in own - counted)
     children = []

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ...runs.atomic import atomic_write
 
 TIMES, DASH = "\u00d7", "\u2013"
-"""Multiplication sign in shapes, and dash in ranges."""
+"""Multiplication sign in shapes, and dash in ranges of names."""
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Text = Annotated[str, Field(max_length=1_000)]
@@ -20,10 +20,12 @@ Role = Literal[
     "block", "sequence", "convolution", "linear", "attention", "product", "norm", "activation", "pooling", "resize",
     "dropout", "identity", "join", "scale", "frame", "label",
 ]  # fmt: skip
-"""Kind of a block, for drawing. `frame` (a block and its children) and `label` (an input or output) are not traced."""
+"""What a block is; it determines how the block is drawn. Tracing does not produce `frame` (a block drawn around its
+children) and `label` (the name of an input or output): they are added for drawing."""
 
 Source = tuple[Annotated[int, Field(ge=-1)], Count]
-"""(index, port): output number `port` of the sibling at `index`, or input number `port` of the parent if it is -1."""
+"""Where an input comes from, (index, port): output number `port` of the sibling block at `index`; for index -1,
+input number `port` of the parent."""
 
 Sources = tuple[Source | None, ...]
 """Sources of values; None for a value that does not depend on the input."""
@@ -31,11 +33,12 @@ Sources = tuple[Source | None, ...]
 
 @dataclass(frozen=True)
 class Block:
-    """A call of a module, or an operation between modules; `repeat` equal consecutive calls are one block.
+    """A call of a module, or an operation between modules. Equal consecutive calls are one block with `repeat` above 1.
 
-    name: path relative to the parent; `layer3.1-22` if repeated. kind: class or description. shapes: of each output,
-    without the batch. parameters, multiply_adds: of a single repetition; shared parameters are counted in the first
-    block that uses them. inputs: sources among the siblings. outputs: sources among the children.
+    name: path relative to the parent; `layer3.1-22` if repeated. kind: class of the module or description of the
+    operation. shapes: of each output, without the batch. parameters, multiply_adds: of a single repetition; parameters
+    that several blocks share are counted in the first of them. inputs: sources of its inputs among its siblings.
+    outputs: sources of its outputs among its children.
     """
 
     name: Text
@@ -103,7 +106,8 @@ def from_json(text: str) -> Architecture:
 
 
 def check_sources(block: Block) -> None:
-    """Raise ValueError if an input of a child is its own output or a later one, or an output is of a missing child."""
+    """Raise ValueError if an input of a child is an output of the same or of a later child, or if an output is that
+    of a missing child."""
     for index, child in enumerate(block.children):
         if any(source >= index for source, _ in child.inputs):
             raise ValueError(f"{child.name}: an input is an output of this block or a later one")
@@ -120,10 +124,10 @@ def shape_text(shape: Sequence[int]) -> str:
 def merge_children(
     children: Sequence[Block], outputs: Sources, merged: Callable[[Block, Block, int], Block | None]
 ) -> tuple[tuple[Block, ...], Sources]:
-    """Merge children into their predecessors; returns (children, outputs) with renumbered sources.
+    """Merge children of a block into their predecessors; returns (children, outputs) with renumbered sources.
 
-    merged(host, child, index of the host) returns the merged block, or None to keep both. It is called for a child and
-    the last of its sources, if no other block uses that source.
+    merged(host, child, index of the host) returns the merged block, or None to keep both. `host` is the last source of
+    `child`. The function is called only if no block except `child` uses that source.
     """
     users: list[set[int]] = [set() for _ in children]
     sources = [*([source for source, _ in child.inputs] for child in children), [out[0] for out in outputs if out]]
@@ -148,9 +152,10 @@ def merge_children(
 
 
 def merge_repeat(host: Block, child: Block, index: int) -> Block | None:
-    """`host` with one more repetition if `child` is equal except for a number in its name, else None.
+    """Merge `child` into `host` as one more repetition; None if they differ in more than a number in the name.
 
-    Each input of `child` must be an output of `host`, at least one of them, or equal an input of `host`.
+    Each input of `child` must be an output of `host` or equal the corresponding input of `host`; at least one must be
+    an output of `host`. index: of `host` among the blocks.
     """
     first = host.name.partition(DASH)[0]
     if child.name.rstrip("0123456789") != first.rstrip("0123456789"):

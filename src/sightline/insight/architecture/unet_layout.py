@@ -11,9 +11,9 @@ MIDDLE, LEVEL, MIN_SKIPS = 30.0, 27.0, 4
 
 
 def unet_skips(column: Column) -> list[Edge]:
-    """Skip connections of a U-Net, the outermost first; [] if the column is not a U-Net.
+    """The skip connections of a U-Net, the outermost first; [] if the column is not a U-Net.
 
-    A U-Net has nested skip connections, at least MIN_SKIPS; all other links are between neighbors.
+    A U-Net has at least MIN_SKIPS skip connections, each inside the next outer one. All other links connect neighbors.
     """
     skips = sorted(link for link in column.links if link[1] - link[0] > 1)
     nested = all(outer[0] < inner[0] and inner[1] < outer[1] for outer, inner in pairwise(skips))
@@ -23,7 +23,10 @@ def unet_skips(column: Column) -> list[Edge]:
 
 
 def unet_layout(column: Column, skips: list[Edge], width: float, totals: Totals) -> Piece:
-    """Draw encoder and decoder side by side, with horizontal arrows for skip connections. skips: as of `unet_skips`."""
+    """Draw encoder and decoder of a U-Net side by side, with horizontal arrows for the skip connections.
+
+    skips: (source row, user row) of each skip connection, the outermost first.
+    """
     own = (width - MIDDLE) / 2
     blocks = [part.block for part in column.parts if isinstance(part, Leaf)]
     pieces = [box(block, own, totals) for block in blocks]

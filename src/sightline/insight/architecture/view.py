@@ -7,27 +7,29 @@ from dataclasses import replace
 from .tree import Block, Source, merge_children, merge_repeat, shape_text
 
 SEPARATOR = " \u00b7 "
-"""Separator in the kind of a box, between its main layer and the layers that follow."""
+"""Separator in the text of a box, between its main layer and the layers that follow it."""
 
 WEIGHTED = ("convolution", "linear", "attention", "product", "block", "sequence", "frame")
 FUSED = ("norm", "activation", "dropout", "scale")
 MAX_CHAIN, MAX_PORTS = 7, 64
-"""Maximum number of layers of a chain that is drawn as one box, and of inputs or outputs of a block."""
+"""Maximum number of layers in a chain that is drawn as one box; maximum number of inputs or outputs of a block."""
 
 
 def view_of(root: Block, expanded: Collection[str], path: str = "") -> Block:
-    """Copy of `root` whose children are the boxes of a drawing, named by their paths. path: of `root`, if in a frame.
+    """Copy of `root` whose children are the boxes of a drawing, named by their paths.
 
-    Sequences, and blocks whose class is in `expanded`, are replaced by their boxes. Repeated ones become a `frame` with
-    their boxes as children. So do those of a class in `expanded` with one input and one output, unless they have more
-    than 3/4 of the multiply-adds of `root`.
+    expanded: class names. Sequences, and blocks of these classes, are replaced by the boxes of their children. If such
+    a sequence or block is repeated, it becomes a `frame` with these boxes as children. So does a block of a class in
+    `expanded` that has one input and one output, unless it has more than 3/4 of the multiply-adds of `root`. path:
+    prefix of the names if `root` is in a frame.
     """
     boxes: list[Block] = []
 
     def add(block: Block, taken: Sequence[Source | None], path: str, main: bool) -> Sequence[Source | None]:
-        """Append the boxes of a block; returns the sources of its outputs.
+        """Append the boxes of a block; returns the sources of the block's outputs.
 
-        taken: sources of its inputs. main: whether its parents have more than 3/4 of the multiply-adds.
+        taken: sources of the block's inputs. path: name of the block. main: whether every block around it has more than
+        3/4 of the multiply-adds of `root`.
         """
         closed = chain_box(block)
         if closed is not None and closed.role == "identity" and taken:
@@ -54,7 +56,10 @@ def view_of(root: Block, expanded: Collection[str], path: str = "") -> Block:
 
 
 def frame_of(block: Block, taken: Sequence[Source | None], expanded: Collection[str], path: str) -> Block | None:
-    """An expanded block as a frame with its boxes, or None if it has one box, or several inputs or outputs."""
+    """A block drawn as a frame around its boxes; None if it has only one box, or several inputs or outputs.
+
+    taken: sources of its inputs. expanded, path: see `view_of`.
+    """
     view = view_of(block, expanded, path)
     origins = {source[0] for source in taken if source is not None}
     single = len(view.children) > 1 and len(origins) == len({output for output in view.outputs if output}) == 1
@@ -62,7 +67,7 @@ def frame_of(block: Block, taken: Sequence[Source | None], expanded: Collection[
 
 
 def chain_box(block: Block) -> Block | None:
-    """A layer, or a chain as of `chain_of`, as one box; None for any other block."""
+    """One box for a layer, or for a chain of layers with at most one weighted layer; None for any other block."""
     layers = chain_of(block)
     if layers is None:
         return None
@@ -74,7 +79,10 @@ def chain_box(block: Block) -> Block | None:
 
 
 def chain_of(block: Block) -> list[Block] | None:
-    """The layers of a chain of at most MAX_CHAIN layers, of which at most one has weights; None for other blocks."""
+    """The layers of a block if they are a chain that can be drawn as one box, else None.
+
+    Such a chain has at most MAX_CHAIN layers, at most one of them with weights.
+    """
     if not block.children:
         return [block]
     layers: list[Block] = []
@@ -89,7 +97,11 @@ def chain_of(block: Block) -> list[Block] | None:
 
 
 def fused(host: Block, child: Block, index: int) -> Block | None:
-    """A box for a layer and the normalization, activation, dropout or scale that follows it, or None."""
+    """Merge a normalization, activation, dropout or scale into the box of the layer before it; None if this is not
+    possible.
+
+    host: the box of the layer. child: the box that follows. index: of `host` among the boxes.
+    """
     if child.role not in FUSED or child.repeat * host.repeat > 1 or any(source != index for source, _ in child.inputs):
         return None
     follows = host.role in WEIGHTED[:4] or (host.role in ("join", *FUSED) and child.role == "activation")
@@ -100,7 +112,10 @@ def fused(host: Block, child: Block, index: int) -> Block | None:
 
 
 def with_labels(block: Block, input_label: str, names: Sequence[str]) -> Block:
-    """Add labels to a block: `input_label` for a single input, or "input 1", ...; `names` for the outputs."""
+    """Add labels of the inputs and outputs to a block.
+
+    input_label: of a single input; several are labeled "input 1", "input 2", ... names: labels of the outputs.
+    """
     ports = 1 + max((port for child in block.children for source, port in child.inputs if source < 0), default=0)
     kinds = [input_label] if ports == 1 else [f"input {port + 1}" for port in range(ports)]
     labels = [Block("", kind, "label", (), 0, 0, ()) for kind in kinds]
@@ -116,7 +131,7 @@ def with_labels(block: Block, input_label: str, names: Sequence[str]) -> Block:
 
 
 def shape_of(block: Block) -> str:
-    """Shape of a block's outputs as text, or their number if the shapes differ."""
+    """Shape of a block's outputs as text; if their shapes differ, the number of outputs (`3 maps`)."""
     shapes = block.shapes or ((),)
     return shape_text(shapes[0]) if len(set(shapes)) == 1 else f"{len(shapes)} maps"
 
@@ -132,5 +147,5 @@ def abbreviated_kind(block: Block) -> str:
 
 
 def short_name(path: str) -> str:
-    """The end of a path from its last name that is not a number: `layer1.0` for `backbone.layer1.0`."""
+    """The end of a dotted path, from its last component that is not a number: `layer1.0` for `backbone.layer1.0`."""
     return re.sub(r"^.*\.(?=[^.\d][^.]*(\.\d[^.]*)*$)", "", path)

@@ -1,1 +1,1 @@
-"""Comparison of several runs: paired differences with intervals, recipes, curves and cost."""
+"""Comparison of several runs: paired differences with intervals, settings that differ, curves and training cost."""

@@ -1,4 +1,4 @@
-"""The figures of a comparison. A run has the same color and marker in all of them."""
+"""The figures of a comparison of runs. A run has the same color and marker in all figures."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -40,7 +40,7 @@ UNITS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 
 
 def plan_comparison(comparison: Comparison) -> Plan:
-    """Plan all figures of a comparison, by file name without extension."""
+    """Plan all figures of a comparison; returns functions that draw them, by file name without extension."""
     todo: Plan = {}
     if len(comparison.pairs) > 1:
         todo["differences"] = lambda: draw_runs(comparison)
@@ -52,7 +52,8 @@ def plan_comparison(comparison: Comparison) -> Plan:
 
 
 def plan_curves(comparison: Comparison) -> Plan:
-    """Plan the curves of all runs over the epochs, and of the metric over time and training FLOPs."""
+    """Plan the figures with one curve per run: losses and metrics over the epochs, and the task's metric over time
+    and over training FLOPs."""
     metric = MetricCurve(comparison.kind.field, comparison.kind.title, key="metric")
     todo: Plan = {}
     for curve in (*LOSSES, metric, *comparison.kind.curves):
@@ -69,7 +70,8 @@ def plan_curves(comparison: Comparison) -> Plan:
 
 
 def constant_cost(entry: ComparedRun) -> bool:
-    """Whether all epochs of a run have the same FLOPs, so that FLOPs are proportional to epochs."""
+    """Whether all epochs of a run have the same FLOPs, so that FLOPs are proportional to epochs; False if the FLOPs
+    are unknown."""
     augment, optim = (entry.files.recipe.get(name) for name in ("augment", "optim"))
     sizes = isinstance(augment, dict) and augment.get("progressive")
     steps = isinstance(optim, dict) and optim.get("sam_radius")
@@ -77,7 +79,8 @@ def constant_cost(entry: ComparedRun) -> bool:
 
 
 def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
-    """(the unit for the longest of these times, its length in seconds)."""
+    """(the unit of time in which to show these durations, chosen by the longest, and the length of the unit in
+    seconds)."""
     longest = max((value for value in seconds if value == value), default=0.0)
     name = "seconds" if longest < 120 else "minutes" if longest < 3 * 3600 else "hours"
     return name, UNITS[name]
@@ -85,7 +88,10 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
 
 @styled
 def draw_overlay(entries: Sequence[ComparedRun], curve: MetricCurve, over: str) -> Figure:
-    """Draw a curve of every run. over: the x axis, "epoch", a unit of time, or "training FLOPs"."""
+    """Draw the same curve of every run, such as the validation loss, in one plot.
+
+    over: the quantity of the x axis: "epoch", a unit of time ("minutes"), or "training FLOPs".
+    """
     figure = new_figure(4.9, 3.3)
     axes = figure.add_subplot()
     axes.set_title(curve.heading if over == "epoch" else f"{curve.heading}, over {over}")
@@ -114,7 +120,7 @@ def draw_overlay(entries: Sequence[ComparedRun], curve: MetricCurve, over: str) 
 
 
 def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Average adjacent points of a noisy curve to at most `most` points; returns (x, y)."""
+    """Reduce a noisy curve to at most `most` points by averaging adjacent points; returns (x, y)."""
     if len(x) <= most:
         return x, y
     bins = np.arange(len(x)) * most // len(x)
@@ -123,9 +129,9 @@ def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.n
 
 
 def plot_run(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, index: int, name: str, best: float) -> None:
-    """Draw the curve of one run, with markers if it has up to 40 points, and a ring at x = `best`.
+    """Draw the curve of one run, with markers if it has up to 40 points.
 
-    index: the index of the run, which selects its marker.
+    index: the index of the run, which selects its marker. best: the x value that is marked with a ring; NaN for none.
     """
     if not len(x):
         return
@@ -149,7 +155,10 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
-    """(name, axis label, one value per run) of each cost that is known for at least two runs with a result."""
+    """The costs of training (time, FLOPs, parameters) that are known for at least two runs with a result.
+
+    Returns (name, axis label, one value per run) of each cost.
+    """
     unit, size = time_unit([one.seconds for one in entries])
     columns = (
         ("time", f"{unit} of training and validation", [one.seconds / size for one in entries]),
@@ -166,7 +175,11 @@ def costs(entries: Sequence[ComparedRun]) -> list[tuple[str, str, list[float]]]:
 
 @styled
 def draw_cost(comparison: Comparison, title: str, values: Sequence[float]) -> Figure:
-    """Draw the metric and its interval against a cost. The cost axis is logarithmic above a factor of 4."""
+    """Draw the metric of each run, with its interval, against a cost of training.
+
+    title: label of the cost axis. values: the cost of each run. The cost axis is logarithmic if the largest cost is
+    more than 4 times the smallest.
+    """
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
     axes.set_title(f"{comparison.kind.title}, %")
@@ -191,7 +204,10 @@ def draw_cost(comparison: Comparison, title: str, values: Sequence[float]) -> Fi
 
 
 def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
-    """Indices of the classes with the largest absolute differences, by descending difference; NaN is left out."""
+    """Indices of the `limit` classes with the largest absolute differences, sorted by descending signed difference.
+
+    Classes whose difference is NaN are left out.
+    """
     known = np.flatnonzero(np.isfinite(difference))
     chosen = known[np.argsort(-np.abs(difference[known]), kind="stable")][:limit]
     return chosen[np.argsort(-difference[chosen], kind="stable")]
@@ -206,7 +222,10 @@ def draw_runs(comparison: Comparison) -> Figure:
 
 
 def draw_classes(pair: RunPair) -> Figure:
-    """Draw the classes that differ most between two runs, by the first measure of each class."""
+    """Draw the difference between two runs for the classes that differ most.
+
+    The difference is that of the first measure in `pair.numbers.classes`.
+    """
     measure, apart = next(iter(pair.numbers.classes.items()))
     rows, names = most_different(apart.difference), pair.results[0].classes
     title = f"{measure} of each class: {short(pair.second, NAME)} minus {short(pair.first, NAME)}"
@@ -223,10 +242,10 @@ def draw_differences(
     title: str,
     significant: Sequence[bool] | None = None,
 ) -> Figure:
-    """Draw M differences with their intervals (shares, float [M] each) in percentage points, around a line at zero.
+    """Draw M differences with their intervals in percentage points, around a line at zero.
 
-    Blue is more than the reference, orange less, gray not significant. By default a difference is significant if its
-    interval excludes zero.
+    difference, low, high: float [M], as shares of 1. Blue is above zero, orange below zero, gray not significant.
+    significant: of each difference; by default, a difference is significant if its interval excludes zero.
     """
     clear = (low > 0) | (high < 0) if significant is None else np.array(significant)
     figure = new_figure(5.4, 0.95 + 0.3 * len(names))

@@ -25,8 +25,8 @@ def write_comparison(
 ) -> tuple[Path, list[str]]:
     """Compare runs and write the result to the folder `out`; returns (path of the page, lines to print).
 
-    An existing comparison of the same runs is replaced; one of other runs only with `overwrite`. Raises SightlineError
-    if nothing can be compared, and if the folder has other content.
+    An existing comparison of the same runs is replaced. A comparison of other runs is replaced only with `overwrite`.
+    Raises SightlineError if nothing can be compared, and if the folder has other content than a comparison.
     """
     folder = Path(out)
     comparison = compare(runs)
@@ -45,37 +45,40 @@ def write_comparison(
 
 
 def must_replace(folder: Path, runs: Sequence[Path], overwrite: bool) -> bool:
-    """Whether a comparison of other runs in the folder must be removed first.
+    """Whether the folder has a comparison of other runs than `runs`, which must be removed before writing.
 
-    Raises SightlineError if there is one and `overwrite` is False, and if the folder has other content.
+    Raises SightlineError if it has one and `overwrite` is False, and if the folder has other content than a comparison.
     """
     old = compared_runs(folder)
     require_own_folder(folder, old is not None and not (folder / "recipe.yaml").exists(), "comparison")
     if old is None or set(old) == {relative(run, folder) for run in runs}:
         return False
     if not overwrite:
-        why, cure = f"it compares {', '.join(old)}", "choose another folder with --out, or add --overwrite"
+        why, cure = (
+            f"the comparison in the folder is of {', '.join(old)}",
+            "choose another folder: --out FOLDER; or replace it with --overwrite",
+        )
         raise SightlineError("the output folder has a comparison of other runs", where=str(folder), why=why, cure=cure)
     return True
 
 
 def require_own_folder(folder: Path, own: bool, kind: str) -> None:
-    """Raise SightlineError if the folder is a file, or contains anything else than earlier output of the command.
+    """Raise SightlineError if the output folder is a file, or has content without earlier output of the same command.
 
-    own: whether it has earlier output. kind: what the command writes ("sweep"), for the message. Hidden files are
-    allowed.
+    own: whether the folder has earlier output of the command. kind: name of that output ("sweep"), for the message.
+    Hidden files are ignored.
     """
     if folder.exists() and not folder.is_dir():
-        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder with --out")
+        raise SightlineError("the output folder is a file", where=str(folder), cure="choose a folder: --out FOLDER")
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     if names and not own:
-        why = f"it contains {min(names)!r} and no {kind}"
-        what, cure = "the output folder is not empty", "choose another folder with --out"
+        why = f"it contains {min(names)!r}, but no {kind}"
+        what, cure = "the output folder is not empty", "choose another folder: --out FOLDER"
         raise SightlineError(what, where=str(folder), why=why, cure=cure)
 
 
 def compared_runs(folder: Path) -> list[str] | None:
-    """The paths of the runs in a folder's comparison, from compare.json; None if it cannot be read."""
+    """The paths of the runs in a folder's comparison, from compare.json; None if that file cannot be read."""
     try:
         values = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return [str(run["path"]) for run in values["runs"]]
@@ -84,7 +87,10 @@ def compared_runs(folder: Path) -> list[str] | None:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """The path of a run relative to the comparison's folder, which stays valid if both are moved together."""
+    """The path of a run relative to the comparison's folder; absolute if they are on different drives.
+
+    A relative path stays valid if run and comparison are moved together.
+    """
     try:
         return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     except ValueError:  # another drive
@@ -92,7 +98,7 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def report_link(run: Path, folder: Path) -> str:
-    """The relative URL of a run's own report; "" if it has none."""
+    """The URL of a run's own report.html, relative to the comparison's folder; "" if the run has no report."""
     there = (run / "report.html").is_file()
     return quote(os.fsencode(f"{relative(run, folder)}/report.html")) if there else ""
 
@@ -131,7 +137,7 @@ def as_values(comparison: Comparison, folder: Path) -> dict[str, Any]:
 
 
 def pair_values(pair: RunPair) -> dict[str, Any]:
-    """The numbers of one pair, as in compare.json."""
+    """The numbers of one pair of runs, as an element of `comparisons` in compare.json."""
     numbers, names = pair.numbers._asdict(), pair.results[0].classes
     classes = {
         measure: [
@@ -144,7 +150,8 @@ def pair_values(pair: RunPair) -> dict[str, Any]:
 
 
 def as_csv(comparison: Comparison) -> bytes:
-    """The content of compare.csv, one row per run: metric, difference to the reference, their intervals, p, cost."""
+    """The content of compare.csv, one row per run: metric, difference to the reference, their intervals, p values,
+    cost."""
     columns = ["run", comparison.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
     rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in comparison.entries:

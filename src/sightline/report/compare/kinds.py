@@ -17,11 +17,15 @@ from ..run import RunFiles
 
 @dataclass(frozen=True)
 class ImageResults:
-    """The results of a finished run for each of its N validation images.
+    """The results of a finished run for each of its N validation images. K is the number of classes.
 
-    names: of the image files. predicted: class indices int64 [N], or the confusion matrix of each image, int64
-    [N, K, K]. truth: class indices int64 [N], or pixels of each class, int64 [N, K]. confidence: float64 [N]; empty
-    with confusion matrices. rows: int64 [N], the index of each image in the files of the run.
+    names: file names of the images. rows: int64 [N], the index of each image in the run's own files, such as the row in
+    predictions/val.csv; it differs from the position here if the images were reordered to match another run.
+
+    For classifiers: truth and predicted are class indices, int64 [N]; confidence: float64 [N], of the predicted class.
+
+    For segmenters: truth is the number of pixels of each class, int64 [N, K]; predicted has a confusion matrix per
+    image, int64 [N, K, K], with the true classes as rows and the predicted classes as columns; confidence is empty.
     """
 
     names: tuple[str, ...]
@@ -33,16 +37,16 @@ class ImageResults:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each prediction is correct, bool [N]."""
+        """Whether each prediction of a classifier is correct, bool [N]."""
         return self.predicted == self.truth
 
 
 class PairedNumbers(NamedTuple):
-    """Paired results of two runs on the same images.
+    """The difference between two runs on the same images, with its test.
 
-    difference: metric of the second run minus that of the first, as a share. interval: its paired 95 % interval. p: of
-    the task's test. agreement: image counts, by the keys of `TaskComparison.agreement`. classes: differences of each
-    class, by the name of the measure.
+    difference: metric of the second run minus that of the first, as a share of 1. interval: 95 % interval of the
+    difference, paired by image. p: p value of the task's test. agreement: numbers of images on which the runs agree or
+    differ, by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure.
     """
 
     difference: float
@@ -56,9 +60,9 @@ class PairedNumbers(NamedTuple):
 class ComparedRun:
     """One run of a comparison.
 
-    quality: the task's metric, NaN if unknown. so_far: the run is unfinished, and `quality` is its best logged value.
-    results: None if there are no per-image results; `reason` is then a predicate ("is not finished"), `cure` the
-    remedy. seconds, flops, parameters, epochs: the cost of training, NaN if unknown.
+    quality: the task's metric, NaN if unknown. so_far: whether the run is unfinished; `quality` is then its best logged
+    value. results: the results of each image; None if there are none. `reason` then has the reason as a predicate ("is
+    not finished"), and `cure` what to do. seconds, flops, parameters, epochs: the cost of training, NaN if unknown.
     """
 
     name: str
@@ -83,10 +87,10 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class RunPair:
-    """The reference run `first` and another run `second`, compared on the same images.
+    """The reference run `first` and a run `second`, compared on the same images.
 
-    results: of both runs, with images and classes in the same order. holm: p value after Holm's correction for all
-    pairs of the comparison. sentence: the result in words.
+    results: the results of both runs, with images and classes in the order of the reference. holm: p value after Holm's
+    correction for all pairs of the comparison. sentence: the result in words.
     """
 
     first: str
@@ -99,19 +103,19 @@ class RunPair:
 
     @property
     def count(self) -> int:
-        """Number of images."""
+        """Number of images on which the two runs are compared."""
         return len(self.results[0].names)
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes zero and the corrected p value is below 0.05."""
+        """Whether the interval of the difference excludes zero and the corrected p value is below 0.05."""
         low, high = self.numbers.interval
         return self.holm < 0.05 and (low > 0 or high < 0)
 
 
 @dataclass(frozen=True)
 class UnpairedRun:
-    """A run that cannot be compared with the reference image by image: its name, the reason, the remedy."""
+    """A run that cannot be compared with the reference image by image. why: the reason. cure: what to do."""
 
     name: str
     why: str
@@ -120,8 +124,12 @@ class UnpairedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A complete comparison. entries: all runs, the reference first. recipes: (dotted key, one value per run) of each
-    setting that differs."""
+    """A complete comparison of runs.
+
+    entries: all runs, the reference first. pairs: the reference with each run that can be compared image by image.
+    unpaired: the remaining runs. recipes: (dotted key, value of each run) of every setting that differs between the
+    runs.
+    """
 
     task: str
     kind: "TaskComparison"
@@ -141,22 +149,26 @@ class Comparison:
         return [one for one in self.entries if one is self.reference or self.pair_of(one.name)]
 
     def pair_of(self, name: str) -> RunPair | None:
-        """The pair of the reference and the run `name`; None if there is none."""
+        """The pair of the reference and the run `name`; None if the two are not compared image by image."""
         return next((pair for pair in self.pairs if pair.second == name), None)
 
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """How runs of a task are compared.
+    """How the runs of one task are compared.
 
-    field: the metric's name in metrics.jsonl. title: the metric as a heading. image_results: returns (results of each
-    image or None, why there are none, the remedy). read: adds the files that `image_results` and `images` need. result:
-    (results, files) -> (metric, interval). paired: compares two runs; None if the task has no per-image results, with
-    the reason in `no_pairs`. test: sentence that names the statistical test. class_note: sentence on the order of the
-    class table. agreement: column headings by the keys of `PairedNumbers.agreement`, where {first} is replaced by the
-    name of the reference. decoding: settings of `data` that change the decoded pixels. columns: additional columns of
-    the table, (field, title). curves, plan: additional curves and figures. images: returns the section of images on
-    which the runs differ. notes: returns sentences on other differences between the runs.
+    field: the metric's name in metrics.jsonl. title: the metric as a heading. decoding: settings of `data` that change
+    the decoded pixels. columns: additional columns of the table of runs, (field, title).
+
+    Functions: image_results returns (results of each image or None, why there are none, what to do). read adds to a
+    run's files those that `image_results` and `images` need. result returns (metric, interval) of a run. paired
+    compares two runs; it is None if the task has no results per image, and `no_pairs` then has the reason. curves,
+    plan: additional curves and figures. images returns the section of images on which the runs differ. notes returns
+    sentences on what else limits the comparison.
+
+    Texts: test is a sentence that names the statistical test. class_note is a sentence on the order of the class table.
+    agreement: column headings by the keys of `PairedNumbers.agreement`; {first} is replaced by the name of the
+    reference.
     """
 
     field: str

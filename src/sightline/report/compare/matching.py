@@ -12,13 +12,13 @@ from ..formatting import section
 from .kinds import ComparedRun, ImageResults, TaskComparison
 
 Fault: TypeAlias = tuple[str, str]
-"""(reason, remedy)."""
+"""(why two runs cannot be compared image by image, what the user can do about it)."""
 MOST_EXAMPLES = 3
-"""Maximum number of names in a message."""
+"""Maximum number of image or class names that a message lists."""
 
 
 def mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """(why two runs cannot be compared image by image, the remedy); None if they can."""
+    """(why two runs cannot be compared image by image, what to do); None if they can be compared."""
     for one in (first, second):
         if one.results is None:
             return f"{one.name} {one.reason}", one.cure
@@ -83,7 +83,10 @@ def label_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) ->
 
 
 def content_mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> Fault | None:
-    """(reason, remedy) if images of the same names and labels have different pixels, by the digests of the data."""
+    """(reason, remedy) if images of the same names and labels have different pixels, else None.
+
+    The digests of the validation data in provenance.json are compared.
+    """
     digests = [digest_of(one) for one in (first, second)]
     if why_unverified(first, second, kind) or None in digests or digests[0] == digests[1]:
         return None
@@ -95,7 +98,7 @@ def content_mismatch(first: ComparedRun, second: ComparedRun, kind: TaskComparis
 def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison) -> str:
     """Why the digests cannot show whether the images of two runs have equal pixels; "" if they can.
 
-    A digest covers the decoded pixels, the names and the classes, in their order.
+    The digest of a split covers its decoded pixels, image names and classes, in their order.
     """
     a, b = first.results, second.results
     if digest_of(first) is None or digest_of(second) is None:
@@ -110,13 +113,16 @@ def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison
 
 
 def digest_of(one: ComparedRun, split: str = "val") -> str | None:
-    """The digest of a split's data in provenance.json; None if there is none."""
+    """The digest of a split's data that provenance.json of a run has; None if it has none."""
     found = section(section(one.files.provenance, "data"), "digest").get(split)
     return found if isinstance(found, str) else None
 
 
 def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
-    """`other` with images and classes in the order of `reference`, matched by name. Both have the same names."""
+    """The results `other` with images and classes in the order of `reference`, matched by name.
+
+    Both must have the same image names and the same class names.
+    """
     classes = np.array([reference.classes.index(name) for name in other.classes])
     rows = np.arange(len(other.names))
     if other.names != reference.names:
@@ -133,6 +139,6 @@ def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
 
 
 def examples(names: Sequence[str]) -> str:
-    """The first names as text, with the number of the others."""
+    """The first MOST_EXAMPLES names as text, and the number of the rest: `a, b, c and 4 more`."""
     more = len(names) - MOST_EXAMPLES
     return ", ".join(names[:MOST_EXAMPLES]) + (f" and {more:,} more" if more > 0 else "")

@@ -25,7 +25,10 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     Runs that cannot be compared image by image are in `unpaired` of the result.
     """
     if len(folders) < 2:
-        raise SightlineError("a comparison needs at least two runs", cure="sightline report RUN RUN")
+        raise SightlineError(
+            "a comparison needs at least two runs",
+            cure="list the folders of two or more runs: sightline report RUN RUN",
+        )
     task, kind, entries = read_entries(folders)
     reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():
@@ -41,7 +44,10 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
 
 
 def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
-    """Compare a run with the reference image by image; the corrected p and the sentence are left empty."""
+    """Compare a run with the reference image by image.
+
+    The fields `holm` and `sentence` of the result are not set here, see `with_verdict`.
+    """
     assert reference.results and other.results and kind.paired
     a, b = reference.results, aligned_to(reference.results, other.results)
     notes = []
@@ -61,10 +67,11 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
 
 
 def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """Add the corrected p value and the sentence to a pair. several: number of comparisons in the correction.
+    """Add the corrected p value and the sentence to a pair.
 
-    The sentence says "beats" only if the interval excludes zero and p is below 0.05. It mentions p only if the interval
-    excludes zero and p is 0.05 or more.
+    corrected: p value after Holm's correction. several: number of comparisons in this correction. The sentence says
+    "beats" only if the interval excludes zero and `corrected` is below 0.05. It mentions p only if the interval
+    excludes zero and `corrected` is 0.05 or more.
     """
     names, difference, interval = (pair.first, pair.second), pair.numbers.difference, pair.numbers.interval
     low, high = interval
@@ -91,7 +98,10 @@ def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple
 
 
 def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> list[str]:
-    """Sentences on runs that used different machines, precisions or training data."""
+    """Notes on runs that cannot be compared in all respects.
+
+    Their machines or precisions differ, or they were trained on other images or labels than the reference.
+    """
     notes: list[str] = []
     machines: dict[str, list[str]] = {}
     for one in entries:
@@ -99,7 +109,9 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
         machines.setdefault(f"{device(one.files.provenance)}, {precision}", []).append(one.name)
     if len(machines) > 1:
         each = "; ".join(f"{examples(names)} on {machine}" for machine, names in machines.items())
-        notes.append(f"Times are of different machines or precisions: {each}. Compare FLOPs instead.")
+        notes.append(
+            f"The runs were timed on different machines or in different precisions: {each}. Compare FLOPs instead."
+        )
     first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}

@@ -28,7 +28,8 @@ FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
 
 
 def comparison_page(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> str:
-    """The complete page. links: for each run the URL of its own report, or ""."""
+    """The complete HTML page of a comparison. drawn: PNG bytes by figure name. links: the URL of each run's own
+    report, or "" without one."""
     content: list[tuple[str, list[Child]]] = [
         ("Result", summary(comparison, drawn, links)),
         ("Cost and quality", cost(comparison, drawn)),
@@ -50,7 +51,10 @@ def comparison_page(comparison: Comparison, drawn: Figures, links: Sequence[str]
 
 
 def joined_names(names: Sequence[str]) -> str:
-    """The names of the runs as a heading; of more than four, the first three and a count."""
+    """The names of the runs as a heading: "a, b and c".
+
+    Of five or more runs, the first three names and the number of the rest: "a, b, c and 2 more".
+    """
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return f"{', '.join(names[:-1])} and {names[-1]}"
@@ -95,7 +99,11 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
 
 
 def sentences(comparison: Comparison, reasons: bool = True) -> list[str]:
-    """The result, one sentence per run besides the reference. reasons: add why a run cannot be compared."""
+    """The result as one sentence per run other than the reference; for tasks without results per image, one sentence
+    with the metric of every run.
+
+    reasons: whether to add why a run cannot be compared.
+    """
     lines = [capitalized(f"{pair.sentence}.") for pair in comparison.pairs]
     for one in comparison.unpaired:
         why = f": {one.why}" if reasons else ""
@@ -133,7 +141,10 @@ def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str],
 
 
 def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
-    """Table cells: difference to the reference with its interval, and p, corrected if there are several pairs."""
+    """Table cells: a run's difference to the reference with its interval, and its p value.
+
+    The p value is corrected if there are several pairs.
+    """
     pair = comparison.pair_of(entry.name)
     if pair is None:
         return ["reference" if entry is comparison.reference else "not comparable", ""]
@@ -143,18 +154,18 @@ def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
 
 
 def p_text(p: float) -> str:
-    """A p value as text, rounded."""
+    """A p value as text, rounded: "<0.001", "0.042", "0.37"."""
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def latest(entry: ComparedRun, field: str) -> str:
-    """The last finite value of a field of the evaluation records, as text."""
+    """The last finite value of a field of a run's evaluation records, as text."""
     values = entry.past.evaluation[field][np.isfinite(entry.past.evaluation[field])]
     return f"{values[-1]:.3g}" if len(values) else "none"
 
 
 def epochs(entry: ComparedRun) -> str:
-    """The completed epochs as text, `12`; with the planned number if it differs, `12 of 50 so far`."""
+    """The completed epochs of a run as text, `12`; for an unfinished run with the planned number, `12 of 50 so far`."""
     done = f"{entry.epochs:g}" if entry.epochs == entry.epochs else "0"
     done = f"{entry.epochs:.1f}" if "." in done else done
     rest = f" of {entry.planned:g}" if entry.planned == entry.planned and entry.planned != entry.epochs else ""
@@ -192,7 +203,7 @@ def recipes(comparison: Comparison) -> list[Child]:
 
 
 def curves(comparison: Comparison, drawn: Figures) -> list[Child]:
-    """Section: the curves of all runs, in common plots."""
+    """Section: the curves of all runs, one plot per quantity."""
     title = comparison.kind.title
     metric = first_and_last(comparison, MetricCurve(comparison.kind.field, title), "%")
     training, validation = (first_and_last(comparison, loss) for loss in LOSSES)

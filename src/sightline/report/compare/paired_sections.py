@@ -38,7 +38,8 @@ def by_class(comparison: Comparison, drawn: Figures) -> list[Child]:
 
 
 def class_table(pair: RunPair, title: str) -> Html:
-    """Table of all classes: each measure of both runs and the difference, bold if its interval excludes zero."""
+    """Table of all classes: each measure of both runs and the difference. A difference is bold if its interval
+    excludes zero."""
     measures, results = pair.numbers.classes, pair.results[0]
     first, truth = next(iter(measures.values())), results.truth
     support = np.bincount(truth, minlength=len(first.difference)) if truth.ndim == 1 else truth.sum(0)
@@ -96,8 +97,11 @@ def thumbnails_by_name(comparison: Comparison) -> dict[str, np.ndarray]:
 
 
 def only_right(pair: RunPair, images: Mapping[str, np.ndarray], second: bool) -> list[int]:
-    """Indices of at most GALLERY_IMAGES images with a thumbnail that only the second (or only the first) run classifies
-    correctly, by descending confidence of the other run."""
+    """Indices of images that only one run of a pair classifies correctly: the second run, or if `second` is False the
+    first.
+
+    Only images with a thumbnail, at most GALLERY_IMAGES, by descending confidence of the run that is wrong.
+    """
     a, b = pair.results
     right, wrong = (b, a) if second else (a, b)
     rows = np.flatnonzero(right.correct & ~wrong.correct)
@@ -117,7 +121,8 @@ def gallery_note(count: int, shown: int) -> str:
 
 
 def gallery_image(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> Html:
-    """Figure of one image with its true class and the predictions of both runs. row: its index in the results."""
+    """Figure of one image with its true class and the predictions of both runs. row: the image's index in the
+    results."""
     first = pair.results[0]
     name, truth = first.names[row], first.classes[first.truth[row]]
     image, alt, lines = images[name], [], []
@@ -132,7 +137,7 @@ def gallery_image(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> 
 
 
 def agreement(comparison: Comparison) -> list[Child]:
-    """Section: how often each run agrees with the reference."""
+    """Section: table of the numbers of images on which each run and the reference agree or differ."""
     if not comparison.pairs:
         return [missing_note(NO_PAIRS)]
     first, heads = comparison.reference.name, comparison.kind.agreement or {}

@@ -17,13 +17,13 @@ from ..run import RunFiles, read_run
 from .kinds import ComparedRun, TaskComparison
 
 MARK = "compare.json"
-"""The file by which the folder of a comparison is recognized."""
+"""Name of the file by which a folder is recognized as that of a comparison."""
 MOST = 20
-"""The most runs in one comparison; the curves and colors of more cannot be distinguished."""
+"""Maximum number of runs in one comparison; the curves and colors of more cannot be distinguished."""
 
 
 def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
-    """(the task's name, how its runs are compared, the runs in the order of `folders`).
+    """Read the runs to compare: (the task's name, how its runs are compared, the runs in the order of `folders`).
 
     Raises SightlineError with all folders that are not runs, are transfer grids or are listed twice, and for runs of
     different tasks.
@@ -44,12 +44,12 @@ def check_folders(paths: Sequence[Path]) -> None:
     faults = [fault for index, path in enumerate(paths) if (fault := fault_of(path, paths[:index])) is not None]
     if len(paths) > MOST:
         why = f"{len(paths)} runs are listed; at most {MOST} can be distinguished in one figure"
-        faults.append(SightlineError("too many runs", why=why, cure="compare fewer at a time"))
+        faults.append(SightlineError("too many runs", why=why, cure=f"compare at most {MOST} runs at a time"))
     if len(faults) == 1:
         raise faults[0]
     if faults:
         found = [f"{fault.where or 'all'}: {fault.what}" + f" ({fault.why})" * bool(fault.why) for fault in faults]
-        cure = "list run folders, as printed by `sightline train`, each once"
+        cure = "list the folders of runs, as printed by `sightline train`, and each only once"
         raise SightlineError("these folders cannot be compared", why="\n" + listing(found), cure=cure)
 
 
@@ -58,15 +58,19 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
     where = str(path)
     if (path / "grid.yaml").is_file():
         inside = sorted(str(file.parent.parent) for file in path.glob("*/predictions/val.csv"))
-        cure = f"for the report of the grid: sightline report {shlex.quote(where)}"
-        cure += "; or compare runs in it:\n" + listing(inside, 10) if inside else ""
+        cure = f"write the report of the grid: sightline report {shlex.quote(where)}"
+        cure += "; or compare runs of the grid:\n" + listing(inside, 10) if inside else ""
         return SightlineError("this folder is a transfer grid, not a run", where=where, cure=cure)
     if (path / MARK).is_file():
-        return SightlineError("this folder is a comparison, not a run", where=where, cure="remove it from the command")
+        return SightlineError(
+            "this folder is a comparison, not a run",
+            where=where,
+            cure="remove this folder from the command, and list the folders of runs",
+        )
     twin = next((other for other in before if other.resolve() == path.resolve()), None)
     if twin is not None:
         why = f"it is the same folder as {twin}" if twin != path else ""
-        return SightlineError("a run is listed twice", where=where, why=why, cure="list each run once")
+        return SightlineError("a run is listed twice", where=where, why=why, cure="list each run only once")
     try:
         run_folder.existing(path)
     except SightlineError as error:
@@ -79,14 +83,14 @@ def other_tasks(paths: Sequence[Path], tasks: Sequence[Task]) -> SightlineError:
     found = [f"{path} {task.does}" for path, task in zip(paths, tasks, strict=True)]
     alike = [path for path, task in zip(paths, tasks, strict=True) if task.name == tasks[0].name]
     again = " ".join(shlex.quote(str(path)) for path in alike)
-    cure = f"sightline report {again}" if len(alike) > 1 else "list runs of one task"
+    cure = f"compare the runs of one task: sightline report {again}" if len(alike) > 1 else "list runs of one task only"
     return SightlineError(
         "these runs have different tasks and cannot be compared", why="\n" + listing(found), cure=cure
     )
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each folder, preceded by as many of its parent folders as make it unique."""
+    """The name of each folder, preceded by as many parent folders as are needed to make all names unique."""
     depth = [1] * len(paths)
     while True:
         names = ["/".join(path.parts[-count:]) for path, count in zip(paths, depth, strict=True)]
@@ -98,7 +102,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
-    """Read the results and the cost of one run."""
+    """Read the results and the training cost of one run. kind: how the runs of its task are compared."""
     files, past = kind.read(files), history(files.records)
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
@@ -127,12 +131,13 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
 
 
 def pair(value: object) -> Interval | None:
-    """The interval in a `done` record, [low, high]; None if `value` is anything else."""
+    """Parse the interval [low, high] of a metric in the `done` record of metrics.jsonl; None if `value` is anything
+    else."""
     edges = [number(edge) for edge in value] if isinstance(value, list) else []
     return (edges[0], edges[1]) if len(edges) == 2 and all(edge == edge for edge in edges) else None
 
 
 def unfinished(files: RunFiles, past: History) -> tuple[str, str]:
-    """(why an unfinished run cannot be compared image by image, the remedy)."""
+    """(why an unfinished run cannot be compared image by image, the command that resumes it)."""
     state = f"it is at epoch {past.last_epoch:g}" if past.last_epoch else "no epoch is logged"
     return f"is not finished ({state})", f"sightline resume {shlex.quote(str(files.path))}"

@@ -52,7 +52,12 @@ def check(config: Config) -> None:
 
 
 def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> parts.Parts:
-    """Build all parts of a classification run; arguments and errors as of `engine.parts.build`."""
+    """Build all parts of a classification run.
+
+    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
+    load the weights in `model.weights` and initialize from the data; False for a run that is resumed. Raises
+    SightlineError for invalid settings and data.
+    """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_labeled(config, say)
@@ -117,7 +122,7 @@ def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:
         raise SightlineError(
-            "data.path is missing", cure="add --data PATH: a folder of images, a CSV file, or sklearn:digits"
+            "the option --data is missing", cure="give a folder of images, a CSV file, or sklearn:digits: --data PATH"
         )
     try:
         source = open_source(config.data, config.data.split_seed)
@@ -130,18 +135,21 @@ def open_labeled(config: Config, say: Say) -> Source:
         say(note)
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
-        why = f"the layout {source.layout!r} has no labels"
-        cure = "sort the images into one folder per class, pass a CSV with --data, or read the labels from the file "
-        cure += "names: --data.layout filename --data.pattern '{id}_{label}'"
+        why = f"the images have no labels in the layout {source.layout!r}"
+        cure = (
+            "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
+            "labels from "
+            "the file names: --data.layout filename --data.pattern '{id}_{label}'"
+        )
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
 
 
 def reject_pairs(config: Config) -> None:
-    """Raise SightlineError if the data are pairs of images and masks."""
+    """Raise SightlineError if the data consist of images with masks, which a classifier cannot use."""
     if config.data.layout == "auto" and holds_pairs(config.data.path):
-        why = f"every image has a mask, and {config.name} is a classifier"
-        cure = "use a recipe for segmentation; `sightline recipes` lists them"
+        why = f"the images have masks, for segmentation, but the recipe {config.name} trains a classifier"
+        cure = "use a recipe for segmentation; to list all recipes: sightline recipes"
         raise SightlineError("the data are pairs of images and masks", where=config.data.path, why=why, cure=cure)
 
 
@@ -159,10 +167,10 @@ def fixed_features(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None:
-    """Two functions that return the features [N, D] of the training and the validation split.
+    """Two functions that return the features [N, D] of a frozen backbone, for the training and the validation split.
 
-    Each computes them at its first call, so that only the head is trained afterwards. None if the backbone is trained
-    or its input is augmented.
+    Each function computes the features at its first call and stores them, so that only the head is computed afterwards.
+    None if the backbone is trained or its input is augmented.
     """
     if not has_fixed_features(config):
         return None
@@ -180,8 +188,8 @@ def fixed_features(
 def step_flops(config: Config, model: Classifier, side: int) -> float:
     """Floating-point operations of one training step per image of side x side pixels.
 
-    Forward and backward pass are 3 times the forward pass, which is 2 x multiply-adds. A frozen backbone has no
-    backward pass, and no cost at all if its features are computed once.
+    The forward pass takes 2 x multiply-adds; forward and backward pass together take 3 times as many. A frozen backbone
+    has no backward pass. If its features are computed once, only the head counts.
     """
     if has_fixed_features(config):
         return 3 * head_flops(model)
@@ -196,10 +204,10 @@ def head_flops(model: Classifier) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """A run's learner with an untrained model, its preprocessing, and the device and dtype to compute with.
+    """What inference with a run needs: its learner with an untrained model, its preprocessing, device and dtype.
 
-    square: how images are resized, unless they have the size `decoded_size`, (height, width). step, epoch: of the
-    checkpoint.
+    square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
+    which the checkpoint was written.
     """
 
     learner: ClassifyLearner
@@ -215,7 +223,7 @@ class Inference:
 def build_for_inference(folder: Path, config: ClassifyConfig, precision: str) -> Inference:
     """Build the network of the run in `folder` for evaluation or prediction, without loading its weights.
 
-    Model, classes and preprocessing come from the checkpoint's config.json. precision: auto, fp32 or bf16.
+    Model, classes and preprocessing are read from config.json in the checkpoint. precision: "auto", "fp32" or "bf16".
     """
     require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]

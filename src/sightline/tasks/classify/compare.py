@@ -14,12 +14,12 @@ from ...stats.paired import paired_classes
 
 
 def read(files: RunFiles) -> RunFiles:
-    """Add the validation predictions and the thumbnails of a run to its files."""
+    """Return the files of a run together with its validation predictions and thumbnails."""
     return with_samples(with_predictions(files))
 
 
 def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
-    """(the predictions for the validation images or None, why they are missing, the remedy)."""
+    """(the predictions for each validation image or None, why they are missing, what to do)."""
     found = files.predictions
     if found is None:
         why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
@@ -30,7 +30,8 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Validation accuracy and its 95 % bootstrap interval, with the seed of the run's own report."""
+    """Validation accuracy and its 95 % bootstrap interval. The seed is that of the run, so that its own report has
+    the same interval."""
     return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
 
 
@@ -50,13 +51,13 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
 
 
 def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
-    """A note on the runs that are ensembles of several epochs; empty if there are none."""
+    """A note that lists the runs that are ensembles of several epochs; empty if there are none."""
     members = [f"{one.name} is the mean of {len(one.past.ensemble)} epochs" for one in entries if one.past.ensemble]
     return [f"{'; '.join(members)}: each prediction costs that many forward passes."] if members else []
 
 
 def comparison() -> TaskComparison:
-    """Return how classifiers are compared."""
+    """Return the `TaskComparison` of classifiers: how several runs are compared."""
     return TaskComparison(
         field="accuracy",
         title="Accuracy",

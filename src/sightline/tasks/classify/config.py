@@ -14,10 +14,11 @@ METRICS = {
 
 
 class ClassifyConfig(Config):
-    """The common sections; classification adds none."""
+    """The configuration of a classifier: the sections that all tasks have, and none of its own."""
 
     task: Literal["classify"] = "classify"
 
     def rules(self) -> Rules:
-        """Settings that are invalid for a classifier."""
+        """Rules for settings that are invalid for a classifier: error message -> whether the configuration violates
+        the rule."""
         return metric_rules(self, *METRICS) | whole_image_rules(self)

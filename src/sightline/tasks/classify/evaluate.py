@@ -21,7 +21,11 @@ from .task import classification_intervals
 
 
 def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`."""
+    """Evaluate the final weights of a run on a split; returns the metrics with their intervals.
+
+    data: path of data other than the run's own, or "". split: name of the split, or None for the default, see
+    `sightline.evaluate`. For the run's own data, the predictions are written to predictions/SPLIT.csv.
+    """
     own = not data
     if not own:
         config = resolve(config, {"data.path": data, "data.layout": "auto"})
@@ -45,17 +49,21 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
 
 
 def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Decoded:
-    """Map the labels of `decoded` to the indices of `classes` by class name.
+    """Replace the labels of `decoded` by indices into `classes`, matched by class name.
 
-    Raises SightlineError, with the path `where`, for classes that the run does not have and for data without labels.
+    Raises SightlineError if the data have classes that the run was not trained on, or no labels. where: path of the
+    data, for messages.
     """
     unknown = [name for name in decoded.classes if name not in classes]
     if unknown:
         why = "the run was not trained on: " + ", ".join(unknown[:10])
-        cure = f"rename or remove those classes; the run has: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        cure = (
+            "rename or remove the classes that the run was not trained on; the run has: "
+            f"{', '.join(classes[:10])}{' ...' * (len(classes) > 10)}"
+        )
         raise SightlineError("the classes of the data differ from those of the run", where=where, why=why, cure=cure)
     if decoded.labels is None:
-        cure = "use labeled data, or `sightline predict`, which needs no labels"
+        cure = "use labeled data: --data PATH; or predict without labels: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs labels", where=where, cure=cure)
     order = np.array([classes.index(name) for name in decoded.classes])
     return replace(decoded, labels=order[decoded.labels], classes=classes)

@@ -25,11 +25,11 @@ from .evaluate import with_classes
 from .results import evaluate_checkpoints
 
 CHUNK = 32
-"""Batch size of the comparison with the exported graph."""
+"""Number of images per batch when the exported graph is compared with PyTorch."""
 
 
 class ClassifierExport(TaskGraph):
-    """The network of a classifier, or of an ensemble of its epochs, and its validation images."""
+    """The network of a classifier or of an ensemble of its epochs for export, and validation images for the check."""
 
     outputs = {"probabilities": "float32 [N, classes]"}
     smallest = 1
@@ -52,7 +52,11 @@ class ClassifierExport(TaskGraph):
         self.network = ClassifierGraph(prepare, members, config.train.flip_test)
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare PyTorch with the exported graph: on cached images, then on the image files if their size differs."""
+        """Compare the predictions of PyTorch with those of the exported graph.
+
+        First the graph gets the resized images in the cache. If the image files have other sizes, it then gets the
+        files and resizes them itself.
+        """
         batch, parts = self.config.train.eval_batch_size, self.parts
         _, arrays = evaluate_checkpoints(parts.learner, self.folders, self.decoded, batch, parts.device, parts.dtype)
         found = self.probabilities(graph)
@@ -63,7 +67,10 @@ class ClassifierExport(TaskGraph):
             yield self.parity(arrays["probabilities"], resized, from_files=True)
 
     def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False) -> Parity:
-        """Agreement of the probabilities [N, K] of PyTorch, `own`, and of the exported graph, `found`."""
+        """Compare class probabilities [N, K].
+
+        own: of PyTorch. found: of the exported graph. from_files: whether the graph resized the image files.
+        """
         labels = own.argmax(1), found.argmax(1)
         low, high = (float((predicted == self.decoded.labels).mean()) for predicted in labels)
         parity = Parity("accuracy", from_files=from_files, values=(low, high))
@@ -76,9 +83,10 @@ class ClassifierExport(TaskGraph):
         return np.concatenate([graph(self.decoded.images[at : at + CHUNK])["probabilities"] for at in starts])
 
     def from_files(self, graph: OnnxSession, cached: np.ndarray) -> np.ndarray | None:
-        """The graph's class probabilities float32 [N, K] for the image files, which the graph resizes itself.
+        """The graph's class probabilities float32 [N, K] if the graph itself resizes the image files.
 
-        None if every file has the size of the cached images. cached: the result of `probabilities`, for such files.
+        None if every file already has the size of the cached images. cached: the result of `probabilities`, used for
+        files of that size.
         """
         rows = {name: row for row, name in enumerate(self.items.names)}  # unreadable images may have been left out
         found, any_other = cached.copy(), False
@@ -92,7 +100,7 @@ class ClassifierExport(TaskGraph):
         return found if any_other else None
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """The change in accuracy from this graph to another, such as a quantized one, paired by image."""
+        """The change in accuracy from the compared graph to `graph`, such as a quantized one, paired by image."""
         correct = self.probabilities(graph).argmax(1) == self.decoded.labels
         difference, interval = paired_bootstrap(self.correct, correct, seed=self.config.train.seed)
         lost, won = int((self.correct & ~correct).sum()), int((~self.correct & correct).sum())

@@ -1,7 +1,8 @@
 """Classification losses: pure functions of logits and targets, computed in float32, averaged over the batch.
 
-Targets are class indices, int64 [N], or probabilities, float [N, K], as from mixup and cutmix. With class weights the
-mean is that of PyTorch: for indices the sum is divided by the summed weights of the targets, for probabilities by N.
+Targets are class indices, int64 [N], or probabilities, float [N, K], as after mixup and cutmix. With class weights, the
+mean is defined as in PyTorch: for indices, the sum is divided by the sum of the weights of the targets; for
+probabilities, it is divided by N.
 """
 
 from collections.abc import Callable
@@ -32,9 +33,9 @@ def focal(
 ) -> Tensor:
     """Softmax focal loss, -alpha * (1 - p_t)^gamma * log p_t, where p_t is the softmax probability of the target.
 
-    This is the multi-class form of arXiv 1708.02002, not the one-vs-rest sigmoid form that object detectors use.
-    For soft or smoothed targets q it is the sum over the classes of q_k * alpha * (1 - p_k)^gamma * -log p_k.
-    With gamma = 0 and alpha = 1 it equals `cross_entropy`, whose arguments and mean it shares.
+    This is the multi-class form of arXiv 1708.02002, not the one-vs-rest sigmoid form that object detectors use. For
+    soft or smoothed targets q it is the sum over the classes k of q_k * alpha * (1 - p_k)^gamma * -log p_k. With gamma
+    = 0 and alpha = 1 it equals `cross_entropy`, which describes the other arguments and the mean.
     """
     log_p = functional.log_softmax(logits.float(), dim=1)
     hard = not targets.is_floating_point()
@@ -50,7 +51,10 @@ def focal(
 
 
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The denominator of these losses, a scalar, by which the means over several parts of a batch are combined."""
+    """The denominator by which these losses divide, a scalar.
+
+    If a batch is split into several parts, it weighs the mean of each part.
+    """
     if weights is None or targets.is_floating_point():
         return torch.tensor(float(len(targets)), device=targets.device)
     return weights.to(targets.device, torch.float32)[targets].sum()

@@ -14,12 +14,20 @@ from .config import ClassifyConfig
 
 
 def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
-    """Load the final weights of a run. Raises SightlineError if features are requested from an ensemble."""
+    """Load the final weights of a run for prediction.
+
+    features: whether to compute the penultimate features too. Raises SightlineError if they are requested from an
+    ensemble.
+    """
     parts = build_for_inference(folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
-        why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
-        raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="omit --features")
+        why = (
+            f"the run is an ensemble of {len(shipped)} epochs, and the features of different epochs cannot be averaged"
+        )
+        raise SightlineError(
+            "no features can be computed with an ensemble", where=str(folder), why=why, cure="omit --features"
+        )
     models = [with_weights(parts.learner.model, checkpoint) for checkpoint in shipped]
     rest = (parts.square, parts.decoded_size, parts.device, parts.dtype, config.train.flip_test, features)
     return Predictor(models, parts.classes, parts.learner.transform, *rest)
@@ -28,5 +36,6 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: ClassifyConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
+    """Write a table with one row per image: label, confidence and the probability of each class; returns the path of
+    the table."""
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, options.features), say)

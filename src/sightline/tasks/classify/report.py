@@ -1,4 +1,4 @@
-"""The report of a classifier: summary, feature maps, curves, class table, confusion matrix, wrong images."""
+"""The report of a classifier: summary, feature maps, curves, class table, confusion matrix, misclassified images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,13 +32,17 @@ CALIBRATION = (
 )
 FIRST_CHECK = "Check these first for wrong labels, and for images that show several classes or none."
 FEW = 5
-"""Minimum number of images of a class for a hint on its recall, which is too uncertain for fewer images."""
+"""A hint on the recall of a class needs at least this number of images; with fewer, the recall is too uncertain."""
 MISCALIBRATED = 0.05
-"""Minimum calibration error for a hint."""
+"""A hint on calibration needs a calibration error above this value."""
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
-    """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
+    """Sections and figures of a run's page.
+
+    metrics: the task's metrics by key. watched: whether the run is still training; t-SNE is then left out, because it
+    is slow.
+    """
     files = with_samples(with_predictions(files))
     findings = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
@@ -100,7 +104,7 @@ def lead(files: RunFiles, findings: Findings) -> str:
     truth, predicted, often, _ = findings.confused[0]
     if often == 1:
         wrong = int((~scores.correct).sum())
-        what = f"{wrong} images, each with another confusion" if wrong > 1 else "one image"
+        what = f"{wrong} images, each a different confusion" if wrong > 1 else "one image"
         return f"{sentence} It misclassifies {what}."
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
@@ -179,7 +183,7 @@ def interval_text(right: int, count: int) -> str:
 
 
 def matrix(files: RunFiles, figures: sections.Figures, findings: Findings) -> Html:
-    """The confusion matrix as a figure, with data from which the page's script lists the images of a cell."""
+    """The confusion matrix as a figure, and as data with which the page's script lists the images of a cell."""
     scores, still = findings.summary, MATRIX
     assert scores is not None
     if len(files.classes) > 100:

@@ -25,7 +25,10 @@ MISTAKES = 200
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final metrics with their intervals, a sentence). Writes predictions/val.csv and snapshots/mistakes.npz."""
+    """Evaluate the trained classifier; returns (metrics with their intervals, a sentence on the result).
+
+    Writes predictions/val.csv and snapshots/mistakes.npz.
+    """
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
@@ -37,7 +40,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A figure of a training batch after augmentation, with its labels."""
+    """Draw the images of a training batch after augmentation, with their labels."""
     parts = training.parts
     assert isinstance(parts.learner, ClassifyLearner)
     images, targets = parts.learner.prepare(batch)
@@ -47,7 +50,8 @@ def preview(training: Training, batch: Batch) -> Figure:
 
 
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
-    """Write snapshots/mistakes.npz: thumbnails of misclassified images, the most confident first."""
+    """Write snapshots/mistakes.npz: thumbnails of up to MISTAKES misclassified images, the most confident mistake
+    first."""
     probabilities, labels = arrays["probabilities"], arrays["labels"]
     confidence = probabilities.max(1)
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
@@ -58,9 +62,10 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
 def evaluate_checkpoints(
     learner: Learner, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[dict[str, Any], Arrays]:
-    """(metrics, arrays) of one checkpoint, or of an ensemble: the mean of the probabilities of several.
+    """(metrics, arrays) of one checkpoint or of an ensemble, whose probabilities are the mean over its members.
 
-    folders: the checkpoints. The metrics of an ensemble also name its members and the best accuracy among them.
+    folders: the checkpoints. For an ensemble, the metrics also have its members (`ensemble`) and the best accuracy of a
+    single member (`best_single`).
     """
     members = []
     for folder in folders:
@@ -78,9 +83,11 @@ def evaluate_checkpoints(
 
 
 def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray) -> Path:
-    """Write a CSV: filename, label (predicted), truth (empty without labels), confidence, a probability per class.
+    """Write a CSV with one row per image: filename, label (predicted), truth, confidence, the probability of each
+    class.
 
-    probabilities: float [N, K], written with nine digits, from which a float32 is read back exactly.
+    truth is empty without labels. probabilities: float [N, K], written with nine digits, so that a float32 is read back
+    exactly.
     """
     predicted = probabilities.argmax(1)
     confidence = probabilities.max(1)

@@ -1,4 +1,4 @@
-"""Serve a classifier on a web page."""
+"""The model of a classifier for `sightline serve`, a web page for predictions."""
 
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from .predict import predictor
 
 
 def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """Load a classifier for the web page, with an index of its training images if the data can be read."""
+    """Load a classifier for the web page.
+
+    neighbors: whether to index the training images, so that the page shows the nearest ones. Without readable data,
+    there is no index.
+    """
 
     def examples() -> ExampleImages:
         val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)

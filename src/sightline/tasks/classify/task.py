@@ -27,14 +27,21 @@ class ClassifyLearner:
     """The learner of a classifier; see `engine.parts.Learner`.
 
     classes: number of classes K.
-    augment: (training images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, size, size]; None for
-    evaluation only.
+
+    augment: (training images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, size, size]; None if
+    only evaluated.
+
     transform: evaluation images uint8 [N, 3, H, W] -> float [N, 3, size, size].
+
     class_weights: the weight of each class in the loss, float [K], or None.
+
     forward: the function that computes logits, such as the compiled model; by default `model`.
-    feature_mask: bool [images of the split], true where `metrics` returns the penultimate features; None for no image.
-    fixed: for a frozen backbone, functions that return the features [N, D] of all training and all evaluated images;
-    None if features are computed batch by batch.
+
+    feature_mask: bool, one value per image of the split: whether `metrics` returns its penultimate features. None: for
+    no image.
+
+    fixed: for a frozen backbone, two functions that return the features [N, D] of all training and of all evaluated
+    images; None if features are computed batch by batch.
     """
 
     config: Config
@@ -53,9 +60,9 @@ class ClassifyLearner:
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K]} of a training batch.
+        """Loss and logits of a training batch: {"loss": scalar, "logits": [N, K]}.
 
-        If the batch is one process's part of a larger one, also "weight", the denominator of the loss.
+        If several processes share the batch, also "weight", the denominator of the loss of this process's part.
         """
         if self.fixed is not None and batch.labels is not None:
             targets = batch.labels
@@ -89,8 +96,8 @@ class ClassifyLearner:
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """(metrics, arrays) of a split: cross-entropy loss, accuracy, top-5 accuracy and calibration error.
 
-        Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of the M
-        images in `feature_mask`.
+        The arrays are: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
+        the M images that `feature_mask` selects.
         """
         found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
         if not found:
@@ -106,9 +113,9 @@ class ClassifyLearner:
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"logits": float32 [N, K], "labels": [N]} of an evaluation batch, on the CPU.
+        """Logits and labels of an evaluation batch on the CPU: {"logits": float32 [N, K], "labels": [N]}.
 
-        With `feature_mask` also "features", float16 [M, D].
+        With `feature_mask` also "features", float16 [M, D], of the M selected images.
         """
         assert batch.labels is not None, "classification needs labels"
         samples = batch.samples
@@ -122,7 +129,7 @@ class ClassifyLearner:
         return {"logits": outputs.float().cpu(), "labels": batch.labels.cpu(), **kept}
 
     def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """({}, {"features": float16 [N, D]}): the penultimate features of images without augmentation."""
+        """Penultimate features of images without augmentation: ({}, {"features": float16 [N, D]})."""
         parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
         found = [part["features"].numpy() for part in gather_to_rank0(parts)]
         return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat raises for float16 under autocast
@@ -147,9 +154,9 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss.
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, by name.
 
-    arrays: as returned by `metrics`.
+    arrays: as returned by `ClassifyLearner.metrics`.
     """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
@@ -160,8 +167,8 @@ def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]
 
 
 def negative_log_likelihood(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Negative logarithm of the probability of each true class, float64 [N]; at most 87.5, the limit of float32.
+    """Negative logarithm of the probability of each true class, float64 [N], at most 87.5 (the limit of float32).
 
-    probabilities: float32 [N, K]. truth: int64 [N]. For ensembles, which average probabilities and have no logits.
+    probabilities: float32 [N, K]. truth: int64 [N]. Used for ensembles, which average probabilities and have no logits.
     """
     return -probabilities.gather(1, truth[:, None]).squeeze(1).double().clamp_min(1e-38).log()

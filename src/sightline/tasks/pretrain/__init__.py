@@ -25,8 +25,8 @@ TASK = Task(
     probe_setting="pretrain.probe",
     unsupported={
         "export": (
-            "a pre-training run has no classes",
-            "train a classifier on it first: sightline train ... --model.weights RUN",
+            "a pre-training run has no classes to predict",
+            "first train a classifier from its weights: sightline train RECIPE --data DATA --model.weights RUN",
         )
     },
 )

@@ -44,10 +44,12 @@ from .siamese import LastMap, Siamese
 from .task import Bank, PretrainLearner
 
 EVALUATED, BANKED = 2500, 5000
-"""Maximum number of evaluated images without a validation split, and of labeled images in the k-NN bank."""
+"""EVALUATED: maximum number of images for evaluation if the data have no validation split. BANKED: maximum number of
+labeled images among which the nearest neighbors are searched (the k-NN bank)."""
 
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
-"""(images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> augmented images float [N, 3, side, side]."""
+"""Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
+side]."""
 
 
 def check(config: PretrainConfig) -> None:
@@ -55,21 +57,32 @@ def check(config: PretrainConfig) -> None:
     check_augment(config.augment, config.data.size)
     if config.pretrain.method not in OBJECTIVES:
         what = f"there is no objective {config.pretrain.method!r}"
-        raise SightlineError(what, where="pretrain.method", cure=f"choose from {', '.join(OBJECTIVES)}")
+        raise SightlineError(
+            what, where="pretrain.method", cure=f"use --pretrain.method with one of {', '.join(OBJECTIVES)}"
+        )
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
         raise unknown_model(name, (*MODEL_NAMES, *SEGMENTER_NAMES))
 
 
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
-    """List the data, see `open_images`, without validation images that are copies of training images."""
+    """List the images and their splits.
+
+    Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
+    the probe data cannot be used; no image is decoded before.
+    """
     if config.pretrain.probe:
         open_probe(config, lambda text: None)  # raise its errors before any image is decoded
     return reject_leaks(open_images(config, say), config.data, say)
 
 
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
-    """Build all parts of a pre-training run; arguments and errors as of `engine.parts.build`."""
+    """Build all parts of a pre-training run.
+
+    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
+    load the weights in `model.weights` and initialize from the data; False for a run that is resumed. Raises
+    SightlineError for invalid settings and data.
+    """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
@@ -84,7 +97,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
-        why, cure = "batch normalization needs at least two images", "use a folder with more images"
+        why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
@@ -118,7 +131,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
 
 
 def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The outputs of online and target network for a view, for the architecture drawing."""
+    """The outputs of the online and of the target network for one view, for the drawing of the architecture."""
     prediction, projection = model(images)
     return {"prediction": prediction, "projection": projection}
 
@@ -133,8 +146,11 @@ def build_learner(
     count: int,
     device: torch.device,
 ) -> PretrainLearner:
-    """Build the learner. bank: labeled images for k-NN. rows: indices, among `count` evaluated images, of those whose
-    features are stored."""
+    """Build the learner.
+
+    bank: labeled images among which nearest neighbors are searched, or None. count: number of evaluated images. rows:
+    indices of the evaluated images whose features are stored.
+    """
     neighbors = None
     if bank is not None:
         size = config.train.eval_batch_size  # each process computes its share of the bank
@@ -154,11 +170,14 @@ def build_learner(
 def open_images(config: PretrainConfig, say: Say) -> Source:
     """List the images and their splits. Labels are optional and never used for training.
 
-    If the data have labels and pretrain.probe is not set, a validation split is held out for the k-NN accuracy, as for
-    a classifier. Otherwise all images outside of `val` and `test` are training images.
+    If the data have labels and `pretrain.probe` is not set, a validation split is held out for the k-NN accuracy, as in
+    the training of a classifier. Otherwise all images outside of `val` and `test` are training images.
     """
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images; no labels are needed")
+        raise SightlineError(
+            "the option --data is missing",
+            cure="give a folder of images, without labels if there are none: --data PATH",
+        )
     source = open_source(config.data, config.data.split_seed, hold_out=False)
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
@@ -169,15 +188,16 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
         say(note)
     if "train" not in source.splits:
         raise SightlineError(
-            "there is no training split", where=source.path, cure="rename the folder of the training images to train"
+            "there is no training split", where=source.path, cure="rename the folder of the training images to 'train'"
         )
     return source
 
 
 def build_siamese(config: PretrainConfig) -> Siamese:
-    """Build the networks, initialized by torch's generator: backbone, projector, predictor, and the method's target.
+    """Build the networks: backbone, projector, predictor, and the target network if the method has one.
 
-    The backbone is that of a classifier, or the encoder of a segmenter.
+    The weights are initialized with torch's global generator. The backbone is that of a classifier, or the encoder of a
+    segmenter.
     """
     pretrain = config.pretrain
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
@@ -200,19 +220,25 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
     try:
         forward_flops(backbone, side)
     except (RuntimeError, ValueError) as error:
-        what, why = f"{config.model.name} cannot take views of {side} x {side} pixels", str(error).splitlines()[0]
-        raise SightlineError(what, where="pretrain.small_size", why=why, cure="raise pretrain.small_size") from error
+        what, why = (
+            f"the model {config.model.name} does not support small views of {side} x {side} pixels",
+            str(error).splitlines()[0],
+        )
+        raise SightlineError(
+            what, where="pretrain.small_size", why=why, cure="use larger views: --pretrain.small_size NUMBER"
+        ) from error
 
 
 def small_side(config: PretrainConfig) -> int:
-    """Side of the small views in pixels."""
+    """Height and width of the small views in pixels."""
     return config.pretrain.small_size or max(1, config.data.size // 2)
 
 
 def view_functions(
     config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> tuple[list[View], list[View]]:
-    """The augmentations of the two large views and of the small views, each with random numbers of its own."""
+    """(the augmentations of the two large views, those of the small views). Each has its own sequence of random
+    numbers."""
     augment, pretrain, size = config.augment, config.pretrain, config.data.size
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
     second = augment.model_copy(update=differs)
@@ -223,7 +249,10 @@ def view_functions(
 
 
 def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...], number: int) -> View:
-    """The training augmentation of view `number`, from 0, with another seed for each view; raises SightlineError."""
+    """The training augmentation of one view.
+
+    number: index of the view, which determines its random numbers. Raises SightlineError for an invalid augmentation.
+    """
     check_augment(augment, size)
     transform = training_augmentation(augment, size, mean, std)
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
@@ -232,8 +261,9 @@ def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[flo
 def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     """Floating-point operations of one training step per image, with large views of side x side pixels.
 
-    A forward pass is 2 x multiply-adds, and a pass with gradients 3 times that. Large views pass through the online
-    network, and without gradients through the target; small views pass through the online network only.
+    A forward pass takes 2 x multiply-adds, and a pass with gradients takes 3 times as many. Large views pass through
+    the online network with gradients, and through the target network without. Small views pass through the online
+    network only.
     """
     online = forward_flops(PartialForward(model, model.predict), side)
     target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
@@ -245,16 +275,19 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
 def evaluated_images(
     config: PretrainConfig, source: Source, train: Decoded, say: Say
 ) -> tuple[Decoded, Decoded | None]:
-    """(the images to evaluate after each epoch, the labeled images of the k-NN bank or None).
+    """(the images to evaluate after each epoch, the labeled images of the k-NN bank).
 
-    Both are from `pretrain.probe` if it is set, else from the validation and the training split of the data. Without
-    labels they are a sample of the training images, and None.
+    If `pretrain.probe` is set, both are from that data, else from the validation and the training split of the run's
+    data. If these have no labels, the first is a sample of the training images, and the second is None.
     """
     if config.pretrain.probe:
         return probe_images(config, say)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
-        say("the images have no labels: no k-NN accuracy; --pretrain.probe LABELED_DATA would measure it")
+        say(
+            "no k-NN accuracy is measured, because the images have no labels; to measure it: --pretrain.probe "
+            "LABELED_DATA"
+        )
         return subset(train, sampled(train, EVALUATED, seed)), None
     say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)
@@ -262,9 +295,9 @@ def evaluated_images(
 
 
 def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
-    """List the labeled data of `pretrain.probe`; raise SightlineError if they have no training labels.
+    """List the labeled data of `pretrain.probe`; returns (the listing, the data settings for reading it).
 
-    Returns (the listing, the data settings for reading it).
+    Raises SightlineError if the data have no training labels.
     """
     changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""}
     data = config.data.model_copy(update=changes)
@@ -272,13 +305,13 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     for note in probe.notes:
         say(f"    {note}")
     if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "set pretrain.probe to labeled images, or remove it"
-        raise SightlineError("the probe has no labels", where=data.path, cure=cure)
+        cure = "give labeled images: --pretrain.probe PATH; or remove this option"
+        raise SightlineError("the images of pretrain.probe have no labels", where=data.path, cure=cure)
     return probe, data
 
 
 def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
-    """(the evaluated images, the labeled images of the k-NN bank) of `pretrain.probe`, decoded."""
+    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank)."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
     probe, data = open_probe(config, say)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))

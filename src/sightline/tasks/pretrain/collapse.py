@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 COLLAPSED_STD, COLLAPSED_RANK = 0.05, 2.0
-"""Features with a smaller standard deviation or effective rank have collapsed."""
+"""Features have collapsed if `feature_std`, the spread of the projections, is below COLLAPSED_STD, or if
+`effective_rank`, that of the backbone's features, is below COLLAPSED_RANK."""
 
 
 def collapse(numbers: Mapping[str, float]) -> str:
-    """A warning with a cure if the features have collapsed, else "". numbers: metrics of `PretrainLearner.metrics`.
+    """A warning with a remedy if the features have collapsed (are nearly equal for all images), else "".
 
-    With a standard deviation of 0 all images have the same projection; with an effective rank of 1 all features are on
-    a line. Metrics of other tasks, which have neither number, give "".
+    numbers: metrics of `PretrainLearner.metrics`. If `feature_std` is 0, all images have the same projection; if
+    `effective_rank` is 1, all features are on a line. The result is "" for metrics of other tasks than pre-training,
+    which lack both.
     """
     std, rank = numbers.get("feature_std", 1.0), numbers.get("effective_rank", COLLAPSED_RANK)
     if std >= COLLAPSED_STD and rank >= COLLAPSED_RANK:

@@ -15,16 +15,17 @@ COLLAPSE = (
     MetricCurve("feature_std", "Spread of the projections, 0 to 1", False, True, 3, "evaluated images"),
     MetricCurve("effective_rank", "Effective rank of the features", False, True, 1, "evaluated images"),
 )
-"""Curves that show a collapse of the features."""
+"""Curves of the measures that show whether the features have collapsed."""
 
 
 def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
-    """(None, why there are no per-image results, no remedy)."""
+    """(None, why there are no results per image, "" for the remedy): pre-training runs predict no classes."""
     return None, "has no per-image predictions", ""
 
 
 def other_images(entries: Sequence[ComparedRun]) -> list[str]:
-    """Notes on the runs whose k-NN accuracy was measured on other images than that of the first run."""
+    """Notes on runs whose k-NN accuracy was measured on different images than that of the first run, and cannot be
+    compared with it."""
     digests = [section(one.files.provenance, "data").get("evaluated") for one in entries]
     return [
         f"The k-NN accuracies of {entries[0].name} and {one.name} are of different images or image sizes."
@@ -34,7 +35,7 @@ def other_images(entries: Sequence[ComparedRun]) -> list[str]:
 
 
 def comparison() -> TaskComparison:
-    """Return how pre-training runs are compared."""
+    """Return the `TaskComparison` of pre-training runs: how several runs are compared."""
     return TaskComparison(
         field="knn_accuracy",
         title="k-NN accuracy",

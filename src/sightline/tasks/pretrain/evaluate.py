@@ -21,13 +21,14 @@ from .task import pretraining_intervals
 
 
 def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the final weights on the run's evaluated images, or on other labeled data. data: its path, or "".
+    """Evaluate the final weights of a run by k-NN; returns the metrics with their intervals.
 
-    `split` must be None or "val": the nearest neighbors of validation images are searched among training images.
+    data: path of labeled data other than the run's own, or "". split: None or "val", because the nearest neighbors of
+    validation images are searched among training images; SightlineError for other values.
     """
     if split not in (None, "val"):
         why = "k-NN accuracy searches the neighbors of validation images among training images"
-        what = "a pre-training run is evaluated on val only"
+        what = "a pre-training run can be evaluated on the split val only"
         raise SightlineError(what, where=f"--split {split}", why=why, cure="omit --split")
     use_threads(config.train.threads)
     device = pick_device(config.train.device, fallback=True)

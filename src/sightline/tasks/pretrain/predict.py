@@ -43,10 +43,13 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
 def predict(
     folder: Path, config: PretrainConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write the features of each image to `out`; raises SightlineError without options.features."""
+    """Write the features of each image to `out`; returns the path. Raises SightlineError unless options.features is
+    set, because a pre-training run has no classes to predict."""
     if not options.features:
-        why = "a pre-training run has no classes"
-        cure = "add --features, or train a classifier on it first: "
-        cure += f"sightline train ... --model.weights {shlex.quote(str(folder))}"
+        why = "a pre-training run has no classes to predict"
+        cure = (
+            "add --features, or first train a classifier from its weights: "
+            f"sightline train RECIPE --data DATA --model.weights {shlex.quote(str(folder))}"
+        )
         raise SightlineError("a pre-training run predicts only features", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)

@@ -28,7 +28,11 @@ SPREAD = (
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
-    """Sections and figures of a run's page. watched: the run is still training; t-SNE, which is slow, is left out."""
+    """Sections and figures of a run's page.
+
+    metrics: the task's metrics by key. watched: whether the run is still training; t-SNE is then left out, because it
+    is slow.
+    """
     files = with_clusters(with_samples(files))
     findings = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
@@ -42,7 +46,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
 
 
 def latest(findings: Findings) -> dict[str, float]:
-    """The finite metrics of the last evaluation by name."""
+    """The metrics of the last evaluation by name; values that are not finite are left out."""
     columns = {name: values[-1] for name, values in findings.past.evaluation.items() if len(values)}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
@@ -75,8 +79,10 @@ def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
     method = str(files.provenance.get("method") or section(files.recipe, "pretrain").get("method") or "")
     images = number(section(data, "counts").get("train"), 0)
-    what = f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
-    what += " without labels"
+    what = (
+        f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"
+        " without labels"
+    )
     if not numbers:
         return f"{what}, has no result yet."
     if "knn_accuracy" not in numbers:

@@ -14,7 +14,7 @@ from .task import PretrainLearner, pretraining_intervals
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final metrics with their intervals, a sentence)."""
+    """Evaluate the trained network; returns (metrics with their intervals, a sentence on the result)."""
     parts, size = training.parts, training.config.train.eval_batch_size
     (shipped,) = shipped_checkpoints(training.folder)
     parts.learner.parameters().load_state_dict(load_model(shipped)[0])
@@ -28,7 +28,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A figure of the two augmented views of each image of a batch, side by side."""
+    """Draw the two augmented views of each image of a training batch side by side."""
     parts = training.parts
     assert isinstance(parts.learner, PretrainLearner)
     views, _ = parts.learner.prepare(batch)

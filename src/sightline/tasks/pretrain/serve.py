@@ -1,4 +1,4 @@
-"""Serve a pre-training run on a web page: the nearest training images of an image."""
+"""The model of a pre-training run for `sightline serve`: a web page with the nearest training images of an image."""
 
 from pathlib import Path
 
@@ -11,9 +11,13 @@ from .predict import predictor
 
 
 def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """Load a backbone and an index of its training images; raises SightlineError without these."""
+    """Load a backbone and an index of its training images. Raises SightlineError if `neighbors` is False or the
+    images cannot be read."""
     if not neighbors:
-        why, cure = "a pre-training run has no classes, only nearest images", "omit --no-neighbors"
+        why, cure = (
+            "a pre-training run has no classes, only nearest images",
+            "omit --no-neighbors, so that the nearest images are shown",
+        )
         raise SightlineError("this run can serve only nearest images", where=str(folder), why=why, cure=cure)
     index = index_of(open_images(config, lambda text: None), config, say)
     network = predictor(folder, config, features=True)

@@ -1,4 +1,5 @@
-"""The networks of pre-training: backbone, projector, predictor, and a target, the moving average of the first two."""
+"""The networks of pre-training: backbone, projector and predictor, and the target network, a moving average of the
+first two."""
 
 import copy
 
@@ -7,14 +8,15 @@ from torch import Tensor, nn
 
 
 class Siamese(nn.Module):
-    """Online and target network: images float [N, 3, H, W] -> predictions and target projections [N, P].
+    """Online and target network: images float [N, 3, H, W] -> predictions and target projections [N, P] each.
 
-    The online network is backbone, projector and predictor (`predict`). It learns to predict the projection of another
-    view (`project`). That is computed without gradient by `target`, a moving average of backbone and projector, or,
-    without a target, by the online network. Each view is a forward pass, and a batch for batch norm, of its own.
+    The online network (`predict`) consists of backbone, projector and predictor. From one view of an image it learns to
+    predict the projection of another view. That projection (`project`) is computed without gradient: by `target`, a
+    moving average of backbone and projector, or, if the method has no target network, by the online backbone and
+    projector. Each view has its own forward pass, and is a batch of its own for batch norm.
 
-    The batch norms of the target use the statistics of their own batch and their own running statistics, as in the
-    published code of BYOL; only parameters are averaged. After training, only the backbone is used.
+    The batch norms of the target network use the statistics of their own batch and their own running statistics, as in
+    the published code of BYOL; only parameters are averaged. After training, only the backbone is used.
     """
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, with_target: bool):
@@ -34,7 +36,7 @@ class Siamese(nn.Module):
             self.target.load_state_dict(nn.Sequential(self.backbone, self.projector).state_dict())
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [N, D] of images [N, 3, H, W], the input of a classifier's head."""
+        """Features [N, D] of images [N, 3, H, W]; a classifier's head would get these as input."""
         return self.backbone(images)
 
     def predict(self, images: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class Siamese(nn.Module):
         return self.target(images) if self.target is not None else self.projector(self.backbone(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(predictions, target projections) [N, P] of a large view."""
+        """(predictions [N, P], target projections [N, P]) of a large view."""
         if self.target is not None:
             return self.predict(images), self.project(images)
         projections = self.projector(self.backbone(images))

@@ -1,7 +1,8 @@
 """Learner of self-supervised pre-training: from one view of an image, predict the projection of another view.
 
-BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no second network, and MoCo v3 (arXiv 2104.02057). Labels
-are never part of the loss. The first two losses do not separate different images, so `metrics` measures a collapse.
+Methods: BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no second network, and MoCo v3 (arXiv
+2104.02057). Labels are never part of the loss. The losses of BYOL and SimSiam do not separate different images, so
+`metrics` also measures whether the features have collapsed.
 """
 
 import math
@@ -25,13 +26,15 @@ from .objectives.moco import contrastive_loss
 from .siamese import Siamese
 
 LOSS_IMAGES = 500
-"""Number of evaluated images, rounded up to batches, for the loss, which costs five times as much as the features."""
+"""Number of evaluated images, rounded up to whole batches, for which the loss is computed; it costs five times as
+much as the features."""
 
 
 def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size: int) -> float:
-    """The momentum of the target after optimizer step `step`, from 1: end - (end - m) (cos(pi step / total) + 1) / 2.
+    """The momentum of the target network after optimizer step `step`, counted from 1.
 
-    m, end: `momentum` and `momentum_end`, converted to this batch size, see `momentum_batch`. BYOL has an end of 1.
+    It is end - (end - start) (cos(pi step / total_steps) + 1) / 2, where start and end are `momentum` and
+    `momentum_end`, converted to this batch size (see `momentum_batch`). In BYOL, end is 1.
     """
     scale = batch_size / pretrain.momentum_batch if pretrain.momentum_batch else 1.0
     first, last = pretrain.momentum**scale, pretrain.momentum_end**scale
@@ -40,7 +43,8 @@ def target_momentum(step: int, total_steps: int, pretrain: Pretrain, batch_size:
 
 @dataclass(frozen=True)
 class Bank:
-    """Labeled images for k-NN. batches: returns them in batches. classes: number of classes."""
+    """Labeled images among which nearest neighbors are searched. batches: function that returns them in batches.
+    classes: number of classes."""
 
     batches: Callable[[], Iterable[Batch]]
     classes: int
@@ -50,10 +54,10 @@ class Bank:
 class PretrainLearner:
     """The learner of pre-training; see `engine.parts.Learner`.
 
-    views, small: the augmentations of the two large and of the small views, each (images uint8 [N, 3, H, W], sample
-    indices [N], seed, epoch) -> float [N, 3, side, side]. transform: evaluation images uint8 -> float, the same shape.
-    bank: labeled images for the k-NN accuracy, or None. feature_mask: bool [evaluated images], true where `metrics`
-    returns features; None for no image.
+    views, small: the augmentations of the two large views and of the small views, each (images uint8 [N, 3, H, W],
+    sample indices [N], seed, epoch) -> float [N, 3, side, side]. transform: evaluation images uint8 [N, 3, H, W] ->
+    normalized float images. bank: labeled images for the k-NN accuracy, or None. feature_mask: bool, one value per
+    evaluated image: whether `metrics` returns its features. None: for no image.
     """
 
     config: PretrainConfig
@@ -77,11 +81,12 @@ class PretrainLearner:
         return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain), pretrain.contrast)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar} of a training batch: each view's prediction against the projection of the other view.
+        """The loss of a training batch, {"loss": scalar}: each view's prediction against the projection of the other
+        view.
 
-        The prediction of a small view is compared with both projections. The loss is twice the mean over all
-        comparisons, so that the learning rate does not depend on the number of views. If several processes share a
-        batch and the loss depends on all of its images, also "weight": 1.
+        The prediction of a small view is compared with the projections of both large views. The loss is twice the mean
+        over all comparisons, so that the learning rate does not depend on the number of views. If several processes
+        share the batch and the loss depends on all of its images, also "weight": 1.
         """
         (first, second), crops = self.prepare(batch)
         pooled = batch.global_samples is not None and self.over_batch  # compare with the images of all processes
@@ -107,7 +112,7 @@ class PretrainLearner:
         return views, crops
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Update the target network."""
+        """Update the target network (a moving average) after optimizer step `step`."""
         images = self.config.train.batch_size * self.config.optim.accumulate
         self.model.update_target(target_momentum(step, total_steps, self.config.pretrain, images))
 
@@ -115,8 +120,10 @@ class PretrainLearner:
         """(metrics, arrays) of a split: loss, feature_std, effective_rank and, with labels, knn_accuracy.
 
         loss: of the first LOSS_IMAGES images with the views of epoch 0, in evaluation mode. feature_std: spread of the
-        projections, where a collapse shows first. effective_rank, knn_accuracy: of the backbone's features. Arrays:
-        features float16 [M, D] of the images in `feature_mask`; with labels also labels and predictions, int64 [N].
+        projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's features.
+
+        The arrays are: features float16 [M, D] of the M images that `feature_mask` selects; with labels also labels and
+        predictions, int64 [N].
         """
         found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
         bank = (
@@ -147,7 +154,8 @@ class PretrainLearner:
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Results of an evaluation batch: "features" [N, D], "projections" [N, P] and, if present, "labels" [N].
 
-        The first batches also have "loss", the sum over the batch; with `feature_mask`, "kept" are features [M, D].
+        The first batches also have "loss", summed over the batch. With `feature_mask` there is also "kept", the
+        features float16 [M, D] of the selected images.
         """
         features = self.model.features(self.transform(batch.images))
         part = {"projections": self.model.projector(features).float(), "features": features.float()}
@@ -160,12 +168,15 @@ class PretrainLearner:
         return part
 
     def bank_features(self, batch: Batch) -> dict[str, Tensor]:
-        """The "features" [N, D] and "labels" [N] of a batch of the bank."""
+        """The features [N, D] and labels [N] of a batch of labeled images, in which neighbors are searched."""
         assert batch.labels is not None
         return {"features": self.model.features(self.transform(batch.images)).float(), "labels": batch.labels}
 
     def votes(self, queries: Tensor, bank: list[dict[str, Tensor]]) -> Tensor:
-        """The votes [N, K] for each class by the nearest neighbors of the features `queries` [N, D] in the bank."""
+        """The votes [N, K] for each class for the features `queries` [N, D], by their nearest neighbors in `bank`.
+
+        bank: features and labels of the labeled images, in batches.
+        """
         features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
         assert self.bank is not None
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
@@ -177,9 +188,9 @@ class PretrainLearner:
 
 
 def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """The 95 % bootstrap interval [low, high] of the k-NN accuracy; {} without labels.
+    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, by name; {} without labels.
 
-    arrays: as returned by `metrics`.
+    arrays: as returned by `PretrainLearner.metrics`.
     """
     if "predictions" not in arrays:
         return {}

@@ -51,7 +51,7 @@ def check(config: SegmentConfig) -> None:
     check_loss_names(config, LOSSES)
     names = {*config.loss.terms} or {config.loss.name}
     if config.loss.smoothing and names <= {*POOLED}:
-        cure = f"leave it out, or use another loss than {', '.join(POOLED)}"
+        cure = f"set --loss.smoothing 0, or use a loss that is not one of {', '.join(POOLED)}"
         raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)
     check_window(config.augment)
 
@@ -62,7 +62,12 @@ def open_source(config: SegmentConfig, say: Say) -> Source:
 
 
 def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = True) -> Parts:
-    """Build all parts of a segmentation run; arguments and errors as of `engine.parts.build`."""
+    """Build all parts of a segmentation run.
+
+    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
+    load the weights in `model.weights`; False for a run that is resumed. Raises SightlineError for invalid settings and
+    data.
+    """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     if config.data.size != Data().size:  # recipes of earlier versions set it, so it is not an error
@@ -116,9 +121,11 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
 
 
 def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
-    """(the pairs of images and masks by split, the palette of the masks); nothing is decoded."""
+    """(the pairs of images and masks by split, the palette of the masks), without decoding images."""
     if not config.data.path:
-        raise SightlineError("data.path is missing", cure="add --data PATH: a folder of images and their masks")
+        raise SightlineError(
+            "the option --data is missing", cure="give the folder of the images and their masks: --data PATH"
+        )
     source, palette = open_pairs(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
@@ -126,7 +133,10 @@ def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
 
 
 def training_pairs(config: Config, source: Source, palette: Palette, say: Say) -> tuple[Decoded, Decoded]:
-    """The training and the validation split, decoded into the cache; training pairs in shards are streamed."""
+    """(the training split, the validation split) with decoded images and masks, stored in the cache.
+
+    If the training pairs are in shards, they are streamed from there during training instead.
+    """
     if source.splits["train"].shards is None:
         return decode_all(source, palette, config.data, say)
     train = stream_pairs(source, "train", palette, config.data)
@@ -140,18 +150,23 @@ def sampled_rows(config: Config, source: Source) -> np.ndarray:
     if isinstance(wanted, int):
         return sample_rows(len(names), min(wanted, STRIPS), config.train.seed)
     if len(wanted) > STRIPS:
-        cure = f"list at most {STRIPS} images"
+        cure = f"list at most {STRIPS} images in --report.samples"
         raise SightlineError(f"report.samples lists {len(wanted)} images, more than a figure can show", cure=cure)
     return np.sort(rows_by_name(names, wanted, source.splits["train"].names))
 
 
 def one_size(train: Decoded) -> tuple[int, int]:
-    """(height, width) of all training images. Raises SightlineError if they differ, as a batch needs one size."""
+    """(height, width) of all training images.
+
+    Raises SightlineError if their sizes differ, because all images of a batch need the same size.
+    """
     if (train.sizes != train.sizes[0]).any():
         low, high = train.sizes.min(0), train.sizes.max(0)
         why = f"the sizes of the training images are {low[1]} x {low[0]} to {high[1]} x {high[0]} pixels"
-        cure = "train on windows of one size: --augment.window [256,256]"
-        raise SightlineError("whole images of different sizes do not fit into one batch", why=why, cure=cure)
+        cure = "train on windows of one size: --augment.window '[256,256]'"
+        raise SightlineError(
+            "the training images have different sizes and cannot be combined into batches", why=why, cure=cure
+        )
     return int(train.sizes[0, 0]), int(train.sizes[0, 1])
 
 
@@ -168,7 +183,8 @@ def enlargement_note(train: Decoded, window: tuple[int, int]) -> str:
 
 
 def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors | None:
-    """Pixel positions of each class on the device, for augment.rare_crops; None without that setting."""
+    """Positions of pixels of each class, around which `augment.rare_crops` places windows; None without that
+    setting."""
     if not config.augment.rare_crops:
         return None
     cure = "use --augment.rare_crops 0, or copy the shards to this machine"
@@ -179,7 +195,10 @@ def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors 
 
 
 def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of the training images, without the padding of the arrays."""
+    """(mean, standard deviation) of each channel of the training images, without their padding.
+
+    If the images are streamed, only STATISTICS_IMAGES of them are used.
+    """
     images, sizes = train.images, train.sizes
     if train.stream is not None:
         rows = sampled(train, STATISTICS_IMAGES, 0)
@@ -191,10 +210,10 @@ def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[floa
 
 
 def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> float:
-    """Floating-point operations of one training step per window (height, width), with the auxiliary head if any.
+    """Floating-point operations of one training step per window (height, width), including an auxiliary head.
 
-    Forward and backward pass are 3 times the forward pass, which is 2 x multiply-adds. A frozen encoder has no backward
-    pass.
+    The forward pass takes 2 x multiply-adds; forward and backward pass together take 3 times as many. A frozen encoder
+    has no backward pass.
     """
     forward = forward_flops(PartialForward(model, model.outputs), window)
     if config.model.freeze:
@@ -214,7 +233,8 @@ def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[tor
 def describe_segmenter(
     config: Config, palette: Palette, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
-    """The content of config.json: everything needed to use the weights without the rest of the run."""
+    """The content of a checkpoint's config.json: what is needed to use the weights without the other files of the
+    run."""
     return {
         "format": 1,
         "task": config.task,

@@ -38,18 +38,20 @@ from .results import mask_names
 
 COUNTS = "predictions/val-confusion.npz"
 ROWS = 3
-"""Number of images shown on which a run is better than the reference, and of those on which it is worse."""
+"""Number of images shown on which the runs are better than the reference, and of those on which they are worse. They
+are divided among the runs, with at least one for each run."""
 
 
 def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
-    """(the confusion matrices of the validation images or None, why they are missing, the remedy)."""
+    """(the confusion matrices of the validation images or None, why they are missing, "" for the remedy)."""
     missing: list[str] = []
     results = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
     return results, f"has no confusion matrices to compare ({''.join(missing)})", ""
 
 
 def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
-    """Read the confusion matrices of validation images; raise ValueError if their shape does not fit `classes`."""
+    """Read the confusion matrices of the validation images. Raises ValueError if their shape does not match
+    `classes`."""
     arrays = read_arrays(path)
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
@@ -58,7 +60,8 @@ def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Mean IoU and its 95 % bootstrap interval, None if undefined, as in the run's own report."""
+    """Mean IoU and its 95 % bootstrap interval, equal to those in the run's own report. The interval is None if it
+    is undefined."""
     low, high = interval(results.predicted)
     return float(mean_iou(summed(results.predicted))), (float(low), float(high)) if np.isfinite(low) else None
 
@@ -78,8 +81,8 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
 class MaskRow:
     """One image with its true mask and the masks that several runs predicted.
 
-    image: uint8 [3, h, w]. truth: uint8 [h, w]. masks: for each run uint8 [h, w], or None if its mask is missing.
-    counts: for each run the confusion matrix of the image at full size, or None.
+    image: uint8 [3, h, w], reduced for display. truth: uint8 [h, w]. masks: for each run uint8 [h, w], or None if its
+    mask is missing. counts: for each run the confusion matrix of the image at its original size, or None.
     """
 
     name: str
@@ -90,7 +93,7 @@ class MaskRow:
 
 
 def plan(comparison: Comparison) -> Plan:
-    """The figure of the images on which the segmenters differ most; empty if no image can be shown."""
+    """Plan the figure of the images on which the segmenters differ most; returns {} if no image can be shown."""
     palette = attempt("checkpoints/best/config.json", comparison.reference.files.path, read_palette, [], None)
     rows = mask_rows(comparison) if palette is not None and comparison.pairs else []
     if palette is None or not rows:
@@ -99,7 +102,7 @@ def plan(comparison: Comparison) -> Plan:
 
 
 def images(comparison: Comparison, drawn: Figures) -> list[Child]:
-    """The section of the report with the images on which the segmenters differ most."""
+    """Section: the images on which the segmenters differ most."""
     if "same-images" not in drawn:
         return [missing_note("No thumbnails of images on which the runs differ are stored (report.samples).")]
     text = "Images with stored thumbnails on which each run is better or worse than the reference by most pixels"
@@ -108,7 +111,7 @@ def images(comparison: Comparison, drawn: Figures) -> list[Child]:
 
 
 def mask_rows(comparison: Comparison) -> list[MaskRow]:
-    """The images on which the segmenters differ most, with the masks of all paired runs."""
+    """The images on which the segmenters differ most, with the true mask and the predicted masks of all runs."""
     first, kept = comparison.reference.results, kept_images(comparison)
     assert first is not None
     rows = chosen_rows(comparison, set(kept))
@@ -128,7 +131,8 @@ def mask_rows(comparison: Comparison) -> list[MaskRow]:
 
 
 def kept_images(comparison: Comparison) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Image name -> (image uint8 [3, h, w], true mask uint8 [h, w]), for all thumbnails stored by paired runs."""
+    """The thumbnails that the compared runs have stored: image name -> (image uint8 [3, h, w], true mask uint8 [h,
+    w])."""
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     alike = [entry for entry in comparison.paired if entry.files.classes == comparison.reference.files.classes]
     for path in [entry.files.path for entry in reversed(alike)]:  # those of the reference take precedence
@@ -141,7 +145,10 @@ def kept_images(comparison: Comparison) -> dict[str, tuple[np.ndarray, np.ndarra
 
 
 def chosen_rows(comparison: Comparison, kept: set[str]) -> list[int]:
-    """Indices of the stored images on which each run's pixel accuracy exceeds that of the reference most, or least."""
+    """Indices of the images on which the runs differ most from the reference in pixel accuracy, in both directions.
+
+    kept: names of the images with thumbnails; only these are chosen.
+    """
     rows: list[int] = []
     each = max(1, ROWS // len(comparison.pairs))
     for pair in comparison.pairs:
@@ -154,9 +161,10 @@ def chosen_rows(comparison: Comparison, kept: set[str]) -> list[int]:
 
 
 def masks_of(entry: ComparedRun, results: ImageResults | None, rows: Sequence[int]) -> list[np.ndarray | None]:
-    """The masks uint8 [h, w] that a run predicts for these images, in the size of the thumbnails.
+    """The masks uint8 [h, w] that a run predicts for some images, in the size of the thumbnails.
 
-    rows: indices into `results`, whose classes the masks have. Empty, or None for a mask, if files cannot be read.
+    results: the run's results in the order of the reference. rows: indices of the images in `results`. The masks have
+    the class indices of `results`. A mask that cannot be read is None; the list is empty if no mask can be read.
     """
     palette = attempt("checkpoints/best/config.json", entry.files.path, read_palette, [], None)
     if results is None or palette is None or entry.results is None:
@@ -175,7 +183,11 @@ def masks_of(entry: ComparedRun, results: ImageResults | None, rows: Sequence[in
 def one_mask(
     file: str, palette: Palette, classes: tuple[str, ...], padded_size: tuple[int, ...], limit: int
 ) -> np.ndarray | None:
-    """Read a predicted mask, padded to (height, width) and reduced like the thumbnails; None if unreadable."""
+    """Read a predicted mask; None if it cannot be read.
+
+    classes: the mask has indices into these. It is padded to `padded_size` (height, width) and then reduced in the same
+    way as the thumbnails. limit: maximum number of pixels.
+    """
     try:
         mask = read_mask(file, palette, limit)
     except UNREADABLE:
@@ -187,7 +199,7 @@ def one_mask(
 
 @styled
 def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) -> Figure:
-    """Draw one row per image: the image, its truth, the mask of each run with its scores below."""
+    """Draw one row per image: the image, its true mask, and the mask of each run above its scores."""
     titles, colors = ["image", "truth", *(short(name, 22) for name in names)], display_colors(palette)
     figure, panels = panel_grid([row.image for row in rows], min(len(titles), 10))
     for axes, row in zip(panels, rows, strict=True):
@@ -204,7 +216,7 @@ def draw_masks(rows: Sequence[MaskRow], palette: Palette, names: Sequence[str]) 
 
 
 def comparison() -> TaskComparison:
-    """Return how segmenters are compared."""
+    """Return the `TaskComparison` of segmenters: how several runs are compared."""
     return TaskComparison(
         field="mean_iou",
         title="Mean IoU",

@@ -14,13 +14,14 @@ METRICS = {
 
 
 class SegmentConfig(Config):
-    """The common sections; segmentation adds none."""
+    """The configuration of a segmenter: the sections that all tasks have, and none of its own."""
 
     task: Literal["segment"] = "segment"
     train: Train = Train(best_metric="mean_iou")
 
     def rules(self) -> Rules:
-        """Settings that are invalid for a segmenter, or have no effect on it."""
+        """Rules for settings that are invalid for a segmenter or have no effect on it: error message -> whether the
+        configuration violates the rule."""
         data = self.data
         return {
             **metric_rules(self, *METRICS),
@@ -28,6 +29,6 @@ class SegmentConfig(Config):
             "data.fit and data.filter have no effect on segmentation, which does not resize images": (
                 (data.fit, data.filter) != ("squash", "bilinear")
             ),
-            "data.on_bad_image skip is for classification: invalid pairs must be repaired or removed": data.on_bad_image
+            "data.on_bad_image skip is not available for segmentation; repair invalid pairs": data.on_bad_image
             == "skip",
         }

@@ -25,7 +25,7 @@ from .task import SegmentLearner
 
 @dataclass(frozen=True)
 class MaskInference:
-    """A trained segmenter with its palette, device and dtype. step, epoch: of its checkpoint."""
+    """A trained segmenter with its palette, device and dtype. step, epoch: at which its checkpoint was written."""
 
     learner: SegmentLearner
     palette: Palette
@@ -36,9 +36,10 @@ class MaskInference:
 
 
 def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
-    """Load the run in `folder` for evaluation or prediction.
+    """Load the segmenter of the run in `folder` for evaluation or prediction.
 
-    Model, palette and preprocessing come from the checkpoint; test-time augmentation, threads and device from `config`.
+    Model, palette and preprocessing are read from the checkpoint; test-time augmentation, threads and device from
+    `config`.
     """
     run_folder.require_weights(folder)
     (shipped,) = run_folder.shipped_checkpoints(folder)
@@ -59,9 +60,10 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
 
 
 def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
-    """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`.
+    """Evaluate the final weights of a run on a split; returns the metrics with their intervals.
 
-    The masks of other data are read with the run's palette, as the model predicts its classes.
+    data: path of data other than the run's own, or "". Their masks are read with the run's palette, because the model
+    predicts the classes of that palette. split: name of the split, or None for the default, see `sightline.evaluate`.
     """
     own = not data
     if not own:
@@ -72,7 +74,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         say(note)
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
-        cure = "use data with masks, or `sightline predict`, which needs none"
+        cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs masks", where=f"{source.path}, {split}", cure=cure)
     decoded = decode_pairs(source, split, palette, config.data, say)
     if own:

@@ -26,7 +26,7 @@ from .evaluate import load_segmenter
 
 
 class SegmenterExport(TaskGraph):
-    """The network of a segmenter with its test-time augmentation, and its validation images."""
+    """The network of a segmenter with its test-time augmentation for export, and validation images for the check."""
 
     outputs = {"mask": "uint8 [N, H, W], indices into classes", "probabilities": "float32 [N, classes, H, W]"}
     metric = "mean_iou"
@@ -66,7 +66,7 @@ class SegmenterExport(TaskGraph):
         yield parity
 
     def cost(self, graph: OnnxSession) -> Cost:
-        """The change in mean IoU from this graph to another, such as a quantized one, paired by image."""
+        """The change in mean IoU from the compared graph to `graph`, such as a quantized one, paired by image."""
         found = []
         for batch in evaluation_batches(self.decoded, self.config.train.eval_batch_size):
             assert batch.labels is not None

@@ -1,8 +1,10 @@
 """Segmentation losses: pure functions of logits [N, K, H, W] and masks [N, H, W], computed in float32, each a scalar.
 
-Masks hold class indices 0..K-1 (uint8 or int64; K <= 254), or IGNORE for pixels that are not counted. If all pixels
-are ignored, a loss is 0 with a gradient of zeros, never NaN. `weights`, float [K], weigh pixels by class in the means
-over pixels (cross_entropy, focal, ohem), and classes in the means over classes (dice, lovasz).
+Masks have class indices 0..K-1 (uint8 or int64; K <= 254), or IGNORE for pixels that are not counted. If all pixels are
+ignored, a loss is 0 with a gradient of zeros, never NaN.
+
+weights: float [K], the weight of each class. In cross_entropy, focal and ohem it weighs the pixels of the class; in
+dice and lovasz it weighs the class in the mean over the classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +21,10 @@ LAST_KEY = 2**31 - 2  # sort key of ignored pixels: even, and larger than that o
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy over the counted pixels of the batch, with label smoothing (arXiv 1512.00567).
+    """Cross-entropy, averaged over the pixels of the batch that are not ignored, with label smoothing (arXiv
+    1512.00567).
 
-    With weights it is PyTorch's mean: the sum divided by the summed weights of the targets.
+    With weights the mean is defined as in PyTorch: the sum divided by the sum of the weights of the true classes.
     """
     weights = on_device(weights, logits)
     if not smoothing:
@@ -42,8 +45,8 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 def negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
     """-log p of each pixel's true class, float32 [N, H, W]; 0 for ignored pixels.
 
-    functional.cross_entropy takes more than twice as long on a CPU, forward and backward: 130 to 155 ms instead of 57
-    for [8, 11, 256, 320] in channels_last order on one Zen 4 core, because its softmax expects channels-first memory.
+    functional.cross_entropy is slower on a CPU, because its softmax expects channels-first memory: 130 to 155 ms
+    instead of 57 ms, forward and backward, for [8, 11, 256, 320] in channels_last order on one Zen 4 core.
     """
     logits = logits.float()
     ignored = targets == IGNORE
@@ -60,9 +63,10 @@ def focal(
     gamma: float = 2.0,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Softmax focal loss of arXiv 1708.02002: mean over the counted pixels of -alpha * (1 - p_t)^gamma * log p_t.
+    """Softmax focal loss of arXiv 1708.02002: mean of -alpha * (1 - p_t)^gamma * log p_t over the pixels not ignored.
 
-    Equal to `classify.losses.focal` on the counted pixels, with the same smoothing and weights.
+    p_t is the softmax probability of the true class. The loss equals `classify.losses.focal` applied to these pixels,
+    with the same smoothing and weights.
     """
     weights = on_device(weights, logits)
     targets = targets.long()
@@ -86,9 +90,9 @@ def focal_terms(losses: Tensor, alpha: float, gamma: float) -> Tensor:
 def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smooth: float = 1.0) -> Tensor:
     """1 - mean soft Dice over the classes that occur in the batch's masks.
 
-    Soft Dice of a class is (2 * sum(p * y) + smooth) / (sum(p) + sum(y) + smooth) over the counted pixels of the batch,
-    where p is the softmax probability and y is 1 on the pixels of the class (V-Net, arXiv 1606.04797, with p instead
-    of p^2). smooth: in pixels; it limits the gradient of classes with few pixels.
+    Soft Dice of a class is (2 * sum(p * y) + smooth) / (sum(p) + sum(y) + smooth). The sums are over all pixels of the
+    batch that are not ignored; p is the softmax probability of the class, and y is 1 on its pixels, else 0 (V-Net,
+    arXiv 1606.04797, with p instead of p^2). smooth: in pixels; it limits the gradient of classes with few pixels.
     """
     weights = on_device(weights, logits)
     probabilities = logits.float().softmax(dim=1)
@@ -103,10 +107,11 @@ def dice(logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, smoo
 
 
 def lovasz(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Lovász-softmax (arXiv 1705.08790): a surrogate of 1 - IoU, averaged over the classes in the batch's masks.
+    """Lovász-softmax (arXiv 1705.08790): a surrogate of 1 - IoU, averaged over the classes that occur in the batch's
+    masks.
 
-    The IoU is computed over all pixels of the batch that are not ignored, not per image. weights: float [K], of the
-    classes in this mean.
+    The IoU is computed over all pixels of the batch that are not ignored, not per image. weights: float [K], the weight
+    of each class in the average.
     """
     weights = on_device(weights, logits)
     truth = targets.flatten()
@@ -123,12 +128,14 @@ def lovasz(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Te
 
 
 def lovasz_steps(errors: Tensor, is_class: Tensor, ignored: Tensor, out: Tensor) -> None:
-    """Write to `out` the gradient of one class's Lovász-extended Jaccard loss with respect to `errors`; all [pixels].
+    """Write to `out` the gradient of one class's Lovász-extended Jaccard loss with respect to its `errors`.
 
-    Algorithm 1 of the paper: the pixels are sorted by descending error, and the gradient of a pixel is the increase of
-    the Jaccard loss if it becomes wrong after those before it. With `missed` wrong pixels of the class and `added`
-    wrong pixels of others, the loss is 1 - (size - missed) / (size + added). Its differences are computed in closed
-    form, because subtracting float32 values near 1 would lose half of their digits. Ignored pixels are sorted last.
+    errors, is_class, ignored, out: [pixels]. This is algorithm 1 of arXiv 1705.08790: the pixels are sorted by
+    descending error, ignored pixels last. The gradient of a pixel is the increase of the Jaccard loss if this pixel
+    becomes wrong in addition to all pixels before it. With `missed` wrong pixels of the class and `added` wrong pixels
+    of other classes, the loss is 1 - (size - missed) / (size + added), where size is the number of pixels of the class.
+    Its differences are computed in closed form, because subtracting float32 values near 1 would lose half of their
+    digits.
     """
     # Floats in [0, 1] sort like their bits, which stay below 2^30, and torch's radix sort of integers is 8 times as
     # fast on a CPU. The lowest bit of a key stores `is_class`, which saves a gather.
@@ -144,10 +151,11 @@ def lovasz_steps(errors: Tensor, is_class: Tensor, ignored: Tensor, out: Tensor)
 def ohem(
     logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, share: float = 0.25, minimum: int = 0
 ) -> Tensor:
-    """Online hard example mining (arXiv 1604.03540, for pixels): mean cross-entropy of the hardest pixels of the batch.
+    """Online hard example mining (arXiv 1604.03540) for pixels: mean cross-entropy of the hardest pixels of the batch.
 
-    The hardest pixels have the largest unweighted cross-entropy. Their number is round(share * counted pixels), but at
-    least max(minimum, 1) and at most all counted pixels. Their mean is weighted as in `cross_entropy`.
+    The hardest pixels are those with the largest unweighted cross-entropy. Their number is round(share * number of
+    pixels not ignored), but at least max(minimum, 1) and at most all pixels not ignored. Their mean is weighted by
+    class: the sum divided by the sum of the weights of the true classes.
     """
     weights, targets = on_device(weights, logits), targets.long()
     losses = negative_log_likelihood(logits, targets).flatten()
@@ -162,7 +170,7 @@ def ohem(
 
 
 def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The denominator of cross_entropy and focal, a scalar; 0 if no pixel counts."""
+    """The denominator by which cross_entropy and focal divide, a scalar; 0 if all pixels are ignored."""
     if weights is None:
         return (targets != IGNORE).sum().float()
     return by_class(weights.to(targets.device, torch.float32))[targets.long()].sum()
@@ -178,16 +186,17 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 POOLED = ("dice", "lovasz", "ohem")
-"""Losses that are not means over pixels. They have no label smoothing, and need all parts of a batch that several
-processes share."""
+"""Losses that are not means over pixels. They have no label smoothing. If several processes share a batch, these
+losses need the pixels of all processes."""
 
 
 def compound(
     terms: Mapping[Any, float], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[..., Tensor]:
-    """The sum of `factor * loss` over terms {name: factor}, as a function (logits, targets, weights=None) -> scalar.
+    """A weighted sum of losses, as a function (logits, targets, weights=None) -> scalar.
 
-    settings: keyword arguments by name of the loss, such as {"focal": {"gamma": 3.0}}; other losses are ignored.
+    terms: {name of the loss: its factor}. settings: keyword arguments of each loss by name, such as {"focal": {"gamma":
+    3.0}}; settings of losses that are not in `terms` are ignored.
     """
     given = settings or {}
     parts = [(factor, LOSSES[name], dict(given.get(name, {}))) for name, factor in terms.items()]
@@ -205,14 +214,14 @@ def on_device(weights: Tensor | None, logits: Tensor) -> Tensor | None:
 
 
 def by_class(weights: Tensor) -> Tensor:
-    """The weight of a pixel by its value in the mask, [256]; 0 for IGNORE."""
+    """The weight of a pixel for each possible value in a mask, float [256]; 0 for IGNORE."""
     table = weights.new_zeros(256)
     table[: len(weights)] = weights
     return table
 
 
 def divisor(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Number of counted pixels, or the sum of their weights; 1 instead of 0, as the numerator then is 0."""
+    """The number of pixels that are not ignored, or the sum of the weights of their classes; 1 if that is 0."""
     if weights is None:
         return positive((targets != IGNORE).sum())
     return positive(by_class(weights)[targets.long()].sum())

@@ -1,4 +1,4 @@
-"""Predict masks of images of any size with a trained segmenter: a file per image."""
+"""Predict masks of images of any size with a trained segmenter, and write one mask file per image."""
 
 import os
 from collections import Counter
@@ -47,7 +47,8 @@ SMALLEST_TILE = 32
 
 @dataclass(frozen=True)
 class MaskJob:
-    """An image to predict. target: the mask file. windows: whether image and mask are processed in windows."""
+    """One image to predict. target: path of the mask file to write. windows: whether image and mask are read and
+    written in parts, because the image is georeferenced or very large."""
 
     name: str
     path: Path
@@ -67,13 +68,13 @@ class MaskJob:
 def predict(
     folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a mask for each image, `a/0013_sat.jpg` -> `a/0013_mask.png`, to the folder `out`; returns `out`.
+    """Write a mask for each image to the folder `out`, `a/0013_sat.jpg` -> `a/0013_mask.png`; returns `out`.
 
-    Images larger than options.tile pixels a side are predicted in tiles that overlap by a quarter. overlay: also write
-    `0013_overlay.png`, the image blended with the colors of its mask. Unreadable images are listed in errors.csv. TIFF
-    files that are georeferenced or very large are processed in windows, and their masks are TIFF files with the same
-    coordinates. Repeating an interrupted command resumes it. Under torchrun the processes share the images. Raises
-    SightlineError for options.features, which a segmenter does not have.
+    Images with a side longer than options.tile pixels are predicted in tiles that overlap by a quarter. With
+    options.overlay, `0013_overlay.png` is written too, the image blended with the colors of its mask. Unreadable images
+    are listed in errors.csv. TIFF files that are georeferenced or very large are read in parts, and their masks are
+    TIFF files with the same coordinates. Repeating an interrupted command resumes it. Under torchrun the processes
+    share the images. Raises SightlineError for options.features, because a segmenter has no features of whole images.
     """
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
@@ -82,8 +83,8 @@ def predict(
     if left := left_out(skipped):
         say(f"skipped: {left}")
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why = "a segmenter writes a file for each image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="use --out masks/")
+        why = "a segmenter writes one mask file for each image"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out masks/")
     tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
         raise SightlineError(
@@ -91,7 +92,10 @@ def predict(
         )
     names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
     if outputs := len(images) - len(names):
-        say(f"skipped {counted(outputs, 'file')}: masks (NAME_mask) and overlays (NAME_overlay) of the other images")
+        say(
+            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask) and overlays (NAME_overlay) of images in "
+            "the list"
+        )
     jobs = mask_jobs([image for image in images if image.name in names], out, limit)
     require_distinct([job.target for job in jobs], out)
     jobs = jobs[share.rank :: share.world]
@@ -115,14 +119,15 @@ def predict(
     report_lost_maps(remaining, limit, say)
     remove([record])
     if jobs and len(unreadable) == len(jobs):
-        why, cure = f"the first: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
+        why, cure = f"the first error: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     say(f"{counted(len(jobs) - len(unreadable), 'mask')} written to {out}")
     return out
 
 
 def without_outputs(names: list[str]) -> list[str]:
-    """Remove the names of masks and overlays of other images in the list: `0013_mask.png` beside `0013_sat.jpg`."""
+    """Remove names of masks and overlays that belong to images in the same list: `0013_mask.png` beside
+    `0013_sat.jpg`."""
     stems = {Path(name).stem for name in names}
 
     def is_output(name: str) -> bool:
@@ -134,7 +139,7 @@ def without_outputs(names: list[str]) -> list[str]:
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[MaskJob]:
-    """A job for each image. All masks are below `out`, even if names have `..` or a root, see `within`."""
+    """A job for each image. All masks are below `out`, even if image names contain `..` or are absolute."""
     jobs = []
     for name, path in images:
         inner = within(name)
@@ -147,23 +152,27 @@ def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[
 def require_distinct(targets: Sequence[Path], out: Path) -> None:
     """Raise SightlineError if several images have the same output file."""
     if repeated := [str(target) for target, count in Counter(targets).items() if count > 1]:
-        why = "these files would be written for several images:\n" + listing(repeated)
-        cure = "rename images that differ in their extension only, and pass each image once"
+        why = "each of these files would be written for more than one image:\n" + listing(repeated)
+        cure = "rename images whose names differ only in the extension, and pass each image only once"
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
 
 def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, overwrite: bool) -> None:
-    """Raise SightlineError if an output is one of the inputs, such as a true mask, or exists without `overwrite`."""
+    """Raise SightlineError if an output file is one of the inputs (such as a true mask), or exists and `overwrite`
+    is False."""
     given = {Path(path).resolve() for path in inputs}
     if own := [str(path) for path in targets if path.resolve() in given]:
-        why = f"{counted(len(own), 'file')} of the input would be overwritten, the first: {own[0]}"
-        cure = "choose another --out; the masks next to the images may be the true masks"
+        why = f"{counted(len(own), 'input file')} would be overwritten by masks, such as {own[0]}"
+        cure = "choose another folder, because the masks next to the images may be the true masks: --out FOLDER"
         raise SightlineError("the output folder would overwrite an input", where=str(out), why=why, cure=cure)
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
-        why = f"{len(existing):,} of {len(targets):,} files exist already, the first: {existing[0]}"
+        why = f"{len(existing):,} of the {len(targets):,} files to write exist already, such as {existing[0]}"
         raise SightlineError(
-            "the output exists", where=str(out), why=why, cure="choose another --out, or add --overwrite"
+            "the output exists already",
+            where=str(out),
+            why=why,
+            cure="choose another folder: --out FOLDER; or replace these files with --overwrite",
         )
 
 
@@ -182,7 +191,7 @@ def predict_all(
             unreadable.append((job.name, " ".join((error.why or error.what).split())))
         except KeyboardInterrupt:
             what, where = f"interrupted after {index:,} of {counted(len(jobs), 'mask')}", str(job.target.parent)
-            cure = "repeat the command to resume"
+            cure = "repeat the command to predict the rest"
             raise SightlineError(what, where=where, cure=cure, status=INTERRUPTED) from None
         progress.add(1)
     return unreadable
@@ -198,12 +207,16 @@ def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -
 
 
 def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
-    """Print how many georeferenced images have masks without coordinates, and how TIFF files are supported."""
+    """Print how many georeferenced images get masks without coordinates, and which package adds support for TIFF
+    files."""
     lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels)]
     if lost:
-        say(f"{counted(len(lost), 'mask')} without coordinates: not 8-bit gray, RGB or RGBA; the first: {lost[0]}")
+        say(
+            f"{counted(len(lost), 'mask')} without coordinates, because the image is not 8-bit gray, RGB or RGBA; "
+            f"the first: {lost[0]}"
+        )
     if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("for TIFF files of any size, with their coordinates: pip install 'sightline-vision[geo]'")
+        say("to predict TIFF files of any size and keep their coordinates: pip install 'sightline-vision[geo]'")
 
 
 def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say) -> None:
@@ -234,9 +247,9 @@ def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarr
 
 
 def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say) -> None:
-    """Write the mask of a large TIFF file, and the overlay, row by row of tiles.
+    """Write the mask of a large TIFF file, and its overlay if requested, one row of tiles after the other.
 
-    Pixels without data become ignored pixels, if the palette has a value for these.
+    Pixels without data become ignored pixels, if the palette has a value for ignored pixels.
     """
     pixel = coded(np.zeros((1, 1), np.uint8), parts.palette)
     with ExitStack() as stack:
@@ -258,7 +271,10 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
 
 @torch.inference_mode()
 def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -> None:
-    """Predict an image in tiles with the model of a run; `write` is called with finished rows of class indices."""
+    """Predict an image in tiles with the model of a run.
+
+    write: is called with each finished block of rows: (index of the first row, class indices uint8 [rows, width]).
+    """
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(parts.device, parts.dtype):
@@ -269,7 +285,8 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -
 
 
 def blend(image: np.ndarray, mask: np.ndarray, palette: Palette) -> np.ndarray:
-    """Blend an image uint8 [3, h, w] with the colors of its mask: uint8 [h, w, 3], unchanged at ignored pixels."""
+    """Blend an image uint8 [3, h, w] with the colors of its mask; returns uint8 [h, w, 3]. Ignored pixels are
+    unchanged."""
     photo, colors = Image.fromarray(image.transpose(1, 2, 0)), Image.fromarray(mask)
     colors.putpalette(display_colors(palette).tobytes())
     blended = Image.blend(photo, colors.convert("RGB"), 0.5)

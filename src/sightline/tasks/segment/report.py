@@ -1,4 +1,4 @@
-"""The report of a segmenter: numbers from the run's files, figures and sections."""
+"""The report of a segmenter: reads the run's files, computes the numbers, and builds figures and sections."""
 
 import contextlib
 import json
@@ -26,20 +26,22 @@ from ...stats import segmentation as measures
 from ..contract import Metric
 
 STRIPS = 6
-"""Number of validation images shown over the epochs."""
+"""Number of validation images whose masks are shown over the epochs."""
 WORST = 8
-"""Number of images shown with the most wrong pixels."""
+"""Number of images shown of those with the most wrong pixels."""
 
 
 @dataclass(frozen=True)
 class MaskFindings:
     """The data of a segmenter's report; None or empty where the run has none.
 
-    per_image: confusion matrices of the validation images, int64 [N, K, K]. with_ignored: the matrix of the split with
-    ignored pixels as one more class, int64 [K + 1, K + 1]. colors: uint8 [K, 3]. samples: arrays "images" uint8
-    [M, 3, h, w], "labels" (true masks) uint8 [M, h, w], "names", "index". epochs, masks: the stored epochs, with the
-    predicted masks uint8 [M, h, w] of each. worst: arrays "images", "truth", "predicted", "names". pixels: by split,
-    the number of pixels of each class. named: the image names in report.samples. missing: notes on missing files.
+    per_image: confusion matrices of the validation images, int64 [N, K, K]; rows: true class, columns: predicted class.
+    with_ignored: their sum over the split, with ignored pixels as one more class, int64 [K + 1, K + 1]. colors: uint8
+    [K, 3], of the classes. samples: arrays of the M sample images: "images" uint8 [M, 3, h, w], "labels" (true masks)
+    uint8 [M, h, w], "names", "index". epochs: those with stored masks. masks: for each of these epochs the predicted
+    masks uint8 [M, h, w]. worst: arrays "images", "truth", "predicted", "names" of the images with the most errors.
+    pixels: for each split the number of pixels of each class. named: image names in report.samples. missing: notes on
+    missing files.
     """
 
     past: History
@@ -94,7 +96,7 @@ def read_palette(path: Path) -> Any:
 
 
 def plan_masks(findings: MaskFindings, curve: MetricCurve) -> Plan:
-    """The figures of the report by name, as functions that draw them."""
+    """Plan the figures of the report; returns functions that draw them, by file name without extension."""
     todo = plan_curves(findings.past, [curve])
     if findings.samples and findings.masks:
         todo["film-strip"] = lambda: film_strip(findings)
@@ -133,7 +135,8 @@ def film_strip(findings: MaskFindings) -> Figure:
 
 
 def shown_rows(findings: MaskFindings) -> np.ndarray:
-    """Indices of the samples shown over the epochs: those named in the recipe, or else some of all difficulties."""
+    """Indices of the sample images shown over the epochs: those named in the recipe, or else a selection from high
+    to low mean IoU."""
     kept = [str(name) for name in findings.samples["names"]]
     rows = []
     for name in findings.named:
@@ -143,7 +146,8 @@ def shown_rows(findings: MaskFindings) -> np.ndarray:
 
 
 def film_block(name: str, findings: MaskFindings) -> Html:
-    """The data with which the page's script shows the sample images at every stored epoch; name: the element's id."""
+    """The JSON block with which the page's script shows the sample images at every stored epoch. name: the id of its
+    element."""
     rows, images = shown_rows(findings), []
     for row in rows.tolist():
         truth, masks = findings.samples["labels"][row], [masks[row] for masks in findings.masks]
@@ -163,7 +167,7 @@ def film_block(name: str, findings: MaskFindings) -> Html:
 
 
 def spread(findings: MaskFindings, count: int = STRIPS) -> np.ndarray:
-    """Indices of samples at evenly spaced ranks of their mean IoU, the highest first."""
+    """Indices of `count` sample images at evenly spaced ranks of their mean IoU, the highest first."""
     if findings.per_image is None:
         return np.arange(min(count, len(findings.samples["names"])))
     scores = np.nan_to_num(measures.mean_iou(findings.per_image[findings.samples["index"]]), nan=-1.0)
@@ -172,7 +176,8 @@ def spread(findings: MaskFindings, count: int = STRIPS) -> np.ndarray:
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
-    """Sections and figures of a run's page. watched: the run is still training."""
+    """Sections and figures of a run's page. metrics: the task's metrics by key. watched: whether the run is still
+    training."""
     findings = find_masks(files)
     curve = MetricCurve("mean_iou", metrics["mean_iou"].title)
     drawn = draw_all(plan_masks(findings, curve))
@@ -189,7 +194,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
 
 
 def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
-    """The summary: a lead sentence, and cards with mean IoU, its interval, pixel accuracy, time and device."""
+    """Section: a sentence on the run, and cards with mean IoU, its interval, pixel accuracy, time and device."""
     past = findings.past
     parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
     facts: list[tuple[str, str, str]] = []
@@ -231,7 +236,7 @@ def lead(files: RunFiles, findings: MaskFindings) -> str:
 
 
 def film(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
-    """The section of sample images with their masks over the epochs."""
+    """Section: sample images with their masks over the epochs."""
     if "film-strip" not in drawn:
         return [missing_note("No masks were stored: report.samples is 0, or no epoch has ended.")]
     order = " from the highest to the lowest mean IoU of the samples" if findings.per_image is not None else ""
@@ -243,7 +248,7 @@ def film(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
 
 
 def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
-    """The table of classes with intervals, the confusion matrix, and the class frequencies."""
+    """Section: table of the classes with intervals, confusion matrix, and class frequencies."""
     if findings.per_image is None:
         return [missing_note("predictions/val-confusion.npz is missing; it is written when training ends.")]
     numbers = measures.class_numbers(findings.per_image)
@@ -269,7 +274,7 @@ def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
 
 
 def worst_images(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
-    """The section of the images with the most wrong pixels, with these pixels marked."""
+    """Section: the images with the most wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
         return [missing_note("snapshots/mistakes.npz is missing; it is written when training ends.")]
     text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
@@ -277,7 +282,7 @@ def worst_images(drawn: sections.Figures, findings: MaskFindings) -> list[Child]
 
 
 def other_definitions(findings: MaskFindings) -> list[Child]:
-    """A table of other definitions of mIoU that tools use, with their values for this run."""
+    """Section: a table of definitions of mIoU that other tools use, with their values for this run."""
     if findings.per_image is None:
         return [missing_note("There are no predictions yet.")]
     own = percent(measures.segment_numbers(findings.per_image)["mean_iou"], 2)

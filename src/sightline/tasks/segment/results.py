@@ -31,7 +31,7 @@ WORST = 12
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
-    """(the final metrics with their intervals, a sentence).
+    """Evaluate the trained segmenter; returns (metrics with their intervals, a sentence on the result).
 
     Writes predictions/val/*.png, predictions/val.csv with the scores of each image, predictions/val-confusion.npz and
     snapshots/mistakes.npz.
@@ -51,9 +51,11 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
-    """Write snapshots/mistakes.npz: the images with the lowest scores, with true and predicted masks, the worst first.
+    """Write snapshots/mistakes.npz: images, true masks and predicted masks of the WORST images with the lowest scores,
+    the lowest first.
 
-    scores: pixel accuracies [N]. The mean IoU of one image would rate a few pixels of an absent class too low.
+    scores: pixel accuracy of each image [N]. The mean IoU is not used, because a few wrongly predicted pixels of a
+    class that the image lacks would lower it too much. masks: folder of the predicted masks.
     """
     worst = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:WORST]
     targets = mask_names(val.names)
@@ -66,7 +68,7 @@ def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, pale
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """A figure of the training windows after augmentation; below each window, its mask is drawn over it."""
+    """Draw the windows of a training batch after augmentation, each above the same window blended with its mask."""
     parts = training.parts
     assert isinstance(parts.learner, SegmentLearner)
     windows, masks = parts.learner.prepare(batch)
@@ -84,10 +86,11 @@ def preview(training: Training, batch: Batch) -> Figure:
 
 
 def measure(parts: Any, decoded: Decoded, palette: Palette, masks: Path | None) -> tuple[dict[str, Any], Arrays]:
-    """(metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`) of a split.
+    """Evaluate a split; returns (metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`).
 
-    parts: `Parts` or `MaskInference`, for learner, device and dtype. masks: the folder for the predicted masks, such as
-    predictions/val; the scores of each image are then written to predictions/val.csv. None: nothing is written.
+    parts: `Parts` or `MaskInference`, for learner, device and dtype. masks: folder to which the predicted masks are
+    written, such as predictions/val; the scores of each image are then written to the CSV file beside it,
+    predictions/val.csv. None: nothing is written.
     """
     each = mask_writer(masks, decoded.names, palette) if masks else None
     learner, metrics = parts.learner, partial(parts.learner.metrics, each=each)
@@ -111,10 +114,10 @@ def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callabl
 
 
 def mask_names(names: Sequence[str]) -> list[str]:
-    """Unique relative paths of the masks of images: `val/0013_sat.jpg` -> `0013_mask.png`.
+    """Unique relative paths for the masks of images: `val/0013_sat.jpg` -> `0013_mask.png`.
 
-    If these are not unique, the folders of the images are kept. No path leads out of the output folder, even for the
-    names in untrusted shards.
+    If these are not unique, the folders of the images are kept in the paths. No path is outside of the output folder,
+    even for names in untrusted shards.
     """
     paths = [within(name) for name in names]
     files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
@@ -127,13 +130,17 @@ def mask_names(names: Sequence[str]) -> list[str]:
 
 
 def within(name: str) -> PurePosixPath:
-    """A relative path that stays below any folder: the root is removed, and `..` is replaced by `up`."""
+    """Convert a path to a relative path that stays inside any folder: the root is removed, and `..` is replaced by
+    `up`."""
     path = PurePosixPath(name)
     return PurePosixPath(*("up" if part == ".." else part for part in path.parts if part != path.anchor))
 
 
 def write_image_scores(path: Path, names: Sequence[str], confusion: np.ndarray) -> None:
-    """Write a CSV of filename, mean_iou and pixel_accuracy; both are empty for images with ignored pixels only."""
+    """Write a CSV with filename, mean_iou and pixel_accuracy of each image.
+
+    Both values are empty for an image whose pixels are all ignored. confusion: int64 [N, K, K].
+    """
     rows: list[list[str]] = [["filename", "mean_iou", "pixel_accuracy"]]
     for name, iou, share in zip(names, per_image_iou(confusion), pixel_accuracy(confusion), strict=True):
         rows.append([name, *("" if np.isnan(value) else f"{value:.6f}" for value in (iou, share))])

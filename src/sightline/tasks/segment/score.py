@@ -1,7 +1,7 @@
 """`sightline score`: metrics of predicted masks against true masks in two folders, without a model.
 
-Files are paired by name and decoded a few at a time, so that memory does not depend on their number. Nothing is resized
-or skipped; all faults are reported at once.
+Files are paired by name and decoded a few at a time, so that memory does not depend on the number of files. Nothing is
+resized or skipped; all errors are reported together.
 """
 
 import os
@@ -28,7 +28,8 @@ from ..contract import Say
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
-"""Endings that are removed from file stems before names are compared; a prediction may be named `0013_sat` too."""
+"""Endings that are removed from file names, without extension, before names are compared. `_sat` is included,
+because a prediction may have the name of its image."""
 HEADLINES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -36,10 +37,10 @@ HEADLINES = {
     "mean_accuracy": "mean class accuracy",
 }
 MAX_FAULTS = 1000
-"""Number of invalid pairs after which reading stops: with a wrong palette, every file is invalid."""
+"""Reading stops after this number of invalid pairs, because with a wrong palette all files are invalid."""
 PROGRESS_SECONDS = 5.0
 AHEAD = 4
-"""Number of pairs per thread that are submitted at a time."""
+"""Number of pairs per thread that are submitted to the thread pool at a time."""
 
 
 class MaskPair(NamedTuple):
@@ -51,10 +52,11 @@ class MaskPair(NamedTuple):
 
 
 class PairResult(NamedTuple):
-    """The counts of one pair of masks, or its error.
+    """The counts of one pair of masks, or the error.
 
-    confusion: int64 [K + 1, K + 1], ignored pixels last; None for an invalid pair, with `fault` and `cure`. inexact:
-    number of pixels in both masks that match the palette only by its threshold or tolerance.
+    confusion: int64 [K + 1, K + 1], rows: true class, columns: predicted class, ignored pixels last; None for an
+    invalid pair, which has `fault` and `cure` instead. inexact: number of pixels in both masks whose color matches the
+    palette only within its threshold or tolerance.
     """
 
     confusion: np.ndarray | None
@@ -65,11 +67,13 @@ class PairResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics of N pairs of masks of K classes.
+    """Metrics of N pairs of masks with K classes.
 
-    names: paths of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1], rows are truth,
-    ignored pixels last. numbers: as `segment_numbers`, with mean_iou_interval and pixel_accuracy_interval [low, high].
-    class_intervals: of the IoU, float64 [K, 2]. others: other definitions of mean IoU. notes: sentences for the user.
+    names: paths of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1] of all pairs, rows:
+    true class, columns: predicted class, ignored pixels last. numbers: the metrics of
+    `stats.segmentation.segment_numbers`, with mean_iou_interval and pixel_accuracy_interval, [low, high].
+    class_intervals: of the IoU of each class, float64 [K, 2]. others: other definitions of mean IoU. notes: sentences
+    for the user.
     """
 
     names: tuple[str, ...]
@@ -85,7 +89,10 @@ class Score:
 
 @dataclass
 class Faults:
-    """All errors in two folders of masks, as lines for the user. unread: number of pairs that were not read."""
+    """All errors in two folders of masks, as lines for the user.
+
+    unread: number of pairs that were not read, because there were too many errors. cures: what to do.
+    """
 
     without_prediction: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
@@ -95,20 +102,24 @@ class Faults:
     cures: list[str] = field(default_factory=list)
 
     def raise_any(self, truth: str, predicted: str) -> None:
-        """Raise SightlineError with all errors, if there are any; truth, predicted: the folders."""
-        unread = f"; {self.unread:,} more were not read" * bool(self.unread)
+        """Raise one SightlineError with all errors, if there are any. truth, predicted: paths of the two folders."""
+        unread = f"; {self.unread:,} further pairs were not read" * bool(self.unread)
         groups = (
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
             (self.duplicates, "names shared by several files"),
-            (self.invalid, f"pairs that cannot be compared{unread}"),
+            (self.invalid, f"pairs of masks that cannot be compared{unread}"),
         )
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
         cures = list(dict.fromkeys(filter(None, self.cures)))
         if self.without_prediction or self.without_truth:
-            cures.insert(0, "use equal names and subfolders, for example a/0013_mask.png and a/0013.png")
+            cures.insert(
+                0,
+                "give the two masks of an image the same name and subfolder, for example a/0013_mask.png and "
+                "a/0013.png",
+            )
         if self.duplicates:
-            cures.insert(0, "keep one file of each name, or name only the masks NAME_mask")
+            cures.insert(0, "keep one file of each name, or add `_mask` to the names of the masks, and to no others")
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
             cure = "; ".join(cures[:5])
@@ -124,18 +135,18 @@ def score(
     seed: int = 0,
     say: Say = lambda text: None,
 ) -> Score:
-    """Compute the metrics of the predicted masks in the folder `pred` against the true masks in `truth`.
+    """Compute the metrics of the predicted masks in the folder `pred` against the true masks in the folder `truth`.
 
-    Subfolders are included. palette: a name (`landcover`), empty for class ids named in classes.txt (in `truth` or its
-    parent folder), or data settings. threads: number of threads, each with one pair in memory; 0: one per CPU, at most
-    8. seed: of the bootstrap intervals. say: called with the progress every few seconds. Raises SightlineError with all
-    masks that have no counterpart, differ in size or cannot be read.
+    Subfolders are included. palette: name of a palette (`landcover`), or data settings; empty: the pixel values are
+    class indices, whose names are in classes.txt in `truth` or its parent folder. threads: number of threads, each with
+    one pair in memory; 0: one per CPU, at most 8. seed: of the bootstrap intervals. say: called with the progress every
+    few seconds. Raises one SightlineError with all masks that have no counterpart, differ in size or cannot be read.
     """
     folders = os.fspath(truth), os.fspath(pred)
     missing = [folder for folder in folders if not os.path.isdir(folder)]
     if missing:
         cure = "pass two folders of mask files: --truth FOLDER --pred FOLDER"
-        raise SightlineError("folder not found", where=", ".join(missing), cure=cure)
+        raise SightlineError("there is no such folder", where=", ".join(missing), cure=cure)
     data = Data(palette=palette) if isinstance(palette, str) else palette
     faults, notes = Faults(), []
     true, predicted = (masks_below(folder, faults, notes) for folder in folders)
@@ -165,15 +176,15 @@ def score(
 
 
 def workers() -> int:
-    """Number of CPUs of this process, at most 8 to limit memory."""
+    """Number of CPUs that this process may use, at most 8 to limit memory."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]:
-    """Map pair names to paths relative to `folder`, for all masks in it and its subfolders, sorted.
+    """Paths of all masks in a folder and its subfolders, relative to it, by the name that the masks of a pair share.
 
-    If some names end in `_mask`, the other files are images or overlays; they are skipped and counted in `notes`.
-    Duplicate names are added to `faults`.
+    If some names end in `_mask`, all other files are taken for images or overlays: they are skipped, and their number
+    is added to `notes`. Names that several files share are added to `faults`.
     """
     tally: Counter[str] = Counter()
     files = [file.name for file in require_images(folder, "", tally)]
@@ -198,7 +209,8 @@ def pair_name(name: str) -> str:
 
 
 def palette_for(truth: str, data: Data, first: str) -> Palette:
-    """The palette of the data settings, or of class ids named in classes.txt in the folder `truth` or its parent."""
+    """The palette in the data settings, or that of classes.txt in the folder `truth` or its parent. first: path of a
+    mask."""
     above = os.path.dirname(os.path.abspath(truth))
     beside = not os.path.isfile(os.path.join(truth, CLASS_LIST)) and os.path.isfile(os.path.join(above, CLASS_LIST))
     root = above if beside else truth
@@ -208,9 +220,9 @@ def palette_for(truth: str, data: Data, first: str) -> Palette:
 def count_pairs(
     pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int, faults: Faults, say: Say
 ) -> tuple[np.ndarray, measures.Counts, int]:
-    """(confusion matrix [K + 1, K + 1] of all pairs, Counts uint32 [N, K], number of inexact pixels).
+    """(confusion matrix [K + 1, K + 1] of all pairs, Counts uint32 [N, K] of each pair, number of inexact pixels).
 
-    Invalid pairs are added to `faults`.
+    Inexact pixels match the palette only within its threshold or tolerance. Invalid pairs are added to `faults`.
     """
     side = len(palette.classes) + 1
     assert len(palette.table)  # computed and cached before threads use it
@@ -236,7 +248,7 @@ def count_pairs(
 
 
 def in_order(pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: int) -> Iterator[PairResult]:
-    """Yield the results of `compare` for all pairs in order, computed by threads."""
+    """Yield the result of `compare` for each pair, in the order of `pairs`, computed by several threads."""
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pairs), AHEAD * threads):
             some = pairs[start : start + AHEAD * threads]
@@ -244,7 +256,7 @@ def in_order(pairs: list[MaskPair], palette: Palette, max_pixels: int, threads: 
 
 
 def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
-    """Count the pixels of one pair, or return the errors of both files."""
+    """Count the pixels of one pair of masks; the result has the errors of both files if they cannot be compared."""
     facts, masks, faults, cure = MaskFacts(), [], [], ""
     for side, path in (("truth", pair.truth), ("prediction", pair.predicted)):
         try:
@@ -254,9 +266,10 @@ def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
             cure = cure or error.cure
     if not faults and masks[0].shape != masks[1].shape:
         sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in masks]
-        faults = [f"truth is {sizes[0]} pixels, prediction {sizes[1]}"]
+        faults = [f"the true mask has {sizes[0]} pixels, the prediction {sizes[1]}"]
         cure = (
-            "write predictions in the size of the truth: scores of resized masks would depend on the method of resizing"
+            "write each predicted mask in the size of the true one; masks are not resized, which would change the "
+            "scores"
         )
     if faults:
         return PairResult(None, fault="; ".join(faults), cure=cure)
@@ -264,24 +277,32 @@ def compare(pair: MaskPair, palette: Palette, max_pixels: int) -> PairResult:
 
 
 def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[str]:
-    """Sentences for the user on ignored pixels and inexact colors."""
+    """Sentences for the user on ignored pixels and inexact colors.
+
+    total: confusion matrix with ignored pixels last. inexact: number of pixels that match the palette only within its
+    threshold or tolerance.
+    """
     pixels, notes = int(total.sum()), []
     void, empty, unanswered = int(total[-1].sum()), int((counts.truth.sum(-1) == 0).sum()), int(total[:-1, -1].sum())
     if void:
-        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the truth and left out")
+        notes.append(f"{void / pixels:.2%} of the pixels are ignored in the true masks and left out")
     if empty:
         notes.append(f"{empty:,} true masks contain ignored pixels only")
     if unanswered:
         of_all = unanswered / (pixels - void)
-        notes.append(f"{of_all:.2%} of the others are predicted as ignored, and count as wrong")
+        notes.append(f"{of_all:.2%} of the evaluated pixels are predicted as ignored, and count as wrong")
     if inexact:
         share = inexact / (2 * pixels)
-        notes.append(f"{share:.2%} of the colors are inexact, matched by the palette's threshold or tolerance")
+        notes.append(
+            f"{share:.2%} of the pixels have no exact color of the palette, and are matched by its threshold or "
+            "tolerance"
+        )
     return notes
 
 
 def text(result: Score) -> str:
-    """The output of the command: a table of classes with intervals, the main metrics, other definitions, notes."""
+    """The text that `sightline score` prints: a table of classes with intervals, the main metrics, other
+    definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]

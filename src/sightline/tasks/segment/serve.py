@@ -1,4 +1,4 @@
-"""Serve a segmenter on a web page."""
+"""The model of a segmenter for `sightline serve`, a web page for predictions."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from .evaluate import load_segmenter
 
 
 def served(folder: Path, config: SegmentConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """Load a segmenter and example images for the web page; neighbors has no effect."""
+    """Load a segmenter and example images for the web page. neighbors: has no effect, because a segmenter has no
+    index of images."""
     parts = load_segmenter(folder, config)
 
     def examples() -> ExampleImages:

@@ -25,14 +25,21 @@ class SegmentLearner:
     """The learner of a segmenter; see `engine.parts.Learner`.
 
     classes: number of classes K.
+
     augment: (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes int64 [N, 2], anchors, sample indices [N], seed,
-    epoch) -> (float [N, 3, h, w], uint8 [N, h, w]); None for evaluation only.
+    epoch) -> (windows of images float [N, 3, h, w], of masks uint8 [N, h, w]); None if only evaluated.
+
     normalize: evaluation images uint8 [N, 3, H, W] -> float of the same shape.
-    sizes: (height, width) of each training image, int64 [images, 2]. anchors: positions of rare classes, or None.
+
+    sizes: (height, width) of each training image without padding, int64 [images, 2]. anchors: positions of pixels of
+    each class, for windows around rare classes, or None.
+
     class_weights: the weight of each class in the loss, float [K], or None.
+
     forward: the function that computes the training outputs, such as a compiled one; by default `model.outputs`.
-    kept: bool [images of the split], true where `metrics` returns predicted masks. padded_size: (height, width) of
-    these.
+
+    kept: bool, one value per image of the split: whether `metrics` returns its predicted mask. padded_size: (height,
+    width) of these masks.
     """
 
     config: Config
@@ -52,10 +59,11 @@ class SegmentLearner:
         self.pooled = any(name in POOLED for name in self.config.loss.terms or [self.config.loss.name])
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """{"loss": scalar, "logits": [N, K, h, w]} of a training batch; the loss includes an auxiliary output.
+        """Loss and logits of a training batch, {"loss": scalar, "logits": [N, K, h, w]}. The loss includes that of an
+        auxiliary output.
 
-        If the batch is one process's part of a larger one, also "weight", the denominator of the loss; losses that are
-        not means over pixels are then computed over the pixels of all parts.
+        If several processes share the batch, also "weight", the denominator of the loss of this process's part. Losses
+        that are not means over pixels are then computed over the pixels of all processes.
         """
         images, masks = self.prepare(batch)
         outputs = (self.model.outputs if self.forward is None else self.forward)(images)
@@ -81,7 +89,7 @@ class SegmentLearner:
         """Do nothing; a segmenter has no target network to update."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, K, H, W] of images uint8 [N, 3, H, W]; with test-time augmentation if the recipe sets it."""
+        """Logits [N, K, H, W] of images uint8 [N, 3, H, W], with the test-time augmentation that the recipe sets."""
         forward, train = self.model, self.config.train
         if train.turn_test:  # includes mirroring
             forward = dihedral(forward)
@@ -92,12 +100,13 @@ class SegmentLearner:
     def metrics(
         self, batches: Iterable[Batch], each: Callable[[Batch, np.ndarray], None] | None = None
     ) -> tuple[dict[str, float], Arrays]:
-        """(metrics, arrays) of a split: cross-entropy loss per counted pixel, and those of `segment_numbers`.
+        """(metrics, arrays) of a split. Metrics: cross-entropy per pixel that is not ignored, and those of
+        `segment_numbers`.
 
-        each: called with every batch and its predicted masks uint8 [N, H, W], for example to write them to files.
-
-        Arrays: confusion int64 [N, K, K] per image, rows are the truth; with_ignored int64 [K + 1, K + 1] of the split,
-        with ignored pixels as one more class; masks uint8 [M, *padded_size] predicted for the images in `kept`.
+        each: called with every batch and its predicted masks uint8 [N, H, W], for example to write them to files. The
+        arrays are: confusion int64 [N, K, K] of each image, rows: true class, columns: predicted class; with_ignored
+        int64 [K + 1, K + 1], summed over the split, with ignored pixels as one more class; masks uint8 [M,
+        *padded_size], predicted for the M images that `kept` selects.
         """
         found = gather_to_rank0([self.evaluate_batch(batch, each) for batch in batches])
         if not found:
@@ -115,8 +124,8 @@ class SegmentLearner:
     def evaluate_batch(self, batch: Batch, each: Callable[[Batch, np.ndarray], None] | None) -> dict[str, torch.Tensor]:
         """Results of an evaluation batch.
 
-        "loss": sum over the counted pixels; "pixels": their number; "confusion": int64 [N, K + 1, K + 1]; with
-        `kept`, "kept": predicted masks uint8 [M, H, W].
+        "loss": sum over the pixels that are not ignored; "pixels": their number; "confusion": int64 [N, K + 1, K + 1],
+        ignored pixels last; with `kept` also "kept": predicted masks uint8 [M, H, W] of the selected images.
         """
         assert batch.labels is not None, "segmentation needs masks"
         logits = self.logits(batch.images).float()
@@ -137,7 +146,7 @@ class SegmentLearner:
 
 
 def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
-    """The loss of the settings, or their weighted sum of losses: (logits, masks, class weights) -> scalar."""
+    """The loss function of a recipe, or the weighted sum in `loss.terms`: (logits, masks, class weights) -> scalar."""
     own = {
         "cross_entropy": {"smoothing": settings.smoothing},
         "focal": {"alpha": settings.alpha, "gamma": settings.gamma, "smoothing": settings.smoothing},

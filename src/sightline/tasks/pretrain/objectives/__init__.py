@@ -1,6 +1,6 @@
 """Objectives of pre-training: the loss of the prediction from one view against the target from the other view.
 
-A training step adds the losses of both directions. To add an objective, write its file and a line of `OBJECTIVES`.
+A training step adds the losses of both directions. To add an objective, write its file and add it to `OBJECTIVES`.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,11 @@ from .simsiam import simsiam_loss
 
 
 class Objective(NamedTuple):
-    """An objective. title: its name in reports. loss: (predictions [N, P], targets [N, P], settings) -> scalar.
+    """An objective of pre-training.
 
-    with_target: whether targets are computed by a second network, a moving average of the first. over_batch: whether
-    the loss of an image depends on the other images of the batch.
+    title: its name in reports. loss: (predictions [N, P], targets [N, P], settings) -> scalar. with_target: whether a
+    second network, a moving average of the first, computes the targets. over_batch: whether the loss of an image
+    depends on the other images of the batch.
     """
 
     title: str

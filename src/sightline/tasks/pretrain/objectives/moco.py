@@ -10,8 +10,9 @@ from ..config import Pretrain
 def contrastive_loss(predictions: Tensor, targets: Tensor, settings: Pretrain) -> Tensor:
     """Contrastive loss of predictions [N, P] and targets [N, P], a scalar.
 
-    The mean cross-entropy of softmax(cos(prediction, all targets) / temperature), where the target of the same image is
-    the correct class (equation 1 of arXiv 2104.02057, without its factor).
+    For each prediction, the targets of all images of the batch are classes, with cos(prediction, target) / temperature
+    as logits; the target of the same image is the correct class. The loss is the mean cross-entropy (equation 1 of
+    arXiv 2104.02057, without its factor).
     """
     first = functional.normalize(predictions.float(), dim=1)
     second = functional.normalize(targets.float().detach(), dim=1)
