@@ -67,10 +67,8 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keep `sightline.train` the function, although a submodule has the same name.
-
-    Importing a submodule sets it as an attribute of its package, which would replace the function.
-    """
+    """Class of this module, which keeps `sightline.train` the function although a submodule has the same name. The
+    import of a submodule sets it as an attribute of its package, which would replace the function."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _MODULES and isinstance(value, ModuleType)):

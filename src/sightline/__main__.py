@@ -1,4 +1,4 @@
-"""Entry point of the command line: parse it, run the command, and map its outcome to an exit status."""
+"""Entry point of the command line: parse the arguments, run the command, and convert its outcome to an exit status."""
 
 import os
 import sys
@@ -17,10 +17,8 @@ ACCEPT_DATA_SETTINGS = (evaluation.score, data.doctor, data.pack)
 
 
 def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split a command line into (the tokens for cyclopts, the settings given as `--section.key VALUE`).
-
-    Raises SightlineError for a setting that is given twice.
-    """
+    """Separate settings from the other arguments: (arguments for the parser cyclopts, {"section.key": value}). A
+    setting is an argument `--section.key VALUE`. Raises SightlineError for a setting that is given twice."""
     left: list[str] = []
     settings: dict[str, Any] = {}
     queue = list(tokens)
@@ -78,7 +76,8 @@ def run(tokens: list[str]) -> int:
 
 
 def print_error(error: SightlineError) -> None:
-    """Print an error with the rank of the process under torchrun. An interruption is printed by rank 0 only."""
+    """Print an error, under torchrun with the rank of this process. The error of an interruption is printed by rank
+    0 only."""
     rank = os.environ.get("RANK", "0")
     if rank == "0" or error.status != INTERRUPTED:
         name = "sightline" if rank == "0" else f"sightline (rank {rank})"
@@ -86,9 +85,10 @@ def print_error(error: SightlineError) -> None:
 
 
 def interrupted_status(interrupt: KeyboardInterrupt) -> int:
-    """Report a second Ctrl-C, or one outside the training loop, and return its exit status.
+    """Print that a run was stopped immediately (a second Ctrl-C, or one outside the training loop); return the exit
+    status.
 
-    The first note of the exception, if any, is the command that resumes the run.
+    The first note of the exception, if it has one, is the command that resumes the run, and is printed as the cure.
     """
     print("sightline: stopped immediately; everything that was saved before is kept", file=sys.stderr)
     for note in getattr(interrupt, "__notes__", [])[:1]:
@@ -97,14 +97,14 @@ def interrupted_status(interrupt: KeyboardInterrupt) -> int:
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it while they are imported."""
+    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it when they are imported."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
 
 
 def suggestion(tokens: list[str]) -> str:
-    """The cure for a command line with an unknown option: the setting of that name in its section, else --help."""
+    """The cure for an unknown option: the setting of that name with its section, if there is one, else --help."""
     from .config.resolve import all_keys
 
     keys = all_keys()

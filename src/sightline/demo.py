@@ -19,10 +19,11 @@ SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
 
 
 def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> list[Run | GridResult]:
-    """Train a classifier on the digits of scikit-learn, a segmentation model on synthetic scenes, and a transfer grid
-    (pre-training on the digits 0 to 4, ten labeled images each of 5 to 9); returns the runs and the grid.
+    """Train a classifier on the digits of scikit-learn, a segmentation model on synthetic scenes, and a transfer grid;
+    returns the runs and the grid.
 
-    Writes OUT/digits, OUT/scenes and OUT/transfer, and the data in OUT/scenes-data and OUT/digits-data. Raises
+    The transfer grid pre-trains on the digits 0 to 4, and then trains on ten labeled images each of the digits 5 to 9.
+    Results are in OUT/digits, OUT/scenes and OUT/transfer, the data in OUT/scenes-data and OUT/digits-data. Raises
     SightlineError if OUT contains anything else.
     """
     folder = Path(out)
@@ -51,7 +52,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
 
 
 def next_commands(folder: Path) -> list[tuple[str, str]]:
-    """Suggested commands for the demo in `folder`, as (command, what it does)."""
+    """Commands that the demo suggests at its end, for the results in `folder`: (command, what it does)."""
     base = shlex.quote(str(folder))
     return [
         (f"sightline doctor {base}/scenes-data --out {base}-doctor", "check data before training"),

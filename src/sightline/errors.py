@@ -1,16 +1,16 @@
-"""The error class for all problems that a user can solve, and helpers to format messages."""
+"""The error class for all problems that a user can solve, and helpers that format messages."""
 
 USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a bug in Sightline
 MAX_LINE = 2000
-"""Characters of a line of a message, after which it is cut."""
+"""Longer lines of a message are cut after this number of characters."""
 
 
 class SightlineError(Exception):
     """A problem that the user can solve.
 
     what: the problem in a few words ("no images found"). where: a path, a setting or a line. why: the reason. cure: a
-    command or an edit that solves it. status: the exit status of the command, `USER` (invalid input), `ENVIRONMENT`
-    (disk, memory, permission, network) or `INTERRUPTED` (resumable).
+    command or an edit that solves it. status: the exit status of the command: `USER` (invalid input), `ENVIRONMENT`
+    (disk, memory, permission, network) or `INTERRUPTED` (the run can be resumed).
     """
 
     def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "", status: int = USER):
@@ -28,7 +28,7 @@ class SightlineError(Exception):
 
 
 def shortened(text: str) -> str:
-    """Cut lines longer than MAX_LINE, for example a class name of a megabyte in a damaged table."""
+    """Cut the lines that are longer than MAX_LINE, such as a class name of a megabyte in a damaged table."""
     return "\n".join(
         line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}... and {len(line) - MAX_LINE:,} more characters"
         for line in text.split("\n")
@@ -47,11 +47,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def some_of(names: list[str] | tuple[str, ...]) -> str:
-    """The first eight names, separated by commas, with an ellipsis if there are more."""
+    """The first eight names, separated by commas; an ellipsis follows if there are more."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def listing(items: list[str] | tuple[str, ...], limit: int = 20) -> str:
-    """The first `limit` items, one per line, and the number of the others."""
+    """The first `limit` items, one per line, and how many more there are."""
     shown = "\n".join("    " + str(item).replace("\n", "\\n") for item in items[:limit])
     return shown + (f"\n    ... and {len(items) - limit:,} more" if len(items) > limit else "")

@@ -18,11 +18,11 @@ def evaluate(
     split: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Compute the metrics of a run's best weights on a split of its own data, or on `data`, with 95 % intervals.
+    """Compute the metrics of a run's best weights on a split of the run's own data, or on `data`, with 95 % intervals.
 
-    split: by default `val`, which gives the run's own metrics exactly, or the only split of the data. Returns metric ->
-    value, and metric_interval -> (low, high). Each evaluation of a test split or of other data is counted in the run's
-    log. Predictions of the run's own data are written to predictions/SPLIT.csv.
+    split: by default `val`, or the only split of the data. For the run's own data, `val` gives the same metrics as
+    training. Returns {metric: value, metric_interval: (low, high)}. Each evaluation of a test split or of other data is
+    counted in the run's log. Predictions for the run's own data are written to predictions/SPLIT.csv.
     """
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)

@@ -29,14 +29,14 @@ def predict(
 
     images: folders, image files, patterns, lists of paths, or `-` for standard input; see `inference.inputs`. A
     classifier writes the table `out` (.csv or .parquet). A segmentation model writes one mask per image to the folder
-    `out`; overlay and tile apply only to it, see `tasks.segment.predict.predict`.
+    `out`. overlay and tile apply only to masks, see `tasks.segment.predict.predict`.
 
     Columns of the table: filename (relative to the input folder), label, confidence, one probability per class, and
-    error, the reason if an image cannot be read. features: also write the penultimate features, float32 [rows, D], to
-    `NAME.features.npy`, with NaN for unreadable images; runs of pre-training write only these. precision: see
-    `inference.autotune.choose_precision`.
+    error (the reason if an image cannot be read). features: also write the features before the last layer, float32
+    [rows, D], to `NAME.features.npy`, with NaN for images that cannot be read; runs of pre-training write only these.
+    precision: see `inference.autotune.choose_precision`.
 
-    Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted one. Under
+    Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted prediction. Under
     torchrun the images are divided among the processes. Raises SightlineError for invalid input or existing output.
     """
     folder = run_folder.existing(run)

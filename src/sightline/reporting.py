@@ -1,4 +1,4 @@
-"""`sightline report`: write the report of a run, grid or sweep again, or compare runs, from files alone."""
+"""`sightline report`: write the report of a run, a grid or a sweep again, or compare runs, from their files."""
 
 import os
 from pathlib import Path
@@ -24,12 +24,14 @@ def report(
     watch: bool = False,
     port: int = 0,
 ) -> Path:
-    """Write the figures and report.html of a run, a grid or a sweep again; of several runs, write a comparison.
+    """Write the figures and report.html of a run, a grid or a sweep again. Of several runs, write a comparison.
 
-    A comparison uses the validation images that the runs share, with paired intervals; what cannot be compared is left
-    out with a note. out: its folder, runs/compare by default. overwrite: replace a comparison of other runs there. pdf:
-    also print the page to report.pdf, and return that path. watch: serve the page of a run in progress on 127.0.0.1
-    and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
+    A comparison uses the validation images that the runs share, with paired intervals. What cannot be compared is left
+    out, with a note. out: the folder of the comparison, runs/compare by default. overwrite: replace a comparison of
+    other runs there.
+
+    pdf: also print the page to report.pdf, and return the path of that file. watch: serve the page of a run in progress
+    on 127.0.0.1 and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
     """
     if watch and (others or out is not None or overwrite or pdf):
         raise SightlineError(

@@ -1,4 +1,4 @@
-"""The training loop: trains a recipe into a run folder, and resumes runs. The losses are defined in `tasks/`."""
+"""The training loop: train a recipe into a run folder, and resume runs. The losses are defined in `tasks/`."""
 
 import contextlib
 import math
@@ -53,13 +53,15 @@ def train(
     watch: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train `recipe` (a shipped name, a .yaml, a .py with recipe(), or a Config) on `data`; return the finished run.
+    """Train a recipe on `data`; return the finished run. recipe: name of a shipped recipe, path of a .yaml file or
+    of a .py file with a function recipe(), or a Config.
 
-    settings: overrides, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run folder,
-    `runs/NAME` by default; it must not contain a run unless `overwrite` is true. quiet: print warnings only. watch:
-    serve the report on 127.0.0.1 during training. Raises SightlineError for invalid input, for errors of the disk, the
-    memory or other processes, and with status 4 if the run was interrupted and can be resumed. Under torchrun the
-    processes share each batch; rank 0 returns after the final evaluation and the report, others after the last step.
+    settings: override the recipe, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run
+    folder, `runs/NAME` by default; it must not contain a run unless `overwrite` is true. quiet: print warnings only.
+    watch: serve the report on 127.0.0.1 during training. Under torchrun the processes share each batch; rank 0
+    returns after the final evaluation and the report, the others after the last step. Raises SightlineError for
+    invalid input, for errors of the disk, the memory or other processes, and with status 4 if the run was
+    interrupted and can be resumed.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
@@ -85,11 +87,12 @@ def train(
 
 
 def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
-    """Resume an interrupted run, or train a finished one for more epochs with `**{"train.epochs": 60}`.
+    """Resume an interrupted run, or train a finished one for more epochs with `**{"train.epochs": 60}`; return the
+    finished run.
 
-    extend: for more epochs, "stretch" rescales the learning-rate schedule to the new length; "continue" keeps the old
-    schedule and its last learning rate. Raises SightlineError for an invalid run folder, for settings that a resume
-    cannot change, and as `train` does.
+    extend: how to continue the learning-rate schedule for more epochs. "stretch" rescales it to the new length;
+    "continue" keeps the old schedule and its last learning rate. Raises SightlineError for an invalid run folder,
+    for settings that a resumed run cannot change, and as `train` does.
     """
     folder = run_folder.existing(run)
     if extend not in ("stretch", "continue"):
@@ -137,10 +140,11 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
 
 
 def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
-    """`new` with `schedule.total_epochs` set, if it has more epochs than `old` and the same `schedule.total_epochs`.
+    """`new` with `schedule.total_epochs` set, if it has more epochs than `old` and does not set that itself; else
+    `new`.
 
-    extend: "stretch" for the new number of epochs, "continue" for the old length. Raises SightlineError for "continue"
-    if the old schedule ends at a learning rate of 0.
+    extend: "stretch" rescales the schedule of `old` to the new number of epochs, "continue" keeps its length. Raises
+    SightlineError for "continue" if the old schedule ends at a learning rate of 0.
     """
     if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
         return new
@@ -152,7 +156,7 @@ def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
 
 
 def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:
-    """Log that the run is finished, with the command that trains further; write the report if it is missing."""
+    """Log that the run is finished and how to train it further; write the report if it is missing."""
     epochs = config.train.epochs
     name, why = shlex.quote(str(folder)), progress.stopped or f"{counted(epochs, 'epoch')} completed"
     if "minutes" in progress.stopped:
@@ -169,7 +173,7 @@ def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> R
 
 
 def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: Progress) -> Training:
-    """Combine the parts of a run with an optimizer, a weight average and, with several processes, DDP or FSDP2."""
+    """Combine the parts of a run with an optimizer, a weight average and, for several processes, DDP or FSDP2."""
     forward = distributed_step(config, parts) if distributed.world().size > 1 else parts.learner.step
     depths = layer_depths(parts.model) if config.optim.layer_decay < 1 else {}
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
@@ -179,10 +183,8 @@ def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: 
 
 
 def run_epochs(training: Training) -> Run:
-    """Train and evaluate each epoch and save the state; then compute the final results and write the report.
-
-    Raises SightlineError, with status 4, if a signal interrupts the run.
-    """
+    """Train, evaluate and save the state, epoch by epoch; then compute the final results and write the report.
+    Raises SightlineError, with status 4, if a signal interrupts the run."""
     progress = training.progress
     config, parts = training.config, training.parts
     costs = [epoch_cost(config, parts.flops, epoch) for epoch in range(config.train.epochs)]
@@ -214,7 +216,7 @@ def run_epochs(training: Training) -> Run:
 
 
 def train_epoch(training: Training) -> str:
-    """Train the remaining steps of the current epoch; return the reason to stop training, or ""."""
+    """Train the remaining steps of the current epoch. Return why training should stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, learner = training.optimizer, parts.learner
     epoch, first = divmod(progress.step, training.epoch_steps)
@@ -250,7 +252,7 @@ def train_epoch(training: Training) -> str:
 
 
 def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]:
-    """This process's share of each batch of an epoch, starting with batch `begin`."""
+    """Yield this process's part of each batch of an epoch, starting with batch `begin`."""
     config, parts = training.config, training.parts
     settings = (config.train.batch_size, config.train.seed, epoch, begin, parts.device)
     share, overlap = training.world.share, mixes(config, epoch)
@@ -261,10 +263,8 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
 
 @split_if_out_of_memory
 def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
-    """Compute the loss of a step, a scalar, and add its gradient to the parameters' gradients.
-
-    Two calls in the same step draw the same dropout masks.
-    """
+    """Compute the loss of an optimizer step, a scalar, and add its gradient to the gradients of the parameters.
+    group: the batches of the step. A repeated call in the same step draws the same dropout masks."""
     config, parts = training.config, training.parts
     torch.manual_seed(config.train.seed * 1_000_003 + training.progress.step)  # dropout: a function of (seed, step)
     loss = torch.zeros((), device=parts.device)
@@ -278,7 +278,7 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
 
 
 def accumulation_groups(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
-    """Yield lists of `size` batches, one list per optimizer step; add the time to load them to `clock.waited`."""
+    """Yield lists of `size` batches, one per optimizer step; add the time to load them to `clock.waited`."""
     while True:
         start = time.monotonic()
         group = list(islice(batches, size))
@@ -289,7 +289,7 @@ def accumulation_groups(batches: Iterator[Batch], size: int, clock: Clock) -> It
 
 
 def stop_reason(training: Training, clock: Clock) -> str:
-    """Save the state if it is due; return the reason to stop after this step, or "", the same in all processes."""
+    """Save the state every `checkpoint_minutes`. Return why to stop now, or "", the same in all processes."""
     config, now = training.config.train, time.monotonic()
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
@@ -304,7 +304,7 @@ def stop_reason(training: Training, clock: Clock) -> str:
 
 
 def end_epoch(training: Training, reason: str) -> None:
-    """Evaluate after the first epoch, every `evaluate_every` epochs and at the end of training; save the state."""
+    """Evaluate after the first, last and every `evaluate_every`-th epoch; save the state. reason: why to stop."""
     last = reason or training.progress.step >= training.total_steps
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
@@ -313,7 +313,7 @@ def end_epoch(training: Training, reason: str) -> None:
 
 
 def evaluate_epoch(training: Training) -> str:
-    """Evaluate; save the weights (last, and best if they are) and a snapshot; return the reason to stop, or ""."""
+    """Evaluate; save the weights (`last`, and `best` if they are) and a snapshot. Return why to stop, or ""."""
     config, progress, parts = training.config, training.progress, training.parts
     training.log.tick(progress.step, doing="validating")
     with training.average.swapped_into(parts.model) if training.average else contextlib.nullcontext():

@@ -1,1 +1,1 @@
-"""Configuration: sections, checks, resolution of overrides, strict YAML."""
+"""Configuration of a run: sections of settings, checks, overrides from the command line, strict YAML."""

@@ -1,7 +1,5 @@
-"""Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these.
-
-`config` is a `schema.Config`; that module imports this one, so it is untyped here.
-"""
+"""Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these. `config`
+is a `schema.Config`. It has no type here, because schema.py imports this module."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,16 +7,16 @@ from typing import Any
 from ..errors import SightlineError
 
 Rules = dict[str, Any]
-"""Error message -> whether the configuration violates the rule (any value that is true or false)."""
+"""{error message: whether the configuration violates the rule}; any value counts as true or false."""
 
 
 def violated(rules: Rules) -> list[str]:
-    """The messages of the violated rules, in order."""
+    """The error messages of the rules that are violated, in order."""
     return [message for message, broken in rules.items() if broken]
 
 
 def common_rules(config: Any) -> Rules:
-    """Rules of every task."""
+    """Rules for combinations of settings that apply to every task."""
     one_cycle = config.schedule.name in ("one_cycle", "one_cycle_cosine")
     return {
         "schedule.momentum_at_peak needs optim.name sgd, and schedule.name one_cycle or one_cycle_cosine": (
@@ -29,13 +27,13 @@ def common_rules(config: Any) -> Rules:
 
 
 def metric_rules(config: Any, *metrics: str) -> Rules:
-    """Require that `train.best_metric` is one of `metrics`."""
+    """Rules that require `train.best_metric` to be one of `metrics`."""
     message = f"for the task {config.task}, train.best_metric must be {' or '.join(metrics)}"
     return {message: config.train.best_metric not in metrics}
 
 
 def whole_image_rules(config: Any) -> Rules:
-    """Rules of tasks that predict one output per image: reject the settings of segmentation."""
+    """Rules for tasks that predict one output per image: the settings for segmentation must not be used."""
     augment = config.augment
     return {
         "report.samples must be a number of images; only segmentation accepts their names": not isinstance(
@@ -50,7 +48,7 @@ def whole_image_rules(config: Any) -> Rules:
 
 
 def no_head_rules(config: Any) -> Rules:
-    """Rules of tasks without a classification head: reject its settings."""
+    """Rules for tasks without a classification head: the settings of the head must not be used."""
     return {
         "report.train_samples is available for classification only": config.report.train_samples,
         "model.head is available for classification only": config.model.head != "linear",

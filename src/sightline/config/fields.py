@@ -1,4 +1,4 @@
-"""Building blocks of the configuration: the base class of its sections, and types of values."""
+"""Building blocks of the configuration: the base class of its sections, and types of settings."""
 
 import re
 from typing import Annotated, Any, Self
@@ -8,24 +8,22 @@ from pydantic import Field, PositiveFloat
 
 
 def in_order(pair: tuple[float, float]) -> tuple[float, float]:
-    """Return a (smallest, largest) pair; raises ValueError if the first is larger."""
+    """Validate a pair (smallest, largest) and return it; raises ValueError if the first number is larger."""
     if pair[0] > pair[1]:
         raise ValueError("the first value must not be larger than the second")
     return pair
 
 
 def pair_or_empty(pair: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a pair (height, width) or an empty tuple; raises ValueError for any other length."""
+    """Validate a pair (height, width), or an empty tuple, and return it; raises ValueError for any other length."""
     if len(pair) not in (0, 2):
         raise ValueError("give a height and a width")
     return pair
 
 
 def count_or_names(text: str) -> int | tuple[str, ...]:
-    """Parse a number of images, or comma-separated names. Digits with a leading zero, as in 0013, are a name.
-
-    Raises ValueError for other numbers, booleans and empty names.
-    """
+    """Parse either a number of images, or comma-separated names of images. Digits with a leading zero, as in 0013,
+    are a name. Raises ValueError for numbers that are not whole or are negative, for booleans and for empty names."""
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0"):
         return int(text)
     names = tuple(name.strip(" '\"") for name in text.strip("[] ").split(","))
@@ -55,12 +53,13 @@ ShareRange = Annotated[
 
 
 class Section(pydantic.BaseModel):
-    """Base class of sections: immutable, without unknown keys or type conversion ("yes" is not a boolean)."""
+    """Base class of the sections of a configuration. Sections are immutable, accept no unknown keys, and do not
+    convert types ("yes" is not a boolean)."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with other values of some fields, which are not validated."""
+        """A copy of the section with other values of some settings, which are not validated."""
         return self.model_copy(update=changes)
 
     @pydantic.field_validator("*", mode="before")

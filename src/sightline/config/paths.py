@@ -1,4 +1,4 @@
-"""Expand ~ and environment variables in paths; find the settings that are paths."""
+"""Expand ~ and environment variables in paths; find the settings whose values are paths."""
 
 import os
 import re
@@ -8,15 +8,13 @@ from typing import Any
 from ..errors import SightlineError
 
 NO_PATH = ("", "none", "imagenet", "coco")
-"""Values of path settings that are not paths."""
+"""Values of settings for paths that are not paths but have a special meaning."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def expanded(path: str) -> str:
-    """Expand ~, $NAME and ${NAME} in a path. URLs and existing files whose name contains `$` are returned unchanged.
-
-    Raises SightlineError for variables that are unset or empty.
-    """
+    """Expand ~, $NAME and ${NAME} in a path. URLs, and paths of existing files whose name contains `$`, are returned
+    unchanged. Raises SightlineError for variables that are unset or empty."""
     if "$" not in path or os.path.exists(path) or is_url(path):
         return os.path.expanduser(path)
     names = [first or second for first, second in VARIABLE.findall(path)]
@@ -38,7 +36,7 @@ def absolute(path: str) -> str:
 
 
 def paths_in(config: Any) -> dict[str, str]:
-    """The settings of a configuration that hold a path (`Config.path_keys`): dotted key -> path."""
+    """The settings of a configuration that are paths: {dotted key: path}."""
     paths = {key: attrgetter(key)(config) for key in config.path_keys}
     return {key: path for key, path in paths.items() if path not in NO_PATH}
 

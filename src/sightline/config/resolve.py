@@ -1,7 +1,5 @@
-"""Resolution of settings: the command line overrides the recipe, which overrides the defaults.
-
-Errors for unknown keys name the most similar existing key.
-"""
+"""Combine settings: the command line overrides the recipe, which overrides the defaults. Errors for unknown keys
+name the most similar existing key."""
 
 import difflib
 from collections.abc import Mapping
@@ -20,9 +18,10 @@ C = TypeVar("C", bound=Config)
 def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "the command line") -> C:
     """Apply overrides to a configuration; returns a new one of the same class.
 
-    overrides: nested ({"optim": {"lr": 0.1}}) or dotted ({"optim.lr": 0.1}) keys. A string is parsed as YAML, so
-    "0.1", "true" and "[10, 50]" become a number, a boolean and a list, unless the setting itself is a string ("01" as
-    a name). where: the source of the overrides, for messages. Raises one SightlineError that names every invalid key.
+    overrides: nested ({"optim": {"lr": 0.1}}) or dotted ({"optim.lr": 0.1}) keys. A string is parsed as YAML: "0.1",
+    "true" and "[10, 50]" become a number, a boolean and a list. If the setting itself is a string, it is not parsed
+    ("01" as a name). where: where the overrides are from, for messages. Raises one SightlineError that names all
+    invalid keys.
     """
     kind = type(base)
     settings = {key: from_text(key, value, where, kind) for key, value in flat(overrides or {}, where, kind).items()}
@@ -34,10 +33,8 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
 
 
 def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested or dotted settings to dotted keys. kind: the class of the configuration.
-
-    A section that is given twice is merged; a setting that is given twice raises SightlineError.
-    """
+    """Convert nested settings to dotted keys; dotted ones stay. kind: the class of the configuration. A section may
+    be given twice, and is then merged; a setting that is given twice raises SightlineError."""
     settings: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -52,7 +49,7 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
 
 
 def field_type(key: str, kind: type[Section] = Config) -> Any:
-    """The declared type of a setting or section of `kind`; None for unknown keys and for keys below `model.args`."""
+    """The declared type of a setting or section of `kind`; None for unknown keys and for keys in `model.args`."""
     declared: Any = kind
     for part in key.split("."):
         if not (isinstance(declared, type) and issubclass(declared, Section)) or part not in declared.model_fields:
@@ -62,7 +59,8 @@ def field_type(key: str, kind: type[Section] = Config) -> Any:
 
 
 def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) -> Any:
-    """Parse a string as YAML, unless the setting is a string, a choice or a list of names; return others unchanged."""
+    """Parse a string value of a setting as YAML, unless the setting is a string, a choice or a list of names. Other
+    values are returned unchanged."""
     declared = field_type(key, kind)
     if not isinstance(value, str) or declared is str:
         return value
@@ -72,12 +70,12 @@ def from_text(key: str, value: Any, where: str, kind: type[Section] = Config) ->
 
 
 def apply_settings(base: C, settings: Mapping[str, Any], where: str) -> C:
-    """Insert dotted settings into `base` and validate the result."""
+    """Set settings, given by dotted keys, in a copy of `base`, and validate the result."""
     return validated(insert_settings(base, settings, where), where, type(base))
 
 
 def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The plain values of `base` with dotted settings inserted, not validated."""
+    """The settings of `base` as nested values, with `settings` (dotted keys) set in them; not validated."""
     values = base.model_dump()
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -96,7 +94,7 @@ def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> di
 
 
 def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
-    """Create a configuration of class `kind` from plain values; raises one SightlineError that lists all errors."""
+    """Create a configuration of class `kind` from nested values; raises one SightlineError with all errors."""
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
@@ -111,7 +109,7 @@ def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
 
 
 def format_fault(fault: Any, kind: type[Section]) -> str:
-    """Format an error of pydantic as `key: what is expected, found VALUE`."""
+    """Format a validation error of pydantic for the user: `key: what is expected, found VALUE`."""
     if fault["type"] == "extra_forbidden":
         key = unknown_setting(fault)
         return f"{key}: there is no such setting; did you mean {nearest(key, kind)}?"
@@ -125,7 +123,8 @@ def format_fault(fault: Any, kind: type[Section]) -> str:
 
 
 def unknown_setting(fault: Any) -> str:
-    """The dotted key of an unknown setting in an error of pydantic; for an unknown section, its first setting."""
+    """The dotted key of the unknown setting that a validation error of pydantic is about. If the entire section is
+    unknown, it is the first setting in that section."""
     keys, value = [str(part) for part in fault["loc"]], fault["input"]
     while isinstance(value, Mapping) and value:
         name, value = next(iter(value.items()))
@@ -134,7 +133,7 @@ def unknown_setting(fault: Any) -> str:
 
 
 def unknown_key(key: str, where: str, kind: type[Section]) -> SightlineError:
-    """The error for an unknown setting, with the most similar existing one."""
+    """The SightlineError for an unknown setting, with the most similar existing one as the cure."""
     declared = kind.model_fields.get("task")
     task = f", a recipe of the task {declared.default}" if declared and declared.default else ""
     cure = f"did you mean {nearest(key, kind)}? To show all settings: sightline recipes NAME"
@@ -154,8 +153,8 @@ def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
 
 
 def nearest(key: str, kind: type[Section] = Config) -> str:
-    """The existing keys most similar to `key`, joined by "or": the same name in other sections, else a similar key,
-    else similar names; without any, all sections."""
+    """The existing keys most similar to `key`, joined by "or". These are settings of the same name in other
+    sections; without any, settings with a similar key, then settings with a similar name; without any, all sections."""
     keys = all_keys(kind)
     by_name: dict[str, list[str]] = {}
     for candidate in keys:
@@ -171,5 +170,5 @@ def nearest(key: str, kind: type[Section] = Config) -> str:
 
 
 def to_yaml(config: Config) -> str:
-    """Write a configuration as YAML that `tasks.files.load_recipe_file` reads back to an equal configuration."""
+    """Convert a configuration to YAML, from which `tasks.files.load_recipe_file` reads an equal configuration."""
     return dump_yaml(config.model_dump(mode="json"))

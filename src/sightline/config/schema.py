@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen sections with strict types, created by `resolve.resolve`."""
+"""The configuration of a run: frozen sections of settings with strict types, created by `resolve.resolve`."""
 
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -24,57 +24,57 @@ from .fields import (
 
 class Data(Section):
     path: str = ""
-    """A folder, CSV file, shards (docs/streaming.md), or a name such as `torchvision:CIFAR100` or `sklearn:digits`."""
+    """A folder, a CSV file, shards (docs/streaming.md), or a name: `torchvision:CIFAR100`, `sklearn:digits`."""
     layout: Literal[
         "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards"
     ] = "auto"
     size: Count = 224
-    """Height and width in pixels of a classifier's input; segmentation has `augment.window` instead."""
+    """Height and width in pixels of a classifier's input. Segmentation does not use it, but `augment.window`."""
     fit: Literal["squash", "crop"] = "squash"
     """How images become square. `squash`: resize both sides, changing the aspect ratio. `crop`: resize the shorter side
     and crop the center."""
     filter: Literal["bilinear", "bicubic"] = "bilinear"
-    """Interpolation for resizing decoded images, with antialiasing when shrinking."""
+    """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
-    """Position of the label in a file name without extension, for the layout `filename`."""
+    """For `data.layout filename`: where the label is in a file name without its extension."""
     classes: tuple[str, ...] = ()
     """Class names in index order; empty: taken from the data."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of each class held out for validation if the data has no validation split."""
+    """Fraction of each class that is held out for validation, if the data have no validation split."""
     split_seed: CountOrZero = 0
-    """Seed of that random split. It is separate from `train.seed`, so that runs with several seeds share one split."""
+    """Seed of the random validation split. As it is not `train.seed`, runs with several seeds share one split."""
     group: str = ""
     """A regular expression with a group `(?P<group>...)`, matched against image paths. Images with the same group, such
     as frames of a video, are kept in one split. Empty: the column `group` of a CSV file, if it has one."""
     on_bad_image: Literal["stop", "skip"] = "stop"
-    """What happens with unreadable images: stop with an error, or train without them."""
+    """What happens with images that cannot be read. `stop`: an error; `skip`: train without them."""
     on_copies: Literal["stop", "warn"] = "stop"
-    """What happens if two splits contain byte-identical files."""
+    """What happens if two splits contain byte-identical files: an error (`stop`) or a warning."""
     mask: str = ""
     """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: detected."""
     palette: str = ""
-    """Meaning of the pixel values of masks: `landcover`, `camvid` or `binary` (0 and 255). Empty: class indices, or the
-    palette in `colors`."""
+    """Meaning of the pixel values of masks: `landcover`, `camvid` or `binary` (0 and 255). Empty: the palette in
+    `data.colors`, else class indices."""
     colors: dict[str, tuple[Channel, Channel, Channel]] = {}
-    """A custom palette: class name to (red, green, blue), in index order."""
+    """A custom palette: for each class name the color (red, green, blue) of its pixels, in index order."""
     tolerance: Channel = 0
-    """A pixel is assigned to the nearest color of the palette if no channel differs by more than this."""
+    """A pixel of a mask gets the nearest color of the palette if no channel differs from it by more than this."""
     threshold: Channel = 0
-    """Above 0: round each channel to 255 (if it is at least this) or 0 before colors are looked up."""
+    """Above 0: change each channel to 255 if it is at least this, else to 0, before colors are looked up."""
     merge: dict[str, str] = {}
-    """Classes to merge: name of a class to the name of the class that replaces it."""
+    """Classes to merge: name of a class -> name of the class that replaces it."""
     ignore: tuple[str, ...] = ()
-    """Classes that are left out of the loss and the metrics."""
+    """Classes of masks that are left out of the loss and the metrics."""
     max_pixels: Count = 89_478_485
-    """Images with more pixels raise an error (decompression bombs). The default is Pillow's warning limit."""
+    """Images with more pixels are an error (decompression bombs?). The default is Pillow's warning limit."""
     cache_dir: str = ""
-    """Folder of the decoded images; empty: $SIGHTLINE_CACHE or ~/.cache/sightline."""
+    """Cache folder for decoded images; empty: $SIGHTLINE_CACHE or ~/.cache/sightline."""
     resident: Literal["auto", "always", "never"] = "auto"
     """Whether all training images are copied to the device before the first step. `auto`: on a CUDA device, if they
     need at most a third of its free memory. Otherwise batches are copied one by one, each during the step before it."""
     stream_mb: Count = 256
-    """Megabytes of undecoded samples of shards in memory. Half are shuffled, which affects the order of an epoch."""
+    """For data in shards: megabytes of undecoded samples in memory. Samples are shuffled within half of it."""
     download: bool = False
     """Allow `torchvision:` data sets to be downloaded."""
 
@@ -93,25 +93,23 @@ class Data(Section):
 class Model(Section):
     name: str = "resnet18"
     weights: str = "none"
-    """Initial weights: `none`, `imagenet` or `coco` (only DeepLabV3; downloaded), a .safetensors or .pt file, a run."""
+    """`none`, `imagenet` or `coco` (only DeepLabV3; downloaded), a .safetensors or .pt file, or a run folder."""
     args: dict[str, Any] = {}
     """Keyword arguments of the function that builds the model."""
     head: Literal["linear", "mlp"] = "linear"
     """Head of a classifier; `mlp`: four layers of width 1000 with LeakyReLU and dropout 0.5."""
     fresh_head: bool = False
-    """Initialize the head randomly even if `weights` contain a compatible one."""
+    """Initialize the head randomly even if `weights` contain a head that fits."""
     freeze: bool = False
     """Train the head only. The weights and batch-norm statistics of the backbone stay constant."""
 
 
 class Augment(Section):
-    """Augmentation of training images, applied in this order. Probabilities are per image.
-
-    For evaluation, images are only resized and normalized.
-    """
+    """Augmentation of training images, in the order of these settings. Probabilities are per image. For evaluation,
+    images are only resized and normalized."""
 
     resize: CountOrZero = 0
-    """Side in pixels to which images are resized before the crop; 0: `data.size`."""
+    """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""
     crop: Literal["none", "random", "resized"] = "none"
     """`random`: crop a square of side `data.size` from the resized, padded image. `resized`: crop a rectangle of random
     area and aspect ratio, and resize it to `data.size`."""
@@ -145,15 +143,15 @@ class Augment(Section):
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
     normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
-    """Mean and standard deviation: those of ImageNet, 0.5 and 0.5, or measured on the training split."""
+    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, or measured on the training split."""
     mixup: NonNegativeFloat = 0.0
-    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix, each image gets one of the two with equal chance."""
+    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image gets one of the two at random."""
     cutmix: NonNegativeFloat = 0.0
     """Alpha of cutmix (arXiv 1905.04899); 0: off."""
     mix_probability: Probability = 1.0
     """Probability that mixup or cutmix is applied to an image."""
     mix_until: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Fraction of the epochs after which mixup and cutmix end."""
+    """Mixup and cutmix are applied up to this fraction of the epochs."""
     progressive: tuple[tuple[Count, Probability], ...] = ()
     """Progressive resizing: (side, fraction of the epochs) pairs. Images are resized to `side` until that fraction, and
     to `data.size` after the last pair."""
@@ -162,7 +160,7 @@ class Augment(Section):
     scale: Range = (1.0, 1.0)
     """Range of the random scale of a `window`, log-uniform. A window never extends beyond the image."""
     rare_crops: Probability = 0.0
-    """Fraction of the windows that must contain a pixel of a randomly chosen class; rare classes are more probable."""
+    """Fraction of the windows that contain a pixel of a randomly chosen class; rare classes are more probable."""
 
     @pydantic.model_validator(mode="after")
     def _flip_can_alternate(self) -> Self:
@@ -173,21 +171,21 @@ class Augment(Section):
 
 class Loss(Section):
     name: str = "cross_entropy"
-    """One of the task's losses."""
+    """The loss: one of the losses that the task defines."""
     terms: dict[str, PositiveFloat] = {}
-    """For segmentation: a weighted sum of losses instead of `name`, as loss name to weight."""
+    """For segmentation: a weighted sum of losses that replaces `loss.name`: name of a loss -> its weight."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing."""
+    """Label smoothing, 0 to 1; 0: off."""
     alpha: PositiveFloat = 1.0
     """Factor of the focal loss."""
     gamma: NonNegativeFloat = 2.0
     """Exponent of the focal loss."""
     hard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Fraction of the pixels, those with the largest loss, that `ohem` (online hard example mining) averages."""
+    """For `ohem` (online hard example mining): fraction of the pixels, with the largest loss, that is averaged."""
     auxiliary: NonNegativeFloat = 0.4
     """Weight of the loss of the model's auxiliary output, if it has one."""
     class_weights: Literal["none", "balanced", "log"] = "none"
-    """Weight of each class: n / (classes * count of the class), or 1 / log(1.02 + fraction of the class)."""
+    """Class weights. `balanced`: n / (classes * count of the class); `log`: 1 / log(1.02 + share of the class)."""
 
 
 class Optim(Section):
@@ -204,9 +202,9 @@ class Optim(Section):
     """Learning rate of the hidden weights with `muon`; all other weights are trained by AdamW with `lr` and `betas`."""
     muon_momentum: Decay = 0.95
     muon_normalize: bool = False
-    """Keep the norm of each hidden weight at sqrt(rows) and of each step at lr times that, for nets with batch norm."""
+    """Keep the norm of each hidden weight at sqrt(rows), that of each step at lr times this; for batch norm nets."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Factor on the learning rate from each layer to the one before it; the head has the learning rate `lr`."""
+    """The learning rate of each layer is this factor times that of the layer after it; that of the head is `lr`."""
     clip_norm: NonNegativeFloat = 0.0
     """Largest norm of the gradient; 0: no clipping."""
     accumulate: Count = 1
@@ -215,9 +213,9 @@ class Optim(Section):
     """Decay per step of an exponential moving average of the weights, which is evaluated and saved; 0: off."""
     sam_radius: NonNegativeFloat = 0.0
     """Radius of sharpness-aware minimization (arXiv 2010.01412): the gradient is computed where the loss is largest
-    within this distance of the weights, to first order. A step then costs two. 0: off."""
+    within this distance of the weights, to first order. A step then costs as much as two without it. 0: off."""
     sam_from: Probability = 0.0
-    """Fraction of the epochs after which sharpness-aware steps begin; late ones matter most (arXiv 2410.10373)."""
+    """Sharpness-aware steps begin after this fraction of the epochs; the last ones matter most (arXiv 2410.10373)."""
 
     @pydantic.model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -234,20 +232,20 @@ class Schedule(Section):
     """Length in epochs of the schedules of the learning rate, `augment.progressive` and `augment.mix_until`. Their
     final values hold for later epochs. 0: `train.epochs`."""
     warmup_epochs: NonNegativeFloat = 0.0
-    """Epochs in which the learning rate increases linearly from 0."""
+    """Number of epochs at the start in which the learning rate increases linearly from 0."""
     milestone_epochs: tuple[PositiveFloat, ...] = ()
-    """Epochs after which the learning rate is multiplied by `gamma` (multi_step)."""
+    """For multi_step: epochs after which the learning rate is multiplied by `gamma`."""
     gamma: PositiveFloat = 0.1
     restart_epochs: PositiveFloat = 10.0
-    """Epochs per cycle of cosine_restarts."""
+    """For cosine_restarts: number of epochs per cycle."""
     peak_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Fraction of the run at which the learning rate of one_cycle is largest."""
+    """For one_cycle: fraction of the run after which the learning rate is largest."""
     initial_factor: NonNegativeFloat = 0.04
-    """Learning rate at the first step of one_cycle, relative to `optim.lr`."""
+    """For one_cycle: learning rate at the first step / `optim.lr`."""
     final_factor: NonNegativeFloat = 0.0
-    """Learning rate at the last step, relative to `optim.lr` (cosine, one_cycle, linear)."""
+    """For cosine, one_cycle and linear: learning rate at the last step / `optim.lr`."""
     momentum_at_peak: Decay = 0.0
-    """Momentum of sgd at the peak of a one_cycle schedule, which starts and ends at `optim.momentum`; 0: constant."""
+    """For sgd with one_cycle: momentum at the peak; at the start and end `optim.momentum`. 0: constant."""
 
 
 class Train(Section):
@@ -255,23 +253,23 @@ class Train(Section):
     batch_size: Count = 64
     seed: CountOrZero = 0
     max_minutes: NonNegativeFloat = 0.0
-    """Stop after this time, evaluated and saved; 0: no limit."""
+    """Stop training after this time; the run is then evaluated and saved. 0: no limit."""
     patience: CountOrZero = 0
-    """Early stopping: end after this many epochs without a better `best_metric`; 0: off."""
+    """Early stopping: stop after this number of epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"
     """Validation metric that selects checkpoints/best and that `patience` watches: for example `accuracy` for
-    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights, because
-    selection by a metric of labels would use labels."""
+    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights: a metric
+    that needs labels would use labels for the selection."""
     evaluate_every: Count = 1
     """Epochs between evaluations. The first and the last epoch are always evaluated."""
     ensemble: CountOrZero = 0
-    """Average the probabilities of the k best epochs; 0: off."""
+    """Number of best epochs whose probabilities are averaged in the final model; 0: only the best epoch is used."""
     ensemble_by: Literal["accuracy", "loss"] = "loss"
-    """Metric that selects the epochs of the ensemble."""
+    """Validation metric that selects the epochs of the ensemble."""
     flip_test: bool = False
     """Test-time augmentation: average the prediction over each image and its mirror image."""
     turn_test: bool = False
-    """Test-time augmentation for segmentation of aerial images: average over all eight flips and quarter turns."""
+    """Test-time augmentation for segmentation of aerial images: average all eight flips and quarter turns."""
     eval_batch_size: Count = 256
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
@@ -281,7 +279,7 @@ class Train(Section):
     checkpoint_minutes: NonNegativeFloat = 5.0
     """Minutes between checkpoints within an epoch, in addition to the one at the end of every epoch; 0: every step."""
     threads: CountOrZero = 0
-    """CPU threads; 0: all that are available to this process."""
+    """Number of CPU threads; 0: $OMP_NUM_THREADS, else one per processor that this process may use."""
     sync_batch_norm: bool = True
     """Under torchrun: compute batch-norm statistics over the batches of all processes, as one process would. Otherwise
     each process uses its own batch, which is faster and, from 32 images per process on, rarely less accurate."""
@@ -289,7 +287,7 @@ class Train(Section):
     """Under torchrun: distribute weights, gradients and optimizer states over the processes (PyTorch's FSDP2), for
     models whose training does not fit on one device. Needs sgd, adam or adamw. Checkpoints hold the full model."""
     rank_timeout_seconds: PositiveFloat = 300.0
-    """Under torchrun: the run ends if a process does not respond to the others for this long."""
+    """Under torchrun: the run ends with an error if a process does not respond to the others for this time."""
     on_out_of_memory: Literal["stop", "halve"] = "stop"
     """What happens if a batch does not fit into memory. `halve`: from then on, split each batch into smaller parts, and
     average their gradients. Batch normalization then uses the statistics of each part."""
@@ -302,7 +300,7 @@ class Report(Section):
     train_samples: CountOrZero = 0
     """Number of training images of a classifier whose features are recorded too, without augmentation."""
     snapshots: Count = 8
-    """Number of epochs whose features are kept on disk, evenly spaced over the run so far."""
+    """Number of epochs whose features or masks are kept on disk, evenly spaced over the run so far."""
 
     @pydantic.field_validator("samples", mode="before")
     @classmethod
@@ -316,13 +314,11 @@ class Report(Section):
 
 
 class Config(Section):
-    """The sections common to all tasks. The subclass of a task, `TASKS[name].config`, adds its own sections and checks.
-
-    name: the default name of the run folder.
-    """
+    """The sections common to all tasks. The configuration class of each task adds its own sections and checks. name:
+    the default name of the run folder."""
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
-    """Settings that hold a path; `train` makes them absolute."""
+    """Settings whose values are paths; `train` makes them absolute."""
 
     name: str = "run"
     task: str = ""
@@ -336,7 +332,7 @@ class Config(Section):
     report: Report = Report()
 
     def rules(self) -> Rules:
-        """Checks of the task: error message -> whether settings violate it, being invalid or without effect."""
+        """Rules of the task: {error message: whether settings violate it, being invalid or without effect}."""
         return {}
 
     @pydantic.model_validator(mode="after")

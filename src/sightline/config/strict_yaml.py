@@ -12,10 +12,8 @@ MAX_CHARACTERS = 1_000_000
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Loader of plain values: 1e-3 is a number, only true and false are booleans, and a repeated key is an error.
-
-    Aliases and tags are errors too, because 300 bytes of nested aliases would expand to billions of values.
-    """
+    """YAML loader for plain values: 1e-3 is a number, only true and false are booleans, and a repeated key is an
+    error. Aliases and tags are errors too: 300 bytes of nested aliases could expand to billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
@@ -77,7 +75,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class StrictDumper(yaml.SafeDumper):
-    """Dumper that quotes text which YAML 1.1 or `StrictLoader` would read as another type, and writes no aliases."""
+    """YAML dumper without aliases that quotes text which YAML 1.1 or `StrictLoader` would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -98,5 +96,5 @@ StrictDumper.add_representer(str, _text)
 
 
 def dump_yaml(values: Any) -> str:
-    """Write values as YAML that `parse_yaml` reads back to equal values (tuples as lists); keys keep their order."""
+    """Convert values to YAML, from which `parse_yaml` reads equal values (tuples as lists). Keys keep their order."""
     return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=110)

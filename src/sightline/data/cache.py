@@ -1,8 +1,9 @@
-"""Cache of decoded splits, and `sightline cache`.
+"""Cache of decoded images and masks, and the command `sightline cache`.
 
-An entry is a folder with images.npy, masks.npy for image-mask pairs, and meta.json. Its name is a SHA-256 of everything
-that the arrays depend on. It is built in a temporary folder and then renamed, so it is complete or absent. If two
-processes build the same entry, the second one is discarded. Labels are not stored: new labels need no new entry.
+An entry has the decoded images of one split. It is a folder with images.npy, masks.npy for image-mask pairs, and
+meta.json. Its name is a SHA-256 of everything that the arrays depend on. It is built in a temporary folder and then
+renamed, so it is either complete or absent. If two processes build the same entry, the later one is discarded. Labels
+are not stored, so new labels do not require a new entry.
 """
 
 import hashlib
@@ -24,20 +25,20 @@ from ..runs.atomic import TEMPORARY, disk_error, process_exists, sha256, sync_fo
 from .types import Source
 
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
-"""Files of an entry by the format number in meta.json."""
+"""Array files of a cache entry, by the format number in its meta.json."""
 DIGESTS = "digests.npy"
-"""File in an entry with a hash of each image's pixels, used to find identical images without reading them."""
+"""File in a cache entry with a hash of each image's pixels, to find identical images without reading them."""
 COPIES = "copies-"
-"""Prefix of files beside the entries that list identical image files (sources/leakage.py)."""
+"""Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
 LISTED = "shards-"
-"""Prefix of folders beside the entries that index WebDataset shards (shards/webdataset_index.py)."""
+"""Prefix of folders in the cache folder that have the index of WebDataset shards (shards/webdataset_index.py)."""
 _verified: set[Path] = set()  # entries whose checksum this process has compared
 
 Arrays = list[np.ndarray]
 
 
 class CacheEntry(NamedTuple):
-    """A cache entry. source: path and split. images: number of images. nbytes: size of its arrays."""
+    """A cache entry: the decoded images of a split. source: path and split. nbytes: size of the arrays in bytes."""
 
     folder: Path
     source: str
@@ -57,7 +58,7 @@ def key_of(content: list[Any]) -> str:
 
 
 def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
-    """(real path of the source, names, stamps) of a split, for the SHA-256 that names its cache entry."""
+    """What identifies the files of a split in the name of its cache entry: (real path, names, stamps)."""
     root = os.path.realpath(source.path) if os.path.exists(source.path) else source.path
     return root, source.splits[split].names, source.splits[split].stamps
 
@@ -65,9 +66,9 @@ def files_key(source: Source, split: str) -> tuple[str, Any, Any]:
 def cached_entry(
     folder: Path, fill: Callable[[Path], dict[str, Any]], announce: Callable[[str], None]
 ) -> tuple[Arrays, dict[str, Any]]:
-    """Load the (arrays, meta) of an entry; build it first if it is absent or its checksum differs.
+    """Load a cache entry: (arrays, content of meta.json). It is built first if it is absent or its checksum differs.
 
-    fill: writes the arrays into the folder that it is called with, and returns the content of meta.json. Raises
+    fill: function that writes the arrays into the folder that it is given, and returns the content of meta.json. Raises
     SightlineError (status ENVIRONMENT) if the cache folder cannot be written.
     """
     entry = load_entry(folder)
@@ -88,7 +89,7 @@ def cached_entry(
 
 
 def load_entry(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
-    """The (arrays, meta) of an entry; None if it is absent, truncated or of another format."""
+    """Load a cache entry: (arrays, content of meta.json). None if it is absent, truncated or of another format."""
     try:
         meta = read_meta(folder)
         arrays = [np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in ARRAYS[meta["format"]]]
@@ -100,7 +101,7 @@ def load_entry(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
 
 
 def make_entry(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> None:
-    """Fill a temporary folder and rename it to `folder`."""
+    """Build a cache entry: call `fill` with a temporary folder, then rename that folder to `folder`."""
     temporary = new_temporary_folder(folder.parent)
     try:
         meta = fill(temporary)
@@ -115,7 +116,8 @@ def make_entry(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def publish(temporary: Path, folder: Path) -> None:
-    """Rename a finished entry to `folder`. A complete entry that another process wrote meanwhile is kept instead."""
+    """Rename a finished temporary folder to `folder`, the cache entry. If another process has completed the same
+    entry meanwhile, that one is kept."""
     sync_folder(temporary)
     try:
         os.rename(temporary, folder)
@@ -127,7 +129,7 @@ def publish(temporary: Path, folder: Path) -> None:
 
 
 def new_temporary_folder(root: Path) -> Path:
-    """Create an empty temporary folder in the cache. If this process is killed, a later `sweep` removes the folder."""
+    """Create an empty temporary folder in the cache. If this process is killed, `sweep` later removes it."""
     folder = root / f"{TEMPORARY}{os.getpid()}-{platform.node()}-{secrets.token_hex(4)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -139,14 +141,14 @@ def new_temporary_folder(root: Path) -> Path:
 
 
 def cache_error(path: Path, error: OSError) -> SightlineError:
-    """The error for a failed write in the cache, with a cure that names --data.cache_dir."""
+    """The SightlineError for a failed write in the cache, with a cure that names --data.cache_dir."""
     failed = disk_error(path, error)
     failed.where, failed.cure = str(path), "free some space, or choose another folder with --data.cache_dir"
     return failed
 
 
 def sweep(root: Path) -> int:
-    """Remove temporary folders of processes of this machine that no longer run; returns their number."""
+    """Remove temporary folders whose process, on this machine, has ended; returns their number."""
     removed = 0
     for path in root.glob(f"{TEMPORARY}*"):
         owner, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
@@ -157,7 +159,7 @@ def sweep(root: Path) -> int:
 
 
 def cache_list(root: Path | None = None) -> list[CacheEntry]:
-    """List the entries in `root` (default: `cache_root()`), also those of older formats, largest first."""
+    """List the cache entries in `root` (default: `cache_root()`), including those of older formats, largest first."""
     root = root or cache_root()
     entries = []
     for meta_path in root.glob("*/meta.json"):
@@ -174,7 +176,8 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
-    """Remove all entries, lists and temporary folders; returns (number of entries, bytes freed). Other files stay."""
+    """Remove all cache entries, lists of identical files, indexes of shards and unused temporary folders; other
+    files stay. Returns (number of entries, bytes freed)."""
     root = root or cache_root()
     sweep(root)
     entries = cache_list(root)
@@ -186,7 +189,7 @@ def cache_clear(root: Path | None = None) -> tuple[int, int]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read meta.json of an entry; ValueError if its own checksum, `seal`, is missing or differs."""
+    """Read meta.json of a cache entry. ValueError if `seal`, the checksum of its content, is missing or differs."""
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta.pop("seal", "") != seal_of(meta):
         raise ValueError("the checksum of meta.json differs")
@@ -194,13 +197,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def seal_of(meta: dict[str, Any]) -> str:
-    """SHA-256 of the content of meta.json, 64 hex digits."""
+    """SHA-256 of the content of meta.json in a cache entry, 64 hex digits."""
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool:
-    """Whether the arrays of an entry have the SHA-256 in its meta.json; computed once in a process, 0.07 s for 100 MB.
-    This also reads the arrays into the page cache, before training needs them."""
+    """Whether the arrays of a cache entry have the SHA-256 in its meta.json. Computed once per process, 0.07 s for
+    100 MB. It also reads the arrays into the page cache before training needs them."""
     if folder in _verified:
         return True
     arrays, meta = entry
@@ -216,7 +219,8 @@ def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool
 
 
 def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:
-    """List the decoded images on disk as text, or remove them all. folder: a `data.cache_dir`; None: the default."""
+    """List the cached decoded images as text; with `clear`, remove them all instead. folder: the cache folder, as in
+    `data.cache_dir`; None: the default."""
     root = None if folder is None else Path(folder)
     if root is not None and not root.is_dir():
         cure = "pass the cache folder, as set with --data.cache_dir: sightline cache --folder FOLDER"

@@ -18,26 +18,28 @@ from .types import Decoded, Items, Source
 FORMAT = 1
 DIGEST_BYTES = 16
 MOST_SKIPPED, FEW_SKIPPED = 0.01, 10
-"""Unreadable images that `data.on_bad_image skip` may leave out of a split: this share, or this number if larger."""
+"""How many unreadable images of a split `data.on_bad_image skip` may leave out: this share, or this number if that
+is more."""
 
 
 class ImageFlaws(NamedTuple):
-    """Flaws of a usable image. small: (shorter side, width, height) if the image was enlarged, else None."""
+    """Flaws of an image that can be used nevertheless. small: (shorter side, width, height) if the image was smaller
+    than the requested size and was enlarged; else None."""
 
     damaged_exif: bool
     small: tuple[int, int, int] | None
 
 
 class SizesDifferError(Exception):
-    """Raised if an image has another size than the first one."""
+    """Raised if an image has another size than the first one, so that one array shape does not fit all."""
 
 
 def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
-    """Load the images of a split from the cache; decode them into it first if needed.
+    """Load the decoded images of a split from the cache; if they are not there, decode them into the cache first.
 
-    Images are stored as uint8 [3, side, side], or at their own size if it is the same for all and fits into `side`.
-    The checksum of the array is compared once in each process; a damaged entry is decoded again. Raises SightlineError
-    with all unreadable images, or if the disk is full.
+    Images are stored as uint8 [3, side, side], or at their own size if all have the same size and it fits into `side`.
+    Once per process the array is compared with its checksum; if it is damaged, the images are decoded again. Raises
+    SightlineError with all unreadable images, or if the disk is full.
     """
     items = source.splits[split]
     folder = cache_root(data) / entry_key(source, split, side, data)
@@ -59,7 +61,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
-    """Load the hashes of the images in an entry, uint8 [count, 16]; None for entries of earlier versions."""
+    """Load the hash of each image from a cache entry, uint8 [count, 16]; None for entries of earlier versions."""
     try:
         digests = np.load(folder / DIGESTS, allow_pickle=False)
     except (OSError, ValueError):
@@ -68,7 +70,8 @@ def image_digests(folder: Path, count: int) -> np.ndarray | None:
 
 
 def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
-    """Select the images at `rows` int64 [M], as a copy; returns `decoded` itself if these are all, in order."""
+    """Select the images at `rows` int64 [M] of a decoded split, as a copy. Returns `decoded` itself if `rows` are
+    all its images in order."""
     if decoded.stream is None and len(rows) == len(decoded.names) and (rows == np.arange(len(rows))).all():
         return decoded
     labels = None if decoded.labels is None else decoded.labels[rows]
@@ -86,7 +89,7 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
 
 
 def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
-    """SHA-256 of names, labels, classes and `pixels`, the SHA-256 of the pixels."""
+    """SHA-256 that identifies a decoded split: of `pixels` (the SHA-256 of the pixels), names, labels and classes."""
     labels = None if items.labels is None else items.labels.tolist()
     return key_of([pixels, items.names, labels, classes])
 
@@ -94,8 +97,8 @@ def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
 def check_unreadable(
     bad: dict[str, str], items: Items, source: Source, split: str, data: Data, announce: Callable[[str], None]
 ) -> None:
-    """Announce unreadable images that are left out; raises SightlineError with all of them if they may not be left out.
-    bad: index -> reason."""
+    """Announce the unreadable images, if the settings and their number allow to leave them out; else raise
+    SightlineError with all of them. bad: index of an image, as text -> reason."""
     if not bad:
         return
     limit, skip = exceeded_limit([int(index) for index in bad], items, source.classes), data.on_bad_image == "skip"
@@ -110,7 +113,7 @@ def check_unreadable(
 
 
 def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...]) -> str:
-    """Why the images at the indices `bad` are too many to leave out; empty if they are not."""
+    """Why the images at the indices `bad` are too many to leave out; "" if they are not too many."""
     count, indices = len(items.names), sorted(bad)
     most = max(FEW_SKIPPED, int(count * MOST_SKIPPED))
     limits = f"at most {MOST_SKIPPED:.0%} of a split, or {FEW_SKIPPED} images if that is more (here {most:,}), and at "
@@ -127,8 +130,11 @@ def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...])
 
 
 def write_images(folder: Path, items: Items, square: Square, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Decode all items into images.npy; returns the content of meta.json: shape [N, 3, H, W] and sha256 of the readable
-    images, `bad`: index -> reason, and the flaws that `decoding_notes` describes."""
+    """Decode all images of a split into images.npy; returns the content of meta.json of the cache entry.
+
+    This is the shape [N, 3, H, W] and the SHA-256 of the readable images, `bad` (index of an unreadable image ->
+    reason), and the flaws that `decoding_notes` describes.
+    """
     try:
         shape = stored_shape(items, square)
         (images, digests), results = decode_images(folder, items, square, shape, announce)
@@ -150,8 +156,8 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
 
 
 def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
-    """Guess one shape (3, H, W) for all images: that of the first readable one if it fits the square, else the square.
-    `decode_images` raises SizesDifferError if the guess is wrong."""
+    """Guess the shape (3, H, W) in which all images can be stored. It is that of the first readable image if this
+    fits into the square, else the square. `decode_images` raises SizesDifferError if the guess is wrong."""
     side = square.side
     for index in range(len(items.names) if square.plain else 0):
         try:
@@ -165,7 +171,8 @@ def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
 def decode_images(
     folder: Path, items: Items, square: Square, shape: tuple[int, int, int], announce: Callable[[str], None]
 ) -> tuple[list[np.memmap], list[ImageFlaws | SightlineError | None]]:
-    """Call `decode_rows` for images of `shape` and their hashes; SizesDifferError if an image has another shape."""
+    """Decode all images in `shape`, with a hash of each; results as of `decode_rows`. Raises SizesDifferError if an
+    image has another shape."""
     fitted = shape == (3, square.side, square.side)
 
     def decode(index: int, pixels: np.ndarray, digest: np.ndarray) -> ImageFlaws | None:

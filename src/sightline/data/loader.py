@@ -1,6 +1,8 @@
-"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch), for exact resumption.
+"""Training and evaluation batches. The order of an epoch is a function of (seed, epoch), so that runs resume
+exactly.
 
-All training images are copied to the device if they fit, else batches are prefetched; the batches are equal.
+On a GPU, all training images are copied to the device once if they fit; else a second thread prepares each batch in
+advance. On a CPU, batches are read from the memory-mapped cache. The batches are the same.
 """
 
 import contextlib
@@ -21,11 +23,11 @@ from .types import Batch, Decoded, Resident
 SINGLE_PROCESS = Share(0, 1)
 ResidentMode = Literal["auto", "always", "never"]
 MEMORY_SHARE = 1 / 3
-"""Share of the free device memory that the images may take in mode `auto`; training steps need the rest."""
+"""With `data.resident auto`, the images may take this share of the free device memory; training steps need the rest."""
 
 
 class BatchPart(NamedTuple):
-    """The part of a batch for one process. indices: int64 [N] in the split. The other fields are those of `Batch`."""
+    """One process's part of a batch. indices: int64 [N], in the split. The other fields are those of `Batch`."""
 
     indices: Tensor
     global_samples: Tensor | None = None
@@ -39,8 +41,8 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Number of batches in an epoch of `count` images, including a last partial batch. A last batch of one image is
-    dropped if there are full batches, because batch normalization cannot train on it."""
+    """Number of batches in an epoch of `count` images, including a last partial batch. If there are full batches, a
+    last batch of a single image is dropped, because batch normalization cannot train on it."""
     full, rest = divmod(count, batch_size)
     return full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
 
@@ -55,8 +57,11 @@ def training_batches(
     share: Share = SINGLE_PROCESS,
     overlap: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch, from index `first_batch` on. share: yield only this process's part of each batch.
-    overlap: prepend the image before that part, see `Batch`."""
+    """Yield the batches of one epoch, starting with the batch of index `first_batch`.
+
+    share: rank and number of processes; only this process's part of each batch is yielded. overlap: put the image that
+    precedes the part before it, as its partner for mixup and cutmix; see `Batch`.
+    """
     if isinstance(decoded, Decoded) and decoded.stream is not None:
         yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, overlap)
         return
@@ -69,7 +74,8 @@ def training_batches(
 def batch_parts(
     order: Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
 ) -> Iterator[BatchPart]:
-    """Yield the indices of each batch of an epoch with `order` int64 [N]; other arguments as in `training_batches`."""
+    """Yield, for each batch of an epoch, the indices of the images that this process computes. order: int64 [N], the
+    order of the epoch. The other arguments are those of `training_batches`."""
     for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
         batch = order[step * batch_size : (step + 1) * batch_size]
         if share.world == 1 or len(batch) < share.world:  # a batch with fewer images than processes is not divided
@@ -83,17 +89,17 @@ def batch_parts(
 
 
 def process_range(count: int, share: Share) -> tuple[int, int]:
-    """(start, stop) of one process's part of `count` items; the lengths of the parts differ by at most one."""
+    """One process's part of `count` items: (start, stop). The lengths of the parts differ by at most one."""
     return share.rank * count // share.world, (share.rank + 1) * count // share.world
 
 
 def evaluation_batches(
     decoded: Decoded, batch_size: int, device: torch.device | str = "cpu", share: Share = SINGLE_PROCESS
 ) -> Iterator[Batch]:
-    """Yield all images once, in the order of the split; the epoch of these batches is 0.
+    """Yield all images of a split once, in order.
 
-    Image-mask pairs of different sizes are batched by size, without padding. share: processes take complete batches in
-    turn, so that the batches do not depend on the number of processes.
+    Image-mask pairs of different sizes are batched by size, without padding. share: rank and number of processes, which
+    take complete batches in turn; so the batches do not depend on the number of processes.
     """
     indices = torch.arange(len(decoded.images))
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
@@ -108,8 +114,8 @@ def evaluation_batches(
 
 
 def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:
-    """Gather the images at `indices` int64 [N] on the device, from a resident split or the memory-mapped cache. Copies
-    to a GPU are asynchronous, from pinned memory."""
+    """Make a batch on `device` of the images at `indices` int64 [N], from a split on the device, in the cache or in
+    shards. Copies to a GPU are asynchronous, from pinned memory."""
     if isinstance(decoded, Resident):
         here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
@@ -137,8 +143,12 @@ def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int
 
 
 def should_be_resident(mode: ResidentMode, nbytes: int, free: int | None) -> bool:
-    """Whether to copy a split of `nbytes` to a device with `free` bytes. free: None for the CPU, where the cache is
-    memory-mapped. Raises SightlineError if `mode` is "always" and the split does not fit."""
+    """Whether to copy a split of `nbytes` bytes to a device with `free` free bytes, by the setting `data.resident`
+    (`mode`).
+
+    free: None for the CPU, where the cache is memory-mapped. Raises SightlineError if `mode` is "always" and the split
+    does not fit.
+    """
     if mode == "always" and free is not None and nbytes > free:
         why = f"they need {size_text(nbytes)}, but only {size_text(free)} of device memory are free"
         what = "the training images do not fit on the device"
@@ -151,7 +161,7 @@ def should_be_resident(mode: ResidentMode, nbytes: int, free: int | None) -> boo
 
 
 def resident(decoded: Decoded, mode: ResidentMode, device: torch.device) -> Resident | None:
-    """Copy the split to the device; None if its batches are read from the cache instead."""
+    """Copy a split to the device; None if, by `mode` or for lack of memory, batches are read from the cache instead."""
     arrays = [decoded.images] if decoded.targets is None else [decoded.images, decoded.targets]
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     if not should_be_resident(mode, sum(array.nbytes for array in arrays), free):
@@ -161,7 +171,7 @@ def resident(decoded: Decoded, mode: ResidentMode, device: torch.device) -> Resi
 
 
 def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield the same batches; a second thread prepares the next one meanwhile, on a separate CUDA stream."""
+    """Yield the same batches, while a second thread prepares the next batch, on a separate CUDA stream."""
     side = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def fetch() -> Batch | None:
@@ -178,7 +188,7 @@ def prefetch(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 def wait_for(batch: Batch, side: torch.cuda.Stream, stream: torch.cuda.Stream) -> None:
-    """Synchronize `stream` with the copies on `side`, and keep the batch's memory allocated until `stream` used it."""
+    """Make `stream` wait for a batch's copies on the stream `side`; keep its memory until `stream` used it."""
     stream.wait_stream(side)
     for field in fields(batch):
         value = getattr(batch, field.name)

@@ -1,7 +1,8 @@
 """Decode image-mask pairs once, into two memory-mapped uint8 arrays in the cache, and check every pair.
 
-Images [N, 3, H, W] and masks [N, H, W] are not resized. H and W are the largest height and width; smaller pairs are
-padded at the bottom and right, their masks with IGNORE. All invalid pairs are reported before training starts.
+Images [N, 3, H, W] and masks [N, H, W] are not resized. H and W are the largest height and width. Smaller images are
+padded at the bottom and right with black, and their masks with IGNORE. All invalid pairs are reported together, before
+training starts.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ FORMAT = 2
 def decode_all(
     source: Source, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> tuple[Decoded, Decoded]:
-    """Decode the pairs of train and val; one SightlineError with the invalid pairs of both."""
+    """Decode the pairs of train and val: (train, val). One SightlineError lists the invalid pairs of both."""
     decoded, faults = [], []
     for split in ("train", "val"):
         try:
@@ -60,10 +61,11 @@ def decode_all(
 def decode_pairs(
     source: Source, split: str, palette: Palette, data: Data, announce: Callable[[str], None] = print
 ) -> Decoded:
-    """Load the pairs of a split from the cache; decode them into it first if needed.
+    """Load the decoded image-mask pairs of a split from the cache; if they are not there, decode them into the cache
+    first.
 
-    Raises SightlineError with every invalid pair (unreadable, image and mask of different sizes, or colors or ids that
-    are not in the palette), and if all masks have ignored pixels only.
+    Raises SightlineError with all invalid pairs: unreadable, of different sizes, or with colors or ids in the mask that
+    are not in the palette. Also raises it if all pixels of all masks are ignored.
     """
     folder = cache_root(data) / entry_key(source, split, palette, data)
 
@@ -107,10 +109,10 @@ def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
 def write_pairs(
     folder: Path, source: Source, split: str, classes: int, max_pixels: int, announce: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write images.npy and masks.npy into `folder`; returns the content of meta.json.
+    """Decode all pairs of a split into images.npy and masks.npy in `folder`; returns the content of meta.json.
 
-    Training pairs without a labeled pixel are left out. Validation pairs are kept, so that each image has a prediction.
-    Raises one SightlineError with all invalid pairs.
+    Training pairs whose mask has only ignored pixels are left out. Such validation pairs are kept, so that each image
+    has a prediction. Raises one SightlineError with all invalid pairs.
     """
     items = source.splits[split]
     height, width = largest_size(source.path, items, max_pixels)
@@ -139,7 +141,8 @@ def write_pairs(
 
 
 def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, mask_row: np.ndarray) -> ItemFacts:
-    """Decode a pair into its rows [3, H, W] and [H, W]; raises SightlineError with its file names if it is invalid."""
+    """Decode the pair `index` into its rows of the two arrays, [3, H, W] and [H, W]; return its statistics. Raises
+    SightlineError, with the file names, if the pair is invalid."""
     try:
         pixels, mask, facts = read_pair(items, index, classes)
         height, width = mask.shape
@@ -167,8 +170,8 @@ def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
 
 
 def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.ndarray, ItemFacts]:
-    """Decode a pair: (image uint8 [3, h, w], mask uint8 [h, w], facts). Raises SightlineError for an invalid image or
-    mask."""
+    """Decode the pair `index`: (image uint8 [3, h, w], mask uint8 [h, w], statistics). Raises SightlineError for an
+    invalid image or mask."""
     assert items.read_mask is not None
     counts = MaskFacts()
     mask = items.read_mask(index, counts)

@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 
 
 class Share(NamedTuple):
-    """Rank of this process, and the world size (number of processes)."""
+    """Rank of this process and world size (number of processes), by which work is divided."""
 
     rank: int
     world: int
 
 
 def share_of(environment: Mapping[str, str]) -> Share:
-    """Read the rank and world size that torchrun sets; (0, 1) without torchrun."""
+    """Read rank and world size from the environment variables that torchrun sets; (0, 1) without torchrun."""
     try:
         share = Share(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
     except ValueError:
@@ -34,7 +34,7 @@ def share_of(environment: Mapping[str, str]) -> Share:
 
 
 def processors() -> int:
-    """Number of processors that this process may use; on macOS and Windows, of the machine."""
+    """Number of processors that this process may use; on macOS and Windows, the number in the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -43,7 +43,8 @@ def processors() -> int:
 def submit_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Yield (item, future of function(item)) in order, with at most `ahead` further items submitted."""
+    """Call `function` for each item in the threads of `pool`; yield (item, future of the result) in order. At most
+    `ahead` calls beyond the yielded item are submitted."""
     queue: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
         queue.append((item, pool.submit(function, item)))
@@ -54,7 +55,10 @@ def submit_ahead(
 
 
 def permutation(count: int, seed: int, *key: int) -> np.ndarray:
-    """A permutation int64 [count], a function of the seed and the `key`. Sorts random 64-bit keys, because NumPy keeps
-    the raw stream of PCG64 stable across versions (NEP 19), but not its method `permutation`."""
+    """A random permutation of 0 .. count - 1, int64 [count], that depends only on `seed` and `key`.
+
+    It sorts random 64-bit keys, because NumPy keeps the raw stream of PCG64 stable across versions (NEP 19), but not
+    its method `permutation`.
+    """
     keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)).random_raw(count)
     return np.argsort(keys, kind="stable").astype(np.int64)

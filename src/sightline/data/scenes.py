@@ -1,8 +1,9 @@
 """Synthetic land-cover scenes: images that resemble satellite images, with exact masks, drawn from a seed.
 
-They allow to try and test segmentation without a download; scores on them do not transfer to real images. Classes,
-colors and approximate class shares are those of DeepGlobe Land Cover (Demir et al. 2018). Several classes share colors,
-the light varies between scenes, and each class has its own texture. A scene depends only on seed, index and size.
+With them, segmentation can be tried and tested without a download; scores on them do not transfer to real images.
+Classes, colors and approximate class shares are those of DeepGlobe Land Cover (Demir et al. 2018). Several classes
+share colors, the light varies between scenes, and each class has its own texture. A scene depends only on seed, index
+and size.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Land:
     """The n pixels of one class in a scene.
 
     inside: bool [size, size], True at these pixels. points: float32 [2, n], their x and y. angles: float32 [n],
-    direction of fields and streets in radians. dryness: of the scene, 0 (green) to 1 (dry).
+    direction of fields and streets at these pixels, in radians. dryness: dryness of the scene, 0 (green) to 1 (dry).
     """
 
     inside: np.ndarray
@@ -57,7 +58,7 @@ class Land:
     dryness: float
 
     def noise(self, rng: np.random.Generator, scale: float, octaves: int = 4, gain: float = 0.5) -> np.ndarray:
-        """Fractal noise at these pixels, float32 [n]; arguments as in `noise`."""
+        """Fractal noise at these pixels, float32 [n]. scale, octaves, gain: as in the function `noise`."""
         return noise(rng, len(self.inside), scale, octaves, gain)[self.inside]
 
     def relief(
@@ -69,16 +70,16 @@ class Land:
         return heights[self.inside], (right - down)[self.inside]
 
     def grid_axes(self, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(coordinate across, coordinate along) the direction `angles`, float32 [n] each. bends: displacement of the
-        pixels before the rotation, float32 [n]."""
+        """Coordinates of the pixels in a grid that is rotated by `angles`: (across, along) the direction, float32
+        [n] each. bends: displacement of the pixels before the rotation, float32 [n]."""
         x, y = self.points + bends
         cosine, sine = np.cos(self.angles), np.sin(self.angles)
         return x * cosine + y * sine, y * cosine - x * sine
 
 
 def draw_scene(seed: int, index: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). Objects
-    have the same size in pixels in scenes of any size."""
+    """Draw a scene: (image uint8 [3, size, size], mask uint8 [size, size] of indices in CLASSES). Objects, such as
+    trees, have the same size in pixels in scenes of any size."""
     rng = np.random.default_rng([seed, index])
     y, x = np.mgrid[:size, :size].astype(np.float32)
     xy = np.stack([x, y])
@@ -142,8 +143,8 @@ def draw_regions(rng: np.random.Generator, xy: np.ndarray) -> tuple[np.ndarray, 
 
 
 def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float) -> np.ndarray:
-    """Signed distance in pixels of each pixel from a random winding line, float32 [h, w]. bends: amplitude of the
-    windings, scale: their length, both in pixels."""
+    """Signed distance in pixels of each pixel to a random winding line, float32 [h, w]. bends: amplitude of the
+    windings in pixels. scale: length of the windings in pixels."""
     size = xy.shape[1]
     angle, through = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8, 2) * size
     line = (xy[0] - through[0]) * np.cos(angle) + (xy[1] - through[1]) * np.sin(angle)
@@ -153,7 +154,7 @@ def winding(rng: np.random.Generator, xy: np.ndarray, bends: float, scale: float
 
 
 def draw_waters(rng: np.random.Generator, xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draw rivers and lakes into the mask, in place. Returns the nearness of each land pixel to water, 0 (far) to 1."""
+    """Draw rivers and lakes into the mask, in place. Returns how near land pixels are to water, 0 (far) to 1."""
     size = mask.shape[0]
     water = np.zeros(mask.shape, bool)
     if rng.random() < 0.26:
@@ -185,8 +186,11 @@ def pick_colors(rng: np.random.Generator, colors: list[tuple[float, float, float
 
 
 def intervals(rng: np.random.Generator, along: np.ndarray, mean: float, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divide an axis into random intervals: (interval index int, distance to its nearer end float32) of each value.
-    mean: mean length of an interval. spread: largest relative deviation from it."""
+    """Divide an axis into random intervals; for each coordinate in `along` return (index of its interval, int; distance
+    to the nearer end of that interval, float32).
+
+    mean: mean length of an interval. spread: largest relative deviation from it.
+    """
     low, high = float(along.min()), float(along.max())
     lengths = mean * rng.uniform(1 - spread, 1 + spread, int((high - low) / (mean * (1 - spread))) + 3)
     ends = (low - rng.uniform(0.1, 0.9) * lengths[0] + np.concatenate([[0], np.cumsum(lengths)])).astype(np.float32)
@@ -276,8 +280,8 @@ def town(rng: np.random.Generator, land: Land) -> np.ndarray:
 
 
 def shaded(high: np.ndarray, inside: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Which of the n pixels of a class are in shadow, bool [n]: those that `high` [n] reaches, shifted down and right.
-    inside: bool [size, size], the pixels of the class."""
+    """Which of the n pixels of a class are in the shadow of the pixels `high` (bool [n]): bool [n]. The shadow is
+    `high` shifted by `down` and `right` pixels. inside: bool [size, size], the pixels of the class."""
     canvas = np.zeros(inside.shape, high.dtype)
     canvas[inside] = high
     return shift(canvas, (down, right), order=0)[inside]
@@ -310,7 +314,7 @@ def draw_clouds(rng: np.random.Generator, xy: np.ndarray, image: np.ndarray, mas
 
 
 def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Simulate a camera on an image float32 [h, w, 3]: light, terrain shade, haze, blur, noise; uint8 [3, h, w]."""
+    """Simulate a camera on the scene float32 [h, w, 3]: light, terrain shade, haze, blur, noise; uint8 [3, h, w]."""
     size = image.shape[0]
     image = np.clip(image, 0.01, 1) ** rng.uniform(0.88, 1.18)
     image *= (rng.uniform(0.76, 1.16) * (1 + rng.normal(0, 0.028, 3))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""File format of packed shards: index.json, and for each shard a table of its samples (.npz)."""
+"""File format of data packed in shards: index.json, and for each shard a table of its samples (.npz)."""
 
 import io
 import json
@@ -14,12 +14,12 @@ FORMAT = 1
 INDEX = "index.json"
 SPLITS = ("train", "val", "test")
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
-"""Shard names that are accepted from an index: relative paths that cannot leave its folder."""
+"""Pattern of shard names that are accepted in index.json: relative paths that cannot leave the folder of the index."""
 
 
 class ShardEntry(BaseModel):
-    """One shard in index.json. file: path relative to the index, absolute path or URL. table: name of its sample table;
-    empty for the name of `file` with the extension .npz."""
+    """One shard in index.json. file: a path relative to the index, an absolute path or a URL. table: name of its
+    sample table; if empty, the name of `file` with the extension .npz."""
 
     file: str
     samples: int
@@ -30,8 +30,11 @@ class ShardEntry(BaseModel):
 
 
 class SplitEntry(BaseModel):
-    """One split in index.json. position: number of samples packed or left out so far. bad: index of an unreadable image
-    -> reason. ignored: names of training pairs without a labeled pixel, which are left out."""
+    """One split in index.json.
+
+    position: number of samples that packing has completed so far, including those left out. bad: index of an unreadable
+    image -> reason. ignored: names of training pairs that are left out, because their mask has only ignored pixels.
+    """
 
     samples: int = 0
     masks: bool = True
@@ -42,8 +45,8 @@ class SplitEntry(BaseModel):
 
 
 class ShardIndex(BaseModel):
-    """Content of index.json. data: SHA-256 of names, sizes and times of the packed files. finished: False until packing
-    has ended. `classes` is not list[str], because pydantic rejects names that are not valid Unicode."""
+    """Content of index.json. data: SHA-256 of names, sizes and times of the files that were packed. finished: False
+    until packing is complete. `classes` is not list[str], because pydantic rejects names that are not valid Unicode."""
 
     format: int = FORMAT
     classes: list
@@ -56,9 +59,12 @@ class ShardIndex(BaseModel):
 
 
 class SampleTable(NamedTuple):
-    """The n samples of one shard, in order. starts, ends: int64 [n], byte range in the tar file. numbers: int64 [n],
-    index in the split before packing. labels: int64 [n], -1 if unlabeled. sizes: int64 [n, 2], height and width.
-    counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names."""
+    """The n samples of one shard, in order.
+
+    starts, ends: int64 [n], byte range of each in the tar file. numbers: int64 [n], index in the split before packing.
+    labels: int64 [n], -1 if unlabeled. sizes: int64 [n, 2], height and width. counts: int64 [n, K], pixels of each
+    class; K is 0 without masks. names: original file names.
+    """
 
     starts: np.ndarray
     ends: np.ndarray
@@ -70,7 +76,7 @@ class SampleTable(NamedTuple):
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file name is that of a shard: NAME.tar, not hidden."""
+    """Whether a file name can be that of a shard: NAME.tar, not hidden."""
     return name.endswith(".tar") and not name.startswith(".")
 
 
@@ -113,6 +119,6 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
 
 
 def damaged(what: Literal["index", "shard", "sample table"], where: str, why: str) -> SightlineError:
-    """The error for a file of packed data that is missing or has changed."""
+    """The SightlineError for an index, shard or sample table that is missing, damaged or has changed."""
     cure = "copy the shards again from their source, or pack the data again: sightline pack DATA OUT"
     return SightlineError(f"this {what} is missing or damaged", where=where, why=printable(why), cure=cure)

@@ -15,23 +15,27 @@ FOLDER_HINT = "if this is the folder of one class, give the folder that contains
 
 
 class Read(Protocol):
-    """Decode image `index` to RGB; thread-safe. With `side` > 0 it may be scaled down, at most to twice that side."""
+    """Function that decodes image `index` to RGB; thread-safe. With `side` > 0 a JPEG image may be decoded at a
+    reduced size, if both its sides remain at least twice `side`."""
 
     def __call__(self, index: int, side: int = 0) -> Image.Image: ...
 
 
 class ReadMask(Protocol):
-    """Decode mask `index` to class indices uint8 [H, W], 255 where ignored; thread-safe; adds counts to `facts`."""
+    """Function that decodes mask `index` to class indices uint8 [H, W], 255 where ignored; thread-safe. facts: if
+    given, the counts of this mask are added to it."""
 
     def __call__(self, index: int, facts: "MaskFacts | None" = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class Items:
-    """The N images of one split. names: unique paths relative to the source. labels: int64 [N]; None if unlabeled.
+    """The N images of one split.
 
-    stamps: texts that change when the image or mask file changes; for a file SIZE:TIME. read_mask, mask_names: None
-    without masks. shards: an `index.Shards` if the split is streamed. groups: group names from a table, "" for none.
+    names: unique paths relative to the source. labels: int64 [N]; None if unlabeled. stamps: one text per image that
+    changes when the image or mask file changes; for a file SIZE:TIME. read_mask, mask_names: None without masks.
+    shards: an `index.Shards` if the split is in shards. groups: group names from a table, "" for images without a
+    group.
     """
 
     names: tuple[str, ...]
@@ -59,7 +63,8 @@ class Items:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. splits: by name `train`, `val`, `test`; `all` if the data are not split. notes: printed sentences."""
+    """A data set: its classes, and the images of each split. splits: by name `train`, `val`, `test`; `all` if the
+    data are not split. notes: sentences that are printed."""
 
     path: str
     layout: str
@@ -74,10 +79,13 @@ class Decoded:
 
     images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N] or None. digest: SHA-256 of pixels,
     names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash of the pixels of
-    each image, or None. stream: for shards the `stream.Stream` that yields the training batches; indexing `images` and
-    `masks` then decodes samples.
-    For image-mask pairs, masks: uint8 [N, H, W], class indices and IGNORE; sizes: int64 [N, 2], height and width of
-    each pair without padding; counts: int64 [N, K], pixels of each class.
+    each image, or None.
+
+    stream: for data in shards, the `stream.Stream` that yields the training batches; else None. With a stream, indexing
+    `images` and `masks` reads and decodes samples.
+
+    For image-mask pairs: masks: uint8 [N, H, W], class indices and IGNORE. sizes: int64 [N, 2], height and width of
+    each pair without padding. counts: int64 [N, K], pixels of each class.
     """
 
     images: np.ndarray
@@ -94,13 +102,14 @@ class Decoded:
 
     @property
     def targets(self) -> np.ndarray | None:
-        """The training targets: masks if there are any, else labels."""
+        """What a model is trained to predict: the masks if there are any, else the labels."""
         return self.labels if self.masks is None else self.masks
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A split copied to a device. images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None."""
+    """A split whose images were copied to a device. images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8
+    [N, H, W], or None."""
 
     images: "torch.Tensor"
     labels: "torch.Tensor | None"
@@ -108,12 +117,14 @@ class Resident:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on one device. images: uint8 [N, C, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None.
-    samples: int64 [N], indices in the split.
+    """A batch on one device; in distributed training, the part of it that one process computes.
 
-    In distributed training, the part of one process. global_samples: int64 [M], the samples of all processes; None if
-    this batch is complete. start: offset of this part in them. overlap: number of leading images that belong to
-    the previous process and only serve as partners for mixup and cutmix.
+    images: uint8 [N, C, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None. samples: int64 [N], indices in the
+    split.
+
+    In distributed training, global_samples: int64 [M], the indices of the images of all processes; None if the batch is
+    complete. start: index of this part's first image in the complete batch. overlap: number of leading images that
+    belong to the part of the previous process; they are only partners for mixup and cutmix.
     """
 
     images: "torch.Tensor"
@@ -126,10 +137,10 @@ class Batch:
 
     @property
     def all_samples(self) -> "torch.Tensor":
-        """The samples of the batch over all processes, int64."""
+        """The indices in the split of the batch's images in all processes, int64."""
         return self.samples if self.global_samples is None else self.global_samples
 
     @property
     def share(self) -> float:
-        """The fraction of the batch that this process has, 0 to 1."""
+        """The fraction of the complete batch that this process has, 0 to 1."""
         return (len(self.samples) - self.overlap) / len(self.all_samples)

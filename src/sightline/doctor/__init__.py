@@ -1,4 +1,4 @@
-"""`sightline doctor`: find errors in data before training, with a cure for each."""
+"""`sightline doctor`: find errors in data before training, and how to correct each."""
 
 import os
 from pathlib import Path
@@ -19,11 +19,12 @@ def doctor(
     quiet: bool = False,
     **settings: Any,
 ) -> "Diagnosis":
-    """Check `data`, in any layout that `train` accepts; for a run, find validation labels that are likely wrong.
+    """Check `data`, in any layout that `train` accepts. If `data` is a run, find its validation labels that are likely
+    wrong.
 
-    out: the folder for doctor.html and doctor.json. write_clean_list: the path of a CSV to write for `train --data`,
-    without unreadable files, copies and images with several labels; overwrite: replace an existing one. settings:
-    `data.*`, as for `train`. The data are not changed. Raises SightlineError if there are no images.
+    out: the folder for doctor.html and doctor.json. write_clean_list: path of a CSV to write, a list of the images
+    without unreadable files, copies and images with several labels, for `train --data`. overwrite: replace an existing
+    list. settings: `data.*`, as for `train`. The data are not changed. Raises SightlineError if there are no images.
     """
     from .diagnosis import diagnose
 

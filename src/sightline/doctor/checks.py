@@ -1,4 +1,4 @@
-"""Checks of single images and of class counts: pure functions from facts to findings."""
+"""Checks of single images and of class counts: functions from the properties of images (`facts.Facts`) to findings."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,17 +11,19 @@ from .facts import Facts
 from .findings import Finding, Group, finding
 
 RARE = 0.2
-"""Largest share of images with an unusual property that is reported; a more frequent one is normal for the data."""
+"""Some properties (such as grayscale) are only reported if at most this share of the images has them; if more images
+have one, it is normal for the data."""
 APART = 4.0
-"""An image is tiny or huge if its side is this many times smaller or larger than that of the median image."""
+"""An image is tiny or huge if its side is smaller or larger than the side of the median image by this factor."""
 LEAST_SIDE, MOST_PIXELS = 8, 50_000_000
-"""Absolute limits: an image with a smaller side is tiny, and one with more pixels is huge."""
+"""Absolute limits: an image is tiny if a side has fewer pixels than the first, and huge if it has more pixels than
+the second."""
 LONG = 3.0
-"""An image is long if its aspect ratio exceeds this, and twice the median ratio."""
+"""An image is long if its aspect ratio exceeds both this and twice the median aspect ratio."""
 GRAY = 4
-"""An image is gray if the channels of each pixel of its thumbnail differ by at most this."""
+"""An image is gray if the three channels differ by at most this (of 255) in every pixel of its thumbnail."""
 IMBALANCE = 10
-"""A class is rare if the largest class has this many times its images."""
+"""A class is rare if the largest class has at least this many times its number of images."""
 
 
 def image_checks(facts: Sequence[Facts]) -> list[Finding]:
@@ -43,10 +45,8 @@ def image_checks(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[[Facts], bool], float]]:
-    """Kind of finding -> (test of an image, the largest share of images with this property that is reported).
-
-    side: side of the median image in pixels.
-    """
+    """The tests for unusual images: {kind of finding: (test of one image, largest share)}. A finding is reported
+    only if at most this share of the images has the property. side: side of the median image in pixels."""
     longest = max(LONG, 2 * float(np.median([ratio(fact) for fact in good] or [1])))
     largest = min(MOST_PIXELS, (APART * side) ** 2)
     return {
@@ -70,19 +70,20 @@ def ratio(fact: Facts) -> float:
 
 
 def is_gray(fact: Facts) -> bool:
-    """Whether all colors of the thumbnail are gray, in an image of several colors."""
+    """Whether all pixels of the thumbnail are gray. False for a single color, which is a separate finding."""
     colors = np.frombuffer(fact.thumb, np.uint8).reshape(-1, 3).astype(int)
     return not fact.plain and int(np.ptp(colors, axis=1).max()) <= GRAY
 
 
 def sized(fact: Facts) -> Group:
-    """The group of one image, with its size and number of frames as the note."""
+    """A finding's entry for one image, with the note "WIDTH x HEIGHT" and its number of frames."""
     frames = f", {fact.header.frames:,} frames" if fact.header.frames > 1 else ""
     return Group((fact.name,), f"{fact.size[0]:,} x {fact.size[1]:,}{frames}")
 
 
 def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun: str = "image") -> list[Finding]:
-    """Find classes without images in a split. counts: by split, int64 [K]. noun: what is counted, in the singular."""
+    """Find classes without images in a split. counts: by split, int64 [K], number of images or pixels per class.
+    noun: what is counted, in the singular."""
     found = []
     for split, count in counts.items():
         absent = [Group((), classes[index]) for index in np.flatnonzero(count == 0)]
@@ -104,10 +105,8 @@ def missing_classes(counts: dict[str, np.ndarray], classes: Sequence[str], noun:
 def imbalance(
     counts: dict[str, np.ndarray], classes: Sequence[str], most: float = IMBALANCE, noun: str = "images"
 ) -> list[Finding]:
-    """Find classes of the training split with at most 1/`most` of the images of the largest class.
-
-    counts: by split, int64 [K]. noun: what is counted, in the plural.
-    """
+    """Find rare classes in the training split: those with at most 1/`most` of the images (or pixels) of the largest
+    class. counts: by split, int64 [K], number per class. noun: what is counted, in the plural."""
     count = counts.get("train", counts.get(ALL))
     if count is None or not count.any():
         return []

@@ -1,4 +1,5 @@
-"""The clean list: a CSV for `--data` without unreadable images, copies and images with several labels."""
+"""The clean list: a CSV of the usable images, for `train --data`. Unreadable images, images with several labels, and
+all but one of identical images are not in it."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from .facts import Facts
 from .opened import OpenedData
 
 PRECEDENCE = ("test", "val", "train", ALL)
-"""Of copies in several splits, the one in the first of these splits is kept: validation images must not be in train."""
+"""If identical images are in several splits, the one in the first of these splits is kept: validation and test
+images must not be in train."""
 
 
 def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
@@ -35,7 +37,7 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
 
 
 def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
-    """Name of each image that is not on the clean list -> the reason."""
+    """The images that are not put on the clean list: {name: reason}."""
     out = {fact.name: "unreadable" for fact in facts if fact.why}
     for group in identical(facts):
         kept = min(group, key=lambda fact: (PRECEDENCE.index(fact.split), unlistable(fact.name), len(fact.name)))
@@ -50,7 +52,7 @@ def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
 
 
 def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> str:
-    """Write the clean list, with names relative to its folder; return a sentence with its counts."""
+    """Write the clean list, with names relative to its folder; return a sentence with its counts of images."""
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:

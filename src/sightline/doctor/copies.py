@@ -1,4 +1,4 @@
-"""Exact and near copies of images: in one split, in several splits, or with different labels."""
+"""Find exact and near copies of images: within a split, in several splits, or with different labels."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from .findings import Finding, Group, finding
 from .near import MOST, candidates, confirmed, connected
 
 FRAMES = r"(?P<group>.+)[_. -][0-9]+[.][A-Za-z]+$"
-"""A regular expression for the video of a frame, in names such as `clip01_0001.jpg`."""
+"""Regular expression for names of video frames, such as `clip01_0001.jpg`; its group is the name of the video."""
 LEAST_SIDE = 16
-"""Side in pixels below which near copies cannot be distinguished from images of similar objects."""
+"""Images with a smaller side, in pixels, are not compared: near copies look like images of similar objects."""
 
 
 def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
-    """Groups of two or more readable images with the same pixels."""
+    """Sets of two or more readable images with the same pixels."""
     groups: dict[bytes, list[Facts]] = {}
     for fact in facts:
         if not fact.why:
@@ -27,12 +27,13 @@ def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
 
 
 def labels_of(group: Sequence[Facts]) -> list[int]:
-    """The distinct labels of a group, sorted."""
+    """The distinct labels (class indices) in a set of images, sorted."""
     return sorted({fact.label for fact in group if fact.label >= 0})
 
 
 def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tuple[Group, bool, bool]:
-    """(the group with a note on its labels and splits, whether it has several labels, whether several splits)."""
+    """A set of copies as a finding's entry with a note: (entry, whether it has several labels, whether it is in
+    several splits)."""
     labels, splits = labels_of(members), list(dict.fromkeys(fact.split for fact in members))
     notes = [note, *[" and ".join(classes[label] for label in labels[:4])] * (len(labels) > 1)]
     notes += [" and ".join(splits)] * (len(splits) > 1)
@@ -40,7 +41,7 @@ def described(note: str, members: Sequence[Facts], classes: Sequence[str]) -> tu
 
 
 def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool) -> list[Finding]:
-    """Find images with the same pixels. can_list: whether a clean list of these data can be written."""
+    """Find images with the same pixels. can_list: whether the cure can suggest to write a clean list."""
     kinds: dict[str, list[Group]] = {"conflicting_labels": [], "leak": [], "duplicate": []}
     for members in identical(facts):
         same = "same file" if len({fact.file for fact in members}) == 1 and members[0].file else "same pixels"
@@ -53,10 +54,8 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
 def near_checks(
     facts: Sequence[Facts], classes: Sequence[str], read: Callable[[Facts], Image.Image]
 ) -> tuple[list[Finding], list[str]]:
-    """Find near copies, such as resized or brighter images and successive video frames: (findings, notes).
-
-    read: opens an image. notes: on pairs that were not compared.
-    """
+    """Find near copies, such as resized or brighter images and successive video frames: (findings, notes). read:
+    function that opens an image. notes: sentences on pairs that were not compared."""
     usable = [fact for fact in facts if not fact.why and not fact.plain and min(fact.size) >= LEAST_SIDE]
     distinct = list({fact.pixels: fact for fact in reversed(usable)}.values())[::-1]
     if len(distinct) < 2:
@@ -80,10 +79,8 @@ def near_checks(
 
 
 def frames_option(facts: Sequence[Facts]) -> str:
-    """The option that keeps the frames of a video in one split; "" if it does not apply.
-
-    It applies to data without splits if all files are named like frames and every class has several videos.
-    """
+    """The command-line option that keeps the frames of a video in one split; "" if it does not apply. It applies to
+    data without splits if all files are named like video frames and every class has several videos."""
     videos: dict[int, set[str]] = {}
     for fact in facts:
         match = re.search(FRAMES, fact.name)

@@ -1,4 +1,4 @@
-"""Run all checks on data or on a run's labels, and write doctor.html and doctor.json."""
+"""Run all checks of `sightline doctor` on data or on a run's labels, and write doctor.html and doctor.json."""
 
 import shlex
 from dataclasses import asdict
@@ -34,7 +34,7 @@ CLASSES = ("classes missing in a split", "rare classes")
 def diagnose(
     path: str, out: Path, clean: Path | None, overwrite: bool, settings: dict[str, Any], say: Say
 ) -> Diagnosis:
-    """Run all checks of `sightline.doctor`, write the page and the JSON, and print the findings."""
+    """Run all checks of `sightline.doctor`, write doctor.html and doctor.json, and print the findings."""
     known = read_json(out / FACTS)
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
         what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
@@ -51,7 +51,8 @@ def diagnose(
 
 
 def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener | None]:
-    """(the diagnosis of a run's validation labels, a function that opens its images or None)."""
+    """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
+    no images)."""
     if clean:
         cure = "pass the data instead of the run: sightline doctor DATA --write-clean-list FILE.csv"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
@@ -69,7 +70,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
 def of_data(
     path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Say
 ) -> tuple[Diagnosis, Opener]:
-    """(the diagnosis of data, a function that opens an image by its name)."""
+    """Check a data set: (diagnosis, function that opens an image by its name)."""
     data = resolve(Config(), settings | {"data.path": path}).data
     masked = is_segmentation(data)
     task = task_learning_from("masks" if masked else "labels").name
@@ -99,7 +100,7 @@ def of_data(
 
 
 def checked(task: str) -> tuple[str, ...]:
-    """The kinds of findings that are checked for a task, in the plural."""
+    """Descriptions of everything that is checked for a task (`classify`, `segment` or `labels`), for the page."""
     if task == "labels":
         return (KINDS["wrong_label"].what.replace("*", "s"),)
     of_masks = {name for name in KINDS if "mask" in name or "pair" in name}
@@ -126,7 +127,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
 
 
 def text(found: Diagnosis) -> str:
-    """The output on the terminal: the findings, each with its first files."""
+    """The text that is printed: all findings, each with its first files."""
     lines = []
     for finding in found.findings:
         lines.append(f"\n{finding.severity}: {finding.what}")
@@ -140,6 +141,6 @@ def text(found: Diagnosis) -> str:
 
 
 def line_of(group: Group) -> str:
-    """The first files of a group and its note in one line."""
+    """One line for a set of files: the first file names and the note."""
     files = ", ".join(group.files[:4]) + (f" and {len(group.files) - 4:,} more" if len(group.files) > 4 else "")
     return ": ".join(filter(None, (files, group.note)))

@@ -1,7 +1,4 @@
-"""Read all images once: digests of bytes and pixels, a thumbnail of 8 x 8 colors, and the file's header.
-
-About one kilobyte per image is kept in memory.
-"""
+"""Read all images once and compute what the checks need: `Facts`, about one kilobyte per image."""
 
 import hashlib
 import os
@@ -21,20 +18,21 @@ from ..runs.atomic import sha256
 from ..tasks.contract import Say
 
 SIDE = 512
-"""Large JPEG files are decoded at a reduced scale with sides of at least twice this many pixels, which saves most of
-the time. Truncated files are still detected."""
+"""Large JPEG files are decoded at a reduced scale, with sides of at least twice this many pixels, which saves most
+of the time. Truncated files are still detected."""
 THUMB = 8
 CHUNK = 128
 PLAIN = 1
-"""Largest range of a channel in an image of a single color."""
+"""An image has a single color if the values of each channel differ by at most this (of 255)."""
 
 
 class Facts(NamedTuple):
-    """The facts of one image.
+    """Properties of one image, which the checks use.
 
-    label: class index, -1 without one. path: of the file, or "". why, cure: of a reading error, or "". size: (width,
-    height) of the upright image. file: SHA-256 of the file's bytes, empty without a file. pixels: SHA-256 of size and
-    RGB pixels. thumb: bytes of THUMB x THUMB RGB pixels. plain: whether the image has a single color.
+    label: class index, -1 without one. path: of the file, or "" if the image is not a file. why, cure: reason and cure
+    if the image cannot be read, else "". size: (width, height) after the EXIF rotation. file: SHA-256 of the file's
+    bytes, empty without a file. pixels: SHA-256 of size and RGB pixels. thumb: bytes of a thumbnail of THUMB x THUMB
+    RGB pixels. plain: whether the image has a single color.
     """
 
     name: str
@@ -52,10 +50,8 @@ class Facts(NamedTuple):
 
 
 def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) -> list[Facts]:
-    """Compute the facts of all images, in order, in threads (Pillow releases the GIL).
-
-    root: the folder of the image files; "" for data that are not files. announce: called with the progress.
-    """
+    """Read all images and compute their properties, in order. Several threads are used, as Pillow releases the GIL.
+    root: the folder of the image files; "" for data that are not files. announce: function that prints the progress."""
     found: list[Facts] = []
     started = reported = time.monotonic()
     jobs = [(split, items, index) for split, items in splits.items() for index in range(len(items.names))]
@@ -70,7 +66,7 @@ def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) 
 
 
 def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -> Facts:
-    """The facts of one image; with `why` and `cure` if it cannot be read."""
+    """Read one image and compute its properties. If it cannot be read, they have the reason and a cure."""
     name, header, file = items.names[index], Header(), b""
     path = os.path.join(root, name) if root else ""
     known = (name, split, -1 if items.labels is None else int(items.labels[index]), path)
@@ -95,7 +91,7 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
 
 
 def opener(splits: dict[str, Items], root: str, max_pixels: int) -> Callable[[str], Image.Image]:
-    """Return a function that opens an image of the splits, or another file below `root`, by its name."""
+    """Make a function that opens an image of the splits, or another file below `root`, by its name."""
     known = {name: (items, index) for items in splits.values() for index, name in enumerate(items.names)}
 
     def read(name: str) -> Image.Image:

@@ -9,7 +9,7 @@ STOPS = "training would stop with an error"
 
 
 class FindingKind(NamedTuple):
-    """The texts of a kind of finding. what: follows the number of groups; * is replaced by s in the plural."""
+    """The texts of a kind of finding. what: is printed after a number; * becomes s in the plural."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -92,12 +92,13 @@ KINDS = {
         "look at these images; if a label is wrong, move the image to the folder of its class or correct its row; "
         "train again"),
 }  # fmt: skip
-"""The kinds with fixed texts, in which {words} are replaced. Findings on layout, palette and classes are not here."""
+"""The kinds of findings with fixed texts, in which {words} are replaced. Findings on the layout of the data,
+palettes and classes have their texts elsewhere."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files that belong together, such as the copies of one image, and a note about them."""
+    """One or several files that a finding lists together, such as the copies of one image, with a note about them."""
 
     files: tuple[str, ...]
     note: str = ""
@@ -105,10 +106,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of error in the data, with the affected files.
+    """One kind of error in the data, with all affected files.
 
-    kind: an identifier. severity: `error` if training stops or its scores are wrong. what, why: one sentence each.
-    cure: a command or an edit. groups: the files, the most important first.
+    kind: an identifier, such as a key of KINDS. severity: `error` if training stops or its scores are wrong, else
+    `warning`. what, why: one sentence each. cure: a command or an edit. groups: the files, the most important first.
     """
 
     kind: str
@@ -120,17 +121,18 @@ class Finding:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The distinct files of all groups, in order."""
+        """The names of all affected files, each once, in order."""
         return tuple(dict.fromkeys(name for group in self.groups for name in group.files))
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings in `data`, a folder or another source.
+    """The result of `sightline doctor`.
 
-    task: `classify`, `segment`, or `labels` for the labels of a run. counts: number of images by split. checks: what
-    was checked. notes: sentences on how the data were read. page, json: the files that were written; clean_list: the
-    path of the clean list, or None. True as a condition if there are findings.
+    data: what was checked: a folder, another source or a run. task: `classify`, `segment`, or `labels` for the labels
+    of a run. counts: number of images by split. checks: descriptions of what was checked. notes: sentences on how the
+    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None. In a
+    condition, it is true if there are findings.
     """
 
     data: str
@@ -145,12 +147,13 @@ class Diagnosis:
     clean_list: Path | None = None
 
     def __bool__(self) -> bool:
-        """Whether there are findings."""
+        """Whether anything was found."""
         return bool(self.findings)
 
 
 def finding(kind: str, groups: Iterable[Group], **words: str) -> list[Finding]:
-    """A list of the finding of a kind in KINDS, with `words` inserted into its texts; empty without groups."""
+    """Make a finding of a kind in KINDS: a list of one Finding; an empty list if there are no `groups`. words: texts
+    that replace {words} in the texts of the kind."""
     groups, (severity, what, why, cure) = tuple(groups), KINDS[kind]
     what = f"{len(groups):,} {what.replace('*', '' if len(groups) == 1 else 's')}"
     return [Finding(kind, severity, what, why.format(**words), cure.format(**words), groups)] if groups else []

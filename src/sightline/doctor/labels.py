@@ -20,9 +20,10 @@ from .findings import Finding, Group, finding
 
 
 def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Config]:
-    """(findings, classes, number of images, recipe) from a run's predictions/val.csv.
+    """Find likely wrong validation labels of a run: (findings, classes, number of images, the run's recipe).
 
-    Raises SightlineError if the run does not predict one label per image.
+    They are found by the probabilities in predictions/val.csv. Raises SightlineError if the run does not predict one
+    label per image.
     """
     config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
     if TASKS[config.task].predicts != "label":
@@ -41,8 +42,8 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
 def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Indices of the images whose label is likely wrong, the most likely first.
 
-    labels: int64 [N]. probabilities: float64 [N, K], of images that were not trained on. Raises SightlineError without
-    cleanlab.
+    labels: int64 [N], class indices. probabilities: float64 [N, K], predicted for images that the model was not trained
+    on. Raises SightlineError if cleanlab is not installed.
     """
     if importlib.util.find_spec("cleanlab") is None:
         cure = "pip install 'sightline-vision[doctor]'"

@@ -1,4 +1,4 @@
-"""Checks of pairs of images and masks: incomplete pairs, invalid masks and sizes, and pixels per class."""
+"""Checks of image-mask pairs: incomplete pairs, invalid masks, different sizes, and numbers of pixels per class."""
 
 import os
 from collections import Counter
@@ -22,12 +22,12 @@ from .findings import STOPS, Finding, Group, finding
 from .opened import OpenedData, open_any_layout, stray_checks
 
 RARE_PIXELS = 100
-"""A class is rare if the largest class has this many times its pixels."""
+"""A class is rare if the largest class has at least this many times its number of pixels."""
 KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be used": "mask"}
 
 
 def open_masked(data: Data) -> OpenedData:
-    """Open pairs of images and masks; incomplete pairs become findings. Raises SightlineError without images."""
+    """Open image-mask pairs; incomplete pairs become findings. Raises SightlineError if there are no images."""
     root, table = locate(data)
     if table:
         cure = "pass the folder that contains the images and masks: sightline doctor FOLDER"
@@ -62,10 +62,8 @@ def open_masked(data: Data) -> OpenedData:
 
 
 def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str) -> list[Finding]:
-    """Find invalid masks of complete pairs, and missing and rare classes by pixels.
-
-    facts: of the images, for their sizes. root: the folder of the data.
-    """
+    """Find invalid masks, and missing and rare classes by numbers of pixels. masked: the complete pairs by split.
+    facts: properties of the images, for their sizes. root: the folder of the data."""
     sizes = {fact.name: fact.size for fact in facts if not fact.why}
     faults: dict[tuple[str, str], list[Group]] = {}
     counts: dict[str, np.ndarray] = {}
@@ -91,7 +89,8 @@ def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Fact
 
 
 def read_all(items: Items, sizes: dict[str, tuple[int, int]], palette: Palette) -> list[ItemFacts | SightlineError]:
-    """The facts of the mask of each pair, or its error. sizes: (width, height) of the readable images by name."""
+    """Read the masks of all pairs: for each its statistics, or the SightlineError if it is invalid. sizes: (width,
+    height) of the readable images by name."""
 
     def read(index: int) -> ItemFacts | SightlineError:
         assert items.read_mask is not None

@@ -1,4 +1,4 @@
-"""Near copies: candidates by thumbnails of 8 x 8 colors and a k-d tree, then a comparison of 64 x 64 pixels.
+"""Find near copies: candidates by thumbnails of 8 x 8 colors and a k-d tree, then a comparison of 64 x 64 pixels.
 
 The similarity of two images is the correlation of their pixels, which does not depend on brightness and contrast.
 Images with little contrast are not compared.
@@ -14,25 +14,27 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 ALIKE_SMALL, ALIKE = 0.975, 0.95
-"""Least correlation of near copies as thumbnails, and at SIDE pixels; docs/doctor.md has the measurements."""
+"""Smallest correlation of two near copies: of their thumbnails, and of their images at SIDE pixels. docs/doctor.md
+has the measurements."""
 DETAIL = 0.5
-"""Least correlation of fine detail, which thumbnails lack, so that similar gradients, such as skies, do not match."""
+"""Smallest correlation of the fine detail of two near copies. Thumbnails lack this detail; without this test,
+similar gradients, such as skies, would match."""
 SIDE = 64
-"""Height and width in pixels at which candidates are compared."""
+"""Candidates are compared after they are resized to this height and width in pixels."""
 LEAST_CONTRAST = 6.0
-"""Least standard deviation of a thumbnail, whose values are 0 to 255."""
+"""Images are not compared if the standard deviation of their thumbnail (values 0 to 255) is smaller than this."""
 NEIGHBORS = 8
-"""Nearest neighbors per image that are candidates; further copies are connected through these."""
+"""For each image, this number of nearest neighbors are candidates. Further copies are found through these."""
 DIMENSIONS = 16
-"""Number of principal components in the k-d tree."""
+"""Number of principal components of the thumbnails that are used in the k-d tree."""
 KEPT = 2048
-"""Maximum number of images of SIDE pixels in memory, 12 kB each."""
+"""Maximum number of images, resized to SIDE pixels, that are kept in memory; 12 kB each."""
 MOST = 30_000
-"""Maximum number of candidates that are compared, the most similar first; each takes about a millisecond."""
+"""Maximum number of candidate pairs that are compared, the most similar first. Each takes about a millisecond."""
 
 
 def candidates(thumbs: np.ndarray) -> np.ndarray:
-    """Pairs of thumbnails with a correlation of at least ALIKE_SMALL, the most similar first.
+    """Find pairs of images whose thumbnails have a correlation of at least ALIKE_SMALL, the most similar first.
 
     thumbs: uint8 [N, D]. Returns indices int64 [P, 2], the smaller first. The projection onto the first principal
     components only shortens distances, so no neighbor within the limit is missed.
@@ -66,13 +68,14 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def detail(pixels: np.ndarray) -> np.ndarray:
-    """Fine detail: an image uint8 [SIDE, SIDE, 3] minus its version at an eighth of the size, float32."""
+    """Fine detail of an image uint8 [SIDE, SIDE, 3]: the image minus its version at 1/8 of the size; float32."""
     coarse = Image.fromarray(pixels).resize((SIDE // 8, SIDE // 8), Image.Resampling.BOX)
     return pixels.astype(np.float32) - np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tuple[int, int, float]]:
-    """(first, second, correlation) of the pairs that are similar at SIDE pixels too. read: opens an image by index."""
+    """The candidate pairs that are also similar at SIDE pixels: (first index, second index, correlation). read:
+    function that opens an image by its index."""
 
     @lru_cache(KEPT)
     def small(row: int) -> np.ndarray:
@@ -87,7 +90,7 @@ def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tup
 
 
 def connected(pairs: Sequence[tuple[int, int, float]]) -> list[list[int]]:
-    """The indices of each connected component of the graph of pairs, in order."""
+    """Join pairs of near copies to sets: the sorted indices of each connected component of the graph of pairs."""
     if not pairs:
         return []
     rows, ends = np.unique([pair[:2] for pair in pairs], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Open data that may be invalid: errors that stop `train` become findings, and the images are still checked."""
+"""Open data that may be invalid: errors that stop `train` become findings, and all images are checked."""
 
 import os
 from collections import Counter
@@ -15,16 +15,16 @@ from ..errors import ENVIRONMENT, SightlineError, counted
 from .findings import STOPS, Finding, Group, finding
 
 MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
-"""First bytes of PNG, JPEG, GIF and TIFF files; the signatures of WebP, HEIC and AVIF start at a later byte."""
+"""First bytes of PNG, JPEG, GIF and TIFF files. (The signatures of WebP, HEIC and AVIF start at a later byte.)"""
 
 
 @dataclass
 class OpenedData:
-    """Data to check.
+    """The data that the doctor checks.
 
     splits, classes, notes: as in a Source. files: whether the images are files below `root`. regular: whether `train`
-    accepts the layout. palette, masked: for images with masks, the palette if known, and the complete pairs by split.
-    findings: errors found on opening.
+    accepts the layout. palette, masked: for images with masks, the palette if known, and the complete image-mask pairs
+    by split. findings: errors that were found when the data were opened.
     """
 
     root: str
@@ -61,7 +61,7 @@ def open_labeled(data: Data) -> OpenedData:
 
 
 def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
-    """Open all images below a folder as one split without labels; error: why `train` rejects its layout."""
+    """Open all images below a folder as one split without labels. error: why `train` rejects the layout."""
     root, _ = locate(data)
     files = images_below(root, "", Counter())
     if not files:
@@ -79,7 +79,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
 
 
 def stray_checks(root: str) -> list[Finding]:
-    """Find images that are not used: hidden files, files in hidden folders, and files without an image extension."""
+    """Find images that are not used: hidden, in hidden folders, or without an image extension."""
     hidden: list[Group] = []
     unnamed: list[Group] = []
     for folder, folders, files in os.walk(root):
@@ -99,7 +99,7 @@ def stray_checks(root: str) -> list[Finding]:
 
 
 def starts_as_image(path: str) -> bool:
-    """Whether a file has the signature of an image format. Pipes and devices are not opened."""
+    """Whether a file starts with the signature of an image format. Pipes and devices are not opened."""
     try:
         if not os.path.isfile(path):
             return False

@@ -15,14 +15,14 @@ from .findings import Diagnosis, Finding, Group
 Opener = Callable[[str], Image.Image]
 TILE = 256
 SMALL = 40
-"""Images with sides of at most this many pixels are embedded as PNG, larger ones as JPEG."""
+"""Images with sides of at most this many pixels are put into the page as PNG, larger ones as JPEG."""
 SHOWN_GROUPS, SHOWN_FILES, SHOWN_SINGLES, SHOWN_WORDS = 12, 12, 36, 100
 WITHOUT_IMAGES = ("unreadable", "hidden", "unreadable_mask", "not_used")
-"""Kinds of findings that are shown without images."""
+"""Kinds of findings that the page lists by file names, without images."""
 
 
 def render(found: Diagnosis, open_named: Opener | None) -> str:
-    """The complete page. open_named: opens an image by its name, or raises SightlineError; None: show no images."""
+    """The complete HTML page. open_named: function that opens an image by its name; None: the page shows no images."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(found))]
     used: Counter[str] = Counter()
     for finding in found.findings:
@@ -56,7 +56,7 @@ def summary(found: Diagnosis) -> list[Child]:
 
 
 def section(finding: Finding, open_named: Opener | None) -> list[Child]:
-    """The section of one finding: what, why, cure, and its files."""
+    """The section of the page on one finding: what, why, cure, and its files."""
     lines = [line.strip() for line in finding.why.strip().splitlines() if line.strip()]
     parts: list[Child] = [
         element("p", element("b", f"{finding.severity.capitalize()}: {finding.what}.")),
@@ -77,7 +77,7 @@ def listed(lines: Sequence[str]) -> Html:
 
 
 def words(groups: Sequence[Group]) -> list[Child]:
-    """The files and notes of groups as a table or list, without images."""
+    """The file names and notes of a finding as a table or list, without images."""
     shown, rest = groups[:SHOWN_WORDS], more(len(groups) - SHOWN_WORDS)
     if not any(group.files for group in shown):
         return [listed([group.note for group in shown]), rest] if shown else []
@@ -86,12 +86,12 @@ def words(groups: Sequence[Group]) -> list[Child]:
 
 
 def more(count: int) -> Html | None:
-    """A note on the number of items that are not shown; None if that is not positive."""
+    """A note on the number of files that are not shown; None if `count` is not positive."""
     return element("p", f"{count:,} more are in doctor.json.", class_="small") if count > 0 else None
 
 
 def rows_of(groups: Sequence[Group], open_named: Opener) -> list[Child]:
-    """For each group its note and a row of its images."""
+    """For each set of files, its note and a row of its images."""
     parts: list[Child] = []
     for group in groups[:SHOWN_GROUPS]:
         tiles = [tile(name, "", open_named) for name in group.files[:SHOWN_FILES]]
@@ -105,7 +105,8 @@ def gallery(tiles: Sequence[Html]) -> Html:
 
 
 def tile(name: str, note: str, open_named: Opener) -> Html:
-    """An image with its name and note; if it cannot be read, its name and the reason. Metadata are not embedded."""
+    """An image with its name and note. If it cannot be read, its name and the reason. Metadata (EXIF) are not put
+    into the page."""
     try:
         image = open_named(name)
     except SightlineError as error:

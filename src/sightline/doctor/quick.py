@@ -1,4 +1,4 @@
-"""The doctor's line in the output of `train`: findings from class counts and digests of the decoded images."""
+"""The line on the doctor in the output of `train`: findings that need no file to be read."""
 
 import json
 import shlex
@@ -15,11 +15,11 @@ READING = (
     *("layout", "pattern", "classes", "mask", "palette", "colors", "tolerance", "threshold", "merge", "ignore"),
     *("group", "val_fraction", "split_seed", "on_bad_image", "max_pixels"),
 )
-"""Settings of `data` that affect how its files are read."""
+"""Settings of `data` that affect how the files are read, so that the suggested command repeats them."""
 
 
 def doctor_command(data: Data) -> str:
-    """The command `sightline doctor DATA` with the run's settings for reading the data, quoted for a shell."""
+    """The command `sightline doctor DATA` with the run's settings that affect reading, quoted for a shell."""
     usual, words = Data(), ["sightline", "doctor", data.path]
     for name in READING:
         value = getattr(data, name)
@@ -29,7 +29,8 @@ def doctor_command(data: Data) -> str:
 
 
 def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
-    """A line such as `doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`; reads no image."""
+    """A line such as `doctor: 2 findings (3 images in both splits, ...): sightline doctor DATA`. It uses the class
+    counts, and the hashes of the pixels of decoded images; no image is read."""
     pairs = any(split.masks is not None for split in splits.values())
     classes = next(iter(splits.values())).classes
     if pairs:
@@ -50,7 +51,8 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
 
 
 def copies(splits: dict[str, Decoded]) -> list[str]:
-    """Phrases on images with the same pixels; only splits decoded in the size of `train` can be compared with it."""
+    """Phrases on images with the same pixels, within a split and in two splits. Another split is only compared with
+    train if its images were decoded in the same size."""
     known = {name: split for name, split in splits.items() if split.digests is not None}
     if len({split.images.shape[1:] for split in known.values()}) > 1:
         known = {name: split for name, split in known.items() if name == "train"}

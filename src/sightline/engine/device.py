@@ -1,4 +1,4 @@
-"""Device, precision and number of threads of a run."""
+"""The device, the precision and the number of CPU threads of a run."""
 
 import os
 import time
@@ -19,11 +19,11 @@ MAX_THREADS = 1024  # with more, libraries fail or crash
 
 
 def pick_device(name: str, fallback: bool = False) -> torch.device:
-    """The device `name`; "auto": CUDA if available, else Apple's MPS, else the CPU.
+    """The torch device for `name`; "auto" is CUDA if available, else Apple's MPS, else the CPU.
 
-    fallback: use "auto" if the device is not available, for commands that read runs of other machines. Otherwise raises
-    SightlineError: with status 2 for an invalid name or index, with status 3 for a type of device that this machine or
-    this build of torch does not have.
+    fallback: if the device is not available, use "auto" instead; for commands that read runs of other machines. Without
+    `fallback`, raises SightlineError: with status 2 for an invalid name or index, with status 3 for a type of device
+    that this machine or this build of torch does not have.
     """
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -37,7 +37,7 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 
 
 def usable_device(name: str, cure: str) -> torch.device:
-    """The device `name`, after a tensor was allocated on it; raises SightlineError with `cure` if it cannot be used."""
+    """The torch device `name`; raises SightlineError with `cure` if no tensor can be allocated on it."""
 
     def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
@@ -60,10 +60,11 @@ def usable_device(name: str, cure: str) -> torch.device:
 
 
 def use_threads(threads: int) -> int:
-    """Set the number of threads of torch and return it.
+    """Set the number of CPU threads of torch and return it.
 
-    threads: 0 for OMP_NUM_THREADS, or else one per processor that this process may use; it may exceed the number of
-    processors. Raises SightlineError for more than MAX_THREADS.
+    threads: the number; it may exceed the number of processors. 0: the value of the environment variable
+    OMP_NUM_THREADS, or without it the number of processors that this process may use. Raises SightlineError for more
+    than MAX_THREADS.
     """
     if threads > MAX_THREADS:
         cure = f"use one thread per processor (here {processors()}): --train.threads 0"
@@ -75,18 +76,19 @@ def use_threads(threads: int) -> int:
 
 
 def omp_num_threads(text: str) -> int:
-    """Parse OMP_NUM_THREADS: a number, or a list for nested levels ("4,2"), whose first is used; 0 if invalid."""
+    """Parse the value of OMP_NUM_THREADS: a number, or a list such as "4,2" for nested levels, of which the first
+    number is used. 0 if invalid."""
     first = text.split(",")[0].strip()
     number = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
     return number if number <= MAX_THREADS else 0
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype for a value of `train.precision`: torch.float32 or torch.bfloat16.
+    """The dtype for a value of the setting `train.precision`: torch.float32 or torch.bfloat16.
 
-    "auto" on the CPU measures a 3x3 convolution, forward and backward, in both, and chooses bfloat16 if it is more than
-    1.2 times as fast: CPUs that have the instructions can still be slower. On CUDA "auto" is bfloat16 if the GPU
-    supports it without emulation, on other devices float32.
+    "auto" depends on the device. CPU: bfloat16 if a 3x3 convolution, forward and backward, is measured to be more
+    than 1.2 times as fast as in float32, because CPUs with bfloat16 instructions can still be slower. CUDA: bfloat16
+    if the GPU supports it without emulation. Other devices: float32.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
@@ -98,19 +100,20 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def bfloat16_gain() -> float:
-    """Speed of a convolution in bfloat16 relative to float32 on this CPU: the best of REPETITIONS, in alternation."""
+    """Time of a convolution in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Both are
+    timed REPETITIONS times in alternation, and the shortest time of each is used."""
     seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(REPETITIONS)]
     full, half = (min(each) for each in zip(*seconds, strict=True))
     return full / half
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """The name of a dtype in recipes and provenance.json: `fp32` or `bf16`."""
+    """The name of a dtype as in recipes and provenance.json: `fp32` or `bf16`."""
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
 def convolution_seconds(dtype: torch.dtype) -> float:
-    """Seconds of one forward and backward pass of a 64 to 64 channel convolution at [64, 64, 16, 16]."""
+    """Seconds of one forward and backward pass of a 3x3 convolution, 64 to 64 channels, of images [64, 64, 16, 16]."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(64, 64, 16, 16, generator=generator).to(memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
@@ -122,7 +125,8 @@ def convolution_seconds(dtype: torch.dtype) -> float:
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """torch.autocast for bfloat16, on the CPU with `SmallMaps`; does nothing for float32."""
+    """Context manager: torch.autocast for bfloat16; does nothing for float32. On the CPU it also applies
+    `SmallMaps`, which computes bfloat16 convolutions of small feature maps faster."""
     half = dtype == torch.bfloat16
     small = SmallMaps() if half and device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, torch.bfloat16, enabled=half), small:
@@ -130,7 +134,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
 
 
 def device_name(device: torch.device) -> str:
-    """A description of the device: the GPU's name, or the CPU's model and vector instructions ("... (AVX512)")."""
+    """Description of the device: the GPU's name, or the CPU's model and vector instructions ("... (AVX512)")."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -147,5 +151,5 @@ def device_name(device: torch.device) -> str:
 
 
 def rounding(device: torch.device) -> dict[str, Any]:
-    """The settings that affect rounding: device, number of threads and number of processes."""
+    """What affects how sums are rounded: device, number of threads, number of processes."""
     return {"device": device_name(device), "threads": torch.get_num_threads(), "processes": world().size}

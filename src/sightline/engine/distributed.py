@@ -21,7 +21,7 @@ from ..errors import SightlineError
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process, number of processes, and rank among the processes of this machine."""
+    """Rank of this process, number of processes, and rank among the processes of the same machine."""
 
     rank: int = 0
     size: int = 1
@@ -33,7 +33,7 @@ class World:
 
     @property
     def share(self) -> Share:
-        """This process's share of the work, for data loading."""
+        """Rank and number of processes as a `Share`, by which the data loader selects the images of this process."""
         return Share(self.rank, self.size)
 
 
@@ -43,13 +43,17 @@ _unsharded: list[bool] = []  # not empty within `unsharded_for`
 
 
 class Activity:
-    """Counter that shows that training makes progress; see `process_group.exit_after_signal`."""
+    """Counter that increases while training makes progress. After a signal, `process_group.exit_after_signal` ends a
+    process whose counter does not change, because it hangs."""
 
     count = 0
 
 
 def world() -> World:
-    """The current World: of one process outside `process_group`, and within `unsharded_for`."""
+    """The rank of this process and the number of processes.
+
+    The number is 1 outside of the context manager `process_group.process_group`, and within `unsharded_for`.
+    """
     if _unsharded or not (dist.is_available() and dist.is_initialized()):
         return SINGLE
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
@@ -57,7 +61,8 @@ def world() -> World:
 
 @contextlib.contextmanager
 def local_rank0_first() -> Generator[None]:
-    """Run the block in one process of each machine first, and then in its others, which can use the cache it wrote."""
+    """Context manager: on each machine, run the block in one process first, then in the machine's other processes.
+    The others can then read the cache that the first one wrote."""
     here = world()
     if here.size > 1 and here.local_rank:
         dist.barrier(group=unlimited_group[-1])
@@ -100,8 +105,8 @@ def broadcast_json(value: Any) -> Any:
 def require_same(values: Mapping[str, str], lines: Mapping[str, Callable[[], list[str]]] | None = None) -> None:
     """Raise SightlineError with the first difference if the settings or data of this process differ from rank 0's.
 
-    values: text by name, with the same names in all processes. lines: by name, the lines behind a value that is a
-    digest; broadcast only if a digest differs.
+    values: text by name, with the same names in all processes; a long text is given as its digest. lines: for such a
+    name, a function that returns the lines of the long text. These are only broadcast if the digests differ.
     """
     expected = broadcast_json(dict(values))
     different = [expected.get(name) != value for name, value in values.items()]
@@ -129,7 +134,11 @@ def first_difference(there: list[str], here: list[str]) -> str:
 
 
 def gather_to_rank0(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Gather the results of all batches at rank 0, in the order of batches (round robin over ranks); [] elsewhere."""
+    """Gather the results of all batches at rank 0, in the order of the batches; other ranks get [].
+
+    parts: the results of this process for its batches. The ranks take batches in turn, so batch i is that of rank i %
+    (number of processes).
+    """
     from safetensors.torch import load, save
 
     here = world()
@@ -159,14 +168,14 @@ def gather_to_rank0(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def all_gathered(values: Tensor) -> list[Tensor]:
-    """The values of each process in the order of ranks; all must have the same shape."""
+    """Gather `values` of all processes: a list of tensors in the order of ranks. All must have the same shape."""
     every = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(every, values)
     return every
 
 
 class GatherRows(torch.autograd.Function):
-    """Gather rows with gradient; see `gathered`."""
+    """Autograd function of `gathered`: concatenate rows of all processes, and return gradients to them."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -184,10 +193,8 @@ class GatherRows(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """Concatenate the rows [N, ...] of all processes in the order of ranks, with gradient.
-
-    For losses over the global batch, which all processes then compute alike.
-    """
+    """Concatenate the rows [N, ...] of all processes in the order of ranks, with gradient. For losses over the
+    global batch, such as contrastive ones: each process computes the loss of all rows."""
     if world().size == 1:
         return rows
     every = GatherRows.apply(rows)
@@ -197,20 +204,21 @@ def gathered(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def align_buffers(module: torch.nn.Module) -> None:
-    """Broadcast the buffers of rank 0, because running statistics differ if batch norms are not synchronized."""
+    """Copy rank 0's buffers to all processes: running statistics differ if batch norms are not synchronized."""
     if world().size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gather the full tensor of a DTensor, a collective operation; return other tensors unchanged."""
+    """Gather the full tensor of a DTensor, a collective operation. Other tensors are returned unchanged."""
     full = getattr(tensor, "full_tensor", None)  # `isinstance` would need DTensor, whose import takes a second
     return full() if full else tensor
 
 
 def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """The shard of a full tensor with the placement of `example`; unchanged if `example` is not sharded."""
+    """This process's shard of the full tensor `tensor`, distributed like the DTensor `example`. If `example` is not
+    a DTensor, `tensor` is returned unchanged."""
     if not hasattr(example, "full_tensor"):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -221,10 +229,11 @@ def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def unsharded_for(step: Any) -> Generator[None]:
-    """Unshard the model of an FSDP2 `step` within the block; do nothing for other steps.
+    """Context manager: gather the full weights of a model that FSDP2 has sharded. Does nothing if `step` is not
+    sharded.
 
-    Within the block `world` has one process. Forward passes of a sharded model are collective operations, which would
-    require the same number of batches in all processes.
+    Without it, each forward pass is a collective operation, and all processes need the same number of batches. Within
+    the block, `world` reports a single process.
     """
     if not hasattr(step, "unshard"):
         yield

@@ -23,11 +23,13 @@ def evaluate(
     dtype: torch.dtype,
     metrics: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]] | None = None,
 ) -> tuple[dict[str, float], Arrays]:
-    """Compute the learner's metrics and arrays of a split in evaluation mode; restore the training mode afterwards.
+    """Compute the metrics and output arrays of a split with the model in evaluation mode: (numbers by name, arrays by
+    name).
 
-    metrics: a function to call instead of the learner's. Metrics are computed over the full split, not averaged over
-    batches, and are bit-identical for equal batch size, precision and number of threads. Several processes share the
-    batches; all return the same numbers, and rank 0 returns the arrays.
+    metrics: a function to call instead of `learner.metrics`. Metrics are computed over the full split, not averaged
+    over batches. They are bit-identical for equal batch size, precision and number of threads. Several processes share
+    the batches; all return the same numbers, but only rank 0 returns the arrays. Afterwards the model is in training
+    mode again if it was before.
     """
     module = learner.parameters()
     training = module.training
@@ -44,10 +46,8 @@ def evaluate(
 
 
 def log_results(training: Training) -> None:
-    """Compute the task's final results, write them to metrics.jsonl, and print a summary.
-
-    Raises SightlineError if there is no best epoch.
-    """
+    """Compute the task's final results of a finished run, write them to metrics.jsonl, and print a summary. Raises
+    SightlineError if there is no best epoch."""
     progress, parts, log, folder = training.progress, training.parts, training.log, training.folder
     if progress.best is None:
         name, rate = shlex.quote(str(folder)), training.config.optim.lr / 10

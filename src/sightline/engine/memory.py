@@ -1,4 +1,4 @@
-"""Out-of-memory errors: messages with a cure, smaller parts of a batch, and glibc's allocator settings."""
+"""Out-of-memory errors: messages with a cure, smaller parts of a batch, settings of glibc's allocator."""
 
 import contextlib
 import ctypes
@@ -17,13 +17,13 @@ from ..runs.atomic import write_json
 from .state import Training
 
 MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
-"""Options of glibc's mallopt: M_MMAP_THRESHOLD 1 GiB, M_TRIM_THRESHOLD 2 GiB, M_TOP_PAD 256 MiB."""
+"""Options of glibc's `mallopt` and their values: M_MMAP_THRESHOLD 1 GiB, M_TRIM_THRESHOLD 2 GiB, M_TOP_PAD 256 MiB."""
 
 ALLOCATOR_VARIABLES = (
     *("GLIBC_TUNABLES", "LD_PRELOAD"),
     *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
 )
-"""Environment variables that select an allocator or configure glibc's."""
+"""Environment variables that select another memory allocator or configure glibc's. If one is set, it is respected."""
 
 MIN_IMAGES = 2  # batch normalization cannot train on one image
 
@@ -33,10 +33,11 @@ PHRASES = ("not enough memory", "can't allocate memory", "out of memory", "canno
 
 @contextlib.contextmanager
 def explain_out_of_memory(config: Config, recipe: str = "", cure: str = "") -> Generator[None]:
-    """Raise SightlineError, with status ENVIRONMENT, for out-of-memory errors within the block.
+    """Context manager: convert out-of-memory errors within the block to SightlineError with status ENVIRONMENT.
 
-    The cure gives smaller values of the settings, or for commands without settings the name of the `recipe` file in
-    which to change them; `cure` replaces it.
+    By default the error's cure suggests options for smaller batches, a smaller image size or another model. recipe: for
+    commands without these options, the path of the recipe in which to reduce `train.eval_batch_size`. cure: a text that
+    replaces both.
     """
     try:
         yield
@@ -79,7 +80,7 @@ def keep_freed_memory() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception is an out-of-memory error, by its type or message."""
+    """Whether an exception means that memory is exhausted, by its type or message."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(phrase in str(error).lower() for phrase in PHRASES)
 
@@ -87,10 +88,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def split_if_out_of_memory(
     add_gradients: Callable[[Training, list[Batch]], torch.Tensor],
 ) -> Callable[[Training, list[Batch]], torch.Tensor]:
-    """Decorator of `add_gradients`: if a batch does not fit into memory, split all batches from then on into parts.
+    """Decorator of `add_gradients`: if a batch does not fit into memory, split this batch and all later ones into
+    smaller parts.
 
-    Only with `train.on_out_of_memory: halve`; otherwise the error is raised. The gradients of the parts are weighted by
-    their numbers of images, as for `optim.accumulate`.
+    The gradients of the parts are weighted by their numbers of images, as for `optim.accumulate`. This requires the
+    setting `train.on_out_of_memory: halve`; otherwise the error is raised.
     """
 
     @functools.wraps(add_gradients)
@@ -109,12 +111,12 @@ def split_if_out_of_memory(
 
 
 def part_size(training: Training) -> int:
-    """Maximum number of images in a part of a batch."""
+    """Largest number of images in a part, if batches are split to fit into memory."""
     return max(MIN_IMAGES, -(-training.config.train.batch_size // training.progress.parts))
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
-    """Split a batch into parts of about `size` images and at least MIN_IMAGES, if it has as many."""
+    """Split a batch into equal parts of at most `size` images, but of at least MIN_IMAGES each."""
     count = len(batch.samples)
     pieces = min(-(-count // size), max(1, count // MIN_IMAGES))
     if pieces == 1:
@@ -125,7 +127,7 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 
 def halve(training: Training) -> None:
-    """Halve the size of the parts from this step on, and record it in the log, metrics.jsonl and provenance.json."""
+    """Halve the images per part from this step on; record it in the log, metrics.jsonl and provenance.json."""
     training.optimizer.zero_grad(set_to_none=True)
     if training.parts.device.type == "cuda":
         torch.cuda.empty_cache()

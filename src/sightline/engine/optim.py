@@ -20,12 +20,12 @@ from .distributed import full_tensor, shard_like
 
 
 def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Group the trainable parameters by settings, with names, for a torch optimizer.
+    """Group the trainable parameters by settings, with their names, for a torch optimizer.
 
-    depths: depth of each parameter by name, largest for the head; used only with `layer_decay` below 1, which
-    multiplies the learning rate by layer_decay^(largest depth - depth). Without `decay_norm_and_bias`, parameters of
-    one dimension have no weight decay. For `muon`, `hidden_weights` have Muon's update at `muon_lr`, all others
-    AdamW's. Raises SightlineError if no parameter is trainable.
+    depths: depth of each parameter by name, largest for the head. With `layer_decay` below 1, the learning rate of a
+    parameter is multiplied by layer_decay^(largest depth - depth). Without `decay_norm_and_bias`, parameters of one
+    dimension have no weight decay. With the optimizer `muon`, the parameters in `hidden_weights` have Muon's update
+    with the learning rate `muon_lr`; all others have AdamW's. Raises SightlineError if no parameter is trainable.
     """
     hidden = hidden_weights(model) if optim.name == "muon" else frozenset()
     deepest = max(depths.values(), default=0)
@@ -50,9 +50,10 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
 
 
 def hidden_weights(model: nn.Module) -> frozenset[str]:
-    """Names of the weights for Muon: matrices and kernels, except in the first layer, the head and embeddings.
+    """Names of the weights that Muon updates: all matrices and kernels except those in the first layer, the head and
+    embeddings.
 
-    The first layer is the first registered; the head is the attribute `head`, or a segmenter's `class_layers`.
+    The first layer is the one registered first; the head is the attribute `head`, or a segmenter's `class_layers`.
     """
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     weights = [name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
@@ -68,8 +69,10 @@ def build_optimizer(
 
     Uses torch's fused updates if available: 1.3 to 2 times as fast as the default for a ResNet-18 in channels_last on
     one thread of an AMD EPYC, best of 15 (torch 2.15). `adam` adds weight decay to the gradient; `adamw` and `muon`
-    subtract it from the weights. precision: dtype of Muon's matrix products. `load_state_dict` restores the moments and
-    keeps the settings of `optim`; it raises SightlineError if the state has other parameters.
+    subtract it from the weights. precision: dtype of Muon's matrix products.
+
+    To resume, `load_state_dict` of the optimizer restores the moments, but keeps the settings of `optim`. It raises
+    SightlineError if the state is of other parameters.
     """
     groups = parameter_groups(model, optim, depths)
     fused = groups[0]["params"][0][1].device.type in ("cpu", "cuda") or None
@@ -83,7 +86,7 @@ def build_optimizer(
 
 
 def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
-    """timm's LARS; parameters of one dimension have SGD steps with momentum and no weight decay."""
+    """Build timm's LARS. Parameters of one dimension have SGD steps with momentum, without weight decay."""
     from timm.optim.lars import Lars
 
     for group in groups:
@@ -100,10 +103,8 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optim
 
 
 def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The moments of `state` with the parameter groups of `optimizer`.
-
-    Raises SightlineError if their parameters differ.
-    """
+    """Combine the moments in the state_dict `state` with the settings (parameter groups) of `optimizer`: a new
+    state_dict. Raises SightlineError if the parameters of both differ."""
     groups = optimizer.state_dict()["param_groups"]
     names, saved = ([(g["kind"], list(g["param_names"])) for g in each] for each in (groups, state["param_groups"]))
     if names != saved:
@@ -113,7 +114,7 @@ def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]
 
 
 def align_moments(optimizer: Optimizer) -> None:
-    """Convert loaded moments to the memory layout of their parameters.
+    """Convert the moments of an optimizer, after loading, to the memory layout of their parameters.
 
     Saved tensors are contiguous. torch's fused CPU updates require the layout of the weights (channels_last), and
     otherwise silently update the wrong elements (torch 2.15).
@@ -173,7 +174,7 @@ class Muon(Optimizer):
         )
 
     def moment(self, parameter: Tensor, name: str) -> Tensor:
-        """The named moment of a parameter; zeros before the first step."""
+        """The moment `name` of a parameter, such as its momentum; zeros before the first step."""
         state = self.state[parameter]
         if name not in state:
             state[name] = torch.zeros_like(parameter)
@@ -188,7 +189,7 @@ def muon(
     optim: Optim,
     precision: torch.dtype,
 ) -> None:
-    """Apply Muon's update in place; the orthogonalization is batched over matrices of equal shape.
+    """Apply Muon's update to the parameters in place. Matrices of equal shape are orthogonalized together.
 
     With `optim.muon_normalize` each weight is first scaled to norm sqrt(rows), and its step to norm lr * sqrt(rows), so
     that lr is approximately the angle of the step. This is for weights before batch norm, whose output does not depend
@@ -215,10 +216,11 @@ def muon(
 
 
 def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
-    """Matrices [N, rows, columns] -> float32, with the same singular vectors and singular values of about 0.7 to 1.2.
+    """Orthogonalize matrices [N, rows, columns] approximately; float32 of the same shape.
 
-    Five quintic Newton-Schulz steps with Keller Jordan's coefficients, which trade accuracy for speed. precision: dtype
-    of the matrix products.
+    The result has the same singular vectors and singular values of about 0.7 to 1.2. It takes five quintic
+    Newton-Schulz steps with Keller Jordan's coefficients, which trade accuracy for speed. precision: dtype of the
+    matrix products.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -294,7 +296,7 @@ class Average:
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Generator[None]:
-        """Load the average into the model within the block, and restore the model afterwards."""
+        """Context manager: the model has the averaged weights within the block, and afterwards its own again."""
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.means)
         try:
@@ -303,12 +305,16 @@ class Average:
             model.load_state_dict(before)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averaged weights and buffers by name, without copying."""
+        """The averaged weights and buffers by name, as references: later updates change them."""
         return dict(self.means)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Load a saved average; raise SightlineError if names or shapes differ."""
+        """Load the average that was saved in a checkpoint, to resume a run.
+
+        tensors: averaged weights and buffers by name. updates: number of updates before the save. Raises
+        SightlineError if names or shapes differ from the model's.
+        """
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe that the run was started with, or start a new run"
             raise SightlineError(

@@ -1,7 +1,7 @@
 """Data parallelism: DistributedDataParallel or FSDP2 around a learner's step, synchronized batch norm and dropout.
 
-torch.nn.SyncBatchNorm supports GPUs only ("expected input tensor to be on GPU", torch 2.14); this module has the same
-for CPUs.
+torch.nn.SyncBatchNorm supports GPUs only ("expected input tensor to be on GPU", torch 2.14), so this module has an
+implementation for CPUs.
 """
 
 import inspect
@@ -41,16 +41,17 @@ def synchronize_norms(model: nn.Module, device: torch.device) -> None:
 
 
 class LocalRows:
-    """This process's rows of the global batch: first row, number of rows, total rows; set before each step."""
+    """Which rows of the global batch this process has: first row, number of rows, total rows. Set before each step."""
 
     start, count, total = 0, 0, 0
 
 
 def synchronize_dropout(model: nn.Module) -> None:
-    """Make each process use its rows of one random dropout mask for the global batch, as a single process would draw.
+    """Make dropout independent of the number of processes.
 
-    On CPUs the result is bit-identical. Dropout inside attention, and layers whose input does not have one row per
-    image, draw separate masks in each process.
+    One random mask is drawn for the global batch, as a single process would, and each process uses its rows of the
+    mask. On CPUs the result is bit-identical. Exceptions: dropout inside attention, and layers whose input does not
+    have one row per image, draw separate masks in each process.
     """
     from timm.layers import DropPath
 
@@ -62,7 +63,7 @@ def synchronize_dropout(model: nn.Module) -> None:
 
 
 def synchronized_dropout(self: Any, values: Tensor) -> Tensor:
-    """Forward pass of dropout of values [N, ...] or of channels, with one mask for the rows of all processes."""
+    """Dropout of values [N, ...], or of entire channels, with one random mask for the rows of all processes."""
     if not self.training or not self.p or len(values) != LocalRows.count:
         return type(self).forward(self, values)
     shape = values.shape[1:] if isinstance(self, nn.Dropout) else [values.shape[1]] + [1] * (values.ndim - 2)
@@ -70,7 +71,7 @@ def synchronized_dropout(self: Any, values: Tensor) -> Tensor:
 
 
 def synchronized_drop_path(self: Any, values: Tensor) -> Tensor:
-    """Forward pass of stochastic depth of values [N, ...], with one mask for the rows of all processes."""
+    """Stochastic depth of values [N, ...], with one random mask for the rows of all processes."""
     if not self.training or not self.drop_prob or len(values) != LocalRows.count:
         return type(self).forward(self, values)
     kept = dropout_mask(values, [1] * (values.ndim - 1), self.drop_prob)
@@ -78,13 +79,13 @@ def synchronized_drop_path(self: Any, values: Tensor) -> Tensor:
 
 
 def dropout_mask(values: Tensor, shape: Sequence[int], p: float) -> Tensor:
-    """This process's rows of a mask of 0 with probability p, else 1 / (1 - p)."""
+    """The rows of this process of a random mask with the values 0 (probability p) and 1 / (1 - p)."""
     mask = torch.empty((LocalRows.total, *shape), dtype=values.dtype, device=values.device).bernoulli_(1 - p)
     return mask[LocalRows.start : LocalRows.start + LocalRows.count].div_(1 - p)
 
 
 def synchronized_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:
-    """Forward pass of a batch norm, [N, C, ...]; in training mode with the statistics of all processes."""
+    """Batch norm of `images` [N, C, ...]; in training mode with mean and variance over all processes."""
     # In evaluation mode, or if every process has the global batch, there is nothing to synchronize.
     if not self.training or LocalRows.count == LocalRows.total:
         return type(self).forward(self, images)
@@ -111,7 +112,8 @@ def update_running_statistics(
 
 
 class SynchronizedNorm(torch.autograd.Function):
-    """Batch norm over all processes; returns (normalized input, mean [C], biased variance [C], values per channel)."""
+    """Autograd function: batch norm over all processes. Returns (normalized input, mean [C], biased variance [C],
+    number of values per channel)."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
@@ -148,10 +150,8 @@ class SynchronizedNorm(torch.autograd.Function):
 
 
 class Step(nn.Module):
-    """A learner's step as a module, which DistributedDataParallel and FSDP2 require.
-
-    The loss is weighted so that its mean over the processes is the loss of the global batch.
-    """
+    """The step of a learner (batch to loss) as a torch module, which DistributedDataParallel and FSDP2 require. The
+    loss is weighted so that its mean over the processes is the loss of the global batch."""
 
     def __init__(self, learner: Learner):
         super().__init__()
@@ -172,10 +172,10 @@ class Step(nn.Module):
 
 
 def sharded_step(config: Config, parts: Parts) -> Step:
-    """The learner's step with the model's weights sharded over the processes by FSDP2.
+    """The step of the learner, with the weights of the model sharded over the processes by FSDP2.
 
     Each member of an nn.Sequential or nn.ModuleList is gathered when it is called; all other weights are gathered for
-    the step. Raises SightlineError for optimizers that need full weights.
+    the entire step. Raises SightlineError for optimizers that need full weights.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -198,7 +198,7 @@ def sharded_step(config: Config, parts: Parts) -> Step:
 
 
 def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
-    """The learner's step as DistributedDataParallel or FSDP2: the backward pass averages gradients over processes."""
+    """Wrap the step of the learner in DistributedDataParallel or FSDP2, which average gradients over the processes."""
     synced = config.train.sync_batch_norm
     if synced:
         synchronize_norms(parts.model, parts.device)
@@ -216,7 +216,8 @@ def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str
 
 
 def unsharded(training: Training) -> Training:
-    """The training with an unsharded model, for the final evaluation by rank 0: a sharded model is built again."""
+    """Return `training` with an unsharded model, in which rank 0 loads the weights for the final evaluation. If
+    FSDP2 has sharded the model, the parts of the run are built again; otherwise `training` is returned unchanged."""
     if not isinstance(training.forward, Step):
         return training
     precision = precision_name(training.parts.dtype)

@@ -1,4 +1,4 @@
-"""The parts of a run: data, model, learner, device and precision, and functions of the tasks to build them."""
+"""The parts of a run (data, model, learner, device, precision), and functions with which tasks build them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,16 +24,21 @@ from .schedules import sam_active, training_side
 Arrays = dict[str, np.ndarray]
 
 WHITENING_IMAGES = 5000
-"""Maximum number of training images from which the stem of a FastNet is computed."""
+"""Maximum number of training images that determine the fixed first layer of the model FastNet."""
 
 
 class Learner(Protocol):
     """The interface between the training loop and a task.
 
-    step: a training batch -> {"loss": scalar with gradient, ...}. The losses of several processes are averaged with the
-    weights "weight" (the denominator of the mean), or the numbers of images if there is none. after_step: called after
-    each optimizer step, for example to update a target network. metrics: (numbers by name, arrays by name) of a split,
-    in its order; ({}, {}) on ranks other than 0. parameters: the module to train.
+    step: computes {"loss": scalar with gradient, ...} of a training batch. The losses of several processes are
+    averaged, weighted by the entry "weight" (the denominator of the mean), or by the numbers of images if there is
+    none.
+
+    after_step: called after each optimizer step, for example to update a target network. parameters: the module to
+    train.
+
+    metrics: computes (numbers by name, arrays by name) from the batches of a split, with arrays in the order of the
+    split; ({}, {}) on ranks other than 0.
     """
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]: ...
@@ -46,16 +51,16 @@ class Learner(Protocol):
 
 
 def no_alarm(numbers: Mapping[str, float]) -> str:
-    """The default for `Parts.alarm`: no warning."""
+    """Default of `Parts.alarm`, which warns that training has failed: never warn."""
     return ""
 
 
 @dataclass(frozen=True)
 class TraceSpec:
-    """How to trace the model for architecture.json.
+    """How to trace the layers of the model, which are written to architecture.json for the report.
 
-    image: (channels, height, width) of the largest training image. run: the forward pass of a training step,
-    (model, images) -> outputs by name. method: for pre-training with two networks, the name of the method.
+    image: (channels, height, width) of the largest training image. run: the forward pass of a training step, a function
+    (model, images) -> outputs by name. method: for pre-training with two networks, the name of the method; else "".
     """
 
     image: tuple[int, int, int]
@@ -65,7 +70,7 @@ class TraceSpec:
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Training images whose features are saved after each evaluation, and the function that computes the features."""
+    """Training images whose features are saved after each evaluation, and the function that computes them."""
 
     images: Decoded
     features: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]]
@@ -75,11 +80,15 @@ class FeatureSample:
 class Parts:
     """The parts of a run.
 
-    description: contents of config.json. rows: indices of the validation images whose features or masks are saved.
-    normalization: mean and standard deviation per channel. flops: operations of one image's forward and backward pass,
-    by the side of the training images. facts: contents of provenance.json. once_flops: operations per image for frozen
-    features, which are computed once before the first epoch. resident: the training images on the device, if they fit.
-    alarm: validation numbers -> a warning that training has failed, or "".
+    description: contents of config.json. facts: contents of provenance.json. rows: indices of the validation images
+    whose features or masks are saved after each evaluation. normalization: mean and standard deviation per channel.
+
+    flops: floating-point operations of one image's forward and backward pass, by the side of the training images in
+    pixels. once_flops: operations per image that are needed only once, before the first epoch (features of a frozen
+    backbone).
+
+    resident: the training images on the device; None if batches are read from the cache. alarm: function from the
+    validation metrics to a warning that training has failed, or "".
     """
 
     device: torch.device
@@ -108,11 +117,11 @@ def build(
     precision: str = "",
     fresh: bool = True,
 ) -> Parts:
-    """Build all parts of a run with the task's builder, and copy the training images to the device if they fit.
+    """Build all parts of a run with the task's `builder`, and copy the training images to the device if they fit.
 
-    precision: `fp32` or `bf16`, for the resumption of a run; empty: from `train.precision`. fresh: load the weights of
-    `model.weights` and initialize from data; false for a run that loads its weights from a checkpoint. Raises
-    SightlineError for invalid settings, before images are decoded, and for invalid data.
+    precision: `fp32` or `bf16`, as a resumed run had it; empty: from `train.precision`. fresh: whether to load the
+    weights of `model.weights` and to initialize from data; False if the weights will be loaded from a checkpoint.
+    Raises SightlineError for invalid settings, before images are decoded, and for invalid data.
     """
     parts = builder(config, say, precision, fresh)
     copyable = not parts.once_flops and parts.train.stream is None  # not for frozen features or streams
@@ -134,7 +143,8 @@ def check_batch_size(config: Config, model: nn.Module) -> None:
 def initialize_from_images(
     backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    """Compute the stem of a FastNet from training images, normalized by `transform`; do nothing for other backbones."""
+    """Compute the fixed first layer of a FastNet from training images; do nothing for other backbones. transform:
+    normalizes the images."""
     if isinstance(backbone, FastNet):
         images = some_images(train)[:WHITENING_IMAGES]
         backbone.whiten(transform(torch.from_numpy(np.ascontiguousarray(images))))
@@ -145,8 +155,8 @@ def describe_model(
 ) -> dict[str, Any]:
     """The contents of config.json: everything needed to use the weights without the rest of the run.
 
-    preprocessing.kept: height and width of the decoded validation images. Images of this size skip the first resize, to
-    a square of `size` pixels by `fit` and `resize`.
+    Its entry preprocessing.kept is the height and width of the decoded validation images. An image that already has
+    this size is not resized to a square by `fit` and `resize` first.
     """
     data, kept = config.data, list(val.images.shape[2:])
     square = {"size": data.size, "fit": data.fit, "resize": data.filter, "kept": kept}
@@ -161,7 +171,7 @@ def describe_model(
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
-    """The entry `data` of provenance.json: path, layout, classes, and counts and digests of the splits."""
+    """The entry `data` of provenance.json: path, layout, classes; of each split number of images and digest."""
     counts = {name: len(items.names) for name, items in source.splits.items()} | {
         "train": len(train.names),
         "val": len(val.names),
@@ -193,32 +203,36 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
 
 
 def training_flops(config: Config, cost: dict[int, float], images: int, epochs: float) -> float:
-    """Floating-point operations of `epochs` epochs, which may be a fraction; cost: operations of one image by side."""
+    """Floating-point operations of training for `epochs` epochs, which may be a fraction. cost: operations of one
+    image's forward and backward pass, by image side in pixels. images: per epoch."""
     complete, rest = divmod(epochs, 1)
     partial_epoch = rest * epoch_cost(config, cost, int(complete)) if rest else 0.0
     return images * (sum(epoch_cost(config, cost, epoch) for epoch in range(int(complete))) + partial_epoch)
 
 
 def epoch_cost(config: Config, cost: dict[int, float], epoch: int) -> float:
-    """Operations of one image in an epoch (from 0); doubled for sharpness-aware steps, which have two gradients."""
+    """Floating-point operations of training on one image in the given epoch (from 0); cost as in `training_flops`.
+    They are doubled for steps of sharpness-aware minimization, which compute two gradients."""
     return cost[training_side(config, epoch)] * (2 if sam_active(config, epoch) else 1)
 
 
 def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device) -> torch.Tensor | None:
-    """Class weights for the loss, float32 [K], from the counts per class; None if `loss.class_weights` is none."""
+    """Class weights for the loss, float32 [K], from the number of images or pixels per class; None if
+    `loss.class_weights` is `none`."""
     kind = config.loss.class_weights
     return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
 def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixel values from 0 to 1; see `augment.normalize`."""
+    """Mean and standard deviation per channel for pixel values from 0 to 1, as chosen by the setting
+    `augment.normalize`."""
     if config.augment.normalize == "dataset":
         return channel_statistics(some_images(train))
     return NORMALIZATIONS[config.augment.normalize]
 
 
 def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
-    """The training split, decoded into the cache or streamed from shards."""
+    """Open the training split: decode all images into the cache, or prepare a stream for data in shards."""
     side = config.augment.resize or config.data.size
     if source.splits["train"].shards is None:
         return decode(source, "train", side, config.data, say)
@@ -228,21 +242,21 @@ def training_images(config: Config, source: Source, say: Callable[[str], None]) 
 
 
 def stream_line(train: Decoded) -> str:
-    """One line about a stream, for the log."""
+    """A line for the log about training images that are read from shards during training."""
     assert train.stream is not None
     shards, megabytes = train.stream.shards.entries, train.stream.data.stream_mb
     return f"streaming {len(train.names):,} training images from {len(shards):,} shards, {megabytes:,} MB at a time"
 
 
 def some_images(train: Decoded) -> np.ndarray:
-    """Training images uint8 [N, 3, H, W]: all of them, or the first WHITENING_IMAGES of a stream, in stored order."""
+    """Training images uint8 [N, 3, H, W]: all, or for data in shards the first WHITENING_IMAGES as stored."""
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]
 
 
 def sampled_rows(config: Config, val: Decoded) -> np.ndarray:
-    """Indices of the validation images whose features are saved."""
+    """Indices of the validation images whose features are saved after each evaluation."""
     assert isinstance(config.report.samples, int)
     return sample_rows(len(val.names), config.report.samples, config.train.seed)
 

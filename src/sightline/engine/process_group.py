@@ -30,25 +30,26 @@ FAILED_PEER_PHRASES = (
     "nccl",
     "aborted",
 )
-"""Parts of messages of collective operations that failed because another process failed."""
+"""Parts of error messages by which a collective operation is known to have failed because another process failed."""
 
 
 def restarted() -> bool:
-    """Whether torchrun restarted the processes after a failure."""
+    """Whether torchrun has restarted the processes of this run after a failure."""
     return restart_count() not in ("", "0")
 
 
 def restart_count() -> str:
-    """Number of restarts by torchrun."""
+    """How often torchrun has restarted the processes of this run, as text."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 @contextlib.contextmanager
 def process_group(timeout_seconds: float) -> Generator[World]:
-    """Join the process group of torchrun within the block; do nothing without torchrun.
+    """Context manager: join the process group of torchrun; without torchrun, do nothing.
 
     timeout_seconds: limit of each collective operation. If a process is killed, or hangs for longer than the timeout,
-    all others raise SightlineError with status ENVIRONMENT (3); so they do if they cannot connect to each other.
+    all other processes raise SightlineError with status ENVIRONMENT (3). They also raise it if they cannot connect to
+    each other.
     """
     if share_of(os.environ).world == 1 or dist.is_initialized():
         yield world()
@@ -87,7 +88,7 @@ def shutdown() -> None:
 
 
 def local_peers() -> list[int]:
-    """Process IDs of the run's other processes on this machine."""
+    """Process IDs of the other processes of this run on this machine."""
     host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
     every = all_gathered(torch.tensor([host, os.getpid()]))
     return [int(pid) for other, pid in map(Tensor.tolist, every) if other == host and pid != os.getpid()]
@@ -95,9 +96,11 @@ def local_peers() -> list[int]:
 
 @contextlib.contextmanager
 def failed_peers_explained(peers: list[int]) -> Generator[None]:
-    """Raise SightlineError if a collective operation fails within the block; after a timeout, first kill `peers`.
+    """Context manager: raise SightlineError if a collective operation within the block fails because another process
+    failed.
 
-    Without that torchrun would wait 30 seconds for a process that does not react. peers: process IDs on this machine.
+    peers: IDs of the run's other processes on this machine. They are killed first if the operation timed out, because
+    one of them hangs, and torchrun would wait 30 seconds for it.
     """
     try:
         yield
@@ -117,9 +120,10 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
 
 @contextlib.contextmanager
 def exit_after_signal() -> Generator[None]:
-    """Exit the process if `Activity` does not change within GRACE_SECONDS of a signal within the block.
+    """Context manager: after a signal within the block, exit the process if it hangs.
 
-    A process that waits in NCCL for a dead peer does not return to Python, where signals are handled.
+    It hangs if the counter `Activity` does not change within GRACE_SECONDS. A process that waits in NCCL for a dead
+    process does not return to Python, where signals are handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,8 +13,8 @@ from ..config.schema import Config, Schedule
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
     """The factor on the learning rate at `step`: the product of schedule and warm-up.
 
-    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last. The schedule
-    starts at step 0, too, not after the warm-up.
+    The warm-up rises linearly over `warmup_epochs`, from 1/n at the first of its n steps to 1 at the last. The
+    schedule does not wait for the end of the warm-up: it starts at step 0 too.
     """
     step = min(step, total_steps - 1)
     value = SCHEDULES[schedule.name](step, total_steps, steps_per_epoch, schedule)
@@ -23,7 +23,8 @@ def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule
 
 
 def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: Config) -> float:
-    """SGD's momentum at `step`: `optim.momentum`, or cycled to `schedule.momentum_at_peak` and back.
+    """SGD's momentum at `step`: constant `optim.momentum`, or, if `schedule.momentum_at_peak` is set, cycled to it and
+    back.
 
     The cycle follows the learning-rate schedule with `initial_factor` and `final_factor` 0 (arXiv 1708.07120).
     """
@@ -35,12 +36,13 @@ def cycled_momentum(step: int, total_steps: int, steps_per_epoch: int, config: C
 
 
 def schedule_epochs(config: Config) -> int:
-    """Number of epochs of the schedules: `schedule.total_epochs`, or `train.epochs` if that is 0."""
+    """Number of epochs over which the schedules extend: `schedule.total_epochs`, or `train.epochs` if that is 0."""
     return config.schedule.total_epochs or config.train.epochs
 
 
 def training_side(config: Config, epoch: int) -> int:
-    """Side in pixels of the training images of an epoch (from 0): from `augment.progressive`, then `data.size`."""
+    """Side in pixels of the training images in an epoch (from 0). It follows the steps of `augment.progressive`, and
+    is `data.size` after the last one."""
     for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
         if epoch < until * schedule_epochs(config):
             return side
@@ -48,7 +50,7 @@ def training_side(config: Config, epoch: int) -> int:
 
 
 def mixes(config: Config, epoch: int) -> bool:
-    """Whether mixup or cutmix is applied in an epoch (from 0)."""
+    """Whether mixup or cutmix is switched on, and not yet ended by `augment.mix_until`, in an epoch (from 0)."""
     augment = config.augment
     return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
 
@@ -70,12 +72,12 @@ def progress(step: int, total_steps: int) -> float:
 
 
 def half_cosine(share: float, final: float) -> float:
-    """Half a cosine wave from 1 at share 0 to `final` at share 1; share: 0 to 1."""
+    """Half a cosine wave, from 1 at share 0 to `final` at share 1. share: fraction of the wave, 0 to 1."""
     return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
 
 
 def constant(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
-    """Constant 1."""
+    """The factor 1 at every step."""
     return 1.0
 
 

@@ -1,4 +1,5 @@
-"""Setup before the first step: lock the run folder, build the parts, compare processes, write the first files."""
+"""Setup of a run before its first step: lock the run folder, build the parts of the run, compare the processes, and
+write the first files."""
 
 import contextlib
 import hashlib
@@ -32,12 +33,12 @@ from .parts import Parts, build
 from .state import Training, TrainingFunctions
 
 PREVIEW_IMAGES = 48
-"""Maximum number of images in a preview."""
+"""Maximum number of images in figures/preview.png."""
 
 
 @contextlib.contextmanager
 def open_run(folder: Path, quiet: bool) -> Generator[RunLog]:
-    """Lock the run folder and open its log within the block; ranks other than 0 do not lock, and log nothing."""
+    """Context manager: lock the run folder and open the run's log. Only rank 0 locks the folder and logs."""
     rank0 = distributed.world().is_rank0
     with lock_run(folder) if rank0 else contextlib.nullcontext() as note, RunLog(folder, quiet, writes=rank0) as log:
         if note:
@@ -48,9 +49,10 @@ def open_run(folder: Path, quiet: bool) -> Generator[RunLog]:
 def build_parts(
     config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True
 ) -> Parts:
-    """Build the parts of a run; one process per machine decodes the images, the others read its cache.
+    """Build the parts of a run. On each machine one process decodes the images; the others read its cache.
 
-    All processes use the precision of rank 0. Raises SightlineError if their settings or data differ.
+    precision, fresh: as in `parts.build`. All processes use the precision of rank 0. Raises SightlineError if the
+    settings or data of the processes differ.
     """
     keep_freed_memory()
     if distributed.world().size > 1:  # before decoding
@@ -85,9 +87,9 @@ def settings_of(config: Config) -> str:
 
 
 def digest_lines(split: Decoded) -> list[str]:
-    """The contents of a split as text, to find the first difference between two splits.
+    """The contents of a split as lines of text, in which the first difference between two processes is searched.
 
-    The first line has the class names; then each image has a line with its name, its class, and the first digits of the
+    The first line has the class names. Then each image has a line with its name, its class, and the first digits of the
     SHA-256 of its pixels and mask (not for shards).
     """
     lines = [f"classes {', '.join(split.classes)}"]
@@ -104,7 +106,7 @@ def digest_lines(split: Decoded) -> list[str]:
 
 
 def start_run(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
-    """Prepare the folder of a new run: check the free space, remove files of an earlier run, write the first files."""
+    """Prepare a new run's folder: check the disk space, remove files of an earlier run, write the first files."""
     preflight(folder, training_state.checkpoint_bytes(config, parts.model))
     run_folder.clear(folder)  # only after all checks of the new run
     log.rewind(0, 0.0)
@@ -139,7 +141,7 @@ def write_splits(path: Path, parts: Parts) -> None:
 
 
 def trace_architecture(folder: Path, config: Config, parts: Parts) -> Path:
-    """Trace the model and write architecture.json; if tracing fails, write a note instead."""
+    """Trace the model's layers and write architecture.json; if tracing fails, write a note instead."""
     spec, name = parts.trace_spec, config.model.name
     return write_architecture(
         folder / "architecture.json",
@@ -150,10 +152,11 @@ def trace_architecture(folder: Path, config: Config, parts: Parts) -> Path:
 
 
 def record_resume(folder: Path, old: Config, new: Config, parts: Parts, step: int) -> str:
-    """Append a resume to provenance.json: command, versions, step and changed settings.
+    """Append a resume to provenance.json: command, versions, step and changed settings; write a missing
+    architecture.json.
 
-    Returns a note on why the run is not bit-identical to an uninterrupted one, also added to the file, or "". Writes
-    architecture.json if it is missing.
+    Returns a note if the resumed run cannot be bit-identical to an uninterrupted one, with the reason; else "". The
+    note is also written to provenance.json.
     """
     record = run_folder.provenance(folder)
     entry = {
@@ -179,7 +182,7 @@ def record_resume(folder: Path, old: Config, new: Config, parts: Parts, step: in
 
 
 def check_data(folder: Path, parts: Parts) -> None:
-    """Raise SightlineError if images, labels or classes changed since the run was started."""
+    """Raise SightlineError if images, labels or classes differ from those recorded at the run's start."""
     before, now = run_folder.provenance(folder).get("data"), parts.facts["data"]
     if not isinstance(before, dict):
         return

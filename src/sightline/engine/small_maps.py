@@ -1,9 +1,10 @@
 """Faster bfloat16 convolutions of small feature maps on the CPU, as matrix products.
 
-In the last layers of a network the maps are a few pixels wide and the weights are large. For such shapes oneDNN's
-bfloat16 convolutions, in particular the gradients of the weights, have a tenth or less of the speed of its matrix
-products. Within `SmallMaps` these convolutions are computed as matrix products of unfolded images (im2col), for models
-of all libraries. `benchmarks/small_maps.py` measured which shapes are faster; docs/performance.md has the results.
+In the last layers of a network the feature maps are a few pixels wide and the weights are large. For such shapes, the
+bfloat16 convolutions of oneDNN, in particular the gradients of the weights, have at most a tenth of the speed of
+oneDNN's matrix products. Within `SmallMaps` these convolutions are computed as matrix products of unfolded images
+(im2col), in models of all libraries. `benchmarks/small_maps.py` measured which shapes are faster; docs/performance.md
+has the results.
 """
 
 import itertools
@@ -16,22 +17,22 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 MAX_UNFOLDED = 2**24
-"""Maximum number of elements of an unfolded batch; with more, the unfolding takes more time than is saved."""
+"""Maximum number of elements of an unfolded batch. With more elements, unfolding takes more time than it saves."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which parts of a convolution to compute as matrix products; the gradient of the weights always is."""
+    """Which parts of a convolution are computed as matrix products. The gradient of the weights always is."""
 
     output: bool
     image_gradient: bool
 
 
 class SmallMaps(TorchFunctionMode):
-    """Context manager that computes bfloat16 convolutions of small maps on the CPU as matrix products.
+    """Context manager: compute bfloat16 convolutions of small feature maps on the CPU as matrix products.
 
-    Use it within `torch.autocast`. Results differ from torch's by rounding only: sums are computed in float32 and
-    rounded to bfloat16 once, in the gradient of the images twice. Active in the current thread only.
+    Use it within `torch.autocast`. It is active in the current thread only. Results differ from torch's by rounding
+    only: sums are computed in float32 and rounded to bfloat16 once (twice in the gradient of the images).
     """
 
     def __torch_function__(
@@ -49,7 +50,7 @@ def convolve(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d`, computed by `SmallConvolution` if that is faster according to `plan_for`."""
+    """Replacement of `torch.conv2d` that uses `SmallConvolution` for shapes for which `plan_for` returns a plan."""
     step, border = single(stride), single(padding)
     supported = groups == 1 and single(dilation) == 1 and step is not None and border is not None
     if supported and input.device.type == "cpu" and input.dim() == 4 and torch.is_autocast_enabled("cpu"):
@@ -62,7 +63,8 @@ def convolve(
 
 
 def single(value: int | tuple[int, ...] | str) -> int | None:
-    """The value for both directions; None if they differ, or for a string ("same")."""
+    """An option of a convolution, such as its stride, as one number; None if it differs between the two directions,
+    or is a string ("same")."""
     if isinstance(value, str):
         return None
     both = (value,) if isinstance(value, int) else tuple(value)
@@ -70,10 +72,8 @@ def single(value: int | tuple[int, ...] | str) -> int | None:
 
 
 def plan_for(images: tuple[int, ...], weight: tuple[int, ...], stride: int, padding: int) -> Plan | None:
-    """The fastest plan for images of shape [N, C, H, W] and a weight of shape [O, C, k, k]; None: torch's convolution.
-
-    The limits are from measurements.
-    """
+    """The fastest way to compute a convolution, by limits from measurements; None: torch's convolution. images:
+    shape [N, C, H, W]. weight: shape [O, C, k, k]."""
     count, channels, height, width = images
     kernel = weight[2]
     if weight[1:] != (channels, kernel, kernel) or min(channels, weight[0]) < 32:
@@ -91,7 +91,7 @@ def plan_for(images: tuple[int, ...], weight: tuple[int, ...], stride: int, padd
 
 
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Height or width in pixels of the output."""
+    """Height or width in pixels of the output of a convolution."""
     return (side + 2 * padding - kernel) // stride + 1
 
 
@@ -128,7 +128,7 @@ class SmallConvolution(torch.autograd.Function):
 
 
 def unfolded(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """The window of the kernel at each position of the output (im2col): [N, C, H, W] -> [N h w, k k C]."""
+    """The kernel's window at each output position as a row (im2col): [N, C, H, W] -> [N h w, k k C]."""
     count, channels, height, width = images.shape
     channels_last = images.permute(0, 2, 3, 1)
     if padding:
@@ -159,22 +159,22 @@ def image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int
 
 
 def library_image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """The gradient with respect to the images by oneDNN, which is slow for maps of a few pixels only."""
+    """The gradient with respect to the images, computed by oneDNN, which is only slow for maps of a few pixels."""
     settings = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False])
     result: Tensor = torch.ops.aten.convolution_backward(gradient, images, weight, None, *settings)[0]
     return result
 
 
 def as_rows(maps: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N H W, C]; a view if `maps` is in channels_last memory format."""
+    """Maps [N, C, H, W] as one row per pixel, [N H W, C]; a view if `maps` is in channels_last format."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """[O, C, k, k] -> [O, k k C], in the order of `unfolded`."""
+    """Weights of a convolution [O, C, k, k] as a matrix [O, k k C], with columns in the order of `unfolded`."""
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
 def as_maps(rows: Tensor, count: int, height: int, width: int) -> Tensor:
-    """[N H W, C] -> [N, C, H, W], in channels_last memory format."""
+    """Rows of pixels [N H W, C] as feature maps [N, C, H, W], in channels_last memory format."""
     return rows.view(count, height, width, -1).permute(0, 3, 1, 2)

@@ -29,10 +29,14 @@ Say = Callable[[str], None]
 class Progress:
     """Progress of a run; saved in checkpoints/last with the tensors.
 
-    step: completed steps. seconds: training time so far. stopped: why training ended before its last epoch, or "".
-    best, best_epoch: best value of `train.best_metric`, and its epoch. ensemble: [score, epoch] of the best epochs,
-    lower scores are better. loss_sum, loss_count: of the steps since the last log line. parts: number of parts that a
-    batch is split into to fit into memory.
+    step: number of completed steps. seconds: training time so far. stopped: why training ended before its last epoch,
+    or "".
+
+    best, best_epoch: best value so far of `train.best_metric`, and its epoch. ensemble: [score, epoch] of the epochs in
+    the ensemble; lower scores are better.
+
+    loss_sum, loss_count: sum of the losses, and number of steps, since the last log line. parts: into how many parts
+    each batch is split to fit into memory.
     """
 
     step: int = 0
@@ -47,7 +51,7 @@ class Progress:
 
 
 class TrainingFunctions(Protocol):
-    """The functions of a task that the engine calls; see `tasks.contract.Task`."""
+    """The functions of a task that the training loop calls; `tasks.contract.Task` describes them."""
 
     @property
     def build(self) -> Callable[[Any, Say, str, bool], Parts]: ...
@@ -61,7 +65,8 @@ class TrainingFunctions(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """The objects of a run in progress. forward: the learner's step, data-parallel with several processes."""
+    """The objects of a run in progress. forward: function from a batch to its loss; with several processes it is
+    wrapped for data parallelism."""
 
     config: Config
     functions: TrainingFunctions
@@ -102,8 +107,8 @@ class Training:
 class Clock:
     """Times for the log and the checkpoints.
 
-    start: time of the last log line. saved: time of the last save. waited: seconds spent waiting for data since the
-    last log line. images: number of images since then.
+    start: time of the last log line. saved: time of the last save of the state. waited, images: seconds spent
+    waiting for data, and number of images, since the last log line.
     """
 
     start: float = field(default_factory=time.monotonic)
@@ -113,7 +118,7 @@ class Clock:
 
 
 def log_step(training: Training, clock: Clock, group: list[Batch], loss: float, norm: float, rate: float) -> None:
-    """Log the mean loss and the speed about 20 times per epoch."""
+    """Add a step's loss and images to the sums for the log; about 20 times per epoch, log mean and speed."""
     progress, now = training.progress, time.monotonic()
     clock.images += sum(len(batch.all_samples) for batch in group)
     progress.loss_sum += loss

@@ -28,7 +28,8 @@ MASK_SIDE = 512  # the same for segmentation, where masks need more detail
 
 
 def save_state(training: Training) -> None:
-    """Save the state for bit-identical resumption to checkpoints/last; first retry deferred writes."""
+    """Save everything that a bit-identical resumption needs to checkpoints/last. Before that, retry the writes of
+    weights and snapshots that failed earlier."""
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
@@ -45,10 +46,11 @@ def save_state(training: Training) -> None:
 
 
 def save_or_defer(training: Training, last: bool) -> None:
-    """Call `save_state`; after a disk error warn and continue, and retry at the next save.
+    """Call `save_state`. After a disk error, warn and let training continue; the next save retries.
 
     last: this is the last save of the run. Raises SightlineError (status ENVIRONMENT) after MAX_FAILED_SAVES failures
-    in a row, and for any failure of the last save. With several processes only rank 0 writes; an error ends all.
+    in a row, and for any failure of the last save. With several processes only rank 0 writes, and its error ends all
+    processes.
     """
     deferred, step, pending = training.deferred, training.progress.step, bool(training.deferred.writes)
     try:
@@ -71,7 +73,7 @@ def save_or_defer(training: Training, last: bool) -> None:
 
 
 def save_failed_error(training: Training, error: SightlineError, last: bool) -> SightlineError:
-    """The error for a run whose state cannot be saved; error: of the last attempt."""
+    """The error that ends a run whose state cannot be saved. error: that of the last attempt."""
     what = error.what if last else f"{error.what}, {MAX_FAILED_SAVES} times in a row"
     why = f"{error.why}; this was the last save of the run, which cannot be retried later" if last else error.why
     cure = f"free some space or repair the disk, then resume: sightline resume {shlex.quote(str(training.folder))}"
@@ -79,7 +81,7 @@ def save_failed_error(training: Training, error: SightlineError, last: bool) -> 
 
 
 def state_tensors(training: Training) -> dict[str, torch.Tensor]:
-    """The weights and their average, by name in the state: `model.NAME` and `average.NAME`."""
+    """The weights and their moving average, if any, by name in the state: `model.NAME` and `average.NAME`."""
     tensors = {f"model.{name}": tensor for name, tensor in training.parts.model.state_dict().items()}
     if training.average:
         tensors |= {f"average.{name}": tensor for name, tensor in training.average.tensors().items()}
@@ -87,7 +89,7 @@ def state_tensors(training: Training) -> dict[str, torch.Tensor]:
 
 
 def checkpoint_bytes(config: Config, model: nn.Module) -> int:
-    """Maximum size of the run's checkpoints in bytes; see `checkpoint.required_bytes`."""
+    """Maximum disk space in bytes of all checkpoints of the run."""
     moments = {"sgd": 1 if config.optim.momentum else 0}.get(config.optim.name, 2)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = checkpoint.total_bytes(model.state_dict())
@@ -96,10 +98,8 @@ def checkpoint_bytes(config: Config, model: nn.Module) -> int:
 
 
 def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load (tensors, values) of the newest intact state of a run; warn if it is not the last one saved.
-
-    Raises SightlineError if there is none.
-    """
+    """Load (tensors, values) of the newest undamaged state for resumption in a run folder. A warning is logged if a
+    newer state is damaged. Raises SightlineError if there is no state."""
     last = folder / "checkpoints" / "last"
     if not any((last / name).exists() for name in checkpoint.SLOTS):
         name = shlex.quote(str(folder))
@@ -113,7 +113,7 @@ def load_state(folder: Path, log: RunLog) -> tuple[dict[str, torch.Tensor], dict
 
 
 def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
-    """Load a saved state into the model, the optimizer and the weight average."""
+    """Load a state, as from `load_state`, into the model, the optimizer and the weight average."""
 
     def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -129,7 +129,8 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
 
 
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
-    """Save the model's current weights, with `numbers` as its metrics, to checkpoints/NAME; see `describe_model`."""
+    """Save the current weights of the model, with a config.json that describes them, to checkpoints/NAME. numbers:
+    validation metrics, which are stored with the weights."""
     weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
     if not training.world.is_rank0:
         return
@@ -143,7 +144,8 @@ def save_weights(training: Training, name: str, numbers: dict[str, float]) -> No
 
 
 def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
-    """Save the weights in checkpoints/epoch-NNNNN if the epoch is one of the `train.ensemble` best; remove others."""
+    """Save the weights in checkpoints/epoch-NNNNN if this epoch is among the `train.ensemble` best so far. Weights
+    of epochs that are no longer among the best are removed."""
     size, key = training.config.train.ensemble, training.config.train.ensemble_by
     if not size:
         return
@@ -159,12 +161,13 @@ def keep_for_ensemble(training: Training, numbers: dict[str, float]) -> None:
 
 
 def epoch_name(epoch: int) -> str:
-    """The name of an epoch's folder, `epoch-00012`, zero-padded for sorting."""
+    """The name of the folder of an epoch, such as `epoch-00012`, zero-padded for sorting."""
     return f"epoch-{epoch:05d}"
 
 
 def save_snapshot(training: Training, arrays: Arrays) -> None:
-    """Save features or masks of the sampled images at this epoch, and keep at most `report.snapshots` epochs."""
+    """Save features or masks of the sampled validation images at this epoch. Snapshots of earlier epochs are removed
+    so that at most `report.snapshots` remain."""
     folder = training.folder / "snapshots"
     target = folder / epoch_name(training.epoch)
     if training.parts.feature_sample is not None and len(training.parts.rows):
@@ -189,7 +192,7 @@ def save_snapshot(training: Training, arrays: Arrays) -> None:
 
 
 def save_training_features(training: Training, sample: FeatureSample, folder: Path) -> None:
-    """Compute and save the features of the sampled training images."""
+    """Compute the features of the sampled training images, and save them in the folder of this epoch's snapshot."""
     parts, size = training.parts, training.config.train.eval_batch_size
     with distributed.unsharded_for(training.forward):
         arrays = evaluate(parts.learner, sample.images, size, parts.device, parts.dtype, sample.features)[1]
@@ -198,10 +201,10 @@ def save_training_features(training: Training, sample: FeatureSample, folder: Pa
 
 
 def epochs_to_keep(epochs: list[int], limit: int) -> list[int]:
-    """The first and last epoch, and the multiples of the smallest power of two for which at most `limit` remain.
+    """Choose the epochs whose snapshots are kept: the first, the last, and the multiples of a power of two.
 
-    The final number of epochs is unknown during training. Multiples of growing powers of two are evenly spaced, and
-    include no epoch that was removed before.
+    It is the smallest power of two for which at most `limit` epochs (at least 2) remain. The final number of epochs is
+    unknown during training. As the power only grows, no chosen epoch was removed before.
     """
     stride = 1
     while True:
@@ -214,8 +217,8 @@ def epochs_to_keep(epochs: list[int], limit: int) -> list[int]:
 def save_samples(folder: Path, parts: Parts) -> None:
     """Write snapshots/samples.npz: thumbnails, names and labels (if any) of the sampled validation images.
 
-    For image-mask pairs, images and true masks of up to MASK_SIDE pixels. Also writes train-samples.npz for the sampled
-    training images, if any.
+    For image-mask pairs it has images and true masks, scaled down to at most MASK_SIDE pixels. If training images are
+    sampled too, train-samples.npz has the same for them.
     """
     rows, val = parts.rows, parts.val
     sample = sample_arrays(val, rows)
@@ -229,14 +232,14 @@ def save_samples(folder: Path, parts: Parts) -> None:
 
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
-    """Thumbnails, names, indices and labels (if any) of the images with the indices `rows` of a split."""
+    """Thumbnails, names, indices and labels (if any) of the images at `rows` of a split, as arrays by name."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 
 def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
-    """Images or masks [N, ..., H, W] subsampled (nearest neighbor) to a longest side of at most `side` pixels."""
+    """Scale images or masks [N, ..., H, W] down by nearest neighbor, to a longest side of at most `side` pixels."""
     height, width = images.shape[-2:]
     step = max(1.0, max(height, width) / side)
     rows, columns = (((np.arange(round(n / step)) + 0.5) * step).astype(np.int64) for n in (height, width))
@@ -244,7 +247,8 @@ def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
 
 
 def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Images uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w] with a longest side of at most THUMBNAIL pixels."""
+    """Scale the images with the indices `rows` down: uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w]. The longest
+    side is at most THUMBNAIL pixels."""
     chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
     height, width = chosen.shape[2:]
     scale = THUMBNAIL / max(height, width)
@@ -261,15 +265,13 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None:
-    """Call `save_arrays`; after a disk error retry at the next save."""
+    """Write arrays to a compressed .npz file; after a disk error, retry at the next save of the state."""
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
 
 
 def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:
-    """The error for a non-finite loss or gradient; writes the file names of the batch to not-finite-batch.txt.
-
-    loss, norm, rate: loss, gradient norm and learning rate of the step.
-    """
+    """The error for a loss or gradient that is NaN or infinite. The file names of the batch are written to
+    not-finite-batch.txt. loss, norm, rate: loss, gradient norm and learning rate of the step."""
     names = training.parts.train.names
     files = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
     path = training.folder / "not-finite-batch.txt"

@@ -1,1 +1,1 @@
-"""Prediction over many images: inputs, batching, tables, masks, tiles."""
+"""Prediction of many images: inputs, batches, tables, tiles of large images."""

@@ -24,8 +24,9 @@ Decoded = np.ndarray | SightlineError
 class PredictedBatch:
     """A batch of N images with its predictions.
 
-    errors: by index, why an image could not be decoded. probabilities: float32 [N, K]; None without classes. features:
-    float32 [N, D]; None if not requested. Rows of undecoded images are NaN; both are None if no image was decoded.
+    errors: for images that could not be decoded, {index: reason}. probabilities: float32 [N, K]; None if the model has
+    no classes. features: float32 [N, D]; None if not requested. The rows of images that could not be decoded are NaN;
+    if no image was decoded, both arrays are None.
     """
 
     images: Sequence[InputImage]
@@ -34,11 +35,11 @@ class PredictedBatch:
     features: np.ndarray | None = None
 
     def rows(self, classes: Sequence[str]) -> list[list[str]]:
-        """Rows of the table: name, class, confidence, a probability for each class, error."""
+        """The rows of the table for this batch: name, class, confidence, a probability for each class, error."""
         return [self.row(index, image.name, classes) for index, image in enumerate(self.images)]
 
     def row(self, index: int, name: str, classes: Sequence[str]) -> list[str]:
-        """A row of the table."""
+        """The row of the table for one image; the columns are described in `rows`."""
         error = " ".join(self.errors.get(index, "").split())
         if not classes:
             return [name, error]
@@ -55,9 +56,10 @@ def predict_batches(
     """Yield the predictions of images in order, in batches of `size`."""
 
     def decode(image: InputImage) -> Decoded:
-        """Decode an image to uint8 [3, h, w], as the run's validation images were.
+        """Decode an image to uint8 [3, h, w], as the validation images of the run were decoded.
 
-        Images of the size `decoded_size` are resized by the model's transform later, all others to the model's square.
+        An image of the size `decoded_size` is not resized here, but later by the model's transform. All others are
+        resized to the square that the model expects.
         """
         try:
             pixels = open_image(image.path, max_pixels, predictor.square.side)
@@ -92,7 +94,7 @@ def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], pred
 
 
 def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: np.ndarray | None) -> np.ndarray | None:
-    """Write `values` to the rows `indices` of `whole` [count, D], which is created with NaN if it is None."""
+    """Write `values` to the rows `indices` of `whole` [count, D] and return it; None becomes an array of NaN."""
     if values is None:
         return whole
     if whole is None:
@@ -102,10 +104,8 @@ def with_rows(whole: np.ndarray | None, count: int, indices: list[int], values: 
 
 
 class ProgressLines:
-    """Print the progress of a prediction every PROGRESS_SECONDS.
-
-    A line has the share done and the time left, or, without a total, the number of images and their speed.
-    """
+    """Print the progress of a prediction every PROGRESS_SECONDS. A line has the share done and the time left; if the
+    total is unknown, the number of images so far and their speed."""
 
     def __init__(self, say: Callable[[str], None], name: str = "", total: int = 0):
         self.say, self.name, self.total, self.done = say, name, total, 0
@@ -113,11 +113,11 @@ class ProgressLines:
 
     @property
     def speed(self) -> float:
-        """Images, or pixels of a scene, per second."""
+        """Images per second; for a large image that is predicted in tiles, pixels per second."""
         return self.done / max(time.monotonic() - self.start, 1e-9)
 
     def add(self, count: int) -> None:
-        """Count images, or pixels of a scene."""
+        """Count images as done; for a large image that is predicted in tiles, pixels."""
         self.done += count
         if time.monotonic() - self.reported < PROGRESS_SECONDS or self.done == self.total:
             return

@@ -1,4 +1,4 @@
-"""Helpers of `sightline evaluate`: choose the split, detect changed images, log evaluations on test data."""
+"""Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..runs.log import RunLog
 def log_test_evaluation(
     folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
 ) -> None:
-    """Append an evaluation on a test split, or on other data, to the run's log, and print how many there were."""
+    """Log an evaluation on a test split, or on data other than the run's; print how many there were."""
     earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
     look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
     RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
@@ -34,7 +34,7 @@ def chosen_split(split: str | None, source: Source) -> str:
 
 
 def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
-    """Print a warning if the digest of a split's images differs from that in provenance.json."""
+    """Print a warning if a split's images have another digest than provenance.json, which training wrote."""
     data = run_folder.provenance(folder).get("data")
     digests = data.get("digest") if isinstance(data, dict) else None
     if isinstance(digests, dict) and split in digests and digests[split] != digest:

@@ -1,4 +1,4 @@
-"""Iterate over the input images of a command: folders, files, patterns, lists and standard input."""
+"""Iterate over the input images of a command: folders, files, patterns, lists of paths and standard input."""
 
 import glob
 import os
@@ -15,20 +15,22 @@ STDIN = ("-", "/dev/stdin")
 
 
 class InputImage(NamedTuple):
-    """An image file. name: its name in the results."""
+    """An image file. path: where to read it. name: its name in the results."""
 
     name: str
     path: str
 
 
 def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:
-    """Yield the images of all inputs: the sorted files of a folder, then its subfolders; a list in its own order.
+    """Yield the images of all inputs.
 
-    An input is a folder, an image, a pattern (`photos/**/*.jpg`), a list (.txt, one path per line, relative to the
-    current folder) or `-`, a list on standard input. The names of a single folder's images, or of a single image, are
-    relative to that folder; all others are paths. Files without an image extension are counted in `skipped`; the paths
-    of a list are not checked. Memory: the names in one folder, or the matches of one pattern. Raises SightlineError for
-    any other input, and at the end if there were no images.
+    An input is a folder (its files in sorted order, then its subfolders), an image, a pattern (`photos/**/*.jpg`), a
+    list of paths (.txt, one per line, relative to the current folder), or `-`, such a list on standard input.
+
+    If the only input is a folder or an image, the names of the images are relative to that folder; otherwise names are
+    paths. Files without an image extension are counted in `skipped`; the paths in a list are not checked. Memory: the
+    names in one folder, or the matches of one pattern. Raises SightlineError for any other input, and at the end if
+    there were no images.
     """
     relative, count = len(inputs) == 1, 0
     for given in inputs:
@@ -45,7 +47,7 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
 
 
 def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes] | None) -> Iterator[InputImage]:
-    """Yield the images of one input. relative: whether names are relative to its folder."""
+    """Yield the images of one input. relative: whether their names are relative to the input folder."""
     if given in STDIN:
         yield from listed_images(stdin or sys.stdin.buffer)
     elif os.path.isdir(given):

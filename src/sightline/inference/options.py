@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a prediction. overlay, tile: for masks. features, precision: for tables."""
+    """Options of a prediction. overlay, tile: used only for masks. features, precision: used only for tables."""
 
     overwrite: bool = False
     features: bool = False

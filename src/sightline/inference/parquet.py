@@ -9,7 +9,7 @@ from ..runs.atomic import atomic_path
 
 TEXTS = ("filename", "label", "error")
 BLOCK = 2**24
-"""Bytes of CSV that are converted at a time."""
+"""Size in bytes of the blocks of CSV that are converted at a time."""
 
 
 def require_parquet() -> Any:
@@ -48,5 +48,5 @@ def write_parquet(table: Path, target: Path) -> Path:
 
 
 def text(column: Any) -> list[str]:
-    """Decode a column of bytes."""
+    """Decode a column of bytes to text; bytes that are not UTF-8 become backslash escapes."""
     return [value.decode("utf-8", "backslashreplace") for value in column.to_pylist()]

@@ -19,9 +19,10 @@ from ..runs.checkpoint import load_model
 class Predictor:
     """Trained networks with their preprocessing.
 
-    models: in evaluation mode; several are an ensemble. classes: empty for a backbone without a head. transform: images
-    uint8 [N, 3, h, w] -> float. square: how images are resized before, unless they have the size `decoded_size`,
-    (height, width). flip: average over each image and its mirror image. features: whether to return features.
+    models: in evaluation mode; several are an ensemble. classes: class names; empty for a backbone without a head.
+    transform: images uint8 [N, 3, h, w] -> network input. square: how images are resized before the transform; images
+    of the size `decoded_size` (height, width) are not. flip: whether to average over each image and its mirror image.
+    features: whether to return features.
     """
 
     models: Sequence[nn.Module]
@@ -36,10 +37,10 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(probabilities float32 [N, K] or None, features float32 [N, D] or None) of images uint8 [N, 3, h, w].
+        """Predict images uint8 [N, 3, h, w]: (probabilities float32 [N, K] or None, features float32 [N, D] or None).
 
         Probabilities are the mean over models and mirror images; None without classes. Features are those of the last
-        model, of the unmirrored images; None unless requested.
+        model, for the images that are not mirrored; None unless requested.
         """
         images, found, features = self.transform(pixels.to(self.device)), [], None
         for model in self.models:
@@ -56,20 +57,20 @@ class Predictor:
 
 
 def in_precision(predictor: Predictor, name: str) -> Predictor:
-    """Return the predictor with the dtype named `fp32` or `bf16`; unchanged for any other name."""
+    """Return the predictor with float32 for the name `fp32`, bfloat16 for `bf16`; unchanged for any other name."""
     known = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return replace(predictor, dtype=known[name]) if name in known else predictor
 
 
 def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """A copy of the model, in evaluation mode, with the weights of a checkpoint folder."""
+    """A copy of the model with the weights of a checkpoint folder, in evaluation mode."""
     copied = copy.deepcopy(model)
     copied.load_state_dict(load_model(checkpoint)[0])
     return copied.eval()
 
 
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Logits [N, K] of the mean of the probabilities of images and of their mirror images."""
+    """Log of the mean probabilities [N, K] of images and their mirror images, from the logits of both."""
     both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
     # The logarithm of the mean of probabilities would underflow to -inf, and the loss would be infinite.
     return both - math.log(2)

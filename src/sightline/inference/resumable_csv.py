@@ -1,8 +1,8 @@
-"""Resumable CSV writer, with optional features.
+"""CSV writer that can resume after an interruption, with optional features.
 
-Rows are appended to `guesses.csv.part`, which is renamed to `guesses.csv` at the end. `guesses.csv.part.json` has the
-inputs of the prediction and the number of rows that were flushed to disk; resuming truncates the table to these rows.
-Features are float32, one row per row of the table, and are written to `guesses.features.npy` in the same way.
+Rows are appended to `guesses.csv.part`, which is renamed to `guesses.csv` at the end. `guesses.csv.part.json` records
+the inputs of the prediction and the number of rows that were flushed to disk; resuming truncates the table to these
+rows. Features are float32, one row per row of the table. They are written to `guesses.features.npy` in the same way.
 """
 
 import csv
@@ -22,16 +22,16 @@ from ..runs.csv_io import csv_text
 from .parquet import write_parquet
 
 COMMIT_SECONDS = 1.0
-"""Interval at which rows are flushed to disk: at most the rows of this time are lost when the process is killed."""
+"""Rows are flushed to disk at this interval. If the process is killed, only the rows since the last flush are lost."""
 
 
 @dataclass
 class ResumableTable:
     """A table that is being written.
 
-    target: path of the complete table. columns: its header. rows, size: rows and bytes written so far. width: number of
-    features per row, 0 without features. origin: the inputs of the prediction (weights, images, options). committed:
-    time of the last flush, as by time.monotonic.
+    target: path of the complete table. columns: its header. rows, size: number of rows and bytes written so far. width:
+    number of features per row, 0 without features. origin: the inputs of the prediction (weights, images, options),
+    which must be the same when it is resumed. committed: time of the last flush, by time.monotonic.
     """
 
     target: Path
@@ -59,7 +59,8 @@ class ResumableTable:
         return self.features.with_name(f"{self.features.name}.part")
 
     def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or resume an interrupted one; raises SightlineError if its origin differs."""
+        """Start the table, or resume an interrupted one. origin: the inputs of the prediction (weights, images,
+        options). Raises SightlineError if those of the interrupted one differ."""
         self.origin = origin
         known = None if overwrite else read_json(self.record)
         if isinstance(known, dict) and self.part.is_file():
@@ -73,12 +74,12 @@ class ResumableTable:
         self.commit()
 
     def names(self) -> Iterator[str]:
-        """Yield the first column of the rows so far."""
+        """Yield the first cell of each row written so far: the name of the image."""
         with open(self.part, encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield from (row[0] for row in islice(csv.reader(file), 1, 1 + self.rows))
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
-        """Append rows and their features float32 [N, D]; for None, NaN is stored if other rows have features."""
+        """Append rows and their features float32 [N, D]; NaN without `features`, if the table has features."""
         width = self.width if features is None else features.shape[1]
         if width and not self.width:
             self.append(self.features_part, unknown_features(self.rows, width).tobytes())
@@ -95,7 +96,7 @@ class ResumableTable:
             self.commit()
 
     def append(self, path: Path, content: bytes) -> int:
-        """Append to a file and return the number of bytes; raises SightlineError if the disk is full or read-only."""
+        """Append to a file; return the number of bytes. Raises SightlineError if the disk is full or read-only."""
         try:
             make_folder(path.parent)
             with open(path, "ab") as file:
@@ -104,7 +105,7 @@ class ResumableTable:
             raise disk_error(path, error) from error
 
     def commit(self) -> None:
-        """Flush the rows to disk, then record their number."""
+        """Flush the rows to disk, then record their number in the .part.json file."""
         try:
             for path in (self.features_part, self.part) if self.width else (self.part,):
                 with open(path, "rb+") as file:
@@ -116,7 +117,7 @@ class ResumableTable:
         self.committed = time.monotonic()
 
     def finish(self) -> Path:
-        """Rename or convert the table to `target`, write its features as .npy, remove the temporary files."""
+        """Rename or convert the table to `target`, write its features as .npy, and remove the temporary files."""
         if self.width:
             values = np.memmap(self.features_part, np.float32, "r", shape=(self.rows, self.width))
             atomic_write(self.features, lambda file: np.save(file, values), need=values.nbytes)
@@ -137,12 +138,12 @@ def truncate(path: Path, size: int) -> bool:
 
 
 def unknown_features(rows: int, width: int) -> np.ndarray:
-    """Features of unreadable images, NaN: float32 [rows, width]."""
+    """Features of images that cannot be read: NaN, float32 [rows, width]."""
     return np.full((rows, width), np.nan, np.float32)
 
 
 def require_same_origin(known: Any, origin: dict[str, Any], where: Path) -> None:
-    """Raise SightlineError if an unfinished prediction was started with a different origin."""
+    """Raise SightlineError if an unfinished prediction was started with other inputs (weights, images or options)."""
     if known != origin:
         differs = ", ".join(key for key in origin if not isinstance(known, dict) or known.get(key) != origin[key])
         why = f"it was started with different values of: {differs or 'its settings'}"

@@ -1,4 +1,4 @@
-"""Distribute a prediction over the processes of `torchrun`: each writes a table, the last to finish merges them."""
+"""Divide a prediction among the processes of `torchrun`: each writes a table, the last one merges them."""
 
 import contextlib
 import csv
@@ -22,7 +22,7 @@ def shard_path(path: Path, share: Share) -> Path:
 
 
 def shard_table(target: Path, columns: list[str], share: Share) -> ResumableTable:
-    """The table of one process, always CSV if there are several."""
+    """The table that one process writes; it is CSV if there are several processes, even if `target` is Parquet."""
     return ResumableTable(shard_path(target if share.world == 1 else target.with_suffix(".csv"), share), columns)
 
 

@@ -25,7 +25,7 @@ from .resumable_csv import ResumableTable
 from .sharded_predict import merge_shards, shard_table
 
 FEW = 64
-"""With fewer images, `--precision run` does not measure whether float32 is faster, which would take longer."""
+"""With fewer images, `--precision run` does not measure whether float32 is faster, because that would take longer."""
 
 
 def predict_table(
@@ -37,9 +37,10 @@ def predict_table(
     load: Callable[[], Predictor],
     say: Callable[[str], None],
 ) -> Path:
-    """Write the table of a prediction, or under torchrun the part of this process; returns the table's path.
+    """Predict images and write the table, or under torchrun the part of this process; returns the path of the table.
 
-    load: returns the predictor; called after the first images were found, so that wrong paths are reported at once.
+    load: function that returns the predictor. It is called after the first images were found, so that wrong paths are
+    reported at once.
     """
     target, overwrite = table_target(out, options.overwrite), options.overwrite
     features, precision = options.features, options.precision
@@ -77,9 +78,10 @@ def predict_table(
 
 
 def table_target(out: Path, overwrite: bool) -> Path:
-    """The path of the table: `out`, or predictions.csv in `out` if it is a folder.
+    """The path of the table: `out`, or predictions.csv in `out` if that is a folder.
 
-    Raises SightlineError if it is neither .csv nor .parquet, if pyarrow is missing, or if it exists.
+    Raises SightlineError if the path ends neither in .csv nor in .parquet, if pyarrow is missing for Parquet, or if the
+    file exists and `overwrite` is False.
     """
     target = out / "predictions.csv" if out.is_dir() else out
     if target.suffix.lower() not in (".csv", ".parquet"):
@@ -97,7 +99,8 @@ def table_target(out: Path, overwrite: bool) -> Path:
 
 
 def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[InputImage]:
-    """Yield the images without a row. Raises SightlineError if the rows are not those of the first images."""
+    """Yield the images that have no row in the resumed table yet. Raises SightlineError if the rows in the table are
+    not those of the first images."""
     for name in table.names():
         image = next(images, None)
         if image is None or image.name != name:
@@ -110,7 +113,7 @@ def remaining(images: Iterator[InputImage], table: ResumableTable) -> Iterator[I
 
 @contextlib.contextmanager
 def resumable(table: ResumableTable) -> Generator[None]:
-    """On Ctrl-C, flush the rows to disk and raise SightlineError with how to resume."""
+    """Context manager: on Ctrl-C, flush the rows to disk and raise SightlineError that says how to resume."""
     try:
         yield
     except KeyboardInterrupt:

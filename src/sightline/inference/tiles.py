@@ -1,11 +1,12 @@
-"""Predict scenes of any size in overlapping tiles, blended without seams; only a row of tiles is in memory.
+"""Predict an image (scene) of any size in overlapping tiles that are blended; only one row of tiles is in memory.
 
 The outermost pixels of a tile are the least accurate, because the network sees padding instead of the rest of the
-scene. Therefore the weight of a tile is zero in a margin along its artificial borders, increases linearly over the rest
-of the overlap, and is one at the borders of the scene. If the margin is at least the receptive radius of the network,
-the result equals the prediction of the whole scene. This also requires a network that is equivariant to the shifts
-between tiles. With a stride of 32 it is equivariant to multiples of 32, so `tile`, `overlap` and the sides of the
-scene must be multiples of 32.
+scene. Therefore the weight of a tile is zero in a margin along those borders that are inside the scene, and increases
+linearly over the rest of the overlap. It is one at the borders of the scene.
+
+If the margin is at least the receptive radius of the network, the result equals the prediction of the whole scene. This
+also requires a network that is equivariant to the shifts between tiles. With a stride of 32 it is equivariant to
+multiples of 32, so `tile`, `overlap` and the sides of the scene must be multiples of 32.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,16 +21,16 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 Read = Callable[[int, int, int, int], np.ndarray]
 Write = Callable[[int, np.ndarray], object]
 MOST_CLASSES = 255
-"""Masks are uint8, with 255 for ignored pixels."""
+"""Largest number of classes, because masks are uint8 and 255 marks ignored pixels."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The division of a scene into tiles, in pixels. Raises SightlineError for an invalid combination.
+    """How a scene is divided into tiles, in pixels. Raises SightlineError for an invalid combination.
 
     tile: side of a tile, limited to the side of the scene; the last tile of a row or column is shifted inward. overlap:
-    smallest overlap of adjacent tiles. margin: width with weight zero along artificial borders; None: a quarter of the
-    overlap.
+    smallest overlap of adjacent tiles. margin: width of the strip with weight zero along borders inside the scene;
+    None: a quarter of the overlap.
     """
 
     tile: int
@@ -44,17 +45,14 @@ class Tiling:
 
     @property
     def margin_pixels(self) -> int:
-        """The margin in pixels."""
+        """The width in pixels of the strip with weight zero."""
         return self.overlap // 4 if self.margin is None else self.margin
 
 
 @dataclass(frozen=True)
 class TileAxis:
-    """Tiles along one axis of a scene.
-
-    side: pixels of a tile. starts: the first pixel of each. weights: float32 [tiles, side]; at each pixel of the scene
-    the weights of all tiles sum to 1.
-    """
+    """The tiles along one axis of a scene. side: side of a tile in pixels. starts: the first pixel of each tile.
+    weights: float32 [tiles, side]; at each pixel of the scene the weights of all tiles that contain it sum to 1."""
 
     side: int
     starts: tuple[int, ...]
@@ -67,8 +65,8 @@ def predict_scene(
     """Predict the most probable class of each pixel of a scene, from top to bottom.
 
     read(top, left, h, w) returns a window of the scene, uint8 [3, h, w]. write(top, indices uint8 [h, width]) is called
-    once for each band of rows. Of equally probable classes the first is chosen. The other arguments are those of
-    `scene_bands`. Raises SightlineError for more than 255 classes.
+    once for each band of rows, with class indices. Of equally probable classes the first is chosen. `scene_bands`
+    describes the remaining arguments. Raises SightlineError for more than 255 classes.
     """
     if classes > MOST_CLASSES:
         why = f"a mask stores class indices in 8 bits, and 255 marks ignored pixels; there are {classes} classes"
@@ -83,11 +81,12 @@ def predict_scene(
 def scene_bands(
     forward: Forward, read: Read, height: int, width: int, classes: int, tiling: Tiling
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield the blended probabilities of a scene from top to bottom: (top, float32 [classes, h, width]).
+    """Predict a scene in bands of rows, from top to bottom: yield (top, blended probabilities float32 [classes, h,
+    width]).
 
-    forward: images uint8 [1, 3, h, w] to logits [1, classes, h, w]. Memory: 4 * classes * min(tile, height) * width
-    bytes on the device of the logits, independent of the height. A yielded tensor is a view that is valid until the
-    next one.
+    forward: function from images uint8 [1, 3, h, w] to logits [1, classes, h, w]. A yielded tensor is a view that is
+    valid only until the next one. Memory: 4 * classes * min(tile, height) * width bytes on the device of the logits,
+    independent of the height.
     """
     rows, columns, sums = tiles_along(height, tiling), tiles_along(width, tiling), torch.empty(0)
     for index, (top, down) in enumerate(zip(rows.starts, rows.weights, strict=True)):
@@ -104,7 +103,7 @@ def scene_bands(
 
 
 def tiles_along(length: int, tiling: Tiling) -> TileAxis:
-    """The smallest number of tiles that cover `length` pixels with at least the overlap, and their weights."""
+    """Divide `length` pixels into the fewest tiles with at least the required overlap, and compute weights."""
     side = min(tiling.tile, length)
     last = length - side
     starts = (*range(0, last, tiling.tile - tiling.overlap), last)
@@ -128,10 +127,8 @@ def move_up(sums: torch.Tensor, done: int) -> None:
 
 
 def argmax_classes(scores: torch.Tensor) -> torch.Tensor:
-    """argmax over the first axis of scores [K, h, w] as uint8 [h, w], for K up to 255.
-
-    On a CPU 40 times as fast as torch.argmax, which is not vectorized over an outer axis.
-    """
+    """The class index with the largest score for each pixel: scores [K, h, w] -> uint8 [h, w], for K up to 255. On a
+    CPU it is 40 times as fast as torch.argmax, which is not vectorized over an outer axis."""
     best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
     for index in range(1, len(scores)):
         better = (scores[index] > best).view(torch.uint8)
@@ -141,21 +138,24 @@ def argmax_classes(scores: torch.Tensor) -> torch.Tensor:
 
 
 def mirror(forward: Forward) -> Forward:
-    """Return a function to the log of the mean probabilities [B, K, h, w] of images and their mirror images."""
+    """Make a function that averages predictions over images and their mirror images. It returns the logarithm of the
+    mean probabilities [B, K, h, w]."""
     return averaged(forward, (0, 4))
 
 
 def dihedral(forward: Forward) -> Forward:
-    """Return a function to the log of the mean probabilities over the eight flips and quarter turns of the images.
+    """Make a function that averages predictions over the eight flips and quarter turns of the images.
 
-    For images taken from above, which have no preferred orientation. Quarter turns exchange height and width, so
-    `forward` must accept both shapes. It costs eight times as much as `forward`.
+    It returns the logarithm of the mean probabilities [B, K, h, w], and costs eight times as much as `forward`. For
+    images taken from above, which have no preferred orientation. Quarter turns exchange height and width, so `forward`
+    must accept both shapes.
     """
     return averaged(forward, tuple(range(8)))
 
 
 def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
-    """Return a function to the log of the mean probabilities over the transformations `motions`, see `moved`."""
+    """Make a function that averages predictions over the transformations `motions`, which `moved` numbers. It
+    returns the logarithm of the mean probabilities [B, K, h, w]."""
 
     def mean(images: torch.Tensor) -> torch.Tensor:
         total = put_back(forward(moved(images, motions[0])), motions[0]).float().softmax(1)
@@ -167,11 +167,11 @@ def averaged(forward: Forward, motions: tuple[int, ...]) -> Forward:
 
 
 def moved(images: torch.Tensor, motion: int) -> torch.Tensor:
-    """Images [B, C, h, w] mirrored left to right if `motion` is 4 or more, then turned by motion % 4 quarter turns."""
+    """Mirror images [B, C, h, w] left to right if `motion` is 4 or more, then rotate by motion % 4 quarter turns."""
     return torch.rot90(images.flip(3) if motion >= 4 else images, motion % 4, (2, 3))
 
 
 def put_back(images: torch.Tensor, motion: int) -> torch.Tensor:
-    """The inverse of `moved`."""
+    """Undo `moved`: rotate back, then mirror back."""
     turned = torch.rot90(images, -motion % 4, (2, 3))
     return turned.flip(3) if motion >= 4 else turned

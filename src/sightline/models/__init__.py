@@ -1,4 +1,4 @@
-"""Classifiers by name, from Sightline, torchvision and timm: a backbone and a head."""
+"""Image classifiers by name, from Sightline, torchvision and timm. A classifier is a backbone and a head."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
 }
-"""Builders of backbones, [N, 3, size, size] -> [N, D]; called with `size` and `model.args` as keyword arguments."""
+"""Functions that build backbones, [N, 3, size, size] -> [N, D], from `size` and the `model.args`."""
 
 MODEL_NAMES = (*MODELS, "timm/NAME", "torchvision/NAME")
 
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
         self.frozen = False
 
     def features(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] -> features [N, D], the input of the head."""
+        """The features of images [N, 3, H, W], [N, D]: the output of the backbone, which is the input of the head."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ class Classifier(nn.Module):
 def build_model(
     name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None, head: str = "linear"
 ) -> Classifier:
-    """Build the classifier `name`: a backbone, see `build_backbone`, and a head of HEADS with `classes` outputs."""
+    """Build the classifier `name`: a backbone (`build_backbone`) and a head with `classes` outputs. head: name of
+    the head, one of HEADS. size: side of the images in pixels. args: keyword arguments of the backbone's builder."""
     backbone, width = build_backbone(name, size, args)
     return Classifier(backbone, HEADS[head](width, classes))
 
@@ -100,7 +101,7 @@ def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = Non
 
 
 def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """Call `build`; raise SightlineError for any exception that invalid arguments cause in a library."""
+    """Return build(). Any exception that the called library raises for invalid arguments becomes a SightlineError."""
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, IndexError, KeyError, AttributeError) as error:
@@ -114,10 +115,8 @@ def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """Number of features D of a backbone, [N, 3, size, size] -> [N, D].
-
-    Raises SightlineError if the backbone does not support the image size or returns another shape.
-    """
+    """The number of features D of a backbone, [N, 3, size, size] -> [N, D]. Raises SightlineError if the backbone
+    does not support the image size, or returns another shape."""
     try:
         shape = shape_of(backbone, size)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -143,16 +142,14 @@ def feature_width(backbone: nn.Module, name: str, size: int) -> int:
 
 
 def shape_of(model: nn.Module, size: int) -> torch.Size | None:
-    """Shape of the output for one image of `size` x `size` pixels; None if the output is not a tensor."""
+    """The shape of the model's output for one image of `size` x `size` pixels; None if the output is not a tensor."""
     output = dry_run(model, size)
     return output.shape if isinstance(output, Tensor) else None
 
 
 def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
-    """The output for one image, in evaluation mode, on the meta device: shapes without values.
-
-    The model is not changed. size: side in pixels, or (height, width).
-    """
+    """The model's output for one image, in evaluation mode, computed on the meta device: it has shapes, but no
+    values. The model is not changed. size: side in pixels, or (height, width)."""
     tensors = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
     nn.Module.eval(model)
@@ -166,7 +163,8 @@ def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
 
 
 def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | None:
-    """The smallest image side in pixels above `size` that the backbone supports, by bisection; None above `largest`."""
+    """The smallest image side in pixels, larger than `size`, that the backbone supports; found by bisection. None if
+    it does not support any side up to `largest`."""
 
     def passes(side: int) -> bool:
         try:
@@ -191,15 +189,16 @@ def freeze_backbone(model: Classifier) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of parameter values, trainable or frozen; shared parameters count once."""
+    """Number of the model's weights and biases (scalars), trainable or frozen. Shared parameters count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
-    """Floating-point operations of one image's forward pass; a multiply-add counts as two.
+    """Floating-point operations of one image's forward pass; a multiply-add counts as two. size: side in pixels, or
+    (height, width).
 
-    Counts convolutions and matrix products, as torch.utils.flop_counter does, in a `dry_run`: on a CPU device torch
-    would use fused attention kernels, which the counter does not count. size: side in pixels, or (height, width).
+    Counts convolutions and matrix products with torch.utils.flop_counter, in a `dry_run` on the meta device. On a CPU
+    torch would use fused attention kernels, which the counter does not count.
     """
     with FlopCounterMode(display=False) as counter:
         dry_run(model, size)
@@ -207,7 +206,7 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
 
 
 class PartialForward(nn.Module):
-    """A module whose forward pass calls `run`, which uses parts of `model`; for `forward_flops`."""
+    """Module whose forward pass is the function `run` on parts of `model`, to measure parts by `forward_flops`."""
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], object]):
         super().__init__()
@@ -218,12 +217,13 @@ class PartialForward(nn.Module):
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter, by name, for layer-wise learning-rate decay: 0 for the stem, the head is deepest.
+    """Depth of every parameter, by name, for layer-wise learning-rate decay: 0 for the stem, largest for the head.
 
     A layer is a block (`layer1.0`, `blocks.3`, `stages.2.blocks.1`, `features.4.0`) or else a single module (`conv1`,
-    `patch_embed.proj`), in registration order. Modules without a weight matrix, such as a normalization between two
-    blocks, and class tokens get the depth of the layer before them, or 0. BEiT-B: 0 for the embedding, 1 to 12 for the
-    blocks, 13 for the head, as in arXiv 2106.08254. Raises SightlineError if the model is not a Classifier.
+    `patch_embed.proj`). Layers are numbered in registration order. Modules without a weight matrix, such as a
+    normalization between two blocks, and class tokens get the depth of the layer before them, or 0. Example BEiT-B: 0
+    for the embedding, 1 to 12 for the blocks, 13 for the head, as in arXiv 2106.08254. Raises SightlineError if the
+    model is not a Classifier.
     """
     if not isinstance(model, Classifier):
         raise SightlineError(
@@ -247,10 +247,11 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
 
 def layer_of(parameter: str, leaves: set[str]) -> str:
-    """Path of the layer of a parameter; "" for a parameter of the backbone itself.
+    """The module path of the layer that a parameter belongs to; "" for a parameter of the backbone itself.
 
-    The path ends after its first consecutive numbered parts, if any (`layer1.0`), and includes a following `blocks.N`
-    or `layers.N`. leaves: paths of the modules without children, which do not count as numbered (`conv1`).
+    The path ends after the first numbered parts that follow each other, if any (`layer1.0`), and includes a following
+    `blocks.N` or `layers.N`. leaves: paths of the modules without children; their names do not count as numbered
+    (`conv1`).
     """
     parts = parameter.split(".")[:-1]
 

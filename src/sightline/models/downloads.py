@@ -1,4 +1,4 @@
-"""Files of pre-trained weights of torchvision, timm and segmentation_models_pytorch (smp), cached or downloaded."""
+"""Files of pre-trained weights from torchvision, timm and segmentation_models_pytorch (smp)."""
 
 import os
 import socket
@@ -14,14 +14,14 @@ from ..errors import ENVIRONMENT, SightlineError
 from .library import TORCHVISION, library_model
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds to connect to a server; after a timeout the machine is assumed to be offline."""
+"""Timeout in seconds for a connection to a server, after which the machine is assumed to be offline."""
 
 
 def imagenet_file(name: str) -> tuple[Path, str]:
-    """The file with a library's default ImageNet weights for the model `name`, and its description.
+    """The file with the default ImageNet weights of the model `name`, and a description of them: (path, description).
 
-    Downloads it if it is not in the library's cache. Raises SightlineError if there are no such weights, and, with
-    status ENVIRONMENT, within seconds if there is no network.
+    It is downloaded if it is not in the cache of the library. Raises SightlineError if there are no such weights; if
+    there is no network, within seconds and with status ENVIRONMENT.
     """
     found = library_model(name)
     if found is None:
@@ -37,7 +37,7 @@ def imagenet_file(name: str) -> tuple[Path, str]:
 
 
 def torchvision_file(model: str) -> tuple[Path, str]:
-    """The file with torchvision's default weights of a model, in torch.hub's cache, and its description."""
+    """The file with torchvision's default weights of a model, in the cache of torch.hub: (path, description)."""
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(model).__members__["DEFAULT"]
@@ -45,7 +45,7 @@ def torchvision_file(model: str) -> tuple[Path, str]:
 
 
 def hub_file(url: str) -> Path:
-    """The file of `url` in torch.hub's cache, downloaded if missing and verified by the hash in its name."""
+    """The file from `url` in torch.hub's cache; if missing, downloaded and compared with the hash in its name."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if path.is_file():
         return path
@@ -60,10 +60,8 @@ def hub_file(url: str) -> Path:
 
 
 def timm_file(model: str) -> tuple[Path, str]:
-    """The file with timm's weights of a model (`NAME` or `NAME.TAG`), and its description.
-
-    The file is in the cache of the Hugging Face hub or of torch.hub. Raises SightlineError if timm has no weights.
-    """
+    """The file with timm's weights of a model, `NAME` or `NAME.TAG`: (path, description). The file is in the cache
+    of the Hugging Face hub or of torch.hub. Raises SightlineError if timm has no weights of it."""
     import timm
 
     weights = timm.get_pretrained_cfg(model)
@@ -86,7 +84,11 @@ def timm_file(model: str) -> tuple[Path, str]:
 
 
 def smp_file(encoder: str) -> tuple[Path, str]:
-    """The file with the ImageNet weights of an encoder that smp defines, and its description; see `imagenet_file`."""
+    """The file with the ImageNet weights of an encoder of segmentation_models_pytorch (smp): (path, description).
+
+    For encoders that smp itself defines; those of other libraries have their own functions. Errors as in
+    `imagenet_file`.
+    """
     from huggingface_hub import try_to_load_from_cache
     from segmentation_models_pytorch.encoders import encoders
 
@@ -106,9 +108,11 @@ def smp_file(encoder: str) -> tuple[Path, str]:
 
 
 def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
-    """The first of `names` in a repository of the Hugging Face hub; downloaded if it is not in the cache.
+    """The first file of `names` that exists in a repository of the Hugging Face hub; downloaded if it is not in the
+    cache.
 
-    timm's own function retries for most of a minute without a network. Raises SightlineError if the download fails.
+    This function fails fast: timm's own function retries for most of a minute without a network. Raises SightlineError
+    if the download fails.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -132,7 +136,7 @@ def hugging_face_file(repository: str, names: tuple[str, ...]) -> Path:
 
 
 def require_network(url: str) -> None:
-    """Raise SightlineError if the server of `url`, or the proxy, does not accept a connection in CONNECT_TIMEOUT."""
+    """Raise SightlineError if the server of `url`, or the proxy, accepts no connection within CONNECT_TIMEOUT."""
     proxy = (
         None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else urllib.request.getproxies().get("https")
     )
@@ -155,7 +159,7 @@ def require_network(url: str) -> None:
 
 
 def download_error(url: str, why: str) -> SightlineError:
-    """The error for a failed download; the cure is to download the file on another machine."""
+    """The SightlineError for a failed download. Its cure is to download the file on another machine and copy it."""
     return SightlineError(
         f"cannot download the weights {os.path.basename(urlsplit(url).path)}",
         where=url,

@@ -1,4 +1,4 @@
-"""Load weights into a segmenter: into its encoder, and into every other layer that matches."""
+"""Load weights into a segmentation model: into its encoder, and into all other layers whose weights match."""
 
 import dataclasses
 
@@ -22,12 +22,15 @@ from .weights import (
 
 
 def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list[str] = ()) -> LoadReport:
-    """Load `weights` into a segmenter in place: the encoder, and every other layer that matches; see `load_weights`.
+    """Load `weights` into a segmentation model, in place: into the encoder, and into all other layers whose weights
+    match.
 
     weights: `imagenet` (the library's download), `coco` (torchvision's DeepLabV3), or a file or folder with the weights
-    of a segmenter, or of a classifier whose backbone is this encoder. classes: class names of the new data; the output
-    layers keep their initialization if the weights have other names or another order. Raises SightlineError if less
-    than 90 % of the encoder's values match, and as `load_weights` does; the model is then unchanged.
+    of a segmentation model, or of a classifier whose backbone is this encoder.
+
+    classes: class names of the new data; the output layers keep their initialization if the weights have other class
+    names, or these in another order. Raises SightlineError if less than 90 % of the encoder's values match, or if the
+    file is unsafe or damaged; the model is then unchanged.
     """
     source = find_encoder(model, weights)
     if is_siamese(source.tensors):
@@ -62,7 +65,7 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
 
 
 def find_encoder(model: Segmenter, weights: str) -> SourceWeights:
-    """Read the weights given by `model.weights`, for a segmenter."""
+    """Read the weights given by the setting `model.weights`, for a segmentation model."""
     if weights == "coco" and model.name.startswith("deeplabv3_"):
         from torchvision.models import get_model_weights
 

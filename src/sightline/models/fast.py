@@ -1,4 +1,4 @@
-"""FastNet: a residual network for small photographs that reaches a given accuracy with few FLOPs."""
+"""FastNet: a residual network for small photographs that needs few FLOPs to reach a given accuracy."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,10 +24,8 @@ class ConvNorm(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze-and-excitation (arXiv 1709.01507): scale each channel by a perceptron of all channel means.
-
-    [N, C, H, W] -> same shape. The scales are between 0 and 2; with zero weights they are 1.
-    """
+    """Squeeze-and-excitation (arXiv 1709.01507): scale each channel by a factor that a perceptron computes from the
+    means of all channels. [N, C, H, W] -> same shape. The factors are between 0 and 2; with zero weights they are 1."""
 
     def __init__(self, channels: int, reduction: int):
         super().__init__()
@@ -52,11 +50,11 @@ class Residual(nn.Module):
 
 
 class FastNet(nn.Module):
-    """[N, 3, H, W] -> [N, widths[-1]]; H and W at least 2 ** len(widths).
+    """Residual network [N, 3, H, W] -> features [N, widths[-1]]; H and W at least 2 ** len(widths).
 
-    The stem is a fixed 3x3 convolution that whitens the patches of the training images, see `whiten` (after Page, and
-    Jordan, arXiv 2404.00498): the first layer needs no training, and its outputs are uncorrelated. Each width is a
-    stage: ConvNorm with pooling, then `blocks` residual blocks. The features are the mean of maximum and average
+    The first layer is a fixed 3x3 convolution that whitens the patches of the training images (see `whiten`; after
+    Page, and Jordan, arXiv 2404.00498). It needs no training, and its outputs are uncorrelated. Then each width is a
+    stage: ConvNorm with pooling, and `blocks` residual blocks. The features are the mean of maximum and average
     pooling, times `scale`, which keeps the logits small.
     """
 
@@ -73,10 +71,10 @@ class FastNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Compute the stem from normalized training images float [N, 3, H, W]; a few thousand are enough.
+        """Compute the fixed first layer from normalized training images float [N, 3, H, W]; a few thousand are enough.
 
-        The filters are the eigenvectors of the uncentered covariance of 3x3 patches, divided by the standard
-        deviations, and the negatives of these.
+        The filters are the eigenvectors of the uncentered covariance of 3x3 patches, divided by the standard deviations
+        along them, and the negatives of these filters.
         """
         patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, 27)
         variances, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
@@ -97,8 +95,8 @@ def fastnet(
 ) -> nn.Module:
     """Build a FastNet for images of `size` pixels.
 
-    widths, scale: see FastNet. blocks: number of residual blocks per stage. reduction: channels divided by the width of
-    the gates' hidden layer; 0 for no gates. Raises ValueError for lists of different length and images that are too
+    widths, scale: see FastNet. blocks: number of residual blocks per stage. reduction: number of channels / width of
+    the gates' hidden layer; 0 for no gates. Raises ValueError for lists of different length and for images that are too
     small.
     """
     if len(widths) != len(blocks):

@@ -1,4 +1,4 @@
-"""FCN-32s on VGG16, with four heads: class scores at 1/32 of the resolution, upsampled by a transposed convolution."""
+"""FCN-32s on VGG16 for segmentation: class scores at 1/32 of the resolution, upsampled by a transposed convolution."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from .small import he_init
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels of VGG16's convolutions (arXiv 1409.1556, configuration D); a max pooling 2x2 ends every stage."""
+"""Output channels of VGG16's convolutions (arXiv 1409.1556, configuration D). Each stage ends with max pooling 2x2."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The layers after the features of a variant of FCN-32s."""
+    """The layers after the features in a variant of FCN-32s."""
 
     kernel: int  # of fc6; fc7 is always 1x1
     padding: int  # of fc6
@@ -33,31 +33,34 @@ HEADS = {
     "sgd": Head(7, 3, 4096, True, nn.Dropout, False, (64, 32, 16), True, False, 32),
     "small": Head(7, 0, 1024, False, nn.Dropout2d, True, (44, 52, 0), True, False, 224),
 }
-"""The heads by name, described in FCN32s."""
+"""The four heads of FCN-32s by name, which the docstring of FCN32s describes."""
 
 
 class FCN32s(nn.Module):
-    """[N, 3, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other sizes for the head `small`.
+    """[N, 3, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other output sizes for the head `small`.
 
     The features have torchvision's names and shapes, so weights of its VGG16 can be loaded. The transposed convolution
-    with kernel 64, stride 32 and padding 16 maps 16 x 16 scores to 512 x 512 logits; score i is upsampled around the
-    pixels 32 i to 32 i + 31, which are its own. The heads follow course reports on land-cover segmentation (2,000
-    training images; the numbers are their validation mean IoU), with torch's defaults for settings not reported:
+    with kernel 64, stride 32 and padding 16 maps 16 x 16 scores to 512 x 512 logits. Score i is upsampled around the
+    pixels 32 i to 32 i + 31, which are its own.
 
-    dense: fc6 and fc7 as 1x1 convolutions 512 -> 4096 -> 4096, each with ReLU and dropout, 1x1 scores, a transposed
-        convolution without bias. Report: 0.6936.
+    The heads follow reports of a course on land-cover segmentation (docs/recipes.md). Numbers are the validation mean
+    IoU in these reports, for 2,000 training images. Settings that they do not give have torch's defaults.
+
+    dense: fc6 and fc7 as 1x1 convolutions 512 -> 4096 -> 4096, each with ReLU and dropout; 1x1 scores; a transposed
+        convolution without bias. Reported: 0.6936.
     long: Long et al. 2015 (arXiv 1411.4038): fc6 is VGG16's first linear layer as a 7x7 convolution, fc7 is 1x1; both
         can be loaded from VGG16's classifier. The transposed convolution has no bias and is initialized as bilinear
-        interpolation. Report: 0.6981. Long et al. pad the image by 100 pixels and do not pad fc6; here fc6 has padding
-        3, which aligns scores and pixels for every image size and differs from the paper near the edges only.
-    sgd: as `long`, with a bias and random initialization of the transposed convolution. Report: 0.5893 (another: 0.57).
-        It gives no kernel sizes: 7x7 and 1x1 are those of VGG16, 64 and 32 follow from 16 x 16 -> 512 x 512.
-    small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed convolution
-        with kernel 44 and stride 52. Report: 0.395. The sizes are for 512-pixel images: 16x16 features, 10x10 scores,
-        9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel 32 i + 112, but is
-        upsampled to 52 i to 52 i + 43, so objects near the edges are displaced by up to 90 pixels, and the 8 pixels
-        between two kernels are the bias only. In general the output side is 52 h + 44 with h = H / 32 - 7; the caller
-        resizes it.
+        interpolation. Reported: 0.6981. Long et al. pad the image by 100 pixels and do not pad fc6. Here fc6 has
+        padding 3, which aligns scores and pixels for every image size, and differs from the paper near the edges only.
+    sgd: as `long`, but the transposed convolution has a bias and random initialization. Reported: 0.5893; 0.57 in a
+        second report. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow
+        from 16 x 16 -> 512 x 512.
+    small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed
+        convolution with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features,
+        10x10 scores, 9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel
+        32 i + 112, but is upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to 90 pixels,
+        and the 8 pixels between two kernels are the bias only. In general the output side is 52 h + 44 with
+        h = H / 32 - 7; the caller resizes it.
     """
 
     stride = 32
@@ -90,7 +93,7 @@ class FCN32s(nn.Module):
 
 
 def vgg16_features(batch_norm: bool) -> nn.Sequential:
-    """The convolutions of VGG16 with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
+    """The convolutions of VGG16, with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
     layers: list[nn.Module] = []
     inputs = 3
     for stage in STAGES:
@@ -105,7 +108,7 @@ def vgg16_features(batch_norm: bool) -> nn.Sequential:
 
 @torch.no_grad()
 def bilinear_init(layer: nn.ConvTranspose2d) -> None:
-    """Initialize a transposed convolution as bilinear interpolation of each channel, with a bias of zero.
+    """Initialize a transposed convolution so that it interpolates each channel bilinearly; its bias is set to zero.
 
     Away from the edges the result equals functional.interpolate with align_corners=False. Raises ValueError unless the
     kernel size is twice the stride.
@@ -123,10 +126,10 @@ def bilinear_init(layer: nn.ConvTranspose2d) -> None:
 
 
 def from_vgg16(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Convert a tensor of VGG16's classifier to its name and shape in an FCN32s with a 7x7 fc6.
+    """Convert a tensor of VGG16's classifier to the name and shape that it has in an FCN32s with a 7x7 fc6.
 
-    All other tensors are returned unchanged. A linear layer on 512 x 7 x 7 inputs has the weights of a 7x7 convolution
-    in the same order.
+    All other tensors are returned unchanged. A linear layer on 512 x 7 x 7 inputs has the same weights, in the same
+    order, as a 7x7 convolution.
     """
     layers = {"classifier.0": "head.fc6", "classifier.3": "head.fc7"}
     layer, _, kind = name.rpartition(".")
@@ -147,11 +150,11 @@ def fcn32s(
     dropout: float = 0.5,
     bilinear: bool | None = None,
 ) -> FCN32s:
-    """Build an FCN32s with one of HEADS.
+    """Build an FCN32s with one of the HEADS.
 
-    batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7. bilinear: initialize the transposed
-    convolution as bilinear interpolation. width and bilinear: None for the head's default. Raises ValueError for an
-    unknown head.
+    batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7; None for the head's default. bilinear:
+    whether the transposed convolution is initialized as bilinear interpolation; None for the head's default. Raises
+    ValueError for an unknown head.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}, found {head!r}")

@@ -1,7 +1,5 @@
-"""Read tensors from untrusted weight files, and match their names with those of a model.
-
-Code in a file is never executed, and sizes are checked before tensors are read.
-"""
+"""Read tensors from weight files that are not trusted, and match their names with those of a model. Code in a file
+is never executed, and sizes are checked before tensors are read."""
 
 import json
 import pickle
@@ -27,16 +25,17 @@ LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """First bytes of files of torch.save before torch 1.6."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
-"""Prefixes of tensor names that DataParallel, torch.compile and training programs add."""
+"""Prefixes that DataParallel, torch.compile and training programs add to the names of tensors."""
 
 UNSAFE = "the weight file is not safe to load"
 
 CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
-"""Entries of checkpoints in which training programs save the weights."""
+"""Keys under which training programs save the weights in a checkpoint dictionary."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Read a safetensors or torch.save file; return the tensors by name, and the entry that contained them or "".
+    """Read a safetensors or torch.save file: (tensors by name, key in the checkpoint dictionary under which they were,
+    or "").
 
     The format is detected from the contents, not from the file name. Raises SightlineError for other formats, for
     truncated files, for files with code, and for tensors that are larger than their data.
@@ -65,7 +64,8 @@ def weight_file_error(path: Path, what: str, why: str, cure: str = "download or 
 
 
 def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
-    """The error for a file of another format, which is named if its first bytes `head` show it."""
+    """The SightlineError for a file that is neither safetensors nor torch.save; it names the format if known. head:
+    the first bytes of the file, by which its format is recognized."""
     start = head.lstrip().lower()
     if size == 0:
         return weight_file_error(path, "the weight file is empty", "it has 0 bytes")
@@ -97,10 +97,8 @@ def unknown_format_error(path: Path, head: bytes, size: int) -> SightlineError:
 
 
 def check_zip(path: Path, size: int) -> None:
-    """Raise SightlineError for zip archives that are truncated, or have compressed records or unsafe record names.
-
-    torch.save does not compress records; compressed ones could be decompression bombs.
-    """
+    """Raise SightlineError for a zip archive that is truncated, or has compressed records or unsafe record names.
+    torch.save does not compress records. Compressed ones could be decompression bombs."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -124,10 +122,8 @@ def check_zip(path: Path, size: int) -> None:
 
 
 def load_restricted(path: Path) -> Any:
-    """torch.load with `weights_only`: functions named in the file are not imported or called.
-
-    Raises SightlineError for files with code or other Python objects, and for damaged files.
-    """
+    """torch.load with `weights_only=True`: functions named in the file are neither imported nor called. Raises
+    SightlineError for files with code or other Python objects, and for damaged files."""
     try:
         with warnings.catch_warnings():
             # torch warns about types of tensors, such as sparse ones, that check_tensor rejects.
@@ -159,7 +155,7 @@ def load_safetensors(path: Path, size: int) -> dict[str, Tensor]:
 
 
 def safetensors_size(path: Path) -> int:
-    """Minimum size of a safetensors file in bytes, from its header; if the header is damaged, from its length."""
+    """The minimum size in bytes of a safetensors file by its header; by the header's length if damaged."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, 100_000_000))
@@ -171,10 +167,8 @@ def safetensors_size(path: Path) -> int:
 
 
 def find_tensors(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """Find the dictionary of tensors in a loaded object, in nested CONTAINERS; return it and the entries ("a.b").
-
-    Raises SightlineError if there is none.
-    """
+    """Find the dictionary of tensors in a loaded object: (tensors by name, the keys that lead to it, such as "a.b").
+    Nested dictionaries are searched under the keys in CONTAINERS. Raises SightlineError if there is none."""
     entries: list[str] = []
     while isinstance(loaded, dict):
         entry = next((key for key in CONTAINERS if isinstance(loaded.get(key), dict)), None)
@@ -207,10 +201,11 @@ def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Match:
-    """Result of `match_names`.
+    """Which tensors of a file match those of a model; the result of `match_names`.
 
-    tensors: matched tensors of the file, by the model's names. used: the file's names of these. stripped: prefixes that
-    were removed from the file's names. shapes: by the model's name, a text on the shapes if they differ.
+    tensors: the matched tensors, by their names in the model. used: their names in the file. stripped: prefixes that
+    were removed from names in the file. shapes: for tensors whose names match but whose shapes differ, a text on both
+    shapes, by the name in the model.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -220,7 +215,8 @@ class Match:
 
 
 def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield (name, removed prefixes): first the full name, then with one more of the known prefixes removed each."""
+    """Yield the names that a tensor may have in the model: (name, removed prefixes). The first is the full name;
+    each next one has one more of the known PREFIXES removed."""
     stripped: tuple[str, ...] = ()
     if "._orig_mod." in key:
         key, stripped = key.replace("._orig_mod.", "."), ("_orig_mod.",)
@@ -231,16 +227,17 @@ def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def without_prefixes(key: str) -> str:
-    """The name without any known prefix."""
+    """The name of a tensor after removal of all known PREFIXES."""
     return list(name_variants(key))[-1][0]
 
 
 def match_names(
     tensors: dict[str, Tensor], state: dict[str, Tensor], prefixes: tuple[str, ...] = ("", "backbone.")
 ) -> Match:
-    """Match the file's tensors with the model's by name, shape and kind of dtype; the first match of a name is used.
+    """Match the tensors of a file with those of a model by name, shape and kind of dtype.
 
-    prefixes: prepended to the file's names, in this order, to find names of the model.
+    tensors: those of the file. state: those of the model. prefixes: each is put before the names in the file, in this
+    order, to find a name of the model. If several tensors match the same name, the first is used.
     """
     match = Match()
     for key, tensor in tensors.items():

@@ -9,10 +9,8 @@ HIDDEN_WIDTH, HIDDEN_LAYERS = 1000, 4
 
 
 def mlp_head(width: int, classes: int) -> nn.Sequential:
-    """[N, width] -> logits [N, classes]: four hidden layers of width 1000 with LeakyReLU and dropout 0.5.
-
-    He initialization for LeakyReLU; after one of the course reports.
-    """
+    """Head [N, width] -> logits [N, classes]: four hidden layers of width 1000 with LeakyReLU and dropout 0.5. He
+    initialization for LeakyReLU. The head follows one of the course reports that docs/recipes.md lists."""
     layers: list[nn.Module] = []
     for inputs in (width, *[HIDDEN_WIDTH] * (HIDDEN_LAYERS - 1)):
         layers += [nn.Linear(inputs, HIDDEN_WIDTH), nn.LeakyReLU(inplace=True), nn.Dropout(0.5)]
@@ -25,13 +23,14 @@ def mlp_head(width: int, classes: int) -> nn.Sequential:
 
 
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "mlp": mlp_head}
-"""Builders of heads: (number of features, number of classes) -> module."""
+"""Functions that build heads: (number of features, number of classes) -> module."""
 
 
 def mlp(inputs: int, widths: Sequence[int], norm: bool = False) -> nn.Sequential:
-    """[N, inputs] -> [N, widths[-1]]: linear layers with batch norm and ReLU after all but the last.
+    """Multi-layer perceptron [N, inputs] -> [N, widths[-1]]: linear layers, with batch norm and ReLU after all but the
+    last.
 
-    norm: batch norm without affine parameters after the last layer. Layers before a batch norm have no bias.
+    norm: add a batch norm without affine parameters after the last layer. Layers before a batch norm have no bias.
     """
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(pairwise([inputs, *widths])):

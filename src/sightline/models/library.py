@@ -13,29 +13,29 @@ from torch import nn
 from ..errors import SightlineError
 
 SMALL_IMAGE = 64
-"""Largest image side in pixels for which a ResNet gets the stem for small images by default."""
+"""Largest image side at which a ResNet by default has the stem for small images (stride 1, no pooling)."""
 
 BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
 """timm's BEiT-B/16: self-supervised pre-training, then fine-tuning with labels, on ImageNet-22k (arXiv 2106.08254)."""
 
 TORCHVISION = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m")
-"""Names in MODELS that are torchvision models of the same name."""
+"""Those names in MODELS that are torchvision models of the same name."""
 
 WITHOUT_AUXILIARY = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-"""Arguments for models that return several tensors in training mode: build them without auxiliary classifiers."""
+"""Arguments that omit auxiliary classifiers, which would return several tensors in training mode."""
 
 RESERVED = (
     *("weights", "weights_backbone", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
     *("checkpoint_path", "cache_dir"),
 )
-"""Library arguments that `model.args` must not have: they load files or set the number of classes."""
+"""Arguments of the libraries that `model.args` must not have, because they load files or set the number of classes."""
 
 
 def library_model(name: str) -> tuple[str, str] | None:
-    """("torchvision" or "timm", the model's name in that library), or None for a model of Sightline."""
+    """A model's library: ("torchvision" or "timm", its name there), or None for a model of Sightline."""
     if name in TORCHVISION:
         return "torchvision", name
     if name == "beit_base":
@@ -45,20 +45,18 @@ def library_model(name: str) -> tuple[str, str] | None:
 
 
 def alexnet(size: int, dropout: float = 0.5) -> nn.Module:
-    """torchvision's AlexNet with its 1000-way classifier: [N, 3, size, size] -> [N, 1000]; `size` at least 63.
-
-    The head is added after the 1000 outputs, so that all ImageNet weights are used.
-    """
+    """torchvision's AlexNet with its 1000-way classifier as a backbone: [N, 3, size, size] -> [N, 1000]; `size` at
+    least 63. A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used."""
     from torchvision import models
 
     return models.alexnet(weights=None, dropout=dropout)
 
 
 def efficientnet_v2(name: str, size: int, dropout: float | None = None, stochastic_depth: float = 0.2) -> nn.Module:
-    """torchvision's EfficientNetV2 (arXiv 2104.00298) with its 1000-way classifier: -> [N, 1000].
+    """torchvision's EfficientNetV2 (arXiv 2104.00298) with its 1000-way classifier as a backbone: -> [N, 1000].
 
-    The head is added after the 1000 outputs, as for `alexnet`. dropout: None for torchvision's default (0.2 for S, 0.3
-    for M).
+    A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used. dropout: None for
+    torchvision's default (0.2 for S, 0.3 for M).
     """
     from torchvision import models
 
@@ -70,8 +68,8 @@ def resnet(name: str, size: int, small_images: bool | None = None, zero_init_res
     """torchvision's ResNet (arXiv 1512.03385) without its classifier: -> [N, 512], or [N, 2048] for 50 layers or more.
 
     small_images: replace the stem (7x7 convolution of stride 2, max pooling) with a 3x3 convolution of stride 1, as in
-    the paper for CIFAR; ImageNet weights of the 7x7 convolution are then not loaded. None: if `size` is at most 64.
-    zero_init_residual: initialize the last batch norm of each residual branch with zero (arXiv 1706.02677).
+    the paper for CIFAR. ImageNet weights of the 7x7 convolution are then not loaded. None: only if `size` is at most
+    64. zero_init_residual: initialize the last batch norm of each residual branch with zero (arXiv 1706.02677).
     """
     from torchvision import models
 
@@ -88,8 +86,8 @@ def resnet(name: str, size: int, small_images: bool | None = None, zero_init_res
 def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
     """timm's BEiT-B/16 with the class token as features: [N, 3, size, size] -> [N, 768]; `size` a multiple of 16.
 
-    timm's default averages the patch tokens and normalizes the average. Its weights have therefore no final
-    normalization for the class token; that layer keeps its initialization.
+    By default timm averages the patch tokens and normalizes the average. Therefore its weights have no final
+    normalization for the class token, and this layer keeps its initialization.
     """
     import timm
 
@@ -122,7 +120,7 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
 
 
 def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
-    """The timm classifier `name` without its head, built for images of `size` pixels if its input size is fixed."""
+    """The timm classifier `name` without its head; if its input size is fixed, for images of `size` pixels."""
     import timm
 
     check_reserved(args)
@@ -136,10 +134,8 @@ def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
 def unknown_model(
     name: str, known: Sequence[str], kind: str = "model", why: str = "", prefix: str = ""
 ) -> SightlineError:
-    """The error for an unknown `model.name`, with the closest of the known names.
-
-    why: by default the list of the known names. prefix: of `name`, missing in `known`.
-    """
+    """The SightlineError for an unknown `model.name`, with the closest of the `known` names. why: by default the
+    list of the known names. prefix: a part of `name`, such as `timm/`, that the known names do not have."""
     near = [prefix + other for other in difflib.get_close_matches(name.removeprefix(prefix), known, 3, 0.5)]
     return SightlineError(
         f"unknown {kind} {name!r}",
@@ -150,13 +146,13 @@ def unknown_model(
 
 
 def accepted_args(function: Callable[..., Any], hidden: tuple[str, ...]) -> list[str]:
-    """Names of a builder's parameters that `model.args` may set: all except `hidden` and **kwargs."""
+    """The names of a builder's parameters that `model.args` may set: all except those in `hidden` and **kwargs."""
     parameters = inspect.signature(function).parameters.values()
     return [item.name for item in parameters if item.name not in hidden and item.kind is not item.VAR_KEYWORD]
 
 
 def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
-    """Raise SightlineError if `args` has names that the model's builder does not accept."""
+    """Raise SightlineError if `args` has names that are not in `accepted`, the arguments of the model's builder."""
     wrong = [key for key in args if key not in accepted]
     if wrong:
         raise SightlineError(
@@ -167,7 +163,7 @@ def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
 
 
 def check_reserved(args: dict[str, Any]) -> None:
-    """Raise SightlineError for library arguments that load or download files or set the number of classes."""
+    """Raise SightlineError if `model.args` has arguments that load or download files or set the number of classes."""
     wrong = [key for key in args if key in RESERVED]
     if wrong:
         raise SightlineError(

@@ -15,7 +15,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Stage(nn.Module):
-    """Convolution and max pooling 2x2; if `residual`, followed by a residual block of two convolutions."""
+    """A convolution and max pooling 2x2; with `residual`, then a residual block of two convolutions."""
 
     def __init__(self, inputs: int, outputs: int, residual: bool):
         super().__init__()
@@ -32,8 +32,8 @@ class Stage(nn.Module):
 class ResidualNet(nn.Module):
     """A stem, stages that each halve the resolution, and global pooling: [N, 3, H, W] -> [N, widths[-1]].
 
-    widths: channels of the stem and of each stage. residual: numbers of the stages with a residual block, from 1.
-    stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean`, over the last map. scale:
+    widths: channels of the stem and of each stage. residual: which stages have a residual block, numbered from 1.
+    stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean` over the last map. scale:
     factor on the features; a small factor (0.125 in the original) keeps the logits small in the first steps.
     """
 
@@ -60,9 +60,10 @@ def resnet9(
     pool: str = "max",
     scale: float = 0.125,
 ) -> nn.Module:
-    """Build a ResNet-9; arguments as of ResidualNet. `size` is not used; with three stages it must be 8 or more.
+    """Build a ResNet-9; the arguments are those of ResidualNet, except `size`: the image side in pixels, which is not
+    used.
 
-    Raises ValueError for an invalid `pool` or `residual`.
+    With three stages, images must have 8 pixels or more. Raises ValueError for an invalid `pool` or `residual`.
     """
     if pool not in ("max", "mean"):
         raise ValueError(f"pool must be 'max' or 'mean', found {pool!r}")

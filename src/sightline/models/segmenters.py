@@ -1,4 +1,5 @@
-"""Segmenters by name, with one interface: U-Net, FCN-32s, torchvision's DeepLabV3, and segmentation_models_pytorch."""
+"""Segmentation models by name, with one interface: U-Net, FCN-32s, torchvision's DeepLabV3, and all models of
+segmentation_models_pytorch (smp)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,22 +14,26 @@ from .library import accepted_args, check_args, check_reserved, unknown_model
 from .unet import UNet, unet
 
 ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
-"""(network, images, whether to run the auxiliary head) -> `logits` and possibly `auxiliary`, at any resolution."""
+"""Function (network, images, whether to run the auxiliary head) -> {"logits": ..., possibly "auxiliary": ...}, at
+any resolution."""
 
 ConvertFunction = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
-"""(network, name, tensor) of a weight file -> name and tensor in the network's own convention."""
+"""(network, name, tensor) of a weight file -> the name and tensor that the network has for it."""
 
 
 class Segmenter(nn.Module):
-    """A network with an encoder: images float [N, 3, H, W] -> logits [N, classes, H, W], for any H and W.
+    """A segmentation network with an encoder: images float [N, 3, H, W] -> logits [N, classes, H, W], for any H and W.
 
-    stride, smallest: the network requires sides that are multiples of `stride` and at least `smallest` pixels. Other
-    images are padded at the right and bottom by repeating the last column and row, and the logits are cropped. Logits
-    at a lower resolution are interpolated bilinearly. encoder_path: module path of the encoder in the network.
-    class_layers: paths of the output layers, which depend on the classes. run: the forward pass; by default
-    `network(images)`. convert: renames tensors of weight files. pretrained: the model whose ImageNet weights fit the
-    encoder (`torchvision/X`, `timm/X`, `smp/X`; empty for none). In training mode, batch norm uses its running
-    statistics for inputs with a single value per channel, such as the deepest map of a small image in a batch of one.
+    stride, smallest: the network requires image sides that are multiples of `stride` and have at least `smallest`
+    pixels. Other images are padded at the right and bottom by repeating the last column and row, and the logits are
+    cropped. Logits at a lower resolution are interpolated bilinearly.
+
+    encoder_path: module path of the encoder in the network. class_layers: paths of the output layers, which depend on
+    the classes. run: the forward pass; by default `network(images)`. convert: converts tensors of weight files.
+    pretrained: the model whose ImageNet weights fit the encoder (`torchvision/X`, `timm/X`, `smp/X`; empty for none).
+
+    In training mode, batch norm uses its running statistics for inputs with a single value per channel, such as the
+    deepest map of a small image in a batch of one.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class Segmenter(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The submodule that weights of backbones are loaded into."""
+        """The encoder: the part of the network into which weights of classification backbones are loaded."""
         return self.network.get_submodule(self.encoder_path)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -102,10 +107,8 @@ def freeze_encoder(model: Segmenter) -> None:
 
 
 def add_batch_norm_hooks(network: nn.Module) -> None:
-    """Make batch norms use their running statistics for inputs with one value per channel; torch raises ValueError.
-
-    Hooks are used so that module classes and state_dict names do not change.
-    """
+    """Make batch norms use their running statistics for inputs with a single value per channel, for which torch
+    raises ValueError. This is done by hooks, so that module classes and state_dict names do not change."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             module.register_forward_pre_hook(use_running_statistics)
@@ -113,13 +116,13 @@ def add_batch_norm_hooks(network: nn.Module) -> None:
 
 
 def use_running_statistics(norm: Any, args: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook: set evaluation mode for this call if the input has a single value per channel."""
+    """Forward pre-hook of a batch norm: use evaluation mode if the input has a single value per channel."""
     if norm.training and args[0].numel() == args[0].shape[1]:
         norm.training, norm.interrupted = False, True
 
 
 def restore_training_mode(norm: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
-    """Forward hook: undo `use_running_statistics`."""
+    """Forward hook of a batch norm: undo `use_running_statistics`."""
     if getattr(norm, "interrupted", False):
         norm.training, norm.interrupted = True, False
 
@@ -134,7 +137,7 @@ def run_unet(network: nn.Module, images: Tensor, auxiliary: bool) -> dict[str, T
 
 
 def run_deeplab(network: Any, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-    """torchvision's forward pass without its interpolation; the auxiliary head is optional."""
+    """The forward pass of torchvision's DeepLabV3 without interpolation. auxiliary: run the auxiliary head too."""
     maps = network.backbone(images)
     outputs = {"logits": network.classifier(maps["out"])}
     if auxiliary and network.aux_classifier is not None:
@@ -171,9 +174,7 @@ def build_unet(classes: int, **args: Any) -> Segmenter:
 
 def deeplab(backbone: str, classes: int, auxiliary: bool = True) -> Segmenter:
     """torchvision's DeepLabV3 (arXiv 1706.05587) with output stride 8; backbone: `resnet50` or `resnet101`.
-
-    auxiliary: add a second head (FCN) to the third stage. Images of any size need no padding.
-    """
+    auxiliary: add a second head (FCN) after the third stage. Images of any size need no padding."""
     from torchvision.models import segmentation
 
     build = {"resnet50": segmentation.deeplabv3_resnet50, "resnet101": segmentation.deeplabv3_resnet101}[backbone]
@@ -195,16 +196,16 @@ SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
     "deeplabv3_resnet50": partial(deeplab, "resnet50"),
     "deeplabv3_resnet101": partial(deeplab, "resnet101"),
 }
-"""Builders, called with `classes` and `model.args` as keyword arguments."""
+"""Functions that build segmentation models; they are called with the arguments `classes` and `model.args`."""
 
 SEGMENTER_NAMES = (*SEGMENTERS, "smp/ARCH/ENCODER")
 
 NETWORKS: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
-"""For builders that pass on **kwargs: the function whose parameters `model.args` may set."""
+"""For models whose builder passes on **kwargs: the function whose parameters `model.args` may set."""
 
 
 def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None) -> Segmenter:
-    """Build the segmenter `name` with random weights from torch's global generator; nothing is downloaded.
+    """Build the segmentation model `name`, with random weights from torch's global generator; nothing is downloaded.
 
     name: one of SEGMENTERS, or `smp/ARCH/ENCODER`: an architecture (upper or lower case) and an encoder of
     segmentation_models_pytorch. args: keyword arguments of the builder. Raises SightlineError for an unknown name, for
@@ -222,14 +223,15 @@ def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None)
 
 
 SMP_RESERVED = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
-"""smp arguments that `model.args` must not have: they follow from the name and the data, or change the output."""
+"""Arguments of smp that `model.args` must not have: they follow from the name and the data, or change the output."""
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
-"""timm arguments by which transformers with a fixed image size accept others: vision transformers; Swin."""
+"""timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
 
 
 def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
-    """The smp model for `smp/ARCH/ENCODER`; for `tu-` encoders, `args` may also have arguments of timm's model."""
+    """Build the model `smp/ARCH/ENCODER` of segmentation_models_pytorch. For encoders of timm, whose names start
+    with `tu-`, `args` may also have arguments of timm's model."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -277,5 +279,5 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
 
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Convert names of timm's classifiers (`stages.0.x`) to those of its feature extractors (`stages_0.x`)."""
+    """Convert the name of a tensor from timm's classifiers (`stages.0.x`) to its feature extractors (`stages_0.x`)."""
     return "encoder.model." + name.replace(".", "_", 1), tensor

@@ -7,7 +7,7 @@ class SmallCNN(nn.Module):
     """Blocks of two convolutions 3x3 with batch norm and ReLU, and max pooling 2x2; then one fully connected layer.
 
     [N, 3, size, size] -> [N, hidden]. The last map is average-pooled to about 4 x 4, so that the number of parameters
-    is similar for all image sizes; with three blocks, maps of 32-pixel images are 4 x 4 already.
+    is similar for all image sizes. For 32-pixel images and three blocks the last map has 4 x 4 pixels anyway.
     """
 
     def __init__(self, size: int, widths: tuple[int, ...], hidden: int, dropout: float):
@@ -27,7 +27,8 @@ class SmallCNN(nn.Module):
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
-    """[N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. The convolutions have no bias, because batch norm has one."""
+    """A block of SmallCNN: [N, inputs, H, W] -> [N, outputs, H // 2, W // 2]. The convolutions have no bias, because
+    the batch norm after them has one."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         convolution = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)

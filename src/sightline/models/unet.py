@@ -11,7 +11,7 @@ from .residual import convolution
 from .small import he_init
 
 STEM = 32
-"""Channels at half the resolution, where a convolution costs four times as much as in the first stage."""
+"""Number of channels at half the resolution, where a convolution costs four times as much as in the first stage."""
 
 
 def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -20,10 +20,11 @@ def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """[N, 3, H, W] -> maps at 1/2, 1/4, 1/8, 1/16 and 1/32 with STEM, then width * (1, 2, 4, 8) channels.
+    """Encoder: [N, 3, H, W] -> five maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution.
 
-    Two strided 3x3 convolutions, then four stages of ResNet's basic blocks (arXiv 1512.03385) with torchvision's names:
-    with width 64 and blocks 2, 2, 2, 2, the stages of a resnet18 can be loaded.
+    They have STEM, width, 2 * width, 4 * width and 8 * width channels. Two strided 3x3 convolutions are followed by
+    four stages of ResNet's basic blocks (arXiv 1512.03385) with torchvision's names. With width 64 and blocks 2, 2, 2,
+    2, the stages of a resnet18 can be loaded.
     """
 
     def __init__(self, width: int, blocks: Sequence[int]):
@@ -53,11 +54,12 @@ class Encoder(nn.Module):
 
 
 class Context(nn.Module):
-    """Combine each position with averages of its surroundings and of the map: [N, inputs, H, W] -> [N, outputs, H, W].
+    """Combine each position with averages of its surroundings and of the entire map: [N, inputs, H, W] -> [N, outputs,
+    H, W].
 
     After the pooling pyramids of PSPNet (arXiv 1612.01105) and DDRNet (arXiv 2101.06085). Window sizes are absolute,
-    not relative to the map, so that crops and full images are treated alike. The projection precedes the pooling, so
-    that batch norm is not applied to a pooled map of one value per channel.
+    not relative to the map, so that crops and full images are treated alike. Channels are projected before the pooling,
+    so that batch norm is not applied to a pooled map with a single value per channel.
     """
 
     windows = (3, 7)
@@ -80,7 +82,7 @@ class Context(nn.Module):
 
 
 class Fuse(nn.Module):
-    """Upsample a coarse map by 2, add the encoder's map of that resolution, and apply a 3x3 convolution.
+    """Decoder step: upsample a coarse map by 2, add the encoder's map of that resolution, and apply a 3x3 convolution.
 
     Addition, as in LinkNet (arXiv 1707.03718), needs half the FLOPs of U-Net's concatenation. Channels are projected to
     `width` before the upsampling.
@@ -97,10 +99,8 @@ class Fuse(nn.Module):
 
 
 class UNet(nn.Module):
-    """[N, 3, H, W] -> logits [N, classes, H / 2, W / 2] for a decoder of four levels; H and W multiples of 32.
-
-    For the arguments see `unet`.
-    """
+    """U-Net: [N, 3, H, W] -> logits [N, classes, H / 2, W / 2] for a decoder of four levels; H and W multiples of
+    32. The function `unet` describes the arguments."""
 
     stride = 32
 
@@ -125,8 +125,8 @@ class UNet(nn.Module):
         return self.maps(images, False)["logits"]
 
     def maps(self, images: Tensor, auxiliary: bool) -> dict[str, Tensor]:
-        """`logits` at the decoder's highest resolution; if `auxiliary` and the network has the head, also `auxiliary`
-        logits at 1/16."""
+        """{"logits": logits at the decoder's highest resolution}. If `auxiliary` is True and the network has an
+        auxiliary head, also {"auxiliary": logits at 1/16 of the resolution}."""
         *skips, deepest = self.encoder(images)
         coarse = self.context(deepest)
         maps: dict[str, Tensor] = {}
@@ -148,13 +148,14 @@ def unet(
 ) -> UNet:
     """Build a U-Net (arXiv 1505.04597) for training from scratch on few images and with few FLOPs.
 
-    width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: residual blocks
-    of each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the last level is that of
-    the logits. context: apply Context to the deepest map. auxiliary: add a second 1x1 head at 1/16, for an auxiliary
-    loss in training. dropout: of channels, before the head.
+    width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: number of
+    residual blocks in each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the
+    logits have the resolution of the last. context: apply `Context` to the deepest map. auxiliary: add a second 1x1
+    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head.
 
-    The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 for 360 x 480, a
-    third of smp/unet/resnet18 (6.87 and 15.45). Raises ValueError for `blocks` and `decoder` of invalid length.
+    The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 billion for 360 x
+    480. This is a third of smp/unet/resnet18 (6.87 and 15.45 billion). Raises ValueError for `blocks` and `decoder`
+    of invalid length.
     """
     if len(blocks) != 4 or min(blocks) < 1:
         raise ValueError(f"blocks must have four numbers of at least 1, one per stage, found {list(blocks)}")

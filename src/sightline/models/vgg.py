@@ -5,14 +5,15 @@ from torch import Tensor, nn
 from .small import he_init
 
 CHANNELS = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
-"""Output channels of the convolutions of each stage, which ends with max pooling 2x2."""
+"""Output channels of the convolutions in each stage. Each stage ends with max pooling 2x2."""
 
 
 class VGG(nn.Module):
-    """Ten convolutions 3x3 with batch norm and ReLU, five max poolings, and two of the three fully connected layers.
+    """Backbone: ten convolutions 3x3 with batch norm and ReLU, five max poolings, and two of VGG's three fully
+    connected layers.
 
     [N, 3, size, size] -> [N, width]; `size` at least 32. Global average pooling precedes the fully connected layers, so
-    that all image sizes work; the paper flattens the 7 x 7 map of 224-pixel images.
+    that all image sizes are possible; the paper flattens the 7 x 7 map of 224-pixel images instead.
     """
 
     def __init__(self, width: int, dropout: float):
@@ -42,5 +43,6 @@ def fully_connected(inputs: int, outputs: int, dropout: float) -> tuple[nn.Modul
 
 
 def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5) -> nn.Module:
-    """Build a VGG-13 with batch norm; the classifier's head is its third fully connected layer. `size` is not used."""
+    """Build a VGG-13 with batch norm. size: image side in pixels, which is not used. The third fully connected layer
+    of VGG is the head of the classifier, which is not part of the backbone."""
     return VGG(width, dropout)

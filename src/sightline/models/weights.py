@@ -1,4 +1,4 @@
-"""Load weights into a classifier by name and shape, and report matched, new and unused tensors."""
+"""Load weights into a classifier by name and shape, and report which tensors were matched, new or unused."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from .downloads import imagenet_file
 from .formats import Match, match_names, read_tensors, without_prefixes
 
 MIN_COVERAGE = 0.9
-"""Minimum fraction of the backbone's values that must match."""
+"""Fraction of the backbone's values that must match tensors in the weights file; with less, loading raises an error."""
 NO_CLASS_NAMES = (
     "the weight file has no class names; its {what} are used because the number of classes is the same: check that the "
     "classes have the same order{cure}"
@@ -28,11 +28,11 @@ NO_CLASS_NAMES = (
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Result of loading weights.
+    """Result of loading weights into a model.
 
-    matched, total: numbers of tensors of the model. new: names of the model's tensors that keep their initialization.
-    ignored: names of the file's tensors that are not used. source: file or library. share: fraction of the model's
-    parameter values that were loaded.
+    total: number of the model's tensors. matched: number of those that were loaded. new: names of those that keep their
+    initialization. ignored: names of tensors in the file that are not used. source: the file or library. share:
+    fraction of the model's parameter values that were loaded.
     """
 
     matched: int
@@ -51,13 +51,14 @@ class LoadReport:
         return "; ".join([*parts, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, for provenance.json."""
+        """The report as JSON values, for provenance.json."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """Weights read from a file: tensors by name, their origin, notes for the user, class names and model, if known."""
+    """Weights read from a file: tensors by name, where they are from, notes for the user, and, if known, the class
+    names and the model that they are for."""
 
     tensors: dict[str, Tensor]
     source: str
@@ -74,15 +75,16 @@ def load_weights(
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
 ) -> LoadReport:
-    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and shape.
+    """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and
+    shape.
 
     weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
-    name, size: the model's name and the side of its images in pixels. classes: the class names of the new data, in
+    name, size: name of the model and side of its images in pixels. classes: class names of the new data, in index
     order.
 
-    The head keeps its initialization if its shape differs, if the weights have other class names or another order,
-    or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a matching
-    tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
+    The head keeps its initialization if its shape differs, if the weights are for other class names or another order
+    of them, or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a
+    matching tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
     """
     source = find_weights(weights, name)
     notes = list(source.notes)
@@ -118,9 +120,10 @@ def load_weights(
 
 
 def classes_differ(source: SourceWeights, weights: str, classes: tuple[str, ...]) -> bool:
-    """Whether the weights were trained on other classes, or on the same in another order; False if unknown.
+    """Whether weights were trained on other classes than `classes`, or on the same classes in another order; False if
+    unknown.
 
-    A library's ImageNet weights have no class names; their classes are the 1,000 WordNet ids, sorted.
+    A library's ImageNet weights have no class names; their classes are taken to be the 1,000 WordNet ids, sorted.
     """
     if source.classes:
         return source.classes != classes
@@ -129,10 +132,8 @@ def classes_differ(source: SourceWeights, weights: str, classes: tuple[str, ...]
 
 
 def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: list[str]) -> LoadReport:
-    """Copy the matching tensors into the model.
-
-    Raises SightlineError if one contains NaN or infinity; the model is then unchanged.
-    """
+    """Copy the tensors of the file that match into the model, and report it. Raises SightlineError if one of them
+    contains NaN or infinity; the model is then unchanged."""
     state = model.state_dict()
     require_finite(match.tensors, source.source)
     if match.stripped:
@@ -153,7 +154,7 @@ def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: l
 
 
 def find_weights(weights: str, name: str) -> SourceWeights:
-    """Read the weights given by `model.weights`: `imagenet`, a file, a run folder or a checkpoint folder."""
+    """Read the weights that `model.weights` gives: `imagenet`, a file, a run folder or a checkpoint folder."""
     if weights == "imagenet":
         path, origin = imagenet_file(name)
         return SourceWeights(read_tensors(path)[0], origin)
@@ -175,13 +176,14 @@ def find_weights(weights: str, name: str) -> SourceWeights:
 
 
 def weights_folder(folder: Path) -> Path | None:
-    """The folder with model.safetensors: checkpoints/best or checkpoints/last of a run, or `folder`; None if none."""
+    """The folder with model.safetensors: checkpoints/best or else checkpoints/last of a run, or `folder` itself;
+    None if none has it."""
     choices = [folder / "checkpoints" / "best", folder / "checkpoints" / "last", folder]
     return next((path for path in choices if (path / "model.safetensors").is_file()), None)
 
 
 def from_folder(folder: Path) -> SourceWeights:
-    """Read the weights of a run folder (best, else last) or of a checkpoint folder."""
+    """Read the weights of a run folder (checkpoints/best, else checkpoints/last) or of a checkpoint folder."""
     path = weights_folder(folder)
     if path is None:
         raise SightlineError(
@@ -202,20 +204,21 @@ def from_folder(folder: Path) -> SourceWeights:
 
 
 def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors are from a pre-training run, which has a projector."""
+    """Whether tensors are from a pre-training run: only these have a projector."""
     return any(key.startswith("projector.") for key in tensors)
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the online backbone of a pre-training run, without projector, predictor and target network."""
+    """The tensors of a pre-training run's online backbone, without projector, predictor and target network."""
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
 
 
 def timm_convention(tensors: dict[str, Tensor], backbone: Any) -> dict[str, Tensor]:
-    """The tensors converted by timm's `checkpoint_filter_fn` for this backbone; {} if the backbone is not timm's.
+    """Convert tensors of older weight files to the names and shapes of a timm backbone; {} if the backbone is not
+    timm's.
 
-    Most timm modules define this function, which resamples position embeddings to the image size and replaces old
-    names. timm does not export it.
+    Uses timm's `checkpoint_filter_fn`, which most timm modules define but timm does not export. It also resamples
+    position embeddings to the image size.
     """
     module = type(backbone).__module__
     convert = vars(sys.modules[module]).get("checkpoint_filter_fn") if module.startswith("timm.") else None
@@ -228,7 +231,7 @@ def timm_convention(tensors: dict[str, Tensor], backbone: Any) -> dict[str, Tens
 
 
 def coverage(match: Match, state: dict[str, Tensor], prefix: str) -> float:
-    """Fraction of the values of floating-point tensors under `prefix` that matched."""
+    """Fraction of the values of the model's floating-point tensors under `prefix` that matched tensors in the file."""
     sizes = {key: value.numel() for key, value in state.items() if key.startswith(prefix) and value.is_floating_point()}
     return sum(count for key, count in sizes.items() if key in match.tensors) / max(1, sum(sizes.values()))
 
@@ -249,7 +252,7 @@ def require_finite(tensors: dict[str, Tensor], source: str) -> None:
 
 
 def cast_note(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
-    """A note for the user if dtypes in the file differ from the model's; else []."""
+    """A list of one note for the user if the dtypes of the tensors in the file and in the model differ; else []."""
     kinds = {
         str(value.dtype).removeprefix("torch.") for key, value in tensors.items() if value.dtype != state[key].dtype
     }
@@ -259,7 +262,7 @@ def cast_note(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]
 def mismatch_error(
     match: Match, state: dict[str, Tensor], source: SourceWeights, name: str, prefix: str, hint: str
 ) -> SightlineError:
-    """The error for weights of another model, with the first names under `prefix` that did not match."""
+    """The SightlineError for weights of another model, with the first names under `prefix` that did not match."""
     part = "backbone" if prefix == "backbone." else "encoder"
     missing = [key for key in state if key.startswith(prefix) and key not in match.tensors]
     missing = [f"{key} ({match.shapes[key]})" if key in match.shapes else key for key in missing]
@@ -276,7 +279,7 @@ def mismatch_error(
 
 
 def guess_model(tensors: dict[str, Tensor], name: str, size: int) -> str:
-    """The name of another model of MODELS that these tensors match, or ""; models are built on the meta device."""
+    """The name of another model in MODELS that the tensors match, or "". Models are built on the meta device."""
     for other, build in MODELS.items():
         try:
             with torch.device("meta"):
@@ -290,6 +293,6 @@ def guess_model(tensors: dict[str, Tensor], name: str, size: int) -> str:
 
 
 def abbreviated(items: list[str] | tuple[str, ...], limit: int = 6) -> str:
-    """The first `limit` items on one line, and the number of others."""
+    """The first `limit` items on one line, and how many more there are."""
     more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return (", ".join(items[:limit]) or "nothing") + more

@@ -26,12 +26,12 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
     """Write `content` (bytes, text, or a function that writes to a binary file) to `path` atomically and durably.
 
     In text, characters that UTF-8 cannot encode (from file names that are not UTF-8) become backslash escapes. need:
-    number of bytes, for the error message of a full disk, if `content` is a function or more is written together with
-    it.
+    number of bytes for the message about a full disk; give it if `content` is a function, or if more files are written
+    with this one.
 
     Raises SightlineError (status ENVIRONMENT) if the folder is not writable or the disk is full; the old file is then
-    unchanged and the temporary file is removed. Only if the final fsync of the folder fails is the complete new file
-    already at `path`.
+    unchanged, and the temporary file is removed. Exception: if only the last step, the fsync of the folder, fails,
+    `path` already has the new content.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
@@ -46,9 +46,8 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[IO[bytes]], 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
-    """Yield a temporary path to write to, and rename it to `path` at the end; as `atomic_write`, for libraries that
-    take a path.
-    """
+    """Context manager: yield a temporary path to write to, and rename it to `path` at the end of the block. For
+    libraries that write to a path. Guarantees, errors and `need` are those of `atomic_write`."""
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}"
     try:
@@ -63,7 +62,7 @@ def atomic_path(path: str | Path, need: int = 0) -> Generator[Path]:
 
 
 def rename_into_place(temporary: Path, path: Path, need: int = 0) -> Path:
-    """Flush a complete temporary file to disk and rename it to `path`. Raises SightlineError as `atomic_write` does."""
+    """Flush a complete temporary file to disk and rename it to `path`. Errors and `need` as in `atomic_write`."""
     try:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -75,7 +74,7 @@ def rename_into_place(temporary: Path, path: Path, need: int = 0) -> Path:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove the files and folders that exist; of a symbolic link only the link."""
+    """Remove those of the files and folders that exist. Of a symbolic link, only the link is removed."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -84,9 +83,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents durably: without fsync of the parents a power failure can remove the
-    folder.
-    """
+    """Create `folder` and its parents, with fsync, so that a power failure cannot remove them."""
     missing = [folder, *folder.parents]
     missing = missing[: next((i for i, path in enumerate(missing) if path.exists()), len(missing))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +92,8 @@ def make_folder(folder: Path) -> None:
 
 
 def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
-    """The SightlineError for an OSError while writing `path`. need: bytes to be written, 0 if unknown."""
+    """Convert an OSError from writing `path` to a SightlineError. need: number of bytes to be
+    written, 0 if unknown."""
     cure = "check the folder and the disk, or choose another folder: --out FOLDER"
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -144,7 +142,7 @@ def finite(value: Any) -> Any:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line to a log. A partial last line, left by a crash, is ended first; `read_json_lines` skips it."""
+    """Append one line to a log file. If the last line is incomplete after a crash, it is ended first."""
     try:
         with open(path, "ab+") as file:
             if file.tell():
@@ -196,10 +194,11 @@ def sha256(path: str | Path) -> str:
 
 
 def remove_stale_temporaries(folder: str | Path) -> int:
-    """Remove temporary files of processes that no longer exist below `folder`; return their number.
+    """Remove temporary files below `folder` whose process no longer exists; return their number.
 
-    A file is stale if no process has the process id in its name, or if this process has it but another start token.
-    Hold the lock of the folder: the processes of other machines seem not to exist here.
+    The name of a temporary file has the process id and start token of the process that created it. A file is stale if
+    no process has this id, or if it is the id of this process with another start token. Call this only with the lock of
+    the folder held: processes of other machines seem not to exist here.
     """
     removed = 0
     for path in Path(folder).rglob(f"{TEMPORARY}*"):

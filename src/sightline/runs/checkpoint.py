@@ -1,9 +1,9 @@
-"""Crash-safe, checksummed, pickle-free checkpoints.
+"""Crash-safe, checksummed, pickle-free checkpoints of a run.
 
-  checkpoints/best, checkpoints/last   model.safetensors and config.json: the weights, usable without the run
-  checkpoints/last                     state-0.safetensors, state-1.safetensors: two slots of the state for resumption
+ checkpoints/best, checkpoints/last   model.safetensors and config.json: the weights, usable without the run
+ checkpoints/last                     state-0.safetensors, state-1.safetensors: two slots of the state for resumption
 
-A save overwrites the older slot, so that the newest complete state is never modified. Each file of tensors has its
+A save overwrites the older slot, so that the newest complete state is never modified. Each .safetensors file has its
 SHA-256 in a file beside it (tensor_file.py).
 """
 
@@ -37,10 +37,10 @@ MARGIN_BYTES = 64 * 2**20
 def save_model(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write `folder`/model.safetensors and config.json.
 
-    description: the content of config.json: "format", "model", "classes", "preprocessing", "epoch", "step" and
-    "metrics". The last three are stored in the weights' file too, so that a crash between the two writes cannot combine
-    weights and metrics of different epochs. Raises SightlineError if a tensor is not finite (nothing is written) or the
-    disk is full.
+    description: the content of config.json, with the keys "format", "model", "classes", "preprocessing", "epoch",
+    "step" and "metrics". The last three are stored in model.safetensors too. Thus a crash between the two writes cannot
+    combine the weights of one epoch with the metrics of another. Raises SightlineError if a tensor is not finite
+    (nothing is written) or the disk is full.
     """
     require_finite(tensors)
     progress = {key: description[key] for key in PROGRESS_KEYS if key in description}
@@ -50,10 +50,11 @@ def save_model(folder: Path, tensors: Mapping[str, Tensor], description: Mapping
 
 
 def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load weights and their description from a checkpoint folder, or from checkpoints/best of a run folder.
+    """Load (tensors by name, description) from a checkpoint folder, or from checkpoints/best of a run folder.
 
-    The weights are verified against their SHA-256; without a .sha256 file beside them (copied without it) a warning is
-    issued. Raises SightlineError if a file is missing or damaged.
+    The weights are compared with their SHA-256 in model.safetensors.sha256; if that file is missing, a warning is
+    issued. description: the content of config.json, see `save_model`. Raises SightlineError if a file is missing or
+    damaged.
     """
     folder = Path(path)
     if (folder / "checkpoints").is_dir():
@@ -88,13 +89,14 @@ def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def description_digest(description: Mapping[str, Any]) -> str:
-    """SHA-256 of a description without epoch, step and metrics, which are stored with the weights."""
+    """SHA-256 of the content of config.json without epoch, step and metrics. It is stored in the weights file, to
+    detect a config.json of other weights."""
     lasting = {key: value for key, value in description.items() if key not in PROGRESS_KEYS}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def read_description(path: Path, cure: str) -> dict[str, Any]:
-    """Read config.json. Raises SightlineError if it is missing, damaged, or of a newer format."""
+    """Read config.json. Raises SightlineError with `cure` if it is missing, damaged, or of a newer version."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -114,9 +116,8 @@ def read_description(path: Path, cure: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def checked_description(folder: Path) -> Generator[dict[str, Any]]:
-    """Yield the description of a checkpoint folder; convert a missing or mistyped field within the block into
-    SightlineError.
-    """
+    """Context manager: yield the content of config.json in a checkpoint folder. A missing or mistyped field that is
+    accessed within the block raises SightlineError."""
     cure = other_checkpoints(folder)
     try:
         yield read_description(folder / CONFIG, cure)
@@ -127,7 +128,7 @@ def checked_description(folder: Path) -> Generator[dict[str, Any]]:
 
 
 def other_checkpoints(folder: Path) -> str:
-    """The cure for an unusable checkpoint: the paths of the run's other checkpoints, if any."""
+    """The cure for an unusable checkpoint: the paths of the other checkpoints of the same run, if there are any."""
     others = [path.parent for path in folder.parent.glob(f"*/{MODEL}") if path.parent != folder]
     if others:
         return "use another checkpoint of this run: " + ", ".join(map(str, sorted(others)))
@@ -138,10 +139,10 @@ def other_checkpoints(folder: Path) -> str:
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
-    """Write the state for resumption into the older slot of `folder`; return its path.
+    """Write the state for resumption into the older of the two slots in `folder`; return the path of that file.
 
-    values: JSON values. Raises SightlineError if a tensor is not finite (nothing is written) or the disk is full (the
-    existing states are unchanged).
+    tensors: by name. values: JSON values, such as the progress. Raises SightlineError if a tensor is not finite
+    (nothing is written) or the disk is full (the existing states are unchanged).
     """
     require_finite(tensors)
     serials = [serial(folder / name) for name in SLOTS]
@@ -152,11 +153,10 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str,
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | None]:
-    """Load tensors and values of the newest state that can be verified, and a note for the user (or None) on a damaged
-    slot.
+    """Load the newest intact state for resumption: (tensors by name, JSON values, note).
 
-    Both slots are read completely, because the serial number itself may be damaged. Raises SightlineError if neither
-    slot is valid.
+    note: a sentence for the user if the other slot is damaged, else None. Both slots are read completely, because the
+    serial number of a damaged slot may be wrong. Raises SightlineError if neither slot is intact.
     """
     folder = Path(folder)
     states: list[tuple[int, dict[str, Tensor], dict[str, Any], str]] = []
@@ -182,7 +182,7 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], str | N
 
 
 def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
-    """Serial number, tensors and values of one slot. Raises SightlineError if it cannot be verified."""
+    """(serial number, tensors by name, JSON values) of one slot. Raises SightlineError if the slot is damaged."""
     if not sidecar(path).is_file():
         raise SightlineError(
             f"{path.name} cannot be verified", where=str(path), why=f"its checksum file {sidecar(path).name} is missing"
@@ -198,7 +198,7 @@ def read_state(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
 
 
 def serial(path: Path) -> int:
-    """The serial number of the save that wrote a slot; -1 if the file is missing or unreadable."""
+    """The number of the save that wrote a slot (a higher number is newer); -1 if the file is missing or unreadable."""
     try:
         with safe_open(path, framework="pt") as file:
             return int((file.metadata() or {})["serial"])
@@ -239,7 +239,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `encode`."""
+    """Rebuild a value from the JSON types and tensors that `encode` made of it."""
     if isinstance(value, list):
         return [decode(inner, tensors) for inner in value]
     if not isinstance(value, dict):
@@ -253,7 +253,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise SightlineError with the names of tensors that contain NaN or infinity: such a checkpoint is not written."""
+    """Raise SightlineError with the names of the tensors that contain NaN or infinity, so that they are not saved."""
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if bad:
         why = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
@@ -265,14 +265,16 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite. The sum is 10 times as fast as isfinite, but may overflow, so isfinite
-    decides.
+    """Whether no element is NaN or infinite.
+
+    The sum of the elements is tested first, which is 10 times as fast as `isfinite` of all elements. Only if the sum
+    is not finite, which overflow can cause too, all elements are tested.
     """
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all())
 
 
 def require_format(number: int, path: Path) -> None:
-    """Raise SightlineError if a newer version of Sightline wrote `path`."""
+    """Raise SightlineError if a newer version of Sightline wrote `path`; number: the format version in that file."""
     if number > FORMAT:
         why = f"the file has format {number}; this version of Sightline reads formats up to {FORMAT}"
         raise SightlineError(
@@ -292,17 +294,14 @@ def total_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def required_bytes(model: int, state: int, models: int = 2) -> int:
-    """Largest size in bytes of a run's checkpoints: `models` models, two states, one temporary file, and a margin.
-
-    model, state: size in bytes of one model and of one state.
-    """
+    """Largest disk space in bytes of a run's checkpoints: weights files, two states, one temporary file, and a
+    margin. model, state: size in bytes of one weights file and of one state. models: number of weights files."""
     return models * model + 2 * state + max(model, state) + MARGIN_BYTES
 
 
 def preflight(folder: Path, needed: int) -> None:
-    """Raise SightlineError if the disk of `folder` has less than `needed` bytes, counting the files that will be
-    replaced as free.
-    """
+    """Raise SightlineError if the disk of `folder` has less than `needed` bytes free. The present checkpoints in the
+    folder, which will be replaced, count as free space."""
     folder = Path(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:

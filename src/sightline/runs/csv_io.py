@@ -10,7 +10,8 @@ PREFIX = "class "
 
 
 def collides(name: str) -> bool:
-    """Whether a class has the name of another column, or of a class that was prefixed for this reason."""
+    """Whether a class name cannot be a column of the table, because it is the name of another column, or looks like
+    a class name that was prefixed for this reason."""
     while name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)
     return name in RESERVED_COLUMNS
@@ -22,19 +23,19 @@ def class_columns(classes: Sequence[str]) -> list[str]:
 
 
 def classes_of(columns: Sequence[str]) -> tuple[str, ...]:
-    """Class names from the headers of the probability columns; the inverse of `class_columns`."""
+    """Class names from the headers of the probability columns, without the prefix that `class_columns` may add."""
     return tuple(name.removeprefix(PREFIX) if collides(name) else name for name in columns)
 
 
 class CsvLines(list[str]):
-    """Output object for csv.writer: a list of rows as text, each ending with a line feed."""
+    """File-like object for csv.writer that collects the rows as a list of text lines, each ending with a line feed."""
 
     def write(self, line: str) -> None:
         self.append(line.removesuffix("\r\n") + "\n")
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as CSV in UTF-8; bytes of file names that are not UTF-8 are kept."""
+    """Encode rows as CSV in UTF-8. Bytes of file names that are not valid UTF-8 are written unchanged."""
     lines = CsvLines()
     # Python 3.11 quotes only carriage returns that are part of the line terminator, but reads all of them as row ends.
     csv.writer(lines, lineterminator="\r\n").writerows(rows)

@@ -1,4 +1,4 @@
-"""Deferred writes: checkpoints and snapshots that could not be written are retried at the next save."""
+"""Deferred writes: weights and snapshots that could not be written to the disk are retried at the next save."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,22 +12,23 @@ import torch
 from ..errors import ENVIRONMENT, SightlineError
 
 MAX_FAILED_SAVES = 3
-"""Consecutive failed saves that end the run."""
+"""After this number of failed saves in a row, the run ends with an error."""
 
 
 @dataclass
 class DeferredWrites:
-    """Failed writes of weights and snapshots by path, and the number of consecutive failed saves.
+    """Writes of weights and snapshots that failed, by path, and the number of failed saves in a row.
 
-    They are retried before the next state for resumption is written, so that no state refers to missing weights. Until
-    then the previous state remains on disk, and resuming from it computes them again.
+    The failed writes are retried before the next state for resumption is written, so that a state never refers to
+    missing weights. Until then the previous state remains on disk; resuming from it trains these epochs again, and
+    writes the same files.
     """
 
     writes: dict[Path, Callable[[], object]] = field(default_factory=dict)
     failures: int = 0
 
     def write(self, path: Path, write: Callable[[Any], object], content: Mapping[str, Any]) -> None:
-        """Call `write(content)`, which writes `path`; after a disk error keep a copy of the content for `flush`."""
+        """Call `write(content)`, which writes `path`; after a disk error, keep a copy that `flush` writes."""
         self.writes.pop(path, None)
         try:
             write(content)
@@ -37,7 +38,8 @@ class DeferredWrites:
             self.writes[path] = partial(write, copied(content))
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder; if writes are deferred, only after them, because they may include its replacement."""
+        """Remove a folder. If there are failed writes, do it after their retry, because they may include its
+        replacement."""
         self.writes.pop(folder, None)
         removal = partial(shutil.rmtree, folder, ignore_errors=True)
         if self.writes:
@@ -46,16 +48,15 @@ class DeferredWrites:
             removal()
 
     def flush(self) -> None:
-        """Retry all deferred writes in order. Raises SightlineError at the first that fails; it and the others stay
-        deferred.
-        """
+        """Retry all failed writes in order. If one fails again, raise SightlineError; it and the later ones are
+        kept."""
         for path in list(self.writes):
             self.writes[path]()
             del self.writes[path]
 
 
 def copied(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the tensors to the CPU, because training modifies them in place; arrays are never modified."""
+    """Copy a failed write's tensors to the CPU, because training modifies them in place; share its arrays."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
         for name, value in content.items()

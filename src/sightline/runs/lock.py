@@ -19,10 +19,11 @@ os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in rang
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Generator[str | None]:
-    """Lock `folder` within the block. The operating system releases the lock of a process that has ended.
+    """Context manager: lock the run folder `folder`, so that no other process writes to it.
 
-    Yields None, or a warning for the user if the file system does not support locks (some cluster file systems). Raises
-    SightlineError with process, host and start time of the run that holds the lock.
+    The operating system releases the lock when its process ends, also after a crash. Yields None, or a warning for the
+    user if the file system does not support locks (some cluster file systems). If another run holds the lock, raises
+    SightlineError with the process, host and start time of that run.
     """
     folder = Path(folder)
     path = folder / ".lock"
@@ -43,7 +44,7 @@ def lock_run(folder: Path) -> Generator[str | None]:
 
 
 def remove_unused(path: Path, lock: int) -> None:
-    """Remove the lock file and its folder if nothing else is in the folder, as after an error before the first file."""
+    """Remove the lock file, and the folder if nothing else is in it, as when a run failed before it wrote a file."""
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if another run holds the lock
         if os.listdir(path.parent) == [path.name]:
@@ -52,7 +53,8 @@ def remove_unused(path: Path, lock: int) -> None:
 
 
 def acquire(lock: int, path: Path) -> str | None:
-    """Lock the open file and write the owner into it; return a warning if the file system does not support locks."""
+    """Lock the opened lock file and write into it which process holds the lock. Returns None, or a warning if the
+    file system does not support locks."""
     note = None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

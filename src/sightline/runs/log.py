@@ -36,8 +36,9 @@ class RunLog:
     """The log of one run, a context manager that restores the terminal at the end.
 
     `event` appends a line to metrics.jsonl, `tick` counts a step, `say` and `warn` print to stdout and stderr. A tick
-    takes microseconds. No method raises for a failed write: after stdout is closed nothing more is printed, and on a
-    full disk metrics are lost with one warning. With `writes=False` (all ranks but 0) it only counts steps and time.
+    takes microseconds. No method raises an error for a failed write. After stdout is closed, nothing more is printed;
+    on a full disk, metrics are lost and one warning is printed. writes: False on all ranks but 0, where steps and time
+    are only counted.
     """
 
     def __init__(
@@ -76,21 +77,16 @@ class RunLog:
         return self.spent_before + self.clock() - self.begin
 
     def plan(self, epochs: int, epoch_steps: int, step: int = 0, costs: Sequence[float] = ()) -> None:
-        """Set the length of the run and the present step, for the estimate of the remaining time.
-
-        costs: relative cost of a step in each epoch, for progressive image sizes; empty: equal costs.
-        """
+        """Set the number of epochs, the steps per epoch, and the current step, to estimate the remaining time.
+        costs: relative cost of a step in each epoch, for progressive image sizes; empty: equal costs."""
         self.epochs, self.epoch_steps = epochs, epoch_steps
         self.step = self.first_step = self.last_train_step = step
         self.costs = tuple(costs)
         self.ticks, self.timed_from = 0, None
 
     def rewind(self, step: int, seconds: float) -> None:
-        """Drop train and eval events after `step`, before training resumes there, so that the log has one continuous
-        curve.
-
-        seconds: duration of the run up to that step.
-        """
+        """Remove the train and eval events after `step` from metrics.jsonl, before training resumes at that step.
+        Otherwise the file would have two records of the repeated steps. seconds: duration of the run up to `step`."""
         records = read_json_lines(self.path) if self.writes else []
         kept = [r for r in records if not (r.get("event") in ("train", "eval") and (r.get("step") or 0) > step)]
         if len(kept) < len(records):
@@ -123,7 +119,7 @@ class RunLog:
             self.live_parts.pop("val loss", None)
 
     def tick(self, step: int, doing: str = "") -> None:
-        """Count a step, or show another activity (`doing="validating"`) in the live line. Takes microseconds."""
+        """Count a step. With `doing`, such as "validating", show this activity in the live line instead."""
         self.step, self.doing, self.ticks = step, doing, self.ticks + 1
         now = self.clock()
         if self.ticks == WARM_UP_STEPS:
@@ -144,10 +140,11 @@ class RunLog:
         self.call_writer(self.live.update, line, refresh=True)
 
     def estimate(self, now: float) -> str:
-        """A sentence with the estimated duration, from the timed steps.
+        """A sentence with the estimated duration of training on this machine, from the steps timed so far; now: clock
+        time.
 
-        The duration is of the run since its start or resumption; if an epoch has passed since then, of the remaining
-        epochs.
+        In the first epoch since the start or resumption, it is the duration of all epochs since then; later, that of
+        the remaining epochs.
         """
         start = self.first_step if self.step - self.first_step <= self.epoch_steps else self.step
         seconds = duration(self.projected(start, now))
@@ -158,7 +155,7 @@ class RunLog:
         return f"about {seconds} for {what} on this machine, without evaluation"
 
     def time_left(self) -> str:
-        """`12 min left`; "" if unknown."""
+        """The estimated remaining time, such as `12 min left`; "" if unknown."""
         if self.timed_from is None or not self.epochs:
             return ""
         if self.step >= self.epochs * self.epoch_steps or self.step <= self.timed_from[0]:
@@ -166,12 +163,12 @@ class RunLog:
         return f"{duration(self.projected(self.step, self.clock()))} left"
 
     def projected(self, start: int, now: float) -> float:
-        """Estimated seconds from step `start` to the end, at the speed since the warm-up steps."""
+        """Estimated seconds from step `start` to the end of the run, at the speed since the warm-up steps."""
         first, since = self.timed_from or (self.step, now)
         return eta_seconds(self.work(first, self.step), self.work(start, self.epochs * self.epoch_steps), now - since)
 
     def work(self, start: int, end: int) -> float:
-        """Cost of the steps from `start` to `end`, relative to a step of cost 1."""
+        """Sum of the relative costs (see `plan`) of the steps from `start` to `end`; their number without costs."""
         if not self.costs:
             return end - start
         total, step = 0.0, start
@@ -207,7 +204,7 @@ class RunLog:
             print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def call_writer(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Call a function that writes to stdout; after an error, as of a closed pipe (`| head`), print nothing more."""
+        """Call a function that writes to stdout. After an error, such as a closed pipe, print nothing more."""
         try:
             function(*arguments, **options)
         except (OSError, ValueError):  # ValueError: the file is closed

@@ -36,7 +36,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, with "+changes" if modified; None outside a checkout."""
+    """Git commit of the running source code, "+changes" if modified; None outside a Git checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -58,10 +58,11 @@ def command_line() -> list[str]:
 
 
 def rounding_note(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
-    """A note if device, threads, number of processes or torch differ from before a resume, so that sums round
-    differently; else "".
+    """A note if a resumed run cannot be bit-identical to an uninterrupted one, because sums are rounded differently;
+    else "".
 
-    record: provenance.json before the resume. entry: what the resume will add to its `resumes`.
+    This is the case if device, threads, number of processes or version of torch changed. record: provenance.json before
+    the resume. entry: what the resume will add to the list `resumes` in it.
     """
     before = {**record, **next(iter(record.get("resumes", [])[-1:]), {})}
     was, now = ({**part, "torch": part.get("versions", {}).get("torch")} for part in (before, entry))
@@ -73,10 +74,8 @@ def rounding_note(record: dict[str, Any], entry: dict[str, Any], device: torch.d
 
 
 def describe_run(rounding: Mapping[str, Any], precision: str, **fields: Any) -> dict[str, Any]:
-    """The content of provenance.json: command, versions, platform, precision, and `fields`.
-
-    rounding: device, threads and number of processes, from `engine.device.rounding`.
-    """
+    """The content of provenance.json: command, versions, platform, precision, and further `fields`. rounding:
+    device, threads and number of processes, from `engine.device.rounding`."""
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

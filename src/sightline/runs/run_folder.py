@@ -33,7 +33,7 @@ DECIDES_RESULT = (
     "train.max_minutes",
     "train.patience",
 )
-"""Settings of CHANGEABLE that change the final numbers: runs that are compared must agree in them."""
+"""Those of the CHANGEABLE settings that affect the final numbers. Runs can only be compared if these are equal."""
 CHANGEABLE = (
     "data.path",
     "data.cache_dir",
@@ -57,9 +57,7 @@ MAX_NAME_BYTES = 200
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `metrics` are the final numbers, {} while the run is unfinished; `report` is the path of the
-    report.
-    """
+    """A run folder. metrics: the final numbers, {} while the run is unfinished. report: the path of report.html."""
 
     path: Path
 
@@ -91,9 +89,7 @@ def default_folder(name: str) -> Path:
 
 
 def require_outside_data(folder: Path, data: str) -> None:
-    """Raise SightlineError if the run folder is inside its data folder, where its figures would later be read as
-    images.
-    """
+    """Raise SightlineError if the run folder is inside its data folder: its figures would later be read as images."""
     source = Path(absolute(data)).resolve()
     if data and source.is_dir() and folder.resolve().is_relative_to(source):
         why = "the figures of the run would later be read as images of the data"
@@ -102,7 +98,8 @@ def require_outside_data(folder: Path, data: str) -> None:
 
 
 def require_free_folder(folder: Path, overwrite: bool) -> None:
-    """Raise SightlineError if the folder contains other files, or a run although `overwrite` is false."""
+    """Raise SightlineError if a new run cannot be written to `folder`. This is the case if the path is a file, if
+    the folder has files but no run, or if it has a run and `overwrite` is False."""
     if folder.exists() and not folder.is_dir():
         raise SightlineError(
             "the path of the run folder is a file", where=str(folder), cure="choose another folder: --out FOLDER"
@@ -130,10 +127,10 @@ def holds_run_of(folder: Path, config: Config) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of an earlier run from the folder, and no others.
+    """Remove the files of an earlier run from the folder; other files stay.
 
-    recipe.yaml is removed last: as long as it exists, the folder counts as a run and can be overwritten, also after a
-    crash.
+    recipe.yaml is removed last. As long as it exists, the folder counts as a run, which can be overwritten. Thus a
+    crash during the removal leaves a folder that can still be overwritten.
     """
     remove(folder / name for name in reversed(RUN_FILES))
 
@@ -144,7 +141,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def existing(run: str | Any) -> Path:
-    """The folder of an existing run. Raises SightlineError with the runs nearby if `run` is not one."""
+    """The path of an existing run folder; if `run` is not one, SightlineError with the runs nearby."""
     folder = Path(run)
     if (folder / "recipe.yaml").is_file():
         return folder
@@ -170,7 +167,7 @@ def shipped_checkpoints(folder: Path) -> list[Path]:
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each weights file of the final model, by the name of its checkpoint."""
+    """SHA-256 of each weights file of the run's final model, by the name of its checkpoint folder (such as `best`)."""
     return {path.name: sha256(path / "model.safetensors") for path in shipped_checkpoints(folder)}
 
 
@@ -184,21 +181,20 @@ def require_weights(folder: Path) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run is complete: its last resume or done event is `done`."""
+    """Whether the run is complete: in metrics.jsonl there is a `done` event, and no `resume` event after it."""
     events = [r["event"] for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") in ("resume", "done")]
     return bool(events) and events[-1] == "done"
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """Content of provenance.json; {} if the file is missing or damaged."""
+    """The content of a run's provenance.json; {} if the file is missing or damaged."""
     record = read_json(folder / "provenance.json")
     return record if isinstance(record, dict) else {}
 
 
 def precision_of(folder: Path, otherwise: str = "auto") -> str:
-    """The run's precision, fp32 or bf16; `otherwise` if provenance.json has none. Raises SightlineError for any other
-    value.
-    """
+    """The run's precision in provenance.json, fp32 or bf16; `otherwise` if it is not recorded there. Raises
+    SightlineError for any other value."""
     name = provenance(folder).get("precision", otherwise)
     if name not in (otherwise, "fp32", "bf16"):
         why, cure = (
@@ -211,7 +207,8 @@ def precision_of(folder: Path, otherwise: str = "auto") -> str:
 
 
 def check_changes(old: Config, new: Config) -> None:
-    """Raise SightlineError for changed settings that would contradict the steps already done."""
+    """Raise SightlineError if a resumed run has other settings than before, apart from the settings in CHANGEABLE,
+    or has fewer epochs. Other settings would contradict the steps already done."""
     changed = [key for key in differences(old, new) if key not in CHANGEABLE]
     if changed:
         shown = [f"{key}: {value_of(old, key)!r} -> {value_of(new, key)!r}" for key in changed]
@@ -233,7 +230,7 @@ def check_changes(old: Config, new: Config) -> None:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Dotted keys with different values in two configurations, in order."""
+    """The dotted keys of the settings that differ between two configurations, in order."""
     before, after = old.model_dump(), new.model_dump()
     keys = []
     for section, value in after.items():
@@ -245,7 +242,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """The value at a dotted key."""
+    """The value of the setting with a dotted key, such as `optim.lr`."""
     value: Any = config.model_dump()
     for part in key.split("."):
         value = value[part]
@@ -253,7 +250,7 @@ def value_of(config: Config, key: str) -> Any:
 
 
 def interrupted_error(folder: Path, step: int, total_steps: int) -> SightlineError:
-    """The error (status INTERRUPTED) after a signal; the state is saved."""
+    """The error (status INTERRUPTED) for a run that a signal stopped, after its state was saved."""
     return SightlineError(
         f"interrupted at step {step:,} of {total_steps:,}; the state is saved",
         where=str(folder),

@@ -10,19 +10,18 @@ from ..errors import SightlineError, listing
 
 
 def sample_rows(count: int, wanted: int, seed: int) -> np.ndarray:
-    """Sorted row indices int64 of a seeded sample of `wanted` out of `count` images; all rows if `wanted` is not
-    smaller.
-    """
+    """Choose `wanted` of `count` images at random by `seed`: sorted indices, int64. All indices if `wanted` is not
+    smaller."""
     if wanted >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng([seed, 1]).permutation(count)[:wanted])
 
 
 def rows_by_name(names: Sequence[str], wanted: Sequence[str], train: Sequence[str] = ()) -> np.ndarray:
-    """Row indices int64 of the images with the `wanted` names, in that order: path, file name, stem, or `0013` for
-    `0013_sat.jpg`.
+    """Indices, int64, of the images with the `wanted` names, in that order.
 
-    train: names of the training images, for the error message. Raises SightlineError with all names that are unknown
+    names: the paths of all images. A wanted name is a path, a file name, a stem, or `0013` for `0013_sat.jpg`. train:
+    names of the training images, for the error message. Raises SightlineError with all wanted names that are unknown
     (with the nearest name), ambiguous or repeated.
     """
     rows: dict[str, list[int]] = {}
@@ -58,6 +57,6 @@ def rows_by_name(names: Sequence[str], wanted: Sequence[str], train: Sequence[st
 
 
 def short_names(name: str) -> set[str]:
-    """Names of an image besides its path: `0013_sat.jpg`, `0013_sat`, `0013`."""
+    """Short names by which an image can be given instead of its path: `0013_sat.jpg`, `0013_sat` and `0013`."""
     path = PurePosixPath(name)
     return {path.name, path.stem, path.stem.removesuffix("_sat")}

@@ -1,6 +1,7 @@
-"""Signal handling: SIGINT, SIGTERM and SIGHUP request a stop after the present step; a second SIGINT stops at once.
+"""Signals that stop a run: Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
-Outside the training loop each of them stops at once.
+In the training loop, the first signal requests a stop after the current step; a second Ctrl-C stops immediately.
+Outside the training loop, each of these signals stops immediately.
 """
 
 import contextlib
@@ -17,8 +18,10 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def stoppable(folder: Path) -> Generator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; add the command that resumes the run to the
-    exception.
+    """Context manager: within the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+
+    If KeyboardInterrupt leaves the block, it gets a note (`add_note`) with the command that resumes or restarts the
+    run in `folder`.
     """
     before = {number: signal.signal(number, signal.default_int_handler) for number in handled_signals(SIGNALS[1:])}
     try:
@@ -36,7 +39,8 @@ def stoppable(folder: Path) -> Generator[None]:
 
 
 def handled_signals(names: tuple[str, ...]) -> list[int]:
-    """Numbers of the signals that this system has and this thread may handle, without a SIGHUP ignored by `nohup`."""
+    """Numbers of the signals `names` that can be handled here; [] outside the main thread. Left out are signals that
+    the operating system does not have, and SIGHUP if `nohup` made this process ignore it."""
     if threading.current_thread() is not threading.main_thread():
         return []
     numbers = [(name, signal.Signals.__members__.get(name)) for name in names]
@@ -48,10 +52,11 @@ def handled_signals(names: tuple[str, ...]) -> list[int]:
 
 
 class StopRequest:
-    """Context manager in which the first signal sets `requested`; the previous handlers are restored at the end.
+    """Context manager: the first SIGINT, SIGTERM or SIGHUP within the block sets `requested`; a second SIGINT raises
+    KeyboardInterrupt. At the end of the block the previous signal handlers are restored.
 
-    received: number of signals received by all instances of this process, by which a grid notices that one of its runs
-    was stopped.
+    received: number of such signals in this process so far, over all instances. A command that trains several runs
+    reads it to notice that one of them was stopped.
     """
 
     received = 0

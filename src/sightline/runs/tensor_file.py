@@ -1,7 +1,7 @@
-""".safetensors files with a checksum file, because the format itself does not detect flipped bits.
+"""Read and write .safetensors files with a checksum file, because the format itself does not detect flipped bits.
 
-NAME.sha256 has the format of `sha256sum -c`. While NAME is being replaced it holds the digests of the old and of the
-new file, so that after a crash either one verifies.
+NAME.sha256 has the format of `sha256sum -c`. While NAME is being replaced, NAME.sha256 has the checksums of both the
+old and the new file. After a crash, either file therefore passes the check.
 """
 
 import hashlib
@@ -50,10 +50,10 @@ class HashingWriter:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a .safetensors file and its .sha256, consistently even after a crash.
+    """Write a .safetensors file NAME and its checksum NAME.sha256, so that the two match even after a crash.
 
-    Tensors are copied to the CPU one at a time; views and tied tensors are written in full. The library's own writer
-    has the same layout, but needs the whole file in memory once more.
+    Tensors are copied to the CPU one at a time; views and tied tensors are written in full. The safetensors library
+    writes the same layout, but its writer needs memory for a second copy of the whole file.
     """
     header, order = layout(tensors, metadata)
     new: list[str] = []
@@ -74,7 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def layout(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[str]]:
-    """Header of a .safetensors file (its length in 8 bytes, then JSON) and the order of the tensors after it."""
+    """Header of a .safetensors file (length in 8 bytes, then JSON), and the tensors' names in file order."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps the tensors aligned
     entries: dict[str, Any] = {"__metadata__": metadata}
     start = 0
@@ -96,10 +96,12 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a .safetensors file, verified against its .sha256 if there is one.
+    """Read a .safetensors file; return (tensors by name, metadata). If NAME.sha256 exists, its checksum is compared
+    first.
 
     The tensors are memory-mapped: copy them before the file is modified in place (Sightline only replaces files).
-    Raises SightlineError with the fault: empty, truncated, checksum mismatch, or another format.
+    Raises SightlineError if the file is empty, truncated, of another format, or differs from its checksum. cure: what
+    the error message suggests to do.
     """
     try:
         checked = sidecar(path).is_file()
@@ -118,7 +120,7 @@ def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[st
 
 
 def find_fault(path: Path) -> str:
-    """What is wrong with a file that should be .safetensors, from its header; "" if nothing is."""
+    """Why a file is not a complete .safetensors file, such as "is empty"; an empty text if it is complete."""
     size = path.stat().st_size
     if not size:
         return "is empty"
@@ -141,5 +143,5 @@ def find_fault(path: Path) -> str:
 
 
 def sidecar(path: Path) -> Path:
-    """Path of the file with the SHA-256 of `path`."""
+    """Path of the checksum file of `path`: `path` with .sha256 appended."""
     return path.with_name(path.name + ".sha256")

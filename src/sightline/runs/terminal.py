@@ -1,4 +1,4 @@
-"""Stateless formatting of the log's lines for a terminal."""
+"""Format the lines of the log for a terminal: functions without state."""
 
 import math
 import os
@@ -31,7 +31,7 @@ def print_plain(text: str, file: TextIO | None = None) -> None:
 
 
 def print_path(path: str | os.PathLike[str]) -> None:
-    """Print a path: to a pipe as its exact bytes, to a terminal by `print_plain`."""
+    """Print a path: to a terminal with control characters escaped, to a pipe as its exact bytes."""
     stream = sys.stdout
     raw = getattr(stream, "buffer", None)
     if raw is None or stream.isatty():
@@ -43,7 +43,7 @@ def print_path(path: str | os.PathLike[str]) -> None:
 
 
 def train_parts(record: dict[str, Any]) -> dict[str, str]:
-    """Displayed text of a train event, by part."""
+    """Parts of the epoch line from a train event of metrics.jsonl: {name: text}, such as `loss 1.234`."""
     parts = {}
     if record.get("loss") is not None:
         parts["loss"] = f"loss {record['loss']:.3f}"
@@ -55,7 +55,7 @@ def train_parts(record: dict[str, Any]) -> dict[str, str]:
 
 
 def eval_parts(record: dict[str, Any]) -> dict[str, str]:
-    """Displayed text of an eval event, by part."""
+    """Parts of the epoch line from an eval event of metrics.jsonl: {name: text}, such as `accuracy 0.7811`."""
     parts = {}
     if record.get("loss") is not None:
         parts["val loss"] = f"val loss {record['loss']:.3f}"
@@ -66,9 +66,8 @@ def eval_parts(record: dict[str, Any]) -> dict[str, str]:
 
 
 def fitting_parts(parts: dict[str, str], wanted: tuple[str, ...], room: int | None) -> list[str]:
-    """Names of the parts that fit into `room` columns (None: no limit), in display order; `wanted` is in order of
-    priority.
-    """
+    """Names of the parts that fit into `room` columns (None: no limit), in display order. wanted: names of the
+    parts, the most important first."""
     present = [name for name in wanted if parts.get(name)]
     while room is not None and present and sum(2 + len(parts[name]) for name in present) > room:
         present.pop()
@@ -76,7 +75,8 @@ def fitting_parts(parts: dict[str, str], wanted: tuple[str, ...], room: int | No
 
 
 def epoch_line(epoch: int, epochs: int, parts: dict[str, str], width: int | None = None) -> Text:
-    """`epoch  12/50  loss 1.234  val loss 1.100  accuracy 0.7811 (best)  812 images/s  data wait 1 %  2 min left`."""
+    """The line that is printed after each epoch, such as `epoch 12/50 loss 1.234 val loss 1.100 accuracy 0.7811
+    (best) 812 images/s data wait 1 % 2 min left`."""
     number = f"{epoch}/{epochs}" if epochs else str(epoch)
     line = Text(end="").append(f"epoch {number:>6}", style="bold")
     best = parts.get("metric", "").endswith(BEST)
@@ -107,7 +107,7 @@ def live_line(step: int, epoch_steps: int, epochs: int, parts: dict[str, str], w
 
 
 def style(name: str) -> str:
-    """Style of a part: plain for losses and metrics, dim for others."""
+    """The style of a part for the library rich: plain for losses and metrics, dim for others."""
     return "" if name in ("loss", "val loss", "metric") else "bright_black"
 
 
@@ -134,11 +134,8 @@ def duration(seconds: float) -> str:
 
 
 def epoch_means(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Combine the train records of an epoch, each with its number of `steps`, into one record for the epoch's line.
-
-    The loss is the mean over steps, the speed is total images per total time, and data wait is a share of the total
-    time.
-    """
+    """Combine the train events of an epoch, each with its number of `steps`, into one for the epoch line. The loss
+    is the mean over steps, the speed is total images / total time, and `data wait` is a share of the total time."""
     means: dict[str, Any] = {}
     losses = [(r["loss"], r["steps"]) for r in records if r.get("loss") is not None]
     if losses:

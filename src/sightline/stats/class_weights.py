@@ -7,11 +7,11 @@ from ..errors import SightlineError
 
 
 def class_weights(counts: ArrayLike, kind: str) -> np.ndarray:
-    """Class weights, float64 [K], from the number of images or pixels of each class, [K].
+    """Class weights for a loss, float64 [K], from the number of images or pixels of each class, [K].
 
-    kind: `none`: 1. `balanced`: total / (number of present classes * count), as in scikit-learn, so that the mean
-    weight of an image or pixel is 1. `log`: 1 / ln(1.02 + share of the class), between 1.4 and 50.5 (ENet, arXiv
-    1606.02147). Absent classes have weight 0. Raises SightlineError for an unknown kind.
+    kind `none`: all weights are 1. `balanced`: total / (number of classes that occur * count), as in scikit-learn, so
+    that the mean weight of an image or pixel is 1. `log`: 1 / ln(1.02 + share of the class), between 1.4 and 50.5
+    (ENet, arXiv 1606.02147). Classes that do not occur have weight 0. Raises SightlineError for an unknown kind.
     """
     numbers = np.asarray(counts, dtype=np.float64)
     present = numbers > 0

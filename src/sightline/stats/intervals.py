@@ -1,4 +1,4 @@
-"""Bootstrap and binomial intervals, paired tests, and a sentence with the result of a comparison."""
+"""Confidence intervals (bootstrap and binomial), paired tests, and a sentence with the result of a comparison."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
 
 
 def percentiles(means: np.ndarray, level: float) -> Interval:
-    """The central interval that contains the share `level` of the resampled means."""
+    """The central interval (low, high) that contains the share `level` of bootstrap means."""
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -33,8 +33,8 @@ def percentiles(means: np.ndarray, level: float) -> Interval:
 def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval (low, high) of the mean of `values` [N]; deterministic by `seed`.
 
-    For values 0 and 1 (wrong and correct) it is an interval of the accuracy. If all are 0 or all are 1, a bootstrap
-    interval would have width 0; then the exact binomial (Clopper-Pearson) interval is returned.
+    For values 0 (wrong) and 1 (correct) it is an interval of the accuracy. If all values are 0 or all are 1, a
+    bootstrap interval would have width 0, so the exact binomial (Clopper-Pearson) interval is returned.
     """
     items = np.asarray(values, dtype=np.float64)
     assert items.ndim == 1 and len(items), f"values {items.shape}"
@@ -60,7 +60,8 @@ def wilson_interval(count: int, total: int, level: float = 0.95) -> Interval:
 def paired_bootstrap(
     first: ArrayLike, second: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
-    """mean(second - first) over the same items in the same order, [N] each, and its percentile bootstrap interval."""
+    """Compare two models on the same N items: (mean(second - first), its percentile bootstrap interval (low, high)).
+    first, second: [N] each, one value per item, in the same order."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     assert a.shape == b.shape and a.ndim == 1 and len(a), f"{a.shape} against {b.shape}: not the same items"
     return float((b - a).mean()), percentiles(bootstrap_means(b - a, resamples, seed), level)
@@ -69,11 +70,14 @@ def paired_bootstrap(
 def seeded_bootstrap(
     first: ArrayLike, second: ArrayLike | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
-    """mean(second) - mean(first), or mean(first) without `second`, and its bootstrap interval over items and seeds.
+    """Compare two sets of runs with several seeds: (mean(second) - mean(first), its bootstrap interval over items and
+    seeds).
 
-    first: [S, N], second: [T, N]: one row per seed, one column per item. Items are resampled jointly for both, seeds
-    separately for each. Thus the interval covers new items and, as far as few seeds allow, new seeds. Without `second`,
-    if all values are equal, the interval is that of `bootstrap_interval`.
+    first: [S, N], second: [T, N]; one row per seed (S and T runs), one column per item. Items are resampled jointly for
+    both sets, seeds separately for each. Thus the interval covers new items and, as far as few seeds allow, new seeds.
+
+    Without `second` the result is mean(first) and its interval. If then all values are equal, the interval is that of
+    `bootstrap_interval`.
     """
     groups = [np.atleast_2d(np.asarray(g, dtype=np.float64)) for g in (first, second) if g is not None]
     count = groups[0].shape[1]
@@ -96,10 +100,10 @@ def seeded_bootstrap(
 
 
 def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> float:
-    """Two-sided p value of the exact McNemar test, whose null hypothesis is that two models have the same accuracy.
+    """Two-sided p value of the exact McNemar test. Null hypothesis: two models have the same accuracy.
 
-    first_correct, second_correct: bool [N] of the same items. Uses only the items for which exactly one model is
-    correct; 1 if there are none.
+    first_correct, second_correct: bool [N], whether each model is correct on the same items. Only the items on which
+    exactly one model is correct count; without any, p is 1.
     """
     a, b = np.asarray(first_correct, dtype=bool), np.asarray(second_correct, dtype=bool)
     assert a.shape == b.shape and a.ndim == 1, f"{a.shape} against {b.shape}: not the same items"
@@ -115,12 +119,14 @@ def verdict(
     metric: str = "accuracy",
     p: float | None = None,
 ) -> str:
-    """A sentence on second - first: "B beats A by 4.1 points of accuracy [1.9, 6.2]", or "no difference ...".
+    """A sentence on second - first, such as "B beats A by 4.1 points of accuracy [1.9, 6.2]", or "no difference ...".
 
-    difference, interval: as shares (0.041), printed in percentage points; larger is better. p: p value of the same
-    comparison, or None. "Beats" requires an interval without 0 and p < 0.05, because a percentile bootstrap interval is
-    too narrow for few discordant items. Example: of 100 items, one model is better on 4 and none on the others. Then
-    the interval excludes 0, but McNemar's p is 0.125.
+    first, second: names of the models. difference, interval: as shares (0.041), printed in percentage points; larger is
+    better. p: p value of the same comparison, or None.
+
+    "Beats" requires an interval without 0 and p < 0.05, because a percentile bootstrap interval is too narrow if the
+    models differ on few items. Example: of 100 items, one model is better on 4 and the other on none. Then the interval
+    excludes 0, but McNemar's p is 0.125.
     """
     low, high = interval
     chance = "" if p is None else f", p = {p:.2g}"
@@ -134,6 +140,6 @@ def verdict(
 
 
 def points(share: float) -> str:
-    """A share in percentage points with one decimal; with one significant digit if it would round to 0."""
+    """Format a share in percentage points with one decimal; with one significant digit if it would be rounded to 0."""
     text = f"{100 * share:.1f}"
     return text if float(text) or not share else f"{100 * share:.1g}"

@@ -1,6 +1,7 @@
-"""Metrics over a whole data set (never means of batch means), from arrays or tensors.
+"""Classification metrics over a whole data set (never means of batch means), from arrays or tensors.
 
-Shapes: scores [N, K] (probabilities or logits), labels and predictions int64 [N], confusion int64 [K, K].
+Shapes: scores [N, K] (probabilities or logits), labels and predictions int64 [N], confusion int64 [K, K] (rows: true
+class, columns: predicted class).
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,8 @@ BLOCK = 2**24
 
 @dataclass(frozen=True)
 class PerClass:
-    """One number per class, float64 [K]; support int64 [K] is the number of images. Never NaN.
-
-    A quotient 0 / 0 is 0: the recall of a class without images, the precision of a class that is never predicted.
-    """
+    """One number per class, float64 [K]. support: int64 [K], number of images of the class. Never NaN: a quotient 0
+    / 0 is 0, as for the recall of a class without images, or the precision of a class that is never predicted."""
 
     precision: np.ndarray
     recall: np.ndarray
@@ -32,7 +31,8 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence and accuracy in equal-width bins: `edges` [bins + 1], the others [bins]; 0 in empty bins."""
+    """Mean confidence and accuracy of the predictions in bins of confidence of equal width. edges: [bins + 1]. The
+    other fields: [bins], 0 in empty bins."""
 
     edges: np.ndarray
     count: np.ndarray
@@ -49,15 +49,16 @@ def to_numpy(values: Array) -> np.ndarray:
 
 
 def accuracy(scores: Array, labels: Array) -> float:
-    """Share of images whose label has the highest score; of equal scores the first counts, a NaN score is wrong."""
+    """Share of images whose label has the highest score. If several scores are highest, the first of them counts. An
+    image with a NaN score of its label is wrong."""
     return top_k(scores, labels, 1)
 
 
 def top_k(scores: Array, labels: Array, k: int = 5) -> float:
     """Share of images whose label is among the k highest scores; 1 if k is at least the number of classes.
 
-    Of equal scores, those of lower classes rank higher, so that constant scores do not result in 100 %. A label with a
-    NaN score is wrong. NaN scores of other classes rank above that of the label.
+    Of equal scores, those of lower class indices rank higher, so that constant scores do not result in 100 %. A label
+    with a NaN score is wrong. NaN scores of other classes rank above the label's score.
     """
     scores, labels = to_numpy(scores), to_numpy(labels)
     assert scores.ndim == 2 and len(scores) == len(labels) > 0, f"scores {scores.shape}, labels {labels.shape}"
@@ -68,10 +69,8 @@ def top_k(scores: Array, labels: Array, k: int = 5) -> float:
 
 
 def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndarray:
-    """Confusion matrix int64 [classes, classes]: row = truth, column = prediction. The arrays have any common shape.
-
-    Raises SightlineError for values outside 0 to classes - 1.
-    """
+    """Confusion matrix int64 [classes, classes]: row = true class, column = predicted class. predictions, labels:
+    class indices, arrays of the same shape. Raises SightlineError for values outside 0 to classes - 1."""
     predicted, truth = to_numpy(predictions).ravel(), to_numpy(labels).ravel()
     assert predicted.shape == truth.shape, f"{predicted.shape} predictions for {truth.shape} labels"
     for name, values in (("a prediction", predicted), ("a label", truth)):
@@ -84,7 +83,7 @@ def confusion_matrix(predictions: Array, labels: Array, classes: int) -> np.ndar
 
 
 def per_class(confusion: np.ndarray) -> PerClass:
-    """Precision, recall, F1 and support of each class from a confusion matrix [K, K]."""
+    """Precision, recall, F1 and support of each class, from a confusion matrix [K, K] (row = true class)."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     precision = hits / np.maximum(predicted, 1)
     recall = hits / np.maximum(support, 1)
@@ -93,7 +92,8 @@ def per_class(confusion: np.ndarray) -> PerClass:
 
 
 def most_confused(confusion: np.ndarray, limit: int = 10) -> list[tuple[int, int, int]]:
-    """The most frequent errors as (truth, prediction, count), in descending order, ties in class order."""
+    """The most frequent errors in a confusion matrix: (true class, predicted class, count), most frequent first.
+    Ties are in class order."""
     mistakes = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
     truth, predicted = np.unravel_index(order, mistakes.shape)
@@ -102,9 +102,10 @@ def most_confused(confusion: np.ndarray, limit: int = 10) -> list[tuple[int, int
 
 
 def reliability(confidence: Array, correct: Array, bins: int = 15) -> Reliability:
-    """Mean confidence and accuracy of the predictions in `bins` bins [a, b); the last bin includes 1.
+    """Mean confidence and accuracy of the predictions in `bins` equal bins of confidence [a, b); the last bin includes
+    1.
 
-    confidence: [N], probability of the predicted class. correct: bool [N].
+    confidence: [N], probability of the predicted class. correct: bool [N], whether the prediction is correct.
     """
     edges, count, total, hits = binned(confidence, correct, bins)
     for sums in (count, total, hits):
@@ -114,7 +115,7 @@ def reliability(confidence: Array, correct: Array, bins: int = 15) -> Reliabilit
 
 
 def calibration_error(confidence: Array, correct: Array, bins: int = 15) -> float:
-    """Expected calibration error (arXiv 1706.04599): sum over bins of share * |accuracy - mean confidence|.
+    """Expected calibration error (arXiv 1706.04599): sum over bins of (share of images) * |accuracy - mean confidence|.
 
     The bins are [a, b) of equal width, with a separate bin for confidence 1, as in torchmetrics'
     MulticlassCalibrationError (n_bins=15, norm="l1"), which returns the same values. Arguments as in `reliability`.
@@ -124,7 +125,8 @@ def calibration_error(confidence: Array, correct: Array, bins: int = 15) -> floa
 
 
 def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Bin edges, and counts, summed confidences and summed hits, [bins + 1] each; the last bin is for confidence 1."""
+    """Sums over bins of confidence: (edges of the bins, and for each bin [bins + 1] the number of images, the sum of
+    their confidences, the number of correct ones). The last bin is for confidence 1."""
     confidence, correct = to_numpy(confidence), to_numpy(correct)
     assert confidence.ndim == 1 and confidence.shape == correct.shape and len(confidence), confidence.shape
     edges = np.linspace(0, 1, bins + 1)
@@ -137,7 +139,8 @@ def binned(confidence: Array, correct: Array, bins: int) -> tuple[np.ndarray, np
 
 @torch.inference_mode()
 def knn_accuracy(features: Array, labels: Array, k: int = 20, temperature: float = 0.07) -> float:
-    """Leave-one-out accuracy of `knn_votes` on features float [N, D] with labels int64 [N]; k is at most N - 1."""
+    """Accuracy of k-nearest-neighbor classification of features float [N, D] with labels int64 [N]. Leave-one-out:
+    each image is classified by the others. `knn_votes` describes the votes. k is limited to N - 1."""
     bank, truth = torch.as_tensor(features).float(), torch.as_tensor(labels)
     assert bank.ndim == 2 and len(bank) == len(truth) > 1, f"features {tuple(bank.shape)}, labels {tuple(truth.shape)}"
     truth = truth.to(bank.device)
@@ -157,10 +160,12 @@ def knn_votes(
 ) -> torch.Tensor:
     """Votes float32 [M, classes] of weighted k-nearest-neighbor classification by cosine similarity.
 
-    bank: features float [N, D] with labels int64 [N]. queries: features float [M, D]. Each of the k most similar bank
-    images votes for its class with weight exp(similarity / temperature); k = 20 and temperature 0.07 as in arXiv
-    2104.14294 and 1805.01978. leave_one_out: `queries` is `bank`, and no image is its own neighbor. Computes blocks of
-    rows, so that no matrix [M, N] is stored.
+    bank: features float [N, D] of the known images, with labels int64 [N]. queries: features float [M, D] of the images
+    to classify. Each of the k bank images that are most similar to a query votes for its class, with weight
+    exp(similarity / temperature); k = 20 and temperature 0.07 as in arXiv 2104.14294 and 1805.01978.
+
+    leave_one_out: `queries` is `bank`, and no image is its own neighbor. Blocks of rows are computed, so that no matrix
+    [M, N] is stored.
     """
     bank, queries = functional.normalize(bank.float(), dim=1), functional.normalize(queries.float(), dim=1)
     k = min(k, len(bank) - leave_one_out)
@@ -182,9 +187,9 @@ def knn_votes(
 def feature_std(features: torch.Tensor) -> float:
     """Spread of the directions of features float [N, D]: 0 if all are equal, 1 if their mean direction is 0.
 
-    Values near 0 indicate collapse, as in SimSiam (arXiv 2011.10566, section 4.1, for the projector's output). It is
-    the square root of the summed variances of the L2-normalized features, sqrt(1 - |mean|^2). If all channels vary
-    equally, it is sqrt(D) times the paper's mean standard deviation per channel.
+    Values near 0 indicate collapse, as in SimSiam (arXiv 2011.10566, section 4.1, there for the projector's output). It
+    is the square root of the summed variances of the L2-normalized features, which equals sqrt(1 - |mean|^2). If all
+    channels vary equally, it is sqrt(D) times the paper's mean standard deviation per channel.
     """
     directions = functional.normalize(features.cpu().double(), dim=1)  # not every device supports float64
     return float(directions.var(0, correction=0).sum().sqrt())
@@ -192,7 +197,8 @@ def feature_std(features: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
-    """Exponential of the entropy of the normalized singular values of the centered features float [N, D].
+    """Effective rank of features float [N, D]: exp of the entropy of their normalized singular values, after
+    centering.
 
     It is 1 for points on a line or equal rows, and at most min(N - 1, D) (Roy and Vetterli 2007). RankMe (arXiv
     2210.02885) is the same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.

@@ -1,6 +1,6 @@
 """Paired comparison of two models on the same items: intervals of IoU and F1, a randomization test, Holm's correction.
 
-For means of one number per item, and McNemar's test, see `intervals`; for the counts in masks, see `segmentation`.
+`intervals` compares means of one number per item, and has McNemar's test. `segmentation` defines the counts of pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,11 @@ from .segmentation import DRAWS, Confusion, Counts, as_counts, class_iou, interv
 
 
 class ClassDifferences(NamedTuple):
-    """A measure of each class for two models, float64 [K]: the values of both, and their difference with its interval.
+    """A measure of each class for two models, float64 [K]: the value of each model, and their difference with its
+    interval.
 
-    difference: second - first. low, high: the interval of the difference. NaN for classes that do not occur, and for
-    intervals of classes that occur in too few items.
+    difference: second - first. low, high: the interval of the difference. NaN for classes that do not occur; low and
+    high are also NaN for classes that occur in too few items.
     """
 
     first: np.ndarray
@@ -26,7 +27,8 @@ class ClassDifferences(NamedTuple):
 
 
 def joined_counts(first: Confusion, second: Confusion) -> Counts:
-    """Counts [N, 2K] of two models on the same N images, so that a bootstrap resamples the same images for both."""
+    """Join the counts of two models on the same N images to Counts [N, 2K], so that a bootstrap draws the same
+    images for both."""
     a, b = as_counts(first), as_counts(second)
     assert a.truth.shape == b.truth.shape, f"{a.truth.shape} against {b.truth.shape}: not the same images"
     parts = [np.concatenate(pair, axis=-1) for pair in zip(count_arrays(a), count_arrays(b), strict=True)]
@@ -34,12 +36,12 @@ def joined_counts(first: Confusion, second: Confusion) -> Counts:
 
 
 def count_arrays(counts: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The fields of `Counts` in order: hits, truth, predicted."""
+    """The three arrays of `Counts`: (hits, truth, predicted)."""
     return counts.hits, counts.truth, counts.predicted
 
 
 def difference_of(statistic: Callable[[Counts], np.ndarray]) -> Callable[[Counts], np.ndarray]:
-    """A function of joined counts [..., 2K]: the statistic of the second model minus that of the first."""
+    """A function of joined counts [..., 2K]: the second model's statistic minus the first model's."""
 
     def difference(counts: Counts) -> np.ndarray:
         first, second = zip(*[np.split(part, 2, axis=-1) for part in count_arrays(counts)], strict=True)
@@ -56,16 +58,18 @@ def paired_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Any, tuple[Any, Any]]:
-    """statistic(second) - statistic(first) over a whole set, and its percentile bootstrap interval over images.
+    """Compare two models: (statistic(second) - statistic(first) over all images, its percentile bootstrap interval
+    (low, high)).
 
-    first, second: [N, K, K] or Counts [N, K] of the same images in the same order. Other arguments as in `interval`.
+    first, second: confusion matrices [N, K, K] or Counts [N, K] of the same images in the same order. The bootstrap
+    draws images. The other arguments are those of `segmentation.interval`.
     """
     both, difference = joined_counts(first, second), difference_of(statistic)
     return difference(summed(both))[()], interval(both, difference, level, resamples, seed)
 
 
 def paired_ious(first: Confusion, second: Confusion) -> ClassDifferences:
-    """IoU of each class under both models, with paired intervals over images."""
+    """IoU of each class for both models, and their difference with a paired bootstrap interval over images."""
     difference, (low, high) = paired_interval(first, second, class_iou)
     occurs = (as_counts(first).union > 0) | (as_counts(second).union > 0)
     too_few = occurs.sum(0) < 2
@@ -82,9 +86,9 @@ def randomization_test(
 ) -> float:
     """Two-sided p value of a paired randomization test of two models on the same images; deterministic by `seed`.
 
-    Under the null hypothesis the counts of the two models are exchangeable within an image, so they are swapped at
-    random in each image. p is the share of such resamples, including the observed one, whose absolute difference is at
-    least the observed one.
+    Under the null hypothesis the counts of the two models can be exchanged within an image, so they are swapped at
+    random in each image, `swaps` times. p is the share of results, including the observed one, whose absolute
+    difference is at least the observed difference.
     """
     both = np.concatenate(count_arrays(joined_counts(first, second)), axis=-1).astype(np.float64)
     own = both.reshape(len(both), 3, 2, -1)  # image, measure, model, class
@@ -108,11 +112,11 @@ def paired_classes(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[ClassDifferences, ClassDifferences]:
-    """(recall, F1) of each class under two classifiers, with paired bootstrap intervals over the items.
+    """Recall and F1 of each class for two classifiers, with paired bootstrap intervals over the items: (recall, F1).
 
-    truth, first, second: int64 [N], the true class and the predictions of both models. For each class, there are eight
-    kinds of items: it is the true class or not, and each model predicts it or not. The bootstrap draws the counts of
-    the kinds from a multinomial distribution, which is faster than drawing N items for each class.
+    truth, first, second: int64 [N], the true class and the predictions of both models. For each class there are eight
+    kinds of items: the item is of this class or not, and each model predicts this class or not. The bootstrap draws the
+    counts of the kinds from a multinomial distribution, which is faster than drawing N items for each class.
     """
     rng = np.random.default_rng(seed)
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -132,9 +136,8 @@ def paired_classes(
 
 
 def recall_and_f1(kinds: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """((recall of the first model, of the second), (F1 of the first, of the second)) from the counts [..., 8] of
-    `paired_classes`; NaN if the class does not occur.
-    """
+    """((recall of the first model, of the second), (F1 of the first, of the second)); NaN if the class does not
+    occur. kinds: [..., 8], the counts of the eight kinds of items in `paired_classes`."""
     of_class = kinds[..., 4:].sum(-1)
     recalls, scores = [], []
     for bit in (2, 1):
@@ -146,10 +149,10 @@ def recall_and_f1(kinds: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tup
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several tests, corrected for multiple testing (Holm 1979), in the order of `values`.
+    """Correct the p values of several tests for multiple testing (Holm 1979); in the same order.
 
-    The probability that any true null hypothesis has a corrected p below 0.05 is at most 0.05. NaN remains NaN and is
-    not counted as a test.
+    The probability that any true null hypothesis has a corrected p below 0.05 is at most 0.05. NaN remains NaN and does
+    not count as a test.
     """
     ascending = sorted((p, index) for index, p in enumerate(values) if p == p)
     corrected, largest = [float("nan")] * len(values), 0.0

@@ -1,11 +1,12 @@
 """Segmentation metrics over a whole data set, from confusion matrices; without torch, for a fast start of `score`.
 
 Masks hold class indices 0..K-1 or IGNORE. Pixels whose truth is IGNORE are not counted. Confusion matrices are int64,
-row = truth, column = prediction: [K, K], or [N, K, K] for one per image. An additional last column, [K, K + 1], has the
-pixels without a predicted class: they are false negatives of their class, and false positives of no class.
+row = true class, column = predicted class: [K, K], or [N, K, K] for one per image. A matrix [K, K + 1] has one more
+column, for pixels without a predicted class. These are false negatives of their true class, and false positives of no
+class.
 
-TP, FP and FN of a class are summed over the whole set before division: `segment_numbers` has the main metrics,
-`other_definitions` has those that other tools call mIoU.
+TP, FP and FN (true positives, false positives, false negatives) of a class are summed over the whole set before
+division. `segment_numbers` has the main metrics; `other_definitions` has those that other tools call mIoU.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from ..data.decode.palettes import IGNORE
 from ..errors import SightlineError
 
 BLOCK = 2**18
-"""Number of pixels counted at a time, to stay in the CPU cache and limit memory."""
+"""Number of pixels that are counted at a time, so that they stay in the CPU cache and memory is limited."""
 DRAWS = 2**22
 """Number of multinomial draws that the bootstrap holds at a time: 32 MiB."""
 HEADLINE = (
@@ -31,8 +32,8 @@ HEADLINE = (
 class Counts:
     """Number of pixels of each class, int64 [..., K]: hits (TP), truth (TP + FN), predicted (TP + FP).
 
-    All metrics can be computed from them. For many images they need less memory than confusion matrices; functions of
-    this module accept both.
+    All metrics can be computed from these. For many images they need less memory than confusion matrices. The functions
+    of this module accept both.
     """
 
     hits: np.ndarray
@@ -55,7 +56,7 @@ class ClassNumbers(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A number that other tools call mIoU, its definition, and the tools."""
+    """A metric that other tools call mIoU: its value, its definition, and the names of the tools."""
 
     value: float
     meaning: str
@@ -73,11 +74,11 @@ def to_masks(masks: Any) -> np.ndarray:
 
 
 def confusion(predicted: Any, truth: Any, classes: int, ignored: bool = False) -> np.ndarray:
-    """Confusion matrix int64 [classes, classes], rows = truth, over all pixels of two masks or stacks of masks of one
-    shape.
+    """Confusion matrix int64 [classes, classes], row = true class, over all pixels of two masks (or stacks of masks) of
+    one shape.
 
-    ignored: return [classes + 1, classes + 1], whose last row and column count IGNORE as a class. Without it, IGNORE
-    may be predicted only where the truth is IGNORE. Raises SightlineError with the values that are neither a class nor
+    ignored: return [classes + 1, classes + 1] instead, in which IGNORE counts as the last class. Otherwise IGNORE may
+    be predicted only where the truth is IGNORE. Raises SightlineError with the values that are neither a class nor
     IGNORE.
     """
     predicted, truth = to_masks(predicted), to_masks(truth)
@@ -130,7 +131,7 @@ def confusion_per_image(predicted: Any, truth: Any, classes: int, ignored: bool 
 
 
 def as_counts(matrix: Confusion) -> Counts:
-    """Counts [..., K] of confusion matrices [..., K, K] or [..., K, K + 1]; Counts are returned unchanged."""
+    """Convert confusion matrices [..., K, K] or [..., K, K + 1] to Counts [..., K]; Counts are returned unchanged."""
     if isinstance(matrix, Counts):
         return matrix
     classes = matrix.shape[-2]
@@ -140,7 +141,7 @@ def as_counts(matrix: Confusion) -> Counts:
 
 
 def summed(matrix: Confusion) -> Counts:
-    """Counts [K] of the whole set, from one matrix, or from one per image."""
+    """Counts [K] over the whole set, from a single confusion matrix, or from one matrix or Counts per image."""
     counts = as_counts(matrix)
     return Counts(*(part.reshape(-1, part.shape[-1]).sum(0) for part in (counts.hits, counts.truth, counts.predicted)))
 
@@ -163,7 +164,7 @@ def class_iou(matrix: Confusion) -> np.ndarray:
 
 
 def mean_iou(matrix: Confusion) -> np.ndarray:
-    """Mean of `class_iou` over the classes that occur in truth or prediction, [...]; NaN if all pixels are ignored."""
+    """Mean of the IoU over the classes that occur in truth or prediction, [...]; NaN if all pixels are ignored."""
     return nan_mean(class_iou(matrix))
 
 
@@ -172,13 +173,13 @@ per_image_iou = mean_iou
 
 
 def pixel_accuracy(matrix: Confusion) -> np.ndarray:
-    """Share of the pixels with the correct class, without ignored pixels, [...]."""
+    """Share of the pixels that have the correct class, [...]; ignored pixels are not counted."""
     counts = as_counts(matrix)
     return quotient(counts.hits.sum(-1), counts.truth.sum(-1))
 
 
 def micro_iou(matrix: Confusion) -> np.ndarray:
-    """TP / (TP + FP + FN), each summed over the classes before division, [...]."""
+    """TP / (TP + FP + FN), [...]; each of the three is summed over the classes before division."""
     counts = as_counts(matrix)
     return quotient(counts.hits.sum(-1), counts.union.sum(-1))
 
@@ -191,11 +192,11 @@ def class_numbers(matrix: Confusion) -> ClassNumbers:
 
 
 def segment_numbers(matrix: Confusion) -> dict[str, float]:
-    """Metrics of a set: mean_iou, pixel_accuracy, frequency_weighted_iou, mean_accuracy.
+    """Metrics of a set of images: mean_iou, pixel_accuracy, frequency_weighted_iou, mean_accuracy.
 
     mean_iou: mean of TP / (TP + FP + FN) over the classes that occur in truth or prediction. mean_accuracy: mean of TP
-    / (TP + FN) over the classes that occur in the truth. frequency_weighted_iou: IoU weighted by the share of true
-    pixels (Long et al., arXiv 1411.4038). Raises SightlineError if all pixels are ignored.
+    / (TP + FN) over the classes that occur in the truth. frequency_weighted_iou: mean of the IoU, weighted by the share
+    of true pixels (Long et al., arXiv 1411.4038). Raises SightlineError if all pixels are ignored.
     """
     counts = summed(matrix)
     if not counts.truth.sum():
@@ -215,11 +216,13 @@ def segment_numbers(matrix: Confusion) -> dict[str, float]:
 
 
 def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = None) -> dict[str, Definition]:
-    """Other numbers that tools call mIoU, by name. Means over images omit images of ignored pixels only.
+    """Metrics that other tools call mIoU, by name. Means over images leave out images that have only ignored pixels.
 
-    per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: [K + 1, K + 1] over the whole set with IGNORE as
-    the last class (`confusion` with `ignored`); None omits that definition. The definitions are those
-    in the code of the tools; torchmetrics 1.9 and segmentation_models_pytorch 0.6 were also run on the same masks.
+    per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: confusion matrix [K + 1, K + 1] over the whole
+    set, in which IGNORE is the last class (`confusion` with `ignored`); None leaves out the definition that needs it.
+
+    The definitions are those in the code of the tools; torchmetrics 1.9 and segmentation_models_pytorch 0.6 were also
+    run on the same masks.
     """
     images, total = as_counts(per_image), summed(per_image)
     counted = images.truth.sum(-1) > 0
@@ -276,11 +279,13 @@ def interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Any, Any]:
-    """(low, high) of a percentile bootstrap over images; deterministic by `seed`.
+    """Percentile bootstrap interval (low, high) of a metric of a set of images, which are resampled; deterministic by
+    `seed`.
 
-    per_image: [N, K, K] or Counts [N, K]. statistic: a function of Counts [resamples, K], such as `mean_iou` (low and
-    high are numbers) or `class_iou` (float64 [K]). Resamples with a NaN statistic, such as the IoU of an absent class,
-    are omitted. NaN if fewer than two images have a pixel that is not ignored.
+    per_image: confusion matrices [N, K, K] or Counts [N, K]. statistic: a function of Counts [resamples, K], such as
+    `mean_iou` (then low and high are numbers) or `class_iou` (then float64 [K]). Resamples in which the statistic is
+    NaN, such as the IoU of an absent class, are left out. NaN if fewer than two images have a pixel that is not
+    ignored.
     """
     counts = as_counts(per_image)
     values = np.concatenate([statistic(part) for part in resampled(counts, resamples, seed)])
@@ -293,7 +298,7 @@ def interval(
 def class_intervals(
     per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of the IoU of each class, float64 [K], as in `interval`; NaN for classes in fewer than two images."""
+    """Bootstrap intervals (low, high) of each class's IoU, float64 [K] each; NaN if in fewer than two images."""
     counts = as_counts(per_image)
     low, high = interval(counts, class_iou, level, resamples, seed)
     too_few = (counts.union > 0).sum(0) < 2
@@ -301,10 +306,8 @@ def class_intervals(
 
 
 def resampled(counts: Counts, resamples: int, seed: int) -> Iterator[Counts]:
-    """Yield Counts [rows, K] of bootstrap samples of N images, `resamples` rows in all.
-
-    The number of times each image is drawn is multinomial, so that the sums are one matrix product.
-    """
+    """Yield Counts [rows, K] of bootstrap samples of N images, summed over each sample; `resamples` rows in all. How
+    often each image is drawn is multinomial, so that the sums are one matrix product."""
     flat = np.concatenate([counts.hits, counts.truth, counts.predicted], axis=-1).astype(np.float64)
     assert flat.ndim == 2 and len(flat), f"one row of counts an image, not {flat.shape}"
     rng, n = np.random.default_rng(seed), len(flat)

@@ -1,8 +1,9 @@
 """Augmentation of batches on their device, random per image and reproducible.
 
-Every random number is a hash of (seed, epoch, sample, stream), without generator state. The augmentation of an image is
-therefore independent of its batch, its position in it, the number of processes, and of resuming. On a CPU its pixels
-are bitwise equal; on a GPU they may differ by float rounding with the batch size. Only `mix` combines images.
+Every random number is a hash of (seed, epoch, sample, stream); there is no generator state. The augmentation of an
+image therefore does not depend on its batch, its position in the batch, the number of processes, or whether the run was
+resumed. On a CPU the resulting pixels are bitwise equal. On a GPU they may differ by rounding with the batch size. Only
+`mix` combines images.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from .policies import rand_augment, trivial_augment
 
 Triple = tuple[float, float, float]
 Draw = Callable[..., Tensor]
-"""Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch."""
+"""Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch. Each use of random
+numbers has another `stream`, an integer."""
 
 NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -40,8 +42,8 @@ BETA_STEPS = 4096
 
 
 def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1) -> Tensor:
-    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A counter-based
-    generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
+    """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A
+    counter-based generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
     state = scramble(samples * GOLDEN + key)
@@ -51,7 +53,8 @@ def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1)
 
 
 def scramble(values: Tensor) -> Tensor:
-    """The finalizer of splitmix64, a bijection of int64 values: products wrap around, masks make shifts logical."""
+    """The finalizer of splitmix64 for each value, int64: a bijection, in the arithmetic of
+    unsigned 64-bit integers."""
     values = (values ^ ((values >> 30) & (2**34 - 1))) * MULTIPLIER_1
     values = (values ^ ((values >> 27) & (2**37 - 1))) * MULTIPLIER_2
     return values ^ ((values >> 31) & (2**33 - 1))
@@ -60,12 +63,15 @@ def scramble(values: Tensor) -> Tensor:
 def training_augmentation(
     augment: Augment, size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Callable[[Tensor, Tensor, int, int], Tensor]:
-    """Make a function (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch) -> float32 [N, 3, size, size].
+    """Make the function that augments training batches.
 
-    The result is normalized and channels_last. The order: resize, crop, flips, rotation by 90 degrees, policy,
-    brightness, contrast, saturation, hue, grayscale, blur, solarization, normalization, erasing (with zeros, the mean
-    after normalization). Crops, flips and rotations are computed on uint8 unless the images are resized first.
-    Raises SightlineError with all invalid settings (`check_augment`).
+    Its arguments are (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch). It returns float32 [N, 3, size,
+    size], normalized and channels_last. mean, std: per channel, for the normalization.
+
+    The order: resize, crop, flips, rotation by 90 degrees, policy, brightness, contrast, saturation, hue, grayscale,
+    blur, solarization, normalization, erasing (with zeros, the mean after normalization). Crops, flips and rotations
+    are computed on uint8 unless the images are resized first. Raises SightlineError with all invalid settings
+    (`check_augment`).
     """
     check_augment(augment, size)
 
@@ -90,8 +96,12 @@ def training_augmentation(
 
 
 def resize_and_crop(images: Tensor, augment: Augment, size: int, draw: Draw, mirrored: Tensor | None) -> Tensor:
-    """Resize, crop and mirror images [N, 3, H, W] to [N, 3, size, size]; uint8 remains uint8 without a resize.
-    mirrored: int64 [N] of 0 and 1, or None. Resize, crop and flip are one pass, with the same result as in sequence."""
+    """Resize, crop and mirror images [N, 3, H, W] to [N, 3, size, size] in one pass, with the same result as in
+    sequence.
+
+    uint8 images remain uint8 if they are not resized. mirrored: int64 [N], 1 for images to mirror, else 0; None for
+    none.
+    """
     side = size if augment.crop == "none" else augment.resize or size
     fits, cropped = images.shape[2:] == (side, side), augment.crop == "random"
     if augment.crop == "resized":
@@ -122,20 +132,22 @@ def random_resized(augment: Augment, side: int, draw: Draw) -> tuple[Tensor, ...
 
 
 def random_corners(draws: Tensor, heights: Tensor, widths: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Uniform upper left corners (tops, lefts), int64 [N] each, of boxes in side x side pixels; draws: [N, 2]."""
+    """Uniform random upper left corners (tops, lefts), int64 [N] each, of boxes with `heights` and `widths` in an
+    image of side x side pixels. draws: random numbers [N, 2] in [0, 1)."""
     return (draws[:, 0] * (side - heights + 1)).long(), (draws[:, 1] * (side - widths + 1)).long()
 
 
 def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
-    """Which images are mirrored, int64 [N] of 0 and 1. With `augment.alternate_flip` (arXiv 2404.00498), each image is
-    mirrored in exactly one of the epochs 2k and 2k + 1."""
+    """Choose the images to mirror, int64 [N]: 1 to mirror, else 0. With `augment.alternate_flip` (arXiv 2404.00498),
+    each image is mirrored in exactly one of the epochs 2k and 2k + 1."""
     if augment.alternate_flip:
         return (uniform(seed, 0, samples, FLIP)[:, 0] < 0.5).long() ^ (epoch & 1)
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
 
 
 def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """Apply policy, jitter, grayscale, blur and solarization; images in 0..1, or the uint8 input if none is on."""
+    """Apply policy, color jitter, grayscale, blur and solarization. Returns float images in 0..1, or the uint8 input
+    unchanged if none of these is switched on."""
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
     elif augment.policy == "rand":
@@ -158,10 +170,10 @@ def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
 
 
 def jitter(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order; draws: [N, 4] in [0, 1).
+    """Change brightness, contrast, saturation and hue at random, in this order; draws: random numbers [N, 4] in [0, 1).
 
-    Factors are uniform in [max(0, 1 - x), 1 + x] and the shift of hue in [-x, x], as in torchvision's ColorJitter;
-    there, the order is random.
+    For a setting x, the factors are uniform in [max(0, 1 - x), 1 + x], and the shift of hue in [-x, x]. torchvision's
+    ColorJitter has the same ranges, but a random order.
     """
     adjustments = [
         (color.brightness, augment.brightness),
@@ -184,7 +196,8 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """Random erasing (arXiv 1708.04896): set one random box to 0; none if, as in torchvision, ten attempts fail."""
+    """Random erasing (arXiv 1708.04896): set one random box to 0. As in torchvision, nothing is erased if ten random
+    boxes do not fit into the image."""
     side, attempts = images.shape[3], 2 * geometry.ATTEMPTS
     draws = draw(ERASE, attempts + 3)
     scale, ratio = augment.erase_scale, augment.erase_ratio
@@ -196,8 +209,8 @@ def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
 
 
 def evaluation_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
-    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images of
-    another size are resized (bilinear, antialiased)."""
+    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images
+    of another size than `size` are resized (bilinear, antialiased)."""
 
     def transform(images: Tensor) -> Tensor:
         if images.shape[2:] != (size, size):
@@ -212,9 +225,10 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """mixup (arXiv 1710.09412) and cutmix (arXiv 1905.04899) of images [N, C, H, W] and targets [N, K].
 
-    The partner of image i is image i - 1 of the batch; that of the first is the last. Each image is mixed with
-    probability `mix_probability`; with mixup and cutmix both on, one is chosen with equal probability. The share of the
-    image itself is drawn from Beta(alpha, alpha) per image; for cutmix it is the area outside the clipped box.
+    Image i is mixed with its partner, image i - 1 of the batch; the first is mixed with the last. Each image is mixed
+    with probability `mix_probability`. If mixup and cutmix are both on, one of them is chosen with equal probability.
+    The weight of the image itself is drawn from Beta(alpha, alpha) per image, and its partner has the rest; for cutmix
+    the weight of the image is the area outside the clipped box.
     """
     height, width = images.shape[2:]
     draws = uniform(seed, epoch, samples.to(images.device), MIX, 5)
@@ -257,8 +271,8 @@ def beta_table(alpha: float) -> Tensor:
 
 
 def channel_statistics(images: np.ndarray | Tensor) -> tuple[Triple, Triple]:
-    """(means, standard deviations) of the channels of uint8 images [N, 3, H, W], exact, for pixels in 0..1. Standard
-    deviations are at least 1/255, so that constant channels can be normalized."""
+    """Means and standard deviations of the channels of uint8 images [N, 3, H, W], exact, for pixel values in 0..1.
+    Standard deviations are at least 1/255, so that constant channels can be normalized."""
     counts = np.zeros((3, 256))
     for start in range(0, len(images), 256):
         block = np.asarray(images[start : start + 256])

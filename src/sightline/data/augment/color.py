@@ -1,8 +1,8 @@
 """Color augmentations, with one factor per image of a batch.
 
 Images are float [N, 3, H, W] in 0..1, factors float [N]; nothing is changed in place. The definitions are those of
-torchvision.transforms.v2.functional on float images, and for posterize and equalize those on uint8 images. Fused
-multiply-adds are avoided for the reason given in geometry.py.
+torchvision.transforms.v2.functional on float images, and for posterize and equalize those on uint8 images.
+Multiplications and additions are not fused, so that the result for an image does not depend on its batch (geometry.py).
 """
 
 from collections.abc import Callable
@@ -54,19 +54,20 @@ def brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Move pixels away from the mean gray of their image (factor > 1) or towards it (factor < 1)."""
+    """Scale the difference of each pixel to its image's mean gray value by a factor; above 1 adds contrast."""
     # Row by row, because a sum over everything is split differently when the batch is a single image.
     means = luma(images).mean(3).mean(2)[:, :, None, None]
     return blend(images, means, factors)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Move colors away from gray (factor > 1) or towards it (factor < 1); in PIL and the policies this is "color"."""
+    """Scale the difference of each pixel to its own gray value by the image's factor; above 1 saturates, 0 makes
+    gray. PIL and the policies call this operation "color"."""
     return blend(images, luma(images), factors)
 
 
 def hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Shift the hue by `shifts` float [N], in full circles (0.5: the opposite color), in the HSV model."""
+    """Shift the hue by `shifts` float [N] in the HSV model. 1 is a full circle, 0.5 gives the opposite color."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
     spread = value - images.amin(1)
@@ -85,8 +86,8 @@ def hue(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Gaussian blur with sigmas in pixels, with reflection at the edges. The kernel width is a tenth of the side, as in
-    SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224."""
+    """Gaussian blur; sigmas: float [N], in pixels. Images are reflected at the edges. The kernel width is a tenth of
+    the side, as in SimCLR (arXiv 2002.05709), odd and at least 3: 23 pixels at 224."""
     rows, columns = (gaussian_taps(sigmas, extent, kernel_width(extent) // 2) for extent in images.shape[2:])
     return separable(images, rows, columns)
 
@@ -97,7 +98,7 @@ def kernel_width(extent: int) -> int:
 
 
 def gaussian_taps(sigmas: Tensor, extent: int, half: int) -> Taps:
-    """Taps (see geometry.py) that blur `extent` pixels by kernels of 2 * half + 1 pixels."""
+    """`Taps` (geometry.py) that blur an axis of `extent` pixels by kernels of 2 * half + 1 pixels."""
     distances = torch.arange(-half, half + 1, device=sigmas.device)
     # In double precision, because the last bit of exp may depend on the position in the batch.
     bell = (-0.5 * (distances / sigmas[:, None].to(precise(sigmas.device))).square()).exp()
@@ -108,13 +109,13 @@ def gaussian_taps(sigmas: Tensor, extent: int, half: int) -> Taps:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep only the highest bits (int64 [N], 0 to 8) of each 8-bit value."""
+    """Keep the highest `bits` (int64 [N], 0 to 8) of each 8-bit value, and set the lower bits to 0."""
     step = per_image(2.0 ** (8 - bits))
     return images.mul(255).round_().div_(step).floor_().mul_(step).div_(255)
 
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Invert the values at or above the image's threshold (0..1)."""
+    """Invert the pixel values at or above the threshold of their image; thresholds: float [N] in 0..1."""
     return torch.where(images >= per_image(thresholds), 1 - images, images)
 
 
@@ -139,8 +140,8 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Sharpen (factor > 1) or smooth (factor < 1) by blending with a 3 x 3 smoothing (center 5, neighbors 1, over 13).
-    The outermost pixels do not change."""
+    """Sharpen (factor > 1) or smooth (factor < 1) by blending each image with its smoothed version. The smoothing
+    kernel is 3 x 3: center 5, neighbors 1, divided by 13. The outermost pixels do not change."""
     if min(images.shape[2:]) < 3:
         return images
     inner = images[..., 1:-1, 1:-1]

@@ -1,8 +1,8 @@
 """Geometric augmentations (resize, crop, flip, rotate, warp) with parameters per image of a batch.
 
-Images are [N, C, H, W]. Crops, flips and rotations by 90 degrees copy pixels, and keep uint8. Parameters are tensors
-with one row per image. The result for an image must not depend on the other images of the batch, so multiplications and
-additions are not fused: fused ones round differently at the end of a vector register.
+Images are [N, C, H, W]. Parameters are tensors with one row per image. Crops, flips and rotations by 90 degrees copy
+pixels, and keep uint8. The result for an image must not depend on the other images of its batch. Therefore
+multiplications and additions are not fused: a fused operation rounds differently at the end of a vector register.
 """
 
 import math
@@ -30,9 +30,9 @@ def to_unit(images: Tensor) -> Tensor:
 def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
     """Resize [N, C, H, W] to float32 [N, C, side, side] in 0..1, bilinear with antialiasing, as in torchvision.
 
-    kept: (row indices int64 [N, S], column indices int64 [N, T]) of the result to compute per image; -1 is black, None
-    means all. Uses `separable`, measured 1.1 to 2.7 times as fast as torch's interpolate for 28 to 500 pixels to 32 to
-    256 on two cores with AVX512.
+    kept: which pixels of the resized images to compute: (row indices int64 [N, S], column indices int64 [N, T]) per
+    image. The index -1 gives black; None instead of indices means all. Uses `separable`, measured 1.1 to 2.7 times as
+    fast as torch's interpolate for 28 to 500 pixels to 32 to 256 on two cores with AVX512.
     """
     start = torch.zeros(1, dtype=torch.long, device=images.device)
     taps = [resampling_taps(start, start + extent, extent, side) for extent in images.shape[2:]]
@@ -41,8 +41,8 @@ def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] 
 
 
 def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
-    """From taps [1, T, K] select the outputs `kept` int64 [N, S] of each image, -1 for weight 0: taps [N, S, K]. kept:
-    None for all outputs of `count` images."""
+    """Select for each image the outputs `kept` int64 [N, S] from the common taps [1, T, K]; returns taps [N, S, K].
+    The output -1 has weight 0. kept: None for all outputs, for `count` images."""
     indices, weights = taps
     if kept is None:
         return indices.expand(count, -1, -1), weights.expand(count, -1, -1)
@@ -51,8 +51,8 @@ def select_taps(taps: Taps, kept: Tensor | None, count: int) -> Taps:
 
 
 def padded_indices(starts: Tensor, size: int, side: int, padding: int, mode: str) -> Tensor:
-    """Indices int64 [N, size] of the original pixels in windows of a padded axis; -1 for black. The axis has `side`
-    pixels and is padded as in `pad`; window n starts at starts[n] of the padded axis."""
+    """Windows of a padded axis as indices of the unpadded pixels: int64 [N, size], -1 for black. The axis has `side`
+    pixels and is padded as in `pad`. Window n has `size` pixels, starting at starts[n] of the padded axis."""
     indices = starts[:, None] + torch.arange(-padding, size - padding, device=starts.device)
     if mode == "zeros":
         return torch.where((indices < 0) | (indices >= side), -1, indices)
@@ -60,7 +60,7 @@ def padded_indices(starts: Tensor, size: int, side: int, padding: int, mode: str
 
 
 def mirror_columns(values: Tensor, mirrored: Tensor | None) -> Tensor:
-    """Reverse the second axis of values [N, T, ...] where `mirrored` int64 [N] is 1; None reverses nothing."""
+    """Reverse the second axis of values [N, T, ...] for the images n with mirrored[n] = 1; None reverses nothing."""
     return values if mirrored is None else pick([values, values.flip(1)], mirrored)
 
 
@@ -90,7 +90,8 @@ def crop(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
 
 
 def pick(variants: list[Tensor], choice: Tensor) -> Tensor:
-    """Select image i from variants[choice[i]]; each variant is [N, ...], choice int64 [N]."""
+    """Combine variants of a batch: the result's image i is image i of variants[choice[i]]. variants: tensors [N,
+    ...] of the same shape. choice: int64 [N]."""
     count = len(choice)
     return torch.cat(variants).index_select(0, choice * count + torch.arange(count, device=choice.device))
 
@@ -105,9 +106,9 @@ def random_boxes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random boxes, uniform in area and log-uniform in aspect ratio: (heights, widths: int64 [N]; found: bool [N]).
 
-    draws: [N, 2 * ATTEMPTS] in [0, 1). scale: range of the area, as a share of side * side. ratio: range of width /
-    height. As in torchvision, the first of ATTEMPTS candidates with sides of at most `largest` is taken; found is False
-    if there is none.
+    draws: random numbers [N, 2 * ATTEMPTS] in [0, 1). scale: range of the area, as a share of side * side. ratio: range
+    of width / height. As in torchvision, ATTEMPTS boxes are tried, and the first whose sides are at most `largest` is
+    used. found is False for images without such a box.
     """
     # Computed in double precision, because the last bit of exp and sqrt may depend on the position in the batch.
     wide = draws.to(precise(draws.device))
@@ -126,7 +127,8 @@ def precise(device: torch.device) -> torch.dtype:
 
 
 def central_box(ratio: tuple[float, float], side: int) -> tuple[int, int]:
-    """(height, width) of the largest box in a square with an aspect ratio in `ratio`, if `random_boxes` finds none."""
+    """(height, width) of the largest box in a square of `side` pixels with an aspect ratio in the range `ratio`. It
+    is used for images for which `random_boxes` finds no box."""
     return round(side / max(1.0, ratio[0])), round(side * min(1.0, ratio[1]))
 
 
@@ -141,8 +143,8 @@ def resized_crop(
 ) -> Tensor:
     """Resize one box of each image to float32 [N, C, *size], bilinear with antialiasing; size: height and width.
 
-    tops, lefts, heights, widths: int64 [N]. mirrored: int64 [N], 1 to flip left and right, without a further pass over
-    the pixels. Equal to torchvision's resized_crop(antialias=True) of float images up to rounding.
+    tops, lefts, heights, widths: the boxes, int64 [N] each. mirrored: int64 [N], 1 to flip left and right, in the same
+    pass. Equal to torchvision's resized_crop(antialias=True) of float images up to rounding.
     """
     rows = resampling_taps(tops, heights, images.shape[2], size[0])
     indices, weights = resampling_taps(lefts, widths, images.shape[3], size[1])
@@ -150,10 +152,12 @@ def resized_crop(
 
 
 def resampling_taps(starts: Tensor, lengths: Tensor, extent: int, side: int) -> Taps:
-    """Taps that resize the pixels starts .. starts + lengths (int64 [N]) of an axis of `extent` pixels to `side`.
+    """Input indices and weights (`Taps`) that resize a part of an axis of `extent` pixels to `side` pixels, for each
+    image.
 
-    The weights are a triangle, two output pixels and at least two input pixels wide, cut off at the box and
-    normalized: antialiased bilinear in Pillow and torch.
+    The part starts at `starts` and has `lengths` pixels, int64 [N] each. The weights are a triangle, two output pixels
+    and at least two input pixels wide, cut off at the ends of the part and normalized: antialiased bilinear as in
+    Pillow and torch.
     """
     count = math.ceil(2 * max(1.0, extent / side))  # largest number of input pixels in the widest triangle
     scales = (lengths.float() / side)[:, None]
@@ -170,10 +174,10 @@ def resampling_taps(starts: Tensor, lengths: Tensor, extent: int, side: int) -> 
 
 
 def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Resample rows, then columns, with taps per image: [N, C, H, W] to float32 [N, C, S, T].
+    """Resample rows, then columns, with indices and weights (`Taps`) per image: [N, C, H, W] to float32 [N, C, S, T].
 
-    rows, columns: taps [N, S, K] and [N, T, L]. uint8 images are scaled to 0..1. Dense matrix products were measured 6
-    times slower than embedding_bag for 96 to 64 pixels on one core.
+    rows, columns: taps [N, S, K] and [N, T, L]. uint8 images are scaled to 0..1. Uses torch's embedding_bag: dense
+    matrix products were measured 6 times slower for 96 to 64 pixels on one core.
     """
     count, channels = images.shape[:2]
     result = torch.empty(count, channels, rows[0].shape[1], columns[0].shape[1], device=images.device)
@@ -187,7 +191,8 @@ def separable(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
 
 
 def sum_rows(images: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Float [N, C, H, W] to [N, C, S, W]: output row s is the sum over k of weights[n, s, k] * row indices[n, s, k]."""
+    """Weighted sums of image rows: float [N, C, H, W] to [N, C, S, W]. indices, weights: [N, S, K]. Output row s of
+    image n is the sum over k of weights[n, s, k] * row indices[n, s, k]."""
     count, channels, height, width = images.shape
     planes = torch.arange(count * channels, device=images.device).view(count, channels, 1, 1)
     bags = (planes * height + indices[:, None]).flatten(0, 2)
@@ -197,8 +202,12 @@ def sum_rows(images: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Affine transform with nearest-neighbor sampling, black outside, as torchvision's affine and rotate by default.
-    matrices: float32 [N, 2, 3]; the output pixel at (x, y) from the center is read at matrix @ (x, y, 1), in pixels."""
+    """Affine transform with nearest-neighbor sampling, black outside the image, as torchvision's affine and rotate by
+    default.
+
+    matrices: float32 [N, 2, 3]. With (x, y) measured in pixels from the image center, the output pixel at (x, y) is the
+    input pixel at matrix @ (x, y, 1).
+    """
     count, channels, height, width = images.shape
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     x = torch.arange(width, device=images.device) - middle_x
@@ -213,7 +222,8 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def box_mask(tops: Tensor, lefts: Tensor, bottoms: Tensor, rights: Tensor, height: int, width: int) -> Tensor:
-    """Mask bool [N, 1, height, width], true in each box; edges: int64 [N], bottom and right excluded."""
+    """Mask bool [N, 1, height, width], true within the box of each image. tops, lefts, bottoms, rights: int64 [N];
+    bottom and right are excluded."""
     y = torch.arange(height, device=tops.device)[:, None]
     x = torch.arange(width, device=tops.device)
     tops, lefts, bottoms, rights = (edge[:, None, None, None] for edge in (tops, lefts, bottoms, rights))

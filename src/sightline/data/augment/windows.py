@@ -1,7 +1,7 @@
-"""Augmentation of image-mask pairs: random windows, flips and rotations applied to both, colors to images only.
+"""Augmentation of image-mask pairs: random windows, flips and rotations of both, color changes of the images only.
 
 Images are uint8 or float [N, 3, H, W], masks uint8 [N, H, W]; masks are never interpolated. Every random number is a
-hash of (seed, epoch, sample), as in batch.py.
+hash of (seed, epoch, sample), so that results are reproducible.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,11 @@ Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Anchors:
-    """Random pixels of each class in each image, for windows around rare classes.
+    """Random pixels of each class in each image, around which windows with rare classes are placed.
 
-    points: int32 [N, K, ANCHORS, 2], (row, column), drawn with replacement. chances: float32 [N, K], probability of
-    choosing each class, 0 if the image does not have it; rows sum to 1, or 0 without a labeled pixel.
+    points: int32 [N, K, ANCHORS, 2], (row, column), drawn with replacement. chances: float32 [N, K], the probability of
+    choosing each class, 0 if the image does not have it. Each row sums to 1, or to 0 for an image without a labeled
+    pixel.
     """
 
     points: Tensor
@@ -37,8 +38,11 @@ class Anchors:
 
 
 def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) -> Anchors:
-    """Draw the anchors of masks uint8 [N, H, W]; sizes: int [N, 2], height and width without padding. The chance of a
-    class is proportional to 1 / its share of all labeled pixels, among the classes of the image."""
+    """Draw the anchors (random pixels of each class) of masks uint8 [N, H, W].
+
+    sizes: int [N, 2], height and width without padding. The probability of choosing a class is proportional to 1 / (the
+    share of the class among all labeled pixels), for the classes in the image.
+    """
     counts = np.zeros((len(masks), classes), np.int64)
     points = np.zeros((len(masks), classes, ANCHORS, 2), np.int32)
     for number, (height, width) in enumerate(sizes):
@@ -57,8 +61,12 @@ def find_anchors(masks: np.ndarray, sizes: np.ndarray, classes: int, seed: int) 
 
 
 def window_boxes(augment: Augment, sizes: Tensor, anchors: Anchors | None, draw: Draw, samples: Tensor) -> Boxes:
-    """Draw the box of each image that becomes its window: (tops, lefts, heights, widths), int64 [N] each. sizes: int64
-    [N, 2], height and width. The box has the window's size divided by a random scale, at most the image."""
+    """Draw the box of each image that is resized to its training window: (tops, lefts, heights, widths), int64 [N]
+    each.
+
+    sizes: int64 [N, 2], height and width of the images. A box has the window's size divided by a random scale, but is
+    not larger than the image.
+    """
     draws = draw(WINDOW, 3)
     low, high = (torch.tensor(value).log() for value in augment.scale)
     scales = (low + draws[:, 0] * (high - low)).exp()
@@ -75,7 +83,8 @@ def window_boxes(augment: Augment, sizes: Tensor, anchors: Anchors | None, draw:
 
 
 def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor) -> tuple[Tensor, Tensor]:
-    """(which windows contain a rare class, bool [N]; the pixel (row, column) that they must contain, int64 [N, 2])."""
+    """Choose the windows that are placed on a rare class: (bool [N], true for these windows; the pixel (row, column)
+    that each of them must contain, int64 [N, 2])."""
     draws = draw(ANCHOR, 3)
     chances = anchors.chances[samples].cumsum(1)
     index = (chances < draws[:, 1:2] * chances[:, -1:]).sum(1).clamp_max(chances.shape[1] - 1)
@@ -85,7 +94,8 @@ def rare_centers(augment: Augment, anchors: Anchors, draw: Draw, samples: Tensor
 
 
 def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor | None = None) -> Tensor:
-    """Resize the boxes of masks uint8 [N, H, W] to the window by nearest neighbor; mirrored: int64 [N], 1 to flip."""
+    """Resize the box of each mask uint8 [N, H, W] to the size `window` by nearest neighbor. mirrored: int64 [N], 1
+    to flip left and right."""
     tops, lefts, heights, widths = (edge[:, None] for edge in boxes)
     device = masks.device
     # Integer arithmetic, floor((i + 1/2) * extent / window): rounded floats could select the neighboring pixel.
@@ -101,10 +111,12 @@ def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor
 def pair_augmentation(
     augment: Augment, mean: Sequence[float], std: Sequence[float]
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Make a function (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch)
-    -> (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
+    """Make the function that augments training batches of image-mask pairs.
 
-    The order: window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization and
+    Its arguments are (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch).
+    It returns (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
+
+    The order: random window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization and
     normalization. Without `augment.window` images are not cropped. Raises SightlineError for invalid settings.
     """
     check_window(augment)
@@ -133,7 +145,7 @@ def pair_augmentation(
 
 
 def rotate_pairs(images: Tensor, masks: Tensor, chance: float, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Rotate pairs with probability `chance`: square ones by 90, 180 or 270 degrees, others by 180."""
+    """Rotate each pair with probability `chance`: square images by 90, 180 or 270 degrees, other images by 180."""
     draws = draw(TURN, 2)
     square = images.shape[2] == images.shape[3]
     quarters = 1 + (draws[:, 1] * 3).long() if square else torch.full_like(draws[:, 1], 2).long()

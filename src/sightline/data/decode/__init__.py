@@ -1,1 +1,1 @@
-"""Files to pixels and masks."""
+"""Decode image files to pixels, and mask files to class indices."""

@@ -1,7 +1,8 @@
 """Crash guard: report images that crashed a native decoder in an earlier process as unreadable.
 
-Each process writes the paths of the images that it is decoding into a memory-mapped temporary file, which remains after
-a crash. The next process decodes these images in subprocesses, and reports those that crash as unreadable.
+Each process writes the paths of the images that it is decoding into a memory-mapped temporary file, which remains if
+the process crashes. The next process decodes the images named in such files in subprocesses first, and reports those
+that crash again as unreadable.
 """
 
 import atexit
@@ -22,7 +23,7 @@ from ...runs.atomic import process_exists
 
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
-"""Number of threads that decode at the same time, and bytes of a path; longer paths are truncated."""
+"""Number of threads that may decode at once, and bytes for the path of each; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
 CURE = (
     "save the image again with another program, or remove it; to train without a few such images (not in "
@@ -36,7 +37,8 @@ _crashing: dict[str, str] = {}
 
 @contextlib.contextmanager
 def record_decoding(path: str) -> Generator[None]:
-    """Context manager: record `path` while it is decoded. Raises SightlineError if this crashed an earlier process."""
+    """Context manager: record that the image `path` is being decoded, in case the decoder crashes this process.
+    Raises SightlineError if decoding this image has crashed an earlier process."""
     page = open_page()
     if path in _crashing:
         raise SightlineError(f"the decoder of the image fails: {_crashing[path]}", cure=CURE)
@@ -51,7 +53,8 @@ def record_decoding(path: str) -> Generator[None]:
 
 
 def open_page() -> mmap.mmap:
-    """The memory-mapped file of this process, which is removed at exit. The first call runs `check_suspects`."""
+    """The memory-mapped file in which this process records the images that it is decoding. It is removed at exit.
+    The first call also runs `check_suspects`."""
     global _page
     with _lock:
         if _page is None:
@@ -67,8 +70,8 @@ def open_page() -> mmap.mmap:
 
 
 def check_suspects() -> None:
-    """Test the images that this user's dead processes were decoding. Those that crash again remain recorded, so that
-    the next process tests them too."""
+    """Test the images that crashed processes of this user were decoding. Those that crash again remain recorded, so
+    that the next process tests them too."""
     for page in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         of_other_user = hasattr(os, "getuid") and page.stat().st_uid != os.getuid()
         if of_other_user or process_exists(int(page.name.removeprefix(PREFIX).partition("-")[0])):
@@ -83,7 +86,7 @@ def check_suspects() -> None:
 
 
 def crash_of(path: str) -> str:
-    """Decode an image in a subprocess; returns how it fails (signal, exit status or timeout), or empty text."""
+    """Decode an image in a subprocess. If it crashes, return how (signal, exit status or timeout); else ""."""
     command = [sys.executable, "-m", f"{__package__}.images", path]
     try:
         test = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)

@@ -17,12 +17,12 @@ from ...runs.atomic import sync_folder
 from ..parallel import processors, submit_ahead
 
 CHUNK_BYTES = 1 << 20
-"""Decoded bytes that one task of the thread pool writes."""
+"""Bytes of decoded images that one task of the thread pool writes."""
 MARGIN_BYTES = 64 << 20
 """Disk space that must remain free after decoding."""
 PROGRESS_SECONDS = 5.0
 FEW = 8
-"""Number of images named in a note."""
+"""Largest number of images that a note lists by name."""
 Facts = TypeVar("Facts")
 
 
@@ -35,12 +35,13 @@ def decode_rows(
     noun: str = "images",
     smaller: str = "a smaller --data.size, ",
 ) -> tuple[list[np.memmap], list[Facts | SightlineError]]:
-    """Decode `count` items into arrays uint8 [count, *shape], stored as NAME.npy in `folder`.
+    """Decode `count` images (or pairs) into arrays uint8 [count, *shape], stored as NAME.npy in `folder`.
 
-    shapes: name of each array -> shape of its rows. decode: function (index, row of each array), called in threads.
+    shapes: {NAME: shape of a row}. decode: function (index, row of each array) that writes the rows; called in threads.
     noun, smaller: words for messages: what is decoded, and how to need less disk space.
-    Returns (arrays, for each item the value that `decode` returned or the SightlineError that it raised). Raises
-    SightlineError (status ENVIRONMENT) if the disk is too small.
+
+    Returns (the arrays, a list with the value that `decode` returned for each image, or the SightlineError that it
+    raised). Raises SightlineError (status ENVIRONMENT) if the disk is too small.
     """
     row_bytes = sum(int(np.prod(shape)) for name, shape in shapes.items() if name != "digests")
     check_disk_space(folder, count * row_bytes, smaller)
@@ -70,8 +71,8 @@ def decode_rows(
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a memory-mapped uint8 .npy file of zeros. Its disk space is reserved first (not on macOS and Windows), so
-    that a full disk raises OSError here instead of a signal during a later write."""
+    """Create a memory-mapped uint8 .npy file of zeros. Its disk space is reserved first (not on macOS and Windows).
+    Therefore a full disk raises OSError here, and not a signal during a later write."""
     with open(path, "w+b") as file:
         write_header(file, shape)
         offset = file.tell()
@@ -88,7 +89,8 @@ def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]) -> str:
-    """Shorten arrays of `decode_rows` to the rows `kept` (ascending) and sync them to disk; returns their SHA-256."""
+    """Keep only the rows `kept` (ascending indices) of the arrays of `decode_rows`, and sync the files to disk.
+    Returns the SHA-256 of the remaining rows."""
     checksum = hashlib.sha256()
     for array in arrays:
         for row, index in enumerate(kept):
@@ -106,10 +108,8 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
 
 
 def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side: int) -> list[str]:
-    """Sentences on the images of a split that have damaged EXIF blocks, or a shorter side below `side` pixels.
-
-    meta: the content of meta.json in the cache entry. names: of the images.
-    """
+    """Sentences for the user on images of a split that have a damaged EXIF block, or a shorter side below `side`
+    pixels. meta: the content of meta.json in the cache entry of the split. names: of the images."""
     notes, count = [], len(names)
     if damaged := meta.get("torn_exif", []):  # missing in entries of earlier versions
         some = ", ".join(names[index] for index in damaged[:FEW]) + (", ..." if len(damaged) > FEW else "")
@@ -124,7 +124,8 @@ def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side:
 
 
 def check_disk_space(folder: Path, need: int, smaller: str) -> None:
-    """Raise SightlineError if the disk of `folder` has less than `need` bytes. smaller: how to need less."""
+    """Raise SightlineError if the disk of `folder` has less than `need` bytes free. smaller: words for the message
+    that say how to need less space."""
     free = shutil.disk_usage(folder).free
     root = shlex.quote(str(folder.parent))
     if need + MARGIN_BYTES > free:

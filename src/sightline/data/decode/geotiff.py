@@ -1,7 +1,5 @@
-"""Read large TIFF files in windows, and write masks in windows with the same georeference.
-
-Requires rasterio (the extra `geo`). All other files are read by decode/images.py.
-"""
+"""Read large TIFF files in windows, and write masks in windows with the same georeference. Requires rasterio (the
+extra `geo`). Files that are not read in windows are read by decode/images.py."""
 
 import contextlib
 import importlib.util
@@ -29,10 +27,11 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Scene:
-    """An image that may be larger than memory. read: (top, left, height, width) -> uint8 [3, height, width].
+    """An image that may be larger than memory, read in windows.
 
-    georeference: coordinate system and transform, as rasterio arguments. valid: (top, left, height, width) -> bool
-    [height, width], False for nodata values and fully transparent pixels; None if all pixels are valid.
+    read: function (top, left, height, width) -> pixels uint8 [3, height, width] of a window. valid: function (top,
+    left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if all
+    pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
     """
 
     height: int
@@ -48,17 +47,17 @@ def has_rasterio() -> bool:
 
 
 def has_windows(path: Path, max_pixels: int) -> bool:
-    """Whether a file is read in windows: an 8-bit TIFF that is georeferenced or has more than `max_pixels` pixels."""
+    """Whether to read a file in windows: an 8-bit TIFF with a georeference or more than `max_pixels` pixels."""
     return check_header(path, lambda image: is_windowed(image, max_pixels))
 
 
 def loses_georeference(path: Path, max_pixels: int) -> bool:
-    """Whether a TIFF file has a coordinate system but is not read in windows, so that its mask has none."""
+    """Whether a TIFF has a coordinate system but is not read in windows, so that its mask will lack it."""
     return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
 
 
 def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bool:
-    """Apply a predicate to an opened TIFF file; False for other files and those that rasterio cannot open."""
+    """Open a TIFF file and return predicate(file); False for other files and for those that rasterio cannot open."""
     if path.suffix.lower() not in SUFFIXES or not has_rasterio():
         return False
     try:
@@ -69,8 +68,11 @@ def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bo
 
 
 def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
-    """Whether an opened file is georeferenced or large, and is uint8 gray, RGB or RGBA, in blocks of at most
-    `max_pixels`, with orientation 1 (GDAL ignores the orientation)."""
+    """Whether an opened TIFF file can and should be read in windows.
+
+    It should if it is georeferenced or has more than `max_pixels` pixels. It can if it is uint8 gray, RGB or RGBA, in
+    blocks of at most `max_pixels`, with orientation 1 (GDAL ignores the orientation).
+    """
     from rasterio.enums import ColorInterp
 
     colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -93,7 +95,7 @@ def orientation(path: Path) -> int:
 
 @contextlib.contextmanager
 def environment() -> Generator[None]:
-    """Context manager: GDAL with a limited cache, no sidecar files, no warnings on files without georeference."""
+    """Context manager: configure GDAL: a limited cache, no sidecar files, no warnings on files without georeference."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -113,7 +115,8 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 @contextlib.contextmanager
 def open_scene(path: Path) -> Generator[Scene]:
-    """Context manager: open a GeoTIFF to read windows of it. Raises SightlineError if any part of it is unreadable."""
+    """Context manager: open a GeoTIFF to read windows of it. Opening and reading raise SightlineError if the file,
+    or the part that is read, is unreadable."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -140,7 +143,7 @@ def open_scene(path: Path) -> Generator[Scene]:
 
 
 def has_nodata(image: "DatasetReader") -> bool:
-    """Whether a file can mark pixels as without data."""
+    """Whether a file has a nodata value, a mask or transparency, by which pixels can be marked as without data."""
     from rasterio.enums import MaskFlags
 
     return any(MaskFlags.all_valid not in flags for flags in image.mask_flag_enums)
@@ -153,10 +156,10 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) -> Generator[Callable[..., None]]:
-    """Context manager: yield a function (top, left, pixels [h, w, *shape]) that writes windows of a TIFF file.
+    """Context manager: write a TIFF file in windows, with the size and georeference of `scene`.
 
-    The file has the size and georeference of the scene. shape: () for one band, (3,) for three. It is renamed to `path`
-    when complete. Raises SightlineError if it cannot be written.
+    Yields a function (top, left, pixels [h, w, *shape]) that writes a window. shape: () for one band, (3,) for three.
+    The file is renamed to `path` when complete. Raises SightlineError if it cannot be written.
     """
     import rasterio
 
@@ -181,7 +184,8 @@ def write_scene(path: Path, scene: Scene, shape: tuple[int, ...], dtype: str) ->
 
 
 def read_back(path: Path) -> None:
-    """Read all blocks of a TIFF file; OSError if one is damaged, because GDAL only logs writes that fail at closing."""
+    """Read all blocks of a written TIFF file; OSError if one is damaged. This is needed because GDAL only logs an
+    error if a write fails while the file is closed."""
     with opened(path) as file:
         for _, window in file.block_windows(1):
             file.read(window=window)

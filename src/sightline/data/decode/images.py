@@ -20,23 +20,24 @@ from ...errors import SightlineError
 from .crash_guard import record_decoding
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only formats that Pillow may try: decoding others can start programs (EPS) or serves no purpose here."""
+"""The only formats that Pillow may decode. Its other decoders can start programs (EPS) or are not needed."""
 VERSION = 1
-"""Incremented whenever the decoded pixels change, so that cache entries are rebuilt."""
+"""Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
-"""JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if at least this many times the requested side remains.
-Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instead of 51 ms, mean difference 0.46 of 255 levels."""
+"""A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the result still has at least this many times the
+requested side. Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instead of 51 ms, mean difference 0.46 of
+255 levels."""
 REDUCING_GAP = 3.0
-"""Argument of Pillow's resize: reduce large images by box averaging first; at 3 the result is nearly unchanged."""
+"""Argument of Pillow's `resize`: reduce large images by box averaging first. With 3, the result is nearly unchanged."""
 ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 EXIF_DAMAGED = "torn_exif"
-"""Key in the `info` of an image whose EXIF block is damaged."""
+"""Key that decoding adds to the `info` of an image if its EXIF block is damaged."""
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-"""Bytes of a value by its type number (TIFF 6.0)."""
+"""Bytes of a value in an EXIF block, by the number of its type (TIFF 6.0)."""
 HEAD = 64
-"""Number of leading bytes that are inspected if a file cannot be decoded."""
+"""Number of bytes at the start of a file that are inspected if it cannot be decoded."""
 RESAVE = "save it smaller or as 8-bit PNG or JPEG, allow its size with --data.max_pixels NUMBER, or remove it"
 STRIP = "save it again without text chunks and color profile: convert IN -strip OUT, or remove it"
 COPY = (
@@ -53,8 +54,11 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 @dataclass
 class Header:
-    """Properties of an image file. size: width and height as stored. deep: more than 8 bits per channel. frames: number
-    of frames or pages. orientation: by EXIF, 1 to 8. damaged_exif: whether the EXIF block is damaged."""
+    """Properties of an image file.
+
+    size: width and height as stored. deep: whether it has more than 8 bits per channel. frames: number of frames or
+    pages. orientation: by EXIF, 1 to 8. damaged_exif: whether the EXIF block is damaged.
+    """
 
     format: str = ""
     mode: str = ""
@@ -66,7 +70,7 @@ class Header:
     damaged_exif: bool = False
 
     def update_from(self, image: ImageFile.ImageFile) -> None:
-        """Set all fields but `orientation` and `damaged_exif` from an opened image, before its pixels are decoded."""
+        """Set all fields except `orientation` and `damaged_exif` from an opened, not yet decoded image."""
         layout = image.tile[0][3] if image.tile else ""
         raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
@@ -77,9 +81,9 @@ class Header:
 
 
 def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None = None) -> Image.Image:
-    """Decode an image file to 8-bit RGB, and set the fields of `header`.
+    """Decode an image file to 8-bit RGB. header: if given, its fields are set.
 
-    With `side` > 0 a JPEG file may be decoded at a reduced size, at least DRAFT_FACTOR * side in both dimensions.
+    With `side` > 0, a JPEG file may be decoded at a reduced size of at least DRAFT_FACTOR * side in both dimensions.
     Raises SightlineError, which names the path, if the file is damaged or has more than `max_pixels` pixels.
     """
     try:
@@ -92,8 +96,8 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
 
 
 def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
-    """Decode an uploaded image to 8-bit RGB as `open_image` does; raises SightlineError without a path, with a cure for
-    the sender."""
+    """Decode an uploaded image, given as the bytes of its file, to 8-bit RGB; arguments as in `open_image`. Errors
+    are SightlineError without a path, with a cure that addresses the sender of the image."""
     try:
         return decode_rgb(io.BytesIO(content), max_pixels, side, None)
     except Exception as error:  # as above
@@ -101,7 +105,7 @@ def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
 
 
 def size_in(content: bytes) -> tuple[int, int]:
-    """(height, width) of an uploaded image after rotation, read from its header; errors as in `image_in`."""
+    """(height, width) of an uploaded image after its EXIF rotation, read from its header; errors as in `image_in`."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return upright_size(image)
@@ -110,19 +114,19 @@ def size_in(content: bytes) -> tuple[int, int]:
 
 
 def upload_error(content: bytes, error: Exception) -> SightlineError:
-    """`image_error` for an uploaded file: without a path, and with a cure for the sender."""
+    """The SightlineError for an uploaded file that cannot be decoded: no path, and a cure for the sender."""
     problem = image_error("", error, content)
     return SightlineError(problem.what, why=problem.why, cure="send a smaller image, or send it as PNG or JPEG")
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
-    """Raise Pillow's limit on image sizes to `max_pixels`. It is global to the process, and never lowered."""
+    """Increase Pillow's global limit on the pixels of an image to `max_pixels`. It is never decreased."""
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS)
 
 
 def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Header | None) -> Image.Image:
-    """Decode an image file or its content to RGB, arguments as in `open_image`. Exceptions of the decoder propagate."""
+    """Decode an image file, or its bytes, to RGB; arguments as in `open_image`. Errors are those of Pillow."""
     raise_pillow_limit(max_pixels)
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
@@ -145,10 +149,8 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
 
 
 def image_error(path: str, error: Exception, content: bytes | None = None) -> SightlineError:
-    """The error for an image that cannot be used, with a cure.
-
-    error: the exception of the decoder. content: the bytes of the image if it was not read from a file.
-    """
+    """The SightlineError for an image that cannot be used, with its path and a cure. error: the exception of the
+    decoder. content: the bytes of the image if it was not read from a file."""
     if isinstance(error, SightlineError | Image.DecompressionBombError | Image.DecompressionBombWarning):
         cure = error.cure if isinstance(error, SightlineError) else ""
         why = error.what if isinstance(error, SightlineError) else str(error)
@@ -158,7 +160,7 @@ def image_error(path: str, error: Exception, content: bytes | None = None) -> Si
 
 
 def diagnosis(path: str, error: Exception, content: bytes | None = None) -> tuple[str, str]:
-    """(why, cure) for a file, or its content, that cannot be decoded."""
+    """Why a file at `path`, or the bytes `content`, cannot be decoded, and what to do: (why, cure)."""
     if content is not None:
         return diagnosis_of(content[:HEAD], len(content), error)
     try:
@@ -171,7 +173,8 @@ def diagnosis(path: str, error: Exception, content: bytes | None = None) -> tupl
 
 
 def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
-    """(why, cure) for a file of `size` bytes that starts with `head`, from the error of its decoder."""
+    """Why a file cannot be decoded, and what to do: (why, cure). head: the first bytes of the file. size: its size
+    in bytes. error: the exception of its decoder."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty (0 bytes)", COPY
@@ -196,20 +199,21 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Rotate an image by its EXIF orientation, in place; ignore damaged EXIF blocks. Pillow rotates TIFF itself."""
+    """Rotate an opened image by its EXIF orientation, in place; ignore a damaged EXIF block. TIFF files are left
+    unchanged here, because Pillow rotates them itself."""
     with contextlib.suppress(Exception):  # the parser raises many types for a damaged block; the pixels are intact
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of an opened image after its rotation."""
+    """(height, width) that an opened image has after the rotation by its EXIF orientation."""
     swapped = image.format != "TIFF" and exif_orientation(image) in SWAPPED  # for TIFF files `size` is the rotated size
     return image.size if swapped else image.size[::-1]
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 for a damaged block."""
+    """The EXIF orientation of an image, 1 to 8; 1 (upright) if the EXIF block is damaged."""
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # as above
@@ -217,7 +221,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def is_exif_damaged(block: bytes) -> bool:
-    """Whether the first directory of an EXIF block, or a value in it, extends beyond the end of the block."""
+    """Whether the first directory of an EXIF block, or a value in that, extends beyond the end of the block."""
     content = block.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4], "")
     try:
@@ -252,7 +256,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def deep_gray(image: Image.Image) -> Image.Image:
-    """Convert gray of 16 or 32 bits (modes I;16, I, F) to 8-bit gray, as described in `to_rgb`."""
+    """Convert a gray image of 16 or 32 bits (modes I;16, I, F) to 8 bits; `to_rgb` describes how."""
     values = np.asarray(image)
     low, high = values.min(), values.max()
     kind, most = ("floats", 1) if image.mode == "F" else ("integers", 65535)
@@ -267,7 +271,8 @@ def deep_gray(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Square:
-    """Resize images to side x side pixels, antialiased when scaling down. fit, filter: `data.fit` and `data.filter`."""
+    """Resize images to side x side pixels, antialiased when scaling down. fit, filter: the settings `data.fit`,
+    `data.filter`."""
 
     side: int
     fit: str = "squash"
@@ -275,7 +280,8 @@ class Square:
 
     @property
     def plain(self) -> bool:
-        """Whether the input transform of models does the same resize, so that smaller images are not resized."""
+        """Whether `fit` and `filter` are those of the input transform of models. Smaller images can then be left to
+        that transform."""
         return (self.fit, self.filter) == ("squash", "bilinear")
 
     def of(self, image: Image.Image) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Decode mask files to class indices by a palette, and encode class indices as mask files.
 
-A value that is not in the palette is an error unless a tolerance or threshold is set; pixels that match only by it are
-counted. Masks are never interpolated. Pillow is the only decoder.
+A color or id that is not in the palette is an error, unless it matches by a tolerance or threshold that the user has
+set. Such pixels are counted as inexact. Masks are never interpolated. Pillow is the only decoder.
 """
 
 import io
@@ -20,23 +20,24 @@ from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, rais
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 
 MAX_PIXELS = 89_478_485
-"""Default of `data.max_pixels`."""
+"""Default of the setting `data.max_pixels`."""
 STRIP_PIXELS = 1 << 18
 """Number of pixels whose colors are looked up at a time, so that the working arrays fit the CPU cache."""
 MOST_STRAYS = 1000
-"""Decoding stops after this number of different colors outside the palette: the file is not a mask."""
+"""After this number of different colors outside the palette, decoding stops with an error: the file is not a mask."""
 SHOWN_STRAYS = 5
 NEAR = 64
-"""Largest color distance (largest difference of a channel) for which a message suggests a tolerance."""
+"""Largest distance of a color to the palette (in any channel) for which the error suggests a tolerance."""
 DEPTH_SCALE = {"L;2": 85, "L;4": 17}
-"""Factor by which Pillow scales gray of 2 and 4 bits to 0..255, by raw mode; class ids are divided by it."""
+"""Factor by which Pillow multiplies gray values of 2 and 4 bits, by raw mode. Class ids are divided by it."""
 GRAY_MODES = ("1", "L", "LA")
 COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
 
 
 @dataclass
 class MaskFacts:
-    """Counts of decoded masks. inexact: pixels that match only by tolerance, threshold or a stray color."""
+    """Counts over decoded masks. inexact: number of pixels that match the palette only by tolerance, by threshold,
+    or by one of its stray colors."""
 
     inexact: int = 0
 
@@ -50,9 +51,11 @@ def read_mask(
 ) -> np.ndarray:
     """Decode a mask to class indices uint8 [H, W], IGNORE for ignored classes, rotated by its EXIF orientation.
 
-    facts: its counts are increased. content: the bytes of the mask if it is not a file; `path` is then used in messages
-    only. Raises SightlineError with the path for unreadable files, lossy formats, transparency, channels that do not
-    fit the palette, and ids or colors outside the palette (with count, first position and cure).
+    facts: if given, the counts of this mask are added to it. content: the bytes of the mask if it is not read from a
+    file; `path` is then used in messages only.
+
+    Raises SightlineError, with the path, for unreadable files, lossy formats, transparency, channels that do not fit
+    the palette, and ids or colors outside the palette (with their count, first position and a cure).
     """
     try:
         with record_decoding(path):
@@ -74,8 +77,8 @@ def read_mask(
 
 
 def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Image.Image, int]:
-    """(decoded image, factor by which Pillow scaled its gray values); raises SightlineError for files that cannot be
-    masks."""
+    """Open and decode a mask file: (image, factor by which Pillow has multiplied its gray values). Raises
+    SightlineError for files that cannot be masks."""
     raise_pillow_limit(max_pixels)
     if content is None and not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("this path is not a regular file", cure="remove it from the data")
@@ -101,7 +104,7 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file has lossy compression: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
+    """Whether an opened file is lossily compressed: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
             head = file.read(1 << 12)  # the pixel chunk follows the header or a color profile
@@ -122,8 +125,11 @@ def reject_transparent(image: Image.Image) -> None:
 
 
 def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.ndarray, int]:
-    """Convert a mask of ids, gray or palette indices, to (class indices uint8 [H, W], 0 inexact pixels). scale: factor
-    by which Pillow scaled the ids. Raises SightlineError for other modes and for ids without a name."""
+    """Convert a mask of class ids (gray or palette indices) to (class indices uint8 [H, W], 0 inexact pixels).
+
+    scale: factor by which Pillow has multiplied the ids. Raises SightlineError for other image modes and for ids
+    outside the palette.
+    """
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = (
@@ -152,7 +158,7 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
 
 def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
     """Raise SightlineError for ids outside the palette, with count and first position of the most frequent ones.
-    values: ids [H, W]. outside: bool [H, W], where they are not in the palette."""
+    values: the ids in a mask, [H, W]. outside: bool [H, W], true where an id is not in the palette."""
     found, first, counts = np.unique(values[outside], return_index=True, return_counts=True)
     rows, columns = np.nonzero(outside)
     order = np.argsort(-counts, kind="stable")[:SHOWN_STRAYS]
@@ -179,10 +185,10 @@ def ids_text(palette: Palette) -> str:
 
 
 def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int]:
-    """Convert a mask of colors to (class indices uint8 [H, W], number of pixels that match inexactly).
+    """Convert a mask of colors to (class indices uint8 [H, W], number of pixels that match the palette inexactly).
 
-    A file of one channel must match exactly unless the palette is gray, because class ids would look like dark colors.
-    Raises SightlineError for other modes and for colors outside the palette.
+    A file with one channel must match exactly unless the palette is gray, because class ids would look like dark
+    colors. Raises SightlineError for other image modes and for colors outside the palette.
     """
     if image.mode not in COLOR_MODES:
         cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
@@ -219,8 +225,11 @@ def decode_colors(image: Image.Image, palette: Palette) -> tuple[np.ndarray, int
 
 
 def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, strict: bool, size: int) -> NoReturn:
-    """Raise SightlineError for colors outside the palette, with the settings that may accept them. strays: packed color
-    -> (count, first x, first y). strict: the mask has one channel. size: pixels of the mask."""
+    """Raise SightlineError for colors outside the palette, with the settings that may accept them.
+
+    strays: {packed color: (count, first x, first y)}. strict: whether the mask has a single channel. size: number of
+    pixels of the mask.
+    """
     order = sorted(strays, key=lambda color: (-strays[color][0], color))
     near, distances = nearest_names(np.array(order, np.uint32), palette)
     unpacked = [tuple(color) for color in channels(np.array(order[:SHOWN_STRAYS], np.uint32)).tolist()]
@@ -261,15 +270,15 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def write_mask(indices: np.ndarray, palette: Palette) -> bytes:
-    """Encode class indices uint8 [H, W] as a PNG file, with the values of `coded`."""
+    """Encode class indices uint8 [H, W] as a PNG file with the colors or ids of the palette."""
     return encoded(Image.fromarray(coded(indices, palette)), "PNG")
 
 
 def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
-    """Convert class indices uint8 [H, W] to the colors or ids of the palette: RGB [H, W, 3], or gray or ids [H, W].
+    """Convert class indices uint8 [H, W] to the palette's colors, RGB [H, W, 3], or to its gray values or ids, [H, W].
 
-    Returns uint8, or uint16 if an id exceeds 255. A class gets its first name's value, IGNORE that of the first ignored
-    name. Raises SightlineError for indices without a name.
+    Returns uint8, or uint16 if an id exceeds 255. If several names are merged into a class, the value of the first name
+    is used; for IGNORE that of the first ignored name. Raises SightlineError for class indices that have no name.
     """
     codes = palette.ids if palette.colors is None else palette.colors
     table = np.full((256, *np.shape(codes)[1:]), -1, np.int64)
@@ -290,7 +299,7 @@ def coded(indices: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def padded(masks: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Copy M masks uint8 [h, w] of any sizes into one array [M, *shape], padded with IGNORE."""
+    """Copy M masks uint8 [h, w] of any sizes into one array [M, *shape]. The remaining pixels are IGNORE."""
     result = np.full((len(masks), *shape), IGNORE, np.uint8)
     for index, mask in enumerate(masks):
         result[index, : mask.shape[0], : mask.shape[1]] = mask

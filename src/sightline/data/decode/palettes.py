@@ -1,4 +1,4 @@
-"""Palettes: the colors or ids in masks, the class of each, and which of them are ignored."""
+"""Palettes: which colors or ids may occur in masks, the class of each, and which of them are ignored."""
 
 import colorsys
 import re
@@ -16,22 +16,23 @@ from ..sources.labels import check_distinct, nearest_hint
 IGNORE = 255
 """Class index of pixels that are excluded from the loss and the metrics."""
 OUTSIDE = 254
-"""Entry of lookup tables for a value that is not in the palette."""
+"""Value in lookup tables for a color or id that is not in the palette."""
 MOST_NAMES = 254
-"""Largest number of names in a palette, so that every class index is below OUTSIDE."""
+"""Largest number of names in a palette: class indices must be below OUTSIDE."""
 LARGEST_ID = 65535
 GOLDEN = 0.618034
-"""Hue step between generated colors; multiples of the golden ratio are spread evenly over the circle."""
+"""Hue step between generated display colors. Multiples of the golden ratio are spread evenly over the color circle."""
 
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Coding:
-    """The values in masks before merging and ignoring: `colors` by name, or if None `ids` by name.
+    """The colors or ids in masks, by class name, before classes are merged or ignored.
 
-    ignored: names that are ignored. threshold: default of `data.threshold`. strays: further colors and the name of
-    each. shown: display colors of ids.
+    colors: color by name; None if masks contain `ids`, by name. ignored: names that are ignored. threshold: default of
+    `data.threshold`. strays: further colors that are accepted, each with the name that it gets. shown: display colors
+    of ids.
     """
 
     colors: dict[str, Color] | None = None
@@ -75,11 +76,13 @@ PALETTES = {
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """The values that are allowed in masks, and the class of each.
+    """The colors or ids that may occur in masks, and the class of each.
 
-    names: one for each color or id. colors: one for each name, or None if masks contain `ids`. classes: in index order,
-    after merging, without ignored ones. index: uint8 [len(names)], class index or IGNORE of each name. ignored: names
-    with IGNORE. strays: further colors, each with an index into names. shown: display colors of ids.
+    names: one for each color or id. colors: one for each name; None if masks contain `ids`. classes: class names in
+    index order, after merging, without ignored ones. index: uint8 [len(names)], class index of each name, or IGNORE.
+
+    ignored: the names that are ignored. strays: further colors that are accepted, each with an index into `names`.
+    shown: display colors of ids.
     """
 
     names: tuple[str, ...]
@@ -95,8 +98,11 @@ class Palette:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """Lookup table: class index, IGNORE or OUTSIDE of every packed color, uint8 [2**24], or id, uint8 [65537]. A
-        color is packed as r + 256 * g + 65536 * b. The last entry for ids is that of all ids above 65535."""
+        """Lookup table from every packed color, uint8 [2**24], or every id, uint8 [65537], to its class index, IGNORE
+        or OUTSIDE.
+
+        A color is packed as r + 256 * g + 65536 * b. The last entry of the table for ids is for all ids above 65535.
+        """
         table = np.full(LARGEST_ID + 2 if self.colors is None else 1 << 24, OUTSIDE, np.uint8)
         codes = self.ids if self.colors is None else [packed(color) for color in self.colors]
         table[list(codes)] = self.index
@@ -104,12 +110,13 @@ class Palette:
 
     @property
     def gray(self) -> bool:
-        """Whether all colors are gray, so that one-channel masks can be colors."""
+        """Whether all colors are gray. Only then a mask with one channel can be a mask of colors."""
         return self.colors is not None and all(r == g == b for r, g, b in self.colors)
 
     @cached_property
     def representatives(self) -> tuple[int, ...]:
-        """Index into names of the first name of each class; then of the first ignored name, if any."""
+        """For each class the index in `names` of its first name; then, if names are ignored, that of the first
+        ignored one."""
         members = [*range(len(self.classes)), *([IGNORE] if self.ignored else [])]
         return tuple(int(np.flatnonzero(self.index == member)[0]) for member in members)
 
@@ -120,8 +127,11 @@ def packed(color: Color) -> int:
 
 
 def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
-    """Make the palette from the settings. class_list: names by id (classes.txt), used if `data.classes` is empty.
-    Raises SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore."""
+    """Make the palette from the settings in `data`.
+
+    class_list: class names in the order of their ids (classes.txt), used if `data.classes` is empty. Raises
+    SightlineError with all faults in data.palette, data.colors, data.classes, data.merge and data.ignore.
+    """
     coding = coding_of(data, data.classes or class_list)
     ids, ignore = dict(coding.ids), data.ignore
     if coding.colors is None:  # an id without a name may be ignored by its number, as 255 often is
@@ -162,7 +172,8 @@ def palette_of(data: Data, class_list: tuple[str, ...] = ()) -> Palette:
 
 
 def coding_of(data: Data, names: tuple[str, ...]) -> Coding:
-    """The coding by `data.palette` or `data.colors`, else ids from 0. Raises SightlineError if all three are empty."""
+    """The `Coding` by `data.palette` or `data.colors`; without these, `names` have the ids 0, 1, ... Raises
+    SightlineError if all three are empty."""
     given = {"data.palette": data.palette, "data.colors": data.colors, "data.classes": data.classes}
     several = [key for key, value in given.items() if value]
     if len(several) > 1:
@@ -235,7 +246,7 @@ def channels(colors: np.ndarray) -> np.ndarray:
 
 
 def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
-    """Match packed colors uint32 [U] by threshold, stray colors and tolerance: class index, IGNORE or OUTSIDE."""
+    """The class of packed colors uint32 [U], by threshold, stray colors and tolerance: index, IGNORE or OUTSIDE."""
     if palette.threshold:
         high = channels(colors) >= palette.threshold
         colors = (high @ np.array([0xFF, 0xFF00, 0xFF0000])).astype(np.uint32)
@@ -250,8 +261,8 @@ def match_colors(colors: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
-    """For packed colors uint32 [U], (index into names of the nearest color, its distance), int64 [U] each. The distance
-    is the largest difference of a channel. Ties are broken by the sum of squares, then by index."""
+    """The nearest color of the palette for packed colors uint32 [U]: (its index in `names`, the distance), int64 [U]
+    each. The distance is the largest difference of a channel. Ties are broken by the sum of squares, then by index."""
     unpacked = channels(colors)
     nearest, best = np.zeros(len(colors), np.int64), np.full(len(colors), 1 << 62)
     for index, color in enumerate(palette.colors or ()):
@@ -263,7 +274,7 @@ def nearest_names(colors: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.
 
 
 def display_colors(palette: Palette) -> np.ndarray:
-    """A color for each class, uint8 [K, 3]: that of its first name, or a generated one."""
+    """A display color for each class, uint8 [K, 3]: that of the first name of the class, or a generated one."""
     known = palette.colors or palette.shown
     count = len(palette.classes)
     if known and max(palette.representatives[:count]) < len(known):
@@ -286,8 +297,8 @@ def to_dict(palette: Palette) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], where: str = "palette") -> Palette:
-    """Rebuild a palette from the values of `to_dict`; raises SightlineError if they are invalid. where: for the
-    message."""
+    """Rebuild a palette from the JSON values of `to_dict`; raises SightlineError if they are invalid. where: where
+    the values are stored, for the message."""
     try:
         names = tuple(map(str, values["names"]))
         index = np.array(values["index"], np.uint8)

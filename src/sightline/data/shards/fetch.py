@@ -1,7 +1,7 @@
-"""Access to packed data, local or on an HTTP server: index.json, sample tables and shards (tar files).
+"""Read packed data from a folder or an HTTP server: index.json, sample tables and shards (tar files).
 
-A remote shard is downloaded into a spool folder in the cache, and its SHA-256 is compared before it is read. The spool
-folder has at most SPOOLED_SHARDS; the oldest is removed first.
+A remote shard is downloaded into the spool folder, a temporary folder in the cache, and its SHA-256 is compared before
+it is read. The spool folder has at most SPOOLED_SHARDS shards; the oldest is removed first.
 """
 
 import errno
@@ -26,20 +26,21 @@ from ..cache import cache_root, new_temporary_folder
 from ..shard_format import INDEX, SAFE, SampleTable, ShardEntry, ShardIndex, damaged, parse_index, parse_table
 
 TIMEOUT_SECONDS = 30.0
-"""Timeout of the socket operations of a download."""
+"""Timeout in seconds of each network operation of a download."""
 PAUSES_SECONDS = (1.0, 3.0, 9.0)
-"""Pauses between attempts; there is one more attempt than pauses."""
+"""Pauses between the attempts to download a file; the number of attempts is one more."""
 SPOOLED_SHARDS = 8
-"""Largest number of downloaded shards on the disk: two groups of `stream.GROUP`."""
+"""Largest number of downloaded shards on the disk: twice the number that are interleaved (`stream.GROUP`)."""
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is the URL of data on a server."""
+    """Whether a path is a URL, so that the data are on a server."""
     return path.startswith(("http://", "https://"))
 
 
 class Store:
-    """The files of one packed data set. Thread-safe; each shard is verified, and if remote downloaded, once."""
+    """The files of one packed data set, in a folder or on a server. Thread-safe. Each shard is downloaded (if
+    remote) and compared with its checksum once."""
 
     def __init__(self, data: Data):
         self.data, self.remote = data, is_address(data.path)
@@ -56,11 +57,11 @@ class Store:
             weakref.finalize(self, shutil.rmtree, self.spool, True)
 
     def location(self, file: str) -> str:
-        """The path or URL of a file that the index names: relative to the index, absolute or a URL."""
+        """The path or URL of the shard `file` in index.json, which is a relative or absolute path or a URL."""
         return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
     def spooled(self, location: str) -> Path:
-        """The path of a downloaded file in the spool folder."""
+        """The path in the spool folder to which the file at a URL is downloaded."""
         return self.spool / hashlib.sha256(location.encode()).hexdigest()
 
     def read(self, location: str) -> bytes | None:
@@ -109,8 +110,11 @@ class Store:
         return parse_table(content, location, entry.samples)
 
     def open(self, entry: ShardEntry, pin: bool = False) -> BufferedReader:
-        """Open a shard for reading, after downloading it if remote, and comparing its size and SHA-256 with the index.
-        An open file remains readable after its shard is removed from the spool folder. pin: never remove it."""
+        """Open a shard for reading, after its size and SHA-256 were compared with the index; a remote shard is
+        downloaded first.
+
+        An open file remains readable after its shard is removed from the spool folder. pin: never remove this shard.
+        """
         location = self.location(entry.file)
         with self.lock:
             own = self.locks.setdefault(location, threading.Lock())
@@ -132,7 +136,7 @@ class Store:
                 return open(path, "rb")
 
     def prefetch(self, entry: ShardEntry) -> None:
-        """Verify, and if remote download, a shard before it is needed."""
+        """Download a shard (if remote) and compare it with its checksum, before it is needed."""
         self.open(entry).close()
 
     def remove_oldest(self) -> None:
@@ -144,8 +148,8 @@ class Store:
 
 
 def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
-    """Raise SightlineError if a shard is missing or differs from its index entry in size or SHA-256. where: its
-    location, for messages. Values that are empty in the entry are not compared."""
+    """Raise SightlineError if a shard is missing, or its size or SHA-256 differs from the entry in the index. Values
+    that are empty in the entry are not compared. where: location of the shard, for messages."""
     try:
         size = os.path.getsize(path)
         if entry.bytes and size != entry.bytes:
@@ -159,8 +163,8 @@ def compare(entry: ShardEntry, path: str | Path, where: str) -> None:
 def download(address: str, path: Path, entry: ShardEntry | None = None, optional: bool = False) -> bool:
     """Download a URL to `path`, with retries. Returns False if `optional` and the server responds with 404.
 
-    Raises SightlineError (status ENVIRONMENT) for a full disk, a server that is unreachable, times out or fails, and a
-    content that differs from `entry`.
+    Raises SightlineError (status ENVIRONMENT) if the disk is full, if the server is unreachable, times out or fails, or
+    if the downloaded file differs from its `entry` in the index.
     """
     why, request = "", urllib.request.Request(urllib.parse.quote(address, safe=":/?&=%@+,;~"))
     for pause in (0.0, *PAUSES_SECONDS):

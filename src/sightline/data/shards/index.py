@@ -1,8 +1,8 @@
-"""Open data in shards: WebDataset tar files of `sightline pack` or another program.
+"""Open data in shards: WebDataset tar files, written by `sightline pack` or by another program.
 
 A packed data set is a folder or URL with index.json, and for each shard NAME.tar and NAME.npz, the table of its
-samples. Members of a sample share a key: KEY.jpg (or another image), KEY.mask.png, KEY.cls, KEY.json. Only images and
-masks are decoded, by the same code as files; nothing is unpickled.
+samples. The files of a sample share a key: KEY.jpg (or another image), KEY.mask.png, KEY.cls, KEY.json. Only images and
+masks are decoded, by the same code as outside of shards; nothing is unpickled.
 """
 
 import io
@@ -37,11 +37,11 @@ FETCHERS = 8
 
 @dataclass(frozen=True)
 class Shards:
-    """A split of N samples in S shards; arrays are indexed by the sample's index in the split, unless noted.
+    """A split of N samples in S shards. Arrays are indexed by the sample's index in the split, unless noted.
 
-    firsts: int64 [S + 1], number of samples before each shard. order: int64 [N], the index in the split of each sample
-    in stored order. owners: int32 [N], index of the shard. starts, ends: int64 [N], byte range in it. sizes: int64
-    [N, 2], height and width. counts: int64 [N, K], pixels of each class.
+    firsts: int64 [S + 1], number of samples before each shard. order: int64 [N], indices in the split, sorted by
+    position in the shards (stored order). owners: int32 [N], index of the shard of each sample. starts, ends: int64
+    [N], byte range in that shard. sizes: int64 [N, 2], height and width. counts: int64 [N, K], pixels of each class.
     """
 
     store: Store
@@ -58,10 +58,11 @@ class Shards:
     def read(
         self, indices: Iterable[int], opening: Callable[[int], object] = bool, pin: bool = False
     ) -> dict[int, bytes]:
-        """Read the undecoded bytes of samples. Consecutive samples of one shard are read from one open file.
+        """Read the undecoded bytes of the samples at `indices`: {index: bytes}.
 
-        opening: called with the index of each shard before it is opened. pin: as in `Store.open`. Raises SightlineError
-        if a shard cannot be read.
+        Consecutive samples of one shard are read from one open file. opening: called with the index of each shard
+        before it is opened. pin: never remove these shards from the spool folder. Raises SightlineError if a shard
+        cannot be read.
         """
         contents = {}
         for shard, members in groupby(indices, lambda index: int(self.owners[index])):
@@ -78,9 +79,9 @@ class Shards:
         return contents
 
     def members(self, index: int, content: bytes) -> dict[str, Any]:
-        """Return {file extension: bytes} of the files of a sample, and its name as `__key__`.
+        """Split the bytes of a sample into its files: {file extension: bytes}, and the key of the sample as `__key__`.
 
-        webdataset parses the tar format. Its decoders are not used, because unpickling can execute code.
+        The library webdataset parses the tar format. Its decoders are not used, because unpickling can execute code.
         """
         from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_iterator
 
@@ -94,13 +95,13 @@ class Shards:
             raise damaged("shard", self.where(index, {}), f"{type(error).__name__}: {error}") from error
 
     def where(self, index: int, members: dict[str, Any]) -> str:
-        """Describe a sample for messages: its shard, its key and its original name."""
+        """Describe the location of a sample for error messages: its shard, its key and its original name."""
         shard = self.store.location(self.entries[self.owners[index]].file)
         return f"{shard}, sample {members.get('__key__', '?')} ({self.names[index]})"
 
     def image(self, index: int, members: dict[str, Any], side: int = 0) -> Image.Image:
-        """Decode the image of a sample to RGB; `side` as in `images.open_image`. Raises SightlineError if it is
-        invalid."""
+        """Decode the image of a sample to RGB. With `side` > 0, a JPEG may be decoded at a reduced size
+        (`images.open_image`). Raises SightlineError if the image is invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
         try:
             return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
@@ -108,14 +109,15 @@ class Shards:
             raise image_error(self.where(index, members), error, content) from error
 
     def mask(self, index: int, members: dict[str, Any], palette: Palette, facts: MaskFacts | None = None) -> np.ndarray:
-        """Decode the mask of a sample to class indices uint8 [H, W]; `facts` and errors as in `masks.read_mask`."""
+        """Decode the mask of a sample to class indices uint8 [H, W]. facts: if given, the counts of this mask are
+        added to it. Raises SightlineError for an invalid mask, as `masks.read_mask` does."""
         content = next((members[ending] for ending in MASK_ENDINGS if ending in members), b"")
         return read_mask(self.where(index, members), palette, self.store.data.max_pixels, facts, content)
 
 
 def is_sharded(data: Data) -> bool:
-    """Whether `data.path` means shards: a URL, a tar file, a pattern of tar files, or a folder of tar files without
-    images and without folders other than `train`, `val` and `test`."""
+    """Whether `data.path` is data in shards: a URL, a tar file, a pattern of tar files, or a folder of tar files.
+    Such a folder has no images, and no folders other than `train`, `val` and `test`."""
     if data.layout != "auto" or not data.path:
         return data.layout == "shards"
     if is_address(data.path) or data.path.endswith(".tar"):
@@ -128,10 +130,11 @@ def is_sharded(data: Data) -> bool:
 
 
 def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = None) -> tuple[Source, Palette | None]:
-    """Open shards by index.json, or by listing their samples: (source, palette or None without masks).
+    """Open data in shards: (source, palette; None without masks). The samples are listed by index.json, or by reading
+    the shards.
 
-    hold_out: a training split is required. known: the palette of a run, which replaces that of the index. Raises
-    SightlineError for settings that contradict the index.
+    hold_out: whether the data are for training, which requires a training split. known: the palette of a finished run,
+    which replaces that of the index. Raises SightlineError for settings that contradict the index.
     """
     require_webdataset()
     store = Store(data)
@@ -176,7 +179,7 @@ def require_webdataset() -> None:
 
 
 def check_palette(data: Data, palette: Palette) -> None:
-    """Raise SightlineError if the settings define another palette than the one that the masks were packed with."""
+    """Raise SightlineError if the settings define another palette than `palette`, with which the masks were packed."""
     given = data.palette or data.colors or data.merge or data.ignore or data.tolerance or data.threshold
     if given and to_dict(palette_of(data, palette.names)) != to_dict(palette):
         why = f"they were packed with these classes: {', '.join(palette.classes)}"
@@ -192,7 +195,8 @@ def check_palette(data: Data, palette: Palette) -> None:
 
 
 def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, np.ndarray]:
-    """Merge sample tables: (table in the order before packing; int64 [N], position of each sample in stored order)."""
+    """Merge the sample tables of all shards of a split: (table in the order before packing; int64 [N], position of
+    each sample in stored order)."""
     with ThreadPoolExecutor(FETCHERS) as pool:
         tables = list(pool.map(store.table, entries))
     parts = zip(*(table[:-1] for table in tables), strict=True)
@@ -202,7 +206,7 @@ def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, 
 
 
 def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -> Items:
-    """The `Items` of a split in shards, in the order before packing."""
+    """The `Items` (names, labels, ...) of a split in shards, in the order before packing."""
     table, rows = merged_table(store, entries)
     order = np.argsort(rows)
     firsts = np.cumsum([0, *(entry.samples for entry in entries)])

@@ -35,7 +35,7 @@ from .index import is_sharded
 from .pack_samples import QUALITY, PackedSample, PackJob, read_sample, sample_table
 
 WRITTEN = re.compile(r"(train|val|test)-\d{6}\.(tar|npz)|index\.json")
-"""Names of the files of a packed data set."""
+"""Pattern of the names of the files that `sightline pack` writes."""
 
 
 def pack(
@@ -51,10 +51,12 @@ def pack(
 ) -> Path:
     """Write `data` as shuffled WebDataset tar files with index.json into the folder `out`; returns that folder.
 
-    shard_mb: megabytes per shard. resize: larger images are scaled down to this shorter side, as JPEG of quality 95
-    (masks as PNG, by nearest neighbor); other files are not changed. seed: for the order of the samples. settings:
-    `data.*`, as in `train`. The output is deterministic; calling it again after an interruption continues. Raises
-    SightlineError for data that `train` would reject.
+    shard_mb: megabytes per shard. resize: images with a larger shorter side are scaled down to this, as JPEG of quality
+    95 (masks as PNG, by nearest neighbor); other files are not changed. seed: for the order of the samples. settings:
+    `data.*`, as in `train`.
+
+    The output is deterministic. After an interruption, the same call continues. Raises SightlineError for data that
+    `train` would reject.
     """
     announce = (lambda text: None) if quiet else print_plain
     config = resolve(Config(), settings | {"data.path": os.fspath(data)}).data
@@ -99,7 +101,7 @@ def check_options(data: Data, shard_mb: float, resize: int) -> None:
 
 
 def new_index(job: PackJob) -> ShardIndex:
-    """The index before the first shard: no shards, all options and a SHA-256 of the data."""
+    """The index before the first shard is written: no shards, all options, and a SHA-256 of the data."""
     parts = job.source.splits
     files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)
@@ -115,8 +117,11 @@ def new_index(job: PackJob) -> ShardIndex:
 
 
 def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
-    """The index of an interrupted packing of the same data with the same options, else a new one in the emptied folder.
-    Raises SightlineError if the folder has other files, or another packed data set and `overwrite` is False."""
+    """The index from which packing continues, if it was interrupted with the same data and options; else a new index.
+
+    For a new index the folder is emptied. Raises SightlineError if the folder has other files, or another packed data
+    set and `overwrite` is False.
+    """
     index, path = new_index(job), job.out / INDEX
     names = [name for name in sorted(os.listdir(job.out)) if not name.startswith(".")]
     others = [name for name in names if not WRITTEN.fullmatch(name)]
@@ -142,7 +147,7 @@ def start_or_continue(job: PackJob, overwrite: bool) -> ShardIndex:
 
 
 def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
-    """Write the missing shards of a split. Raises SightlineError with all unreadable images."""
+    """Write those shards of a split that are missing. Raises SightlineError with all unreadable images."""
     part = index.splits[split]
     if part.position:
         job.announce(f"{split}: continuing after {counted(len(part.shards), 'shard')}")
@@ -153,10 +158,11 @@ def pack_split(job: PackJob, split: str, index: ShardIndex) -> None:
 
 
 def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[PackedSample]:
-    """Yield the samples from `part.position` on, read in threads; images that are left out are recorded in `part`.
+    """Yield the samples of a split that are to be packed, starting at `part.position`; they are read in threads.
 
-    After an invalid sample the others are only checked. One SightlineError then lists all invalid samples, and the
-    files of the packed data set are removed.
+    Samples that are left out are recorded in `part`. After an invalid sample that may not be left out, no more samples
+    are yielded, but all others are still checked. Then one SightlineError lists all invalid samples, and the files
+    packed so far are removed.
     """
     items, faults = job.source.splits[split], []
     order = permutation(len(items.names), job.seed, SPLITS.index(split))
@@ -194,7 +200,7 @@ def usable_samples(job: PackJob, split: str, part: SplitEntry) -> Iterator[Packe
 
 
 def write_shard(job: PackJob, split: str, part: SplitEntry, samples: Iterator[PackedSample]) -> None:
-    """Write samples to one shard until it is full, then write its sample table, and add it to `part`."""
+    """Write samples to one shard until it is full, then its sample table, and add the shard to `part`."""
     stem, rows, spans = f"{split}-{len(part.shards):06d}", [], []
     with atomic_path(job.out / f"{stem}.tar") as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:

@@ -21,12 +21,15 @@ from ..sources.pair_facts import item_facts
 from ..types import Items, Source
 
 QUALITY = 95
-"""JPEG quality of scaled images, without chroma subsampling."""
+"""JPEG quality of images that were scaled down; they have no chroma subsampling."""
 
 
 class PackedSample(NamedTuple):
-    """One sample of a shard. index: in the split. members: file extension -> bytes. size: height, width. counts:
-    int64 [K], pixels per class, empty without masks. empty: whether it is a training pair without a labeled pixel."""
+    """One sample of a shard.
+
+    index: in the split. members: {file extension: bytes}. size: height, width. counts: int64 [K], pixels per class;
+    empty without masks. empty: whether it is a training pair whose mask has only ignored pixels.
+    """
 
     index: int
     members: dict[str, bytes]
@@ -37,8 +40,8 @@ class PackedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class PackJob:
-    """Data and options of `sightline pack`. shard_bytes: a shard ends with the sample that reaches this size. resize:
-    largest shorter side of an image, 0 for no limit. announce: prints a line."""
+    """Data and options of `sightline pack`. shard_bytes: a shard ends with the sample that reaches this size.
+    resize: largest shorter side of an image; 0: no limit. announce: function that prints a line."""
 
     source: Source
     palette: Palette | None
@@ -76,7 +79,8 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
 
 
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int] | None:
-    """(width, height) of an image scaled down to `side` pixels on its shorter side; None if it is not larger."""
+    """(width, height) of an image when its shorter side is scaled down to `side` pixels. None if that side is not
+    longer, or if `side` is 0 (no limit)."""
     shorter = min(size)
     if not side or shorter <= side:
         return None
@@ -89,7 +93,8 @@ def ending_of(path: str) -> str:
 
 
 def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """File extension -> bytes of the image: a scaled JPEG, the unchanged file, or PNG if `path` is empty."""
+    """The image as a file in a shard: {file extension: bytes}. It is a JPEG if `scaled` is a size, a PNG if `path`
+    is empty (data that are not files), else the unchanged file."""
     if scaled is not None:
         smaller = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
         return {"jpg": encoded(smaller, "JPEG", quality=QUALITY, subsampling=0)}
@@ -97,7 +102,8 @@ def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) 
 
 
 def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
-    """File extension -> bytes of the mask: the unchanged file, or a PNG scaled by nearest neighbor."""
+    """The mask as a file in a shard: {file extension: bytes}. It is a PNG scaled by nearest neighbor if `scaled` is
+    a size, else the unchanged file."""
     if scaled is None:
         return {f"mask.{ending_of(path)}": Path(path).read_bytes()}
     image, scale = load(path, max_pixels)
@@ -107,7 +113,7 @@ def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> d
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """File extension -> bytes of the metadata (json), and for labeled images of the class index (cls)."""
+    """File extension -> bytes of the metadata (json) and, for labeled images, of the class index (cls)."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
     if items.labels is not None:
@@ -118,7 +124,7 @@ def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int])
 
 
 def sample_table(items: Items, samples: list[PackedSample], spans: np.ndarray) -> SampleTable:
-    """The sample table of a shard of n samples; spans: int64 [n, 2], byte range of each."""
+    """The sample table of a shard of n samples; spans: int64 [n, 2], the byte range of each in the tar file."""
     numbers = np.array([sample.index for sample in samples], np.int64)
     return SampleTable(
         starts=spans[:, 0],

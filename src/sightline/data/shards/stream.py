@@ -1,11 +1,11 @@
-"""Training batches that are read and decoded from shards, instead of from the cache.
+"""Training batches that are read and decoded from shards, instead of from the cache of decoded images.
 
-The order of an epoch is a function of (seed, epoch) and the index: shards are permuted and taken GROUP at a time; their
-samples are interleaved; the samples within each half of `data.stream_mb` are permuted. A resumed run reads only the
-samples of the remaining batches.
+The order of an epoch is a function of (seed, epoch) and the index of the shards. The shards are permuted and taken
+GROUP at a time. The samples of the GROUP shards are interleaved, then permuted within segments of half of
+`data.stream_mb`. A resumed run reads only the samples of the remaining batches.
 
-Memory: two chunks of undecoded samples (one in use, one being read), each of about half of `data.stream_mb`, and
-AHEAD + 1 decoded batches.
+Memory: two chunks of undecoded samples (one in use, one being read), each of about half of `data.stream_mb`, and AHEAD
++ 1 decoded batches.
 """
 
 from collections import deque
@@ -35,14 +35,15 @@ GROUP = 4
 AHEAD = 3
 """Number of batches that are decoded in advance."""
 ORDER, WITHIN = 1, 2
-"""Keys of the permutations of shards, and of samples within a segment."""
+"""Keys of two random permutations: that of the shards, and that of the samples within a segment."""
 
 
 def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, segment_bytes: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: positions in stored order, int64 [N].
+    """The order in which the N samples of a split are read in an epoch: positions in stored order, int64 [N].
 
-    firsts: int64 [S + 1], number of samples before each shard. nbytes: int64 [N], bytes of each sample in stored order.
-    segment_bytes: the samples of each segment of this size are permuted.
+    Stored order is the order in the shards, one shard after the other. firsts: int64 [S + 1], number of samples before
+    each of the S shards. nbytes: int64 [N], bytes of each sample in stored order. segment_bytes: size of a segment;
+    samples are permuted within their segment.
     """
     shards, parts, start = permutation(len(firsts) - 1, seed, epoch, ORDER), [], 0
     for group in range(0, len(shards), GROUP):
@@ -58,8 +59,11 @@ def epoch_rows(firsts: np.ndarray, nbytes: np.ndarray, segment_bytes: int, seed:
 
 @dataclass(frozen=True)
 class Stream:
-    """A split that is decoded during training. labels: int64 [N] or None. shape: (3, H, W) of the images in a batch.
-    square: the resize of images; None for pairs, which are padded. palette: of the masks of pairs, else None."""
+    """A split in shards that is decoded during training.
+
+    labels: int64 [N], class indices, or None. shape: (3, H, W) of the images in a batch. square: how images are
+    resized; None for image-mask pairs, which are padded instead. palette: of the masks; None without masks.
+    """
 
     shards: Shards
     labels: np.ndarray | None
@@ -70,11 +74,11 @@ class Stream:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of a permuted segment, and of a chunk of samples that is read at once: half of `data.stream_mb`."""
+        """Bytes of undecoded samples that are read at once and permuted among themselves: half of `data.stream_mb`."""
         return max(1, self.data.stream_mb * 1_000_000 // 2)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The order of an epoch as indices in the split, int64 [N]."""
+        """The order in which the samples are read in an epoch: indices in the split, int64 [N]."""
         shards, stored = self.shards, self.shards.order
         nbytes = (shards.ends - shards.starts)[stored]
         return stored[epoch_rows(shards.firsts, nbytes, self.chunk_bytes, seed, epoch)]
@@ -89,8 +93,12 @@ class Stream:
         share: Share = SINGLE_PROCESS,
         overlap: bool = False,
     ) -> Iterator[Batch]:
-        """Yield the batches of one epoch from index `first_batch` on; arguments as in `loader.training_batches`. Raises
-        SightlineError for an unreadable shard or sample, with status ENVIRONMENT for a failing server."""
+        """Yield the batches of one epoch, starting with the batch of index `first_batch`.
+
+        share: rank and number of processes; only this process's part of each batch is yielded. overlap: as in
+        `loader.training_batches`. Raises SightlineError for an unreadable shard or sample, with status ENVIRONMENT
+        for a failing server.
+        """
         order = torch.from_numpy(self.order(seed, epoch))
         chunks = self.chunks(batch_parts(order, batch_size, first_batch, share, overlap))
         decoders, reader, fetchers = (ThreadPoolExecutor(count) for count in (processors(), 1, GROUP))
@@ -110,7 +118,7 @@ class Stream:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def chunks(self, parts: Iterable[BatchPart]) -> Iterator[list[BatchPart]]:
-        """Yield lists of batches that are read at once, of `chunk_bytes` or a little more each."""
+        """Group consecutive batches into lists of about `chunk_bytes` undecoded bytes, which are read at once."""
         chunk, size = [], 0
         for part in parts:
             chunk.append(part)
@@ -128,8 +136,11 @@ class Stream:
         fetched: dict[int, Future[None]],
         chunk: list[BatchPart],
     ) -> dict[int, bytes]:
-        """Read the undecoded samples of a chunk, by index, while the next GROUP shards of the epoch are fetched.
-        sequence: int64 [S], the order of the shards in the epoch. fetched: futures by shard, extended by this call."""
+        """Read the undecoded samples of a chunk, {index: bytes}, while the next GROUP shards of the epoch are fetched.
+
+        sequence: int64 [S], the order of the shards in the epoch. fetched: {shard: future of its download}; this call
+        adds to it.
+        """
         shards, positions = self.shards, np.argsort(sequence)
         indices = np.unique(np.concatenate([part.indices for part in chunk]))
         stored = np.lexsort((shards.starts[indices], positions[shards.owners[indices]]))
@@ -145,7 +156,8 @@ class Stream:
     def decode_batch(
         self, part: BatchPart, take: Callable[[int], bytes], epoch: int, device: torch.device, pool: ThreadPoolExecutor
     ) -> Callable[[], Batch]:
-        """Start decoding a batch in `pool`; returns a function that waits for it. take: index -> bytes of a sample."""
+        """Start to decode a batch in the threads of `pool`; return a function that waits for the decoded batch and
+        returns it. take: function from the index of a sample to its undecoded bytes."""
         indices = part.indices.tolist()
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
         masks = torch.full((len(indices), *self.shape[1:]), IGNORE, dtype=torch.uint8) if self.palette else None
@@ -172,7 +184,8 @@ class Stream:
         return finish
 
     def decode(self, index: int, content: bytes, image: np.ndarray, mask: np.ndarray | None) -> None:
-        """Decode a sample into `image` [3, H, W] and `mask` [H, W]. Raises SightlineError if the sizes differ."""
+        """Decode a sample into the arrays `image` [3, H, W] and `mask` [H, W]. Raises SightlineError if the sizes of
+        image and mask differ."""
         members, side = self.shards.members(index, content), self.square.side if self.square else 0
         decoded = self.shards.image(index, members, side)
         square = self.square if self.shape == (3, side, side) else None
@@ -191,13 +204,13 @@ class Stream:
             mask[:height, :width] = indices
 
     def mask(self, index: int) -> np.ndarray:
-        """Decode one mask to uint8 [h, w]."""
+        """Decode the mask of the sample `index` to class indices uint8 [h, w], without padding."""
         assert self.palette is not None
         members = self.shards.members(index, self.shards.read([index])[index])
         return self.shards.mask(index, members, self.palette)
 
     def gather(self, indices: torch.Tensor, epoch: int, device: torch.device) -> Batch:
-        """Decode the samples at `indices` int64 [N], as `loader.gather` does, outside of an epoch."""
+        """Decode the samples at `indices` int64 [N] into a batch on `device`; for use outside of an epoch."""
         unique = np.unique(indices)
         samples = self.shards.read(unique[np.argsort(self.shards.owners[unique], kind="stable")].tolist())
         with ThreadPoolExecutor(1) as pool:
@@ -205,7 +218,7 @@ class Stream:
 
 
 class StreamedArray:
-    """Array-like view of the images or masks of a stream; indexing decodes samples. shape: of the array."""
+    """Array-like view of the images or masks of a stream: indexing decodes samples. shape: as of an array."""
 
     def __init__(self, stream: Stream, shape: tuple[int, ...], masks: bool = False):
         self.stream, self.shape, self.masks = stream, shape, masks
@@ -225,7 +238,11 @@ class StreamedArray:
 
 
 def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
-    """Like `image_cache.decode`, for a split in shards, with images that are decoded during training."""
+    """Open the images of a split in shards, without decoding them yet: each batch is decoded when it is needed.
+
+    side: images are resized to side x side pixels, unless all have one size that fits into it. For images that are not
+    in shards, `image_cache.decode` decodes all of them before training instead.
+    """
     items = source.splits[split]
     shards: Shards = items.shards
     square, sizes = Square(side, data.fit, data.filter), shards.sizes
@@ -239,7 +256,12 @@ def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
 
 
 def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> Decoded:
-    """Like `pair_cache.decode_pairs`, for a split in shards, with pairs that are decoded during training."""
+    """Open the image-mask pairs of a split in shards, without decoding them yet: each batch is decoded when it is
+    needed.
+
+    Images and masks are not resized; each batch is padded to the largest height and width in the split. For pairs that
+    are not in shards, `pair_cache.decode_pairs` decodes all of them before training instead.
+    """
     items = source.splits[split]
     shards: Shards = items.shards
     count, (height, width) = len(items.names), shards.sizes.max(0).tolist()
@@ -259,22 +281,22 @@ def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> De
 
 
 def stream_digest(shards: Shards, classes: tuple[str, ...], labels: np.ndarray | None) -> str:
-    """SHA-256 over the checksums of the shards, the names, labels and classes."""
+    """SHA-256 that identifies a split in shards: of the shards' checksums, the names, the labels and the classes."""
     digests = [entry.sha256 for entry in shards.entries]
     return key_of([digests, shards.names, None if labels is None else labels.tolist(), classes])
 
 
 def sampled(decoded: Decoded, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of `count` images of a split, drawn by `seed`. For a stream, the first in stored order, because
-    random ones are in all shards."""
+    """Choose `count` images of a split; return their indices, sorted. The choice is random by `seed`. For a stream,
+    the first images in stored order are chosen, because random images would require reading all shards."""
     if decoded.stream is None:
         return sample_rows(len(decoded.names), count, seed)
     return np.sort(decoded.stream.shards.order[:count])
 
 
 def reject_remote_stream(decoded: Decoded, what: str, where: str, cure: str) -> None:
-    """Raise SightlineError for a setting that reads all training images first, if the shards are on a server. what: the
-    feature in plural. where: its setting."""
+    """Raise SightlineError if the shards are on a server, for a feature that reads all training images before the
+    first step. what: the feature, a plural noun for the message. where: the setting that switches it on."""
     if decoded.stream is not None and decoded.stream.shards.store.remote:
         why = "this setting reads all images before the first training step, but the shards are on a server"
         raise SightlineError(f"{what} are not available with shards on a server", where=where, why=why, cure=cure)

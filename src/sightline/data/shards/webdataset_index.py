@@ -1,7 +1,5 @@
-"""Index WebDataset shards without index.json by reading them once; the index is stored in the cache.
-
-A sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class".
-"""
+"""Make an index of WebDataset shards that have no index.json, by reading them once. It is stored in the cache. A
+sample is KEY.jpg (or another image) with KEY.cls, or with KEY.json that has "label" or "class"."""
 
 import hashlib
 import json
@@ -43,11 +41,11 @@ from .fetch import Store, is_address
 
 IMAGE_ENDINGS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
 META = re.compile(r"__[^/]*__($|/)")
-"""Names of members that webdataset skips."""
+"""Pattern of the names of files in a tar file that webdataset skips."""
 
 
 class ListedSample(NamedTuple):
-    """One sample of a tar file. start, end: its byte range. label: its class index or name; '' for none."""
+    """One sample of a tar file. start, end: its byte range. label: class index or name as text; '' for none."""
 
     name: str
     start: int
@@ -56,8 +54,8 @@ class ListedSample(NamedTuple):
 
 
 def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
-    """Load the index of the shards at `data.path` from the cache, or make it; `store` then uses its sample tables.
-    Local shards are identified by path, size and time, remote ones by URL."""
+    """Load the index of the shards at `data.path` from the cache, or make it. Afterwards `store` reads its sample
+    tables. Local shards are identified by path, size and time, remote ones by URL."""
     locations = shard_locations(data.path)
     states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
     key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
@@ -71,8 +69,8 @@ def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
 
 
 def shard_locations(path: str) -> list[str]:
-    """The paths or URLs of the shards of a folder, a tar file or a brace pattern; raises SightlineError if any is
-    missing."""
+    """The paths or URLs of all shards of a folder, a tar file or a brace pattern such as `{000..009}.tar`. Raises
+    SightlineError if any of them is missing."""
     if path.endswith(".tar"):
         from braceexpand import braceexpand  # installed with webdataset
 
@@ -110,7 +108,7 @@ def shard_locations(path: str) -> list[str]:
 
 
 def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> ShardIndex:
-    """Read all shards once, and write their sample tables and the index to `folder`."""
+    """Read all shards once, and write their sample tables and their index to `folder`."""
     entries: list[ShardEntry] = []
     samples: list[list[ListedSample]] = []
     for number, location in enumerate(locations):
@@ -149,10 +147,10 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
 def choose_splits(
     entries: list[ShardEntry], labels: list[np.ndarray], data: Data, seed: int
 ) -> tuple[dict[str, SplitEntry], list[str]]:
-    """Assign shards to splits by the names of shards or folders: (splits, notes). labels: int64 [n] of each shard.
+    """Assign shards to splits by the names of the shards or their folders: (splits by name, notes for the user).
 
-    Labeled data without a validation split have entire shards held out, chosen by `seed`. Raises SightlineError if that
-    is impossible.
+    labels: for each shard, int64 [n], the class indices of its samples. If labeled data have no validation split,
+    entire shards are held out, chosen by `seed`. Raises SightlineError if that is impossible.
     """
     chosen: dict[str, list[int]] = {}
     for number, entry in enumerate(entries):
@@ -184,7 +182,7 @@ def choose_splits(
 
 
 def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
-    """List the samples of a tar file, grouped as in webdataset; raises SightlineError with all invalid ones."""
+    """List the samples of a tar file, grouped by key as in webdataset; SightlineError with all invalid ones."""
     from webdataset.tariterators import base_plus_ext
 
     samples: list[ListedSample] = []
@@ -213,7 +211,7 @@ def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:
 
 
 def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfile.TarInfo]) -> ListedSample:
-    """The `ListedSample` of a group of members; raises SightlineError without an image."""
+    """Make a `ListedSample` from the files of one sample; raises SightlineError if none of them is an image."""
 
     def content(ending: str) -> bytes:
         stream = archive.extractfile(members[ending]) if ending in members else None
@@ -227,7 +225,7 @@ def listed_sample(archive: tarfile.TarFile, name: str, members: dict[str, tarfil
 
 
 def parse_label(cls: bytes, described: bytes) -> str:
-    """The class index or name in the content of .cls, else of .json; '' if there is none."""
+    """The class index or class name in the content of the .cls file, else of the .json file; '' if there is none."""
     try:
         values = json.loads(described or b"{}")
     except (ValueError, RecursionError) as error:
@@ -238,10 +236,10 @@ def parse_label(cls: bytes, described: bytes) -> str:
 
 
 def class_labels(samples: Sequence[ListedSample], data: Data) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names in index order, labels int64 [N]). Integer labels are class indices; names are sorted.
+    """Convert the labels of N samples: (class names in index order, class indices int64 [N]).
 
-    Without any label there are no classes, and all labels are -1. Raises SightlineError if only some samples have
-    labels, or data.classes lacks some.
+    Integer labels are class indices; class names are sorted. If no sample has a label, there are no classes, and all
+    indices are -1. Raises SightlineError if only some samples have labels, or if data.classes lacks some of the labels.
     """
     lacking = [sample.name for sample in samples if not sample.label]
     if len(lacking) == len(samples):

@@ -12,7 +12,7 @@ from ...errors import SightlineError, listing
 
 COMMON_PATTERNS = tuple(f"{{{a}}}{mark}{{{b}}}" for mark in "_-. " for a, b in (("label", "id"), ("id", "label")))
 SAMPLE = 2000
-"""Approximate number of names that are inspected to suggest a pattern."""
+"""Approximate number of file names that are inspected to suggest a pattern for labels."""
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -30,14 +30,14 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def match_labels(names: Sequence[str], pattern: str) -> list[str | None]:
-    """The label in each file name, without folder and extension; None if the pattern does not match."""
+    """The label in each file name by `pattern`, without folder and extension; None if it does not match."""
     compiled = compile_pattern(pattern)
     matches = (compiled.fullmatch(os.path.splitext(name.rpartition("/")[2])[0]) for name in names)
     return [match["label"] if match else None for match in matches]
 
 
 def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]:
-    """The label in each file name; raises SightlineError with the names that do not match the pattern."""
+    """The label in each file name by `pattern`; raises SightlineError with all names that do not match."""
     labels = match_labels(names, pattern)
     missed = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missed:
@@ -53,8 +53,12 @@ def labels_in_names(names: Sequence[str], pattern: str, where: str) -> list[str]
 
 
 def rate_pattern(names: Sequence[str], pattern: str, share: float) -> tuple[int, int]:
-    """Rate a pattern by (number of matches, -number of classes). (0, 0) unless at least a share `share` of the names
-    matches, with two or more classes that have two or more images on average."""
+    """Rate how well a pattern for labels fits file names: (number of matches, -number of classes); larger tuples are
+    better.
+
+    (0, 0) unless at least the fraction `share` of the names matches, there are two or more classes, and a class has two
+    or more images on average.
+    """
     labels = [label for label in match_labels(names, pattern) if label is not None]
     classes = len(set(labels))
     plausible = len(labels) >= share * len(names) and 2 <= classes <= len(labels) / 2
@@ -62,7 +66,8 @@ def rate_pattern(names: Sequence[str], pattern: str, share: float) -> tuple[int,
 
 
 def names_carry_labels(names: Sequence[str], pattern: str) -> bool:
-    """Guess whether file names contain labels: whether `rate_pattern` accepts the pattern for 90 % of them."""
+    """Guess whether file names contain labels: whether 90 % of them match the pattern, with two or more classes that
+    have two or more images on average."""
     return rate_pattern(names, pattern, 0.9) > (0, 0)
 
 
@@ -86,8 +91,8 @@ def read_class_list(path: str) -> tuple[str, ...]:
 
 
 def read_text(path: str) -> str:
-    """Read a UTF-8 file, with or without byte-order mark; raises SightlineError with the line of the first invalid
-    byte."""
+    """Read a UTF-8 file, with or without byte-order mark. Raises SightlineError with the line number of the first
+    invalid byte."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -123,7 +128,8 @@ def sorted_classes(labels: set[str]) -> tuple[str, ...]:
 
 
 def declared_name(label: str, declared: Sequence[str], known: set[str]) -> str | None:
-    """The declared class with this label as its name, or, if the label is an integer, as its index; else None."""
+    """The declared class that a label means: the class of that name or, if the label is an integer, of that index;
+    else None."""
     if label in known:
         return label
     if re.fullmatch(r"0|[1-9][0-9]{0,8}", label) and int(label) < len(declared):
@@ -152,7 +158,7 @@ def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) 
 
 
 def nearest_hint(label: str, choices: Sequence[str]) -> str:
-    """The text `; did you mean 'cat'?` for the most similar choice, or '' if none is similar."""
+    """The text `; did you mean 'cat'?` with the most similar of `choices` to a label; '' if none is similar."""
     close = difflib.get_close_matches(label, choices, 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

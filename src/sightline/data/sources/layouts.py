@@ -30,8 +30,8 @@ FORCE = "choose the layout: --data.layout splits, classes, filename, csv or unla
 def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
     """Recognize the layout of the folder `root`, from its content or by `data.layout`, and list its files.
 
-    hold_out: the data are for training, so that splits must include a training split. Raises SightlineError for an
-    ambiguous layout or missing labels.
+    hold_out: whether the data are for training, which requires a training split. Raises SightlineError for an ambiguous
+    layout or missing labels.
     """
     here = list_folder(root)
     predictions = [name for name in here.tables if holds_predictions(os.path.join(root, name))]
@@ -44,7 +44,7 @@ def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
 
 
 def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -> Layout:
-    """List the files and labels of the folder `root`. here: its direct content."""
+    """List the files and labels of the folder `root`. here: the names directly in that folder."""
     tally: Counter[str] = Counter()
     splits = split_folders(here.folders, root, forced=data.layout == "splits")
     first = splits.get("train", "") if hold_out else next(iter(splits.values()), "")
@@ -75,14 +75,14 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
 
 
 def pattern_hint(names: Sequence[str], data: Data) -> str:
-    """A suffix for a note: the options for labels in file names, if the names seem to contain labels; else ''."""
+    """If file names seem to contain unused labels, the options to use them, as the end of a note; else ''."""
     pattern = suggest_pattern(names) if data.layout == "auto" else ""
     option = f"--data.layout filename --data.pattern '{pattern}'"
     return f"; if the file names contain the label: {option}" if pattern else ""
 
 
 def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
-    """One sentence on the content of the root folder that is not in `used` (names); an empty list if all is used."""
+    """A list of one sentence on the names in the root folder that are not in `used`; an empty list if all are used."""
     used = set(used)
     unused = [f"{name}/" for name in here.folders if name not in used] + list(here.tables)
     if loose := sum(file.name not in used for file in here.images):
@@ -91,8 +91,8 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
 
 
 def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
-    """Detect the name of a folder's layout; raises SightlineError if ambiguous. first: folder of the first split, or
-    ''."""
+    """Detect the layout of a folder: one of the values of `data.layout`. Raises SightlineError if it is ambiguous.
+    splits: folder of each split. first: folder of the first split, or ''."""
     if first and list_folder(root, first).folders:
         return "splits"
     if any(has_columns(os.path.join(root, table)) for table in here.tables):
@@ -120,7 +120,8 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
 
 
 def reject_nested(root: str, filled: list[str]) -> None:
-    """Raise SightlineError if the folders `filled`, which contain images, are data sets or splits and not classes."""
+    """Raise SightlineError if folders look like separate data sets or splits, and not like classes. filled: the
+    folders in `root` that contain images."""
     inside = {name: list_folder(root, name) for name in filled}
     alone = len(filled) == 1 and bool(inside[filled[0]].folders) and not inside[filled[0]].images
     sets = [
@@ -157,8 +158,8 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
 
 
 def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counter[str]) -> SplitFiles:
-    """List the images in class `folders` of `root`/`below`, labeled with the folder's name. Raises SightlineError with
-    all empty folders, or if there is no folder."""
+    """List the images in class folders; the label of an image is the name of its folder in `root`/`below`. Raises
+    SightlineError with all empty folders, or if there is no folder."""
     files: list[File] = []
     labels: list[str] = []
     empty: list[str] = []
@@ -187,7 +188,7 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
 def from_splits(
     root: str, data: Data, splits: dict[str, str], here: DirectoryListing, tally: Counter[str], style: str
 ) -> Layout:
-    """List the files and labels in split folders (split -> folder). style: the name of the layout."""
+    """List the files and labels of each split. splits: {split: folder}. style: the name of the layout."""
     list_folder(root, "", tally)
     labeling = label_source(root, next(iter(splits.values())), data, style)
     parts = {split: split_part(root, folder, split, data, tally, labeling) for split, folder in splits.items()}
@@ -203,7 +204,7 @@ def from_splits(
 
 
 def label_source(root: str, folder: str, data: Data, style: str) -> str:
-    """Where the labels of all splits are: `folders`, `names` (file names) or `none`. folder: of the first split."""
+    """Where the labels of all splits are: `folders`, `names` (of files) or `none`. folder: of the first split."""
     if style != "splits":
         return {"filename": "names", "unlabelled": "none"}[style]
     inside = list_folder(root, folder)
@@ -214,8 +215,8 @@ def label_source(root: str, folder: str, data: Data, style: str) -> str:
 
 
 def split_part(root: str, folder: str, split: str, data: Data, tally: Counter[str], labeling: str) -> SplitFiles:
-    """List the files and labels of one split folder. labeling: as returned by `label_source`. A test split may be
-    unlabeled although train is labeled."""
+    """List the files and labels of one split. labeling: where the labels are, as returned by `label_source`. A test
+    split may be unlabeled although train is labeled."""
     inside = list_folder(root, folder)
     where = os.path.join(root, folder)
     if labeling == "folders" and (inside.folders or split != "test"):

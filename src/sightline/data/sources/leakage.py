@@ -20,12 +20,15 @@ from ..types import Items, Source
 from .splits import ALL, held_out, held_out_groups
 
 MEMO_FROM = 1000
-"""With at least this number of files to compare, the result is stored in the cache folder."""
+"""If at least this number of files is compared, the result is stored in the cache folder."""
 
 
 def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, kind: str = "images") -> Source:
-    """Hold out a validation split if there is none, and add notes with the counts. The split `all` becomes `train`; a
-    test split is never used for validation. Without `hold_out` the splits do not change. kind: noun for the notes."""
+    """Complete a source: hold out a validation split if there is none, and add notes with the numbers of images.
+
+    The split `all` becomes `train`. A test split is never used for validation. hold_out: False leaves the splits
+    unchanged. kind: the noun in the notes.
+    """
     splits, notes = dict(source.splits), list(source.notes)
     if hold_out:
         splits = {"train" if split == ALL else split: items for split, items in splits.items()}
@@ -48,7 +51,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
 
 
 def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
-    """Hold out a share `data.val_fraction` of `train` as `val`, stratified by label; adds sentences to `notes`."""
+    """Move the fraction `data.val_fraction` of `train` to `val`, stratified by label; add notes about it."""
     train = splits["train"]
     labels = np.zeros(len(train.names), np.int64) if train.labels is None else train.labels
     groups = groups_of(path, train, data)
@@ -67,8 +70,11 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
 def validation_mask(
     path: str, items: Items, labels: np.ndarray, groups: Sequence[str] | None, data: Data, seed: int
 ) -> tuple[np.ndarray, list[str]]:
-    """(images to hold out, bool [N]; notes), stratified by `labels` int64 [N]. Groups are not divided, and groups with
-    identical files stay together. Without groups, an image stays in train if an identical file does."""
+    """Choose the images to hold out, stratified by `labels` int64 [N]: (bool [N], notes for the user).
+
+    groups: the group of each image, or None. Groups are not divided, and groups with identical files stay together.
+    Without groups, an image is not held out if an identical file stays in train.
+    """
     index_of = {name: index for index, name in enumerate(items.names)}
     copies = [[index_of[name] for name in group] for group in copies_among(path, {"train": items}, data)]
     if groups is not None:
@@ -85,7 +91,7 @@ def validation_mask(
 
 
 def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:
-    """The error if no image can be held out, with the groups if these are the reason."""
+    """The SightlineError if no image can be held out for validation; it names the groups if these are the reason."""
     why = "every class has only one image, or only copies of one image"
     cure = "add images, so that each class has two different ones, or add a folder `val` with a validation split"
     if groups is not None:
@@ -102,8 +108,12 @@ def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> Sigh
 
 
 def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
-    """The group of each image, by the regular expression `data.group` or the column of a table; None without either. An
-    image with an empty cell is a separate group. Raises SightlineError if the expression does not match a name."""
+    """The group of each image, by the regular expression `data.group` or a table's column of groups; None without
+    either.
+
+    An image with an empty cell is a separate group. Raises SightlineError if the expression does not match an image's
+    name.
+    """
     if not data.group:
         if items.groups is None:
             return None
@@ -123,7 +133,7 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
 
 
 def merged_groups(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> list[str]:
-    """Merge groups that have identical files: the new group of each image. copies: lists of image indices."""
+    """Merge groups that share identical files; returns each image's new group. copies: indices of such images."""
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
@@ -138,7 +148,7 @@ def merged_groups(groups: Sequence[str], copies: Iterable[Sequence[int]]) -> lis
 
 
 def divided_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[str]:
-    """One sentence on groups with images in several splits; an empty list if there are none."""
+    """A list of one sentence on groups that have images in several splits; an empty list if there are none."""
     owners: dict[str, dict[str, None]] = {}
     for split, items in splits.items():
         for group in groups_of(path, items, data) or ():
@@ -151,10 +161,10 @@ def divided_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[s
 
 
 def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[list[str]]:
-    """Find identical files: lists of two or more names; an empty list for data that are not files.
+    """Find identical files: a list of the names of each set of two or more. An empty list for data that are not files.
 
-    Files of equal size are compared by SHA-256. For many files the result is stored in the cache folder, with all names
-    and stamps as the key.
+    Files of equal size are compared by SHA-256. For many files the result is stored in the cache folder, under a key
+    made of all names, sizes and times.
     """
     stamps = {name: stamp for items in splits.values() for name, stamp in zip(items.names, items.stamps, strict=True)}
     sizes = {name: stamps[name].partition(":")[0] for name in sorted(stamps)}
@@ -178,7 +188,7 @@ def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[lis
 
 
 def digest_of(path: str) -> str:
-    """SHA-256 of a file; '' if it cannot be read, which decoding reports."""
+    """SHA-256 of a file; '' if it cannot be read, which is reported later, when it is decoded."""
     try:
         return sha256(path)
     except OSError:
@@ -186,11 +196,8 @@ def digest_of(path: str) -> str:
 
 
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files.
-
-    With `data.on_copies` warn, call `announce` with a warning instead, and return the source with the warning in its
-    notes.
-    """
+    """Raise SightlineError if two splits have identical files; otherwise return the source. With `data.on_copies`
+    warn, call `announce` with a warning instead of raising, and add it to the notes of the source."""
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}

@@ -1,7 +1,7 @@
-"""Data sets of libraries: `sklearn:digits`, `torchvision:CIFAR100`, or with a folder `torchvision:CIFAR100:/data`.
+"""Data sets of libraries, by name: `sklearn:digits`, `torchvision:CIFAR100`, or with a folder
+`torchvision:CIFAR100:/data`.
 
-torchvision's data sets are downloaded only with `data.download`; torchvision verifies the MD5
-checksums of their files.
+torchvision's data sets are downloaded only with `data.download`; torchvision compares the MD5 checksums of their files.
 """
 
 import os
@@ -24,7 +24,7 @@ from .leakage import finish_source
 from .splits import ALL
 
 FIRST_DIGIT, FEW = 5, 10
-"""In the transfer demo: the first digit of the target data, and its number of training images per class."""
+"""In the transfer demo: first digit of the target data, and its number of training images per class."""
 
 TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
 TWO_SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -34,8 +34,8 @@ UNSPLIT: dict[str, dict[str, Any]] = {"train": {}}
 
 
 class LibraryEntry(NamedTuple):
-    """A data set of torchvision. build: class. splits: arguments by split name. labels: function that returns the class
-    indices of a split."""
+    """A data set of torchvision. build: its class. splits: the arguments for each split, by split name. labels:
+    function from an opened split to its class indices."""
 
     build: Callable[..., Any]
     splits: dict[str, dict[str, Any]]
@@ -64,8 +64,8 @@ def entries() -> dict[str, LibraryEntry]:
 
 
 def open_library(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Open a torchvision data set. hold_out: hold out a validation split of train by `seed` if there is none. Raises
-    SightlineError for an unknown name, and for missing or damaged files."""
+    """Open a torchvision data set. hold_out: whether to hold out a validation split of train, by `seed`, if there is
+    none. Raises SightlineError for an unknown name, and for missing or damaged files."""
     name, _, root = data.path.removeprefix("torchvision:").partition(":")
     known = entries()
     if name not in known:
@@ -110,7 +110,7 @@ def build(entry: LibraryEntry, arguments: dict[str, Any], name: str, root: str, 
 
 
 def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
-    """The `Items` of one opened split, with images that torchvision decodes."""
+    """The `Items` (names, labels, ...) of one opened split, whose images torchvision decodes."""
     from torchvision import __version__
 
     def read(index: int, side: int = 0) -> Image.Image:
@@ -125,7 +125,7 @@ def items_of(name: str, split: str, content: Any, labels: np.ndarray) -> Items:
 
 def open_digits(data: Data, seed: int, hold_out: bool = True) -> Source:
     """Open `sklearn:digits`: 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), 17 levels scaled to 0..255.
-    hold_out: hold out a share `data.val_fraction` of each class for validation, chosen by `seed`."""
+    hold_out: whether to hold out the fraction `data.val_fraction` of each class for validation, chosen by `seed`."""
     name = data.path.partition(":")[2] if ":" in data.path else data.path
     if name != "digits":
         raise SightlineError(

@@ -20,15 +20,15 @@ from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_fol
 from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
-"""Prefixes of `data.path`, and layouts, of data sets from libraries, whose images are not files."""
+"""Prefixes of `data.path`, and layouts, for data sets from libraries, whose images are not files."""
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Recognize the layout of `data.path` and list its images, without decoding.
+    """Recognize the layout of `data.path` and list its images, without decoding them.
 
-    hold_out: the data are for training: a training split and two classes are required, and a missing validation split
-    is held out by `seed`. Without it (for evaluation) the splits are not changed. Raises SightlineError for ambiguous
-    or contradicting labels and splits.
+    hold_out: whether the data are for training. Then a training split and two classes are required, and a missing
+    validation split is held out by `seed`. If False (for evaluation), the splits are not changed. Raises SightlineError
+    for ambiguous or contradicting labels and splits.
     """
     kind = data.path.partition(":")[0] if data.layout == "auto" else data.layout
     if kind == "sklearn":
@@ -46,8 +46,10 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
 
 
 def locate(data: Data) -> tuple[str, str]:
-    """(folder, name of the table in it or '') for `data.path`; raises SightlineError if it is neither a folder nor a
-    table."""
+    """Where `data.path` is: (folder, name of the table in it), or (folder, '') if the path is a folder.
+
+    Raises SightlineError if it is neither a table nor a folder.
+    """
     if not data.path:
         cure = "give a folder of images or a CSV file with labels: --data PATH"
         raise SightlineError("the option --data is missing", where="data.path", cure=cure)
@@ -68,7 +70,7 @@ def locate(data: Data) -> tuple[str, str]:
 
 
 def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
-    """Make a Source of a layout: drop repeated links, convert labels to class indices, hold out a validation split."""
+    """Make a Source of a layout: drop repeated links, convert labels to indices, hold out a validation split."""
     parts, dropped = {}, []
     for split in (ALL, "train", "val", "test"):
         if split in layout.parts:
@@ -90,8 +92,11 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
 def with_classes(
     root: str, layout: Layout, parts: dict[str, SplitFiles], data: Data, notes: list[str], hold_out: bool
 ) -> tuple[dict[str, SplitFiles], tuple[str, ...]]:
-    """(parts with class names as labels, classes in index order). The classes are those of train, or of all splits.
-    notes: extended by a sentence on declared classes. Raises SightlineError for one class, or classes that train lacks.
+    """Determine the classes: (splits with class names as labels, class names in index order).
+
+    The classes are those of train, or of all splits without a train split. notes: a sentence on declared classes is
+    added. Raises SightlineError if there is only one class and `hold_out` is True (training), or if other splits have
+    classes that train lacks.
     """
     declared, origin = declared_classes(root, data)
     if declared:
@@ -121,7 +126,8 @@ def with_classes(
 
 
 def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
-    """(class names in index order, where they are from): `data.classes`, else classes.txt in `root`, else ((), '')."""
+    """The class names that the user has declared: (names in index order, where they are from). They are from
+    `data.classes`, else from classes.txt in `root`; without both, the result is ((), '')."""
     if data.classes:
         check_distinct(data.classes, "data.classes")
         return data.classes, "data.classes"
@@ -130,7 +136,7 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
 
 
 def items_of(root: str, part: SplitFiles, classes: Sequence[str], max_pixels: int) -> Items:
-    """The `Items` of a split whose images are files below `root`."""
+    """The `Items` (names, labels, ...) of a split whose images are files below `root`."""
     names = tuple(file.name for file in part.files)
     return Items(
         names=names,

@@ -14,8 +14,12 @@ from ..types import Items
 
 
 class ItemFacts(NamedTuple):
-    """Statistics of one pair. shape: height and width. counts: int64 [K], pixels of each class. ignored: number of
-    ignored pixels. inexact: as in `MaskFacts`. damaged_exif: whether the image has a damaged EXIF block."""
+    """Statistics of one image-mask pair.
+
+    shape: height and width. counts: int64 [K], pixels of each class. ignored: number of ignored pixels. inexact: number
+    of pixels that match the palette only by tolerance, threshold or a stray color. damaged_exif: whether the image has
+    a damaged EXIF block.
+    """
 
     shape: tuple[int, int]
     counts: np.ndarray
@@ -25,7 +29,8 @@ class ItemFacts(NamedTuple):
 
 
 class SplitFacts(NamedTuple):
-    """Statistics of the N pairs of a split, int64. shapes: [N, 2]. counts: [N, K]. ignored, inexact: [N]."""
+    """Statistics of the N image-mask pairs of a split, int64 arrays. shapes: [N, 2], height and width. counts: [N,
+    K], pixels of each class. ignored, inexact: [N], numbers of pixels."""
 
     shapes: np.ndarray
     counts: np.ndarray
@@ -34,7 +39,8 @@ class SplitFacts(NamedTuple):
 
 
 def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
-    """Count the pixels of a mask uint8 [H, W]; raises SightlineError unless `shape` of its image is (H, W) too."""
+    """Count the pixels of each class in a mask uint8 [H, W]. shape: height and width of its image; raises
+    SightlineError if they differ from (H, W)."""
     if shape != mask.shape:
         (height, width), (rows, columns) = shape, mask.shape
         what = f"the image has {width} x {height} pixels, but its mask has {columns} x {rows}"
@@ -54,7 +60,7 @@ def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
 
 
 def with_file_names(error: SightlineError, items: Items, index: int) -> SightlineError:
-    """The error of a pair with the names of both files as `where`, unless it has one."""
+    """The error of an image-mask pair, with both file names as `where`, unless it has a `where` already."""
     assert items.mask_names is not None
     where = error.where or f"{items.names[index]} with {items.mask_names[index]}"
     cure = "copy the image again from its source, or remove the pair" if error.cure == COPY else error.cure
@@ -62,7 +68,7 @@ def with_file_names(error: SightlineError, items: Items, index: int) -> Sightlin
 
 
 def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int) -> None:
-    """Raise one SightlineError for all invalid pairs of a split of `count` pairs, with each cure once."""
+    """Raise one SightlineError for all invalid pairs of a split of `count` pairs; equal cures are listed once."""
     files = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{file}: {fault.why or fault.what}") for file, fault in zip(files, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
@@ -78,7 +84,7 @@ def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int
 
 
 def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Palette) -> list[str]:
-    """Sentences on the share of each class, inexact colors, and masks with ignored pixels only."""
+    """Sentences for the user: the share of each class, inexact colors, masks with ignored pixels only."""
     counts, ignored = facts.counts.sum(0), int(facts.ignored.sum())
     total = int(counts.sum()) + ignored
     shares = [f"{name} {count / total:.1%}" for name, count in zip(palette.classes, counts, strict=True)]

@@ -18,7 +18,7 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot")
 IMAGE_END, MASK_END = "_sat", "_mask"
 PARTNER = re.compile(rf"(.+?)[_\-. ]?({'|'.join(MASK_FOLDERS)})", re.IGNORECASE)
-"""Folder of masks beside the images, such as `trainannot` or `train_labels` for `train`."""
+"""Pattern of a mask folder's name beside the images, such as `trainannot` or `train_labels` for `train`."""
 PARTS = ("{stem}", "{id}", "{folder}")
 TEMPLATE = (
     "describe the path of each mask relative to its image, such as --data.mask '{stem}_mask.png' or --data.mask "
@@ -28,11 +28,8 @@ TEMPLATE = (
 
 
 class PairFiles(NamedTuple):
-    """The files of one split.
-
-    masks: None if the split has no masks. candidates: function from an image's name to possible names of its mask,
-    without extension unless `with_extension`.
-    """
+    """The files of one split of image-mask pairs. masks: None if the split has no masks. candidates: function from
+    the name of an image to possible names of its mask. These have an extension only if `with_extension` is True."""
 
     layout: str
     images: list[File]
@@ -56,8 +53,8 @@ def holds_pairs(path: str) -> bool:
 
 
 def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles]:
-    """List the images and masks of each split, or of the single split `all`; raises SightlineError if they are
-    ambiguous."""
+    """List the images and masks of each split; data without splits are one split `all`. Raises SightlineError if the
+    layout is ambiguous."""
     folders = list_folder(root).folders
     partners = find_partners(root, folders)
     plain = tuple(name for name in folders if name not in partners.values())
@@ -81,8 +78,8 @@ def recognize(root: str, data: Data, tally: Counter[str]) -> dict[str, PairFiles
 
 
 def find_partners(root: str, folders: tuple[str, ...]) -> dict[str, str]:
-    """Map split folders to the mask folders beside them, as `train` to `trainannot`; raises SightlineError for two of
-    them."""
+    """Map split folders to the folders of their masks beside them, as `train` to `trainannot`. Raises SightlineError
+    if a split folder has two such folders."""
     partners: dict[str, str] = {}
     for name in folders:
         match = PARTNER.fullmatch(name)
@@ -103,14 +100,15 @@ def ambiguous_folders(where: str, folders: list[str]) -> SightlineError:
 
 
 def split_pairs(root: str, below: str, partner: str | None, tally: Counter[str]) -> PairFiles:
-    """List the pairs of the split folder `below`, with masks in the folder `partner`, in a subfolder, or in `below`."""
+    """List the pairs of a split. below: the folder of the split. The masks are in the folder `partner` if given,
+    else in a subfolder of `below`, or in `below` itself."""
     folders = (below, partner) if partner else image_mask_folders(root, below)
     return pairs_in_two_folders(root, *folders, tally) if folders else pairs_in_one_folder(root, below, tally)
 
 
 def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
-    """(folder of images, folder of masks) in `root`/`below`; None without masks. `below` itself may have the images.
-    Raises SightlineError if there are several."""
+    """(folder of images, folder of masks) in `root`/`below`; None if there is no folder of masks. The images may be
+    directly in `below`. Raises SightlineError if there are several such folders."""
     here, found = list_folder(root, below), []
     for words in (IMAGE_FOLDERS, MASK_FOLDERS):
         paths = [posixpath.join(below, name) for name in here.folders if name.lower() in words]
@@ -124,7 +122,8 @@ def image_mask_folders(root: str, below: str) -> tuple[str, str] | None:
 
 
 def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]) -> PairFiles:
-    """List images and masks in two folders, with equal relative paths except for extension, `_sat` and `_mask`."""
+    """List the images in one folder and the masks in another. Image and mask have the same relative path, except for
+    the extension and the suffixes `_sat` and `_mask`."""
     files = [file for file in require_images(root, images, tally) if not file.name.startswith(f"{masks}/")]
 
     def candidates(name: str) -> list[str]:
@@ -136,7 +135,7 @@ def pairs_in_two_folders(root: str, images: str, masks: str, tally: Counter[str]
 
 
 def pairs_in_one_folder(root: str, below: str, tally: Counter[str]) -> PairFiles:
-    """List pairs in one folder, `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`, or images without masks."""
+    """List pairs in one folder: `0013_sat.jpg` or `0013.jpg` with `0013_mask.png`; or images without masks."""
     files = require_images(root, below, tally)
     masks = [file for file in files if os.path.splitext(file.name)[0].endswith(MASK_END)]
 
@@ -149,7 +148,7 @@ def pairs_in_one_folder(root: str, below: str, tally: Counter[str]) -> PairFiles
 
 
 def check_template(template: str) -> None:
-    """Raise SightlineError with all faults if `data.mask` is not a valid template for paths of masks."""
+    """Raise SightlineError with all faults in `data.mask`, the template for the paths of masks."""
     faults = [f"unknown placeholder {part}" for part in re.findall(r"\{[^}]*\}?", template) if part not in PARTS]
     if "{stem}" not in template and "{id}" not in template:
         faults.append("it must contain {stem} or {id}")
@@ -165,7 +164,8 @@ def check_template(template: str) -> None:
 
 
 def mask_path(name: str, template: str, root: str = "") -> str:
-    """The path of an image's mask relative to the root: `a/1_sat.jpg` with `{id}_mask.png` gives `a/1_mask.png`."""
+    """The path of an image's mask by a template, relative to `root`. For example, the image `a/1_sat.jpg` with the
+    template `{id}_mask.png` has the mask `a/1_mask.png`."""
     folder, file = os.path.split(name)
     stem = os.path.splitext(file)[0]
     values = {"{stem}": stem, "{id}": stem.rpartition("_")[0] or stem, "{folder}": os.path.basename(folder or root)}
@@ -174,7 +174,7 @@ def mask_path(name: str, template: str, root: str = "") -> str:
 
 
 def by_template(root: str, below: str, template: str, tally: Counter[str]) -> PairFiles:
-    """List the images in a folder and their masks by a template. Files that match the template are the masks."""
+    """List images and their masks by the template `data.mask`. Files that match the template are masks."""
     shape = re.escape(re.sub(r"^(\.{1,2}/)+", "", template))
     for part in PARTS:
         shape = shape.replace(re.escape(part), "[^/]+")

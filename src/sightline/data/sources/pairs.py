@@ -1,4 +1,4 @@
-"""Open image-mask pairs as a Source: match images to masks, report all unmatched ones, and choose the palette."""
+"""Open image-mask pairs: match images to masks, report all files without a partner, and choose the palette."""
 
 import contextlib
 import os
@@ -31,7 +31,8 @@ Pair = tuple[File, File | None]
 
 @dataclass
 class Unpaired:
-    """Names of images without a mask and of masks without an image, and texts on ambiguous ones, over all splits."""
+    """Files of all splits that cannot be paired: names of images without a mask, names of masks without an image,
+    and descriptions of ambiguous matches."""
 
     images: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
@@ -39,11 +40,11 @@ class Unpaired:
 
 
 def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | None = None) -> tuple[Source, Palette]:
-    """Recognize the layout of the image-mask pairs in `data.path` and list them, without decoding.
+    """Recognize the layout of the image-mask pairs in `data.path` and list them, without decoding: (source, palette).
 
-    hold_out: the data are for training: masks are required, and a missing validation split is held out of train by
-    `seed`. known: the palette of a run, which replaces that of the settings. Raises SightlineError with all images
-    without a mask, masks without an image, and ambiguous ones.
+    hold_out: whether the data are for training. Then masks are required, and a missing validation split is held out of
+    train by `seed`. known: the palette of a finished run, which replaces that of the settings. Raises SightlineError
+    with all images without a mask, masks without an image, and ambiguous matches.
     """
     if is_sharded(data):
         source, packed = open_packed(data, seed, hold_out, known)
@@ -85,7 +86,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
 
 
 def is_segmentation(data: Data) -> bool:
-    """Whether the data are image-mask pairs, by the settings or by their layout. Raises SightlineError for shards."""
+    """Whether data are image-mask pairs, by settings or layout. Raises SightlineError for data in shards."""
     if is_sharded(data):
         cure = "check the folder that was packed: sightline doctor DATA; or unpack each shard first: tar xf FILE.tar"
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
@@ -100,15 +101,16 @@ def is_segmentation(data: Data) -> bool:
 
 
 def labeled_by_folders(source: Source) -> bool:
-    """Whether the folder of the first image is a class, and no class has a name that is usual for folders of masks."""
+    """Whether a source has class folders and not folders of images and masks. This is assumed if the folder of the
+    first image is a class, and no class has a usual name of a folder of masks."""
     names = next(iter(source.splits.values())).names
     folder = PurePosixPath(names[0]).parent.name if names else ""
     return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
 def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
-    """Match the images of each split to their masks; None as mask in a test split without masks, or for evaluation.
-    Raises SightlineError with all unmatched and ambiguous files."""
+    """Match the images of each split to their masks. The mask is None in splits without masks, which are allowed for
+    the test split, and for evaluation. Raises SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
@@ -162,7 +164,7 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
 
 
 def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineError:
-    """The error for images without any mask, with the files that were found and the layouts that were searched."""
+    """The SightlineError for images without any mask: which files were found, which layouts were searched."""
     images = [file.name for part in splits.values() for file in part.images]
     folders = some_of([repr(name) for name in list_folder(root).folders])
     usual = (
@@ -176,7 +178,7 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
 
 
 def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette of the settings or of classes.txt; raises SightlineError without either, with a guess from a mask."""
+    """The palette by the settings or classes.txt. Without both, SightlineError with a guess from one mask."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
@@ -190,7 +192,8 @@ def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
 
 
 def reject_other_classes(root: str, data: Data, known: Palette) -> None:
-    """Raise SightlineError if the declared class names differ from those in a run's palette of class ids."""
+    """Raise SightlineError if the data declare other class names than the palette of a finished run, if its masks
+    have class ids."""
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
@@ -202,7 +205,8 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
 
 
 def guess_palette(root: str, name: str) -> tuple[str, str]:
-    """(description of the values in a mask, the option for them); empty texts if no common palette matches."""
+    """Guess the palette of a mask: (description of the values in the mask, option for this palette). Both are empty
+    if no common palette fits."""
     for choice in ("binary", "landcover", ""):
         settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
         facts = MaskFacts()
@@ -223,7 +227,7 @@ def guess_palette(root: str, name: str) -> tuple[str, str]:
 
 
 def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int) -> Items:
-    """The `Items` of a split whose images and masks are files below `root`."""
+    """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`."""
     names = tuple(image.name for image, _ in pairs)
     masks = tuple(mask.name for _, mask in pairs if mask)
 
@@ -241,7 +245,7 @@ def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int
 
 
 def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
-    """Sentences on the folders of the pairs, an example, and unused files."""
+    """Sentences for the user on the folders of the pairs, with an example, and on unused files."""
     folders = {split: os.path.commonpath([os.path.dirname(i.name) for i, _ in some]) for split, some in pairs.items()}
     shown = [folder + "/" if split == ALL else f"{split} in {folder}/" for split, folder in folders.items() if folder]
     examples = [f"pairs like {i.name} with {m.name}" for members in pairs.values() for i, m in members[:1] if m]
@@ -252,7 +256,7 @@ def layout_notes(root: str, pairs: dict[str, list[Pair]]) -> list[str]:
 
 
 def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
-    """Sentences on the classes and the ignored classes."""
+    """Sentences for the user on the classes and the ignored classes."""
     if not palette.names:
         return []
     ignored = f"; ignored: {', '.join(palette.ignored)}" if palette.ignored else ""

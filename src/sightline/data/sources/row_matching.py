@@ -1,4 +1,4 @@
-"""Choose the label tables of a folder, and match their rows with image files."""
+"""Choose the tables of labels in a folder, and match the rows of the tables with image files."""
 
 import os
 from collections import Counter
@@ -11,12 +11,12 @@ from .tables import LabelTable, Row, has_columns, read_table
 ENDINGS = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
 
 Listings = dict[str, dict[str, File]]
-"""Folder -> path -> image, for the images directly in each folder; all paths are relative to the root."""
+"""{folder: {path: image}} of the images directly in each folder; all paths are relative to the root."""
 
 
 def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
-    """Map splits to label tables; a single table for all splits (`labels.csv`, or the only one) has the key ''. Raises
-    SightlineError if the choice is ambiguous, or there is no table."""
+    """Map splits to tables of labels. A single table for all splits (`labels.csv`, or the only table) has the key
+    ''. Raises SightlineError if the choice is ambiguous, or if there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits
@@ -37,10 +37,10 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
 def from_tables(
     root: str, tables: dict[str, str], folders: tuple[str, ...], hold_out: bool = True, check_folders: bool = False
 ) -> Layout:
-    """Read labels from tables (split -> file name), for images in `root` or in `folders`.
+    """Read the labels of images from tables. The images are in `root` or in its `folders`.
 
-    The images of a split are searched first in the folder of that split. check_folders: raise SightlineError if the
-    folders may be class folders that contradict the tables (`reject_class_folders`).
+    tables: {split: file name}. An image is searched in the folder of its split first. check_folders: raise
+    SightlineError if the folders may be class folders that contradict the tables (`reject_class_folders`).
     """
     split_dirs = split_folders(folders, root, forced=False)
     notes = [f"found labels in {' and '.join(tables.values())}"]
@@ -76,10 +76,11 @@ def from_tables(
 
 
 def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tuple[str, ...]) -> None:
-    """Raise SightlineError if several folders contain images, and may be class folders that contradict the tables.
+    """Raise SightlineError if the folders may be class folders that contradict the labels in the tables.
 
-    There is no contradiction if every row has the path of a folder. There is none either if all images in the folders
-    have a row, and no image in a folder named as a label (`cat`) has another label.
+    This needs two or more folders with images. There is no contradiction if every row gives the path with its folder.
+    There is none either if all images in the folders have a row, and no image in a folder that is named as a label
+    (`cat`) has a different label.
     """
     filled = [name for name in folders if holds_images(root, name)]
     if len(filled) < 2 or all(folder_of(root, row.file) in filled for _, row in matches):
@@ -103,14 +104,15 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
 
 
 def folder_of(root: str, name: str) -> str:
-    """The first folder below `root` in the path `name` of a file; '' for a file directly in `root`."""
+    """The first folder in the path `name` of a file, relative to `root`; '' for a file directly in `root`."""
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     head, mark, _ = os.path.relpath(path, root).partition(os.sep)
     return head if mark else ""
 
 
 def unlisted_note(root: str, tables: dict[str, str], matched: set[str], listings: Listings) -> list[str]:
-    """One sentence on the images without a row in the folders of the `matched` paths; an empty list if all have one."""
+    """A list of one sentence on images without a row, in folders in which other images have a row; else an empty
+    list. matched: paths of the images that have a row."""
     used = {os.path.dirname(path) for path in matched}
     seen = {os.path.normpath(os.path.join(root, name)) for images in listings.values() for name in images}
     count = sum(path not in matched and os.path.dirname(path) in used for path in seen)
@@ -126,10 +128,11 @@ def match_rows(
     listings: Listings,
     matches: dict[str, tuple[File, Row]],
 ) -> None:
-    """Find the image of every row, and add (image, row with its split) to `matches`, by path. split: of the table.
+    """Find the image of every row of a table, and add {path: (image, row with its split)} to `matches`.
 
-    An image is searched in the folder `owns[row.split]`, then in the folders `others`, all below `root`. Raises
-    SightlineError with all rows that match no image or several, or contradict an earlier row.
+    split: that of the table, or ''. An image is searched in the folder `owns[row.split]`, then in the folders `others`,
+    all below `root`. Raises SightlineError with all rows that match no image or several images, or contradict an
+    earlier row.
     """
     faults: list[str] = []
     for row in table.rows:
@@ -159,7 +162,8 @@ def match_rows(
 
 
 def find_images(root: str, folders: list[str], name: str, listings: Listings) -> list[File]:
-    """Find the images `name`, with or without extension, in `folders`. listings: cache of listed folders, extended."""
+    """Find the images called `name`, with or without extension, in `folders`. listings: the content of the folders
+    listed so far; newly listed folders are added."""
     hits: dict[str, File] = {}
     for below in folders:
         path = os.path.normpath(os.path.join(below, name.replace("\\", "/"))).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""List image files in sorted order, and count skipped files; loops of links are detected."""
+"""List image files in sorted order, and count the files that are skipped. Loops of links are detected."""
 
 import os
 import posixpath
@@ -27,7 +27,7 @@ class File(NamedTuple):
 
 
 class DirectoryListing(NamedTuple):
-    """Direct content of a folder, sorted, without hidden files. folders, tables: names, without paths."""
+    """The content directly in a folder, sorted, without hidden files. folders, tables: names, without paths."""
 
     folders: tuple[str, ...]
     images: tuple[File, ...]
@@ -36,7 +36,8 @@ class DirectoryListing(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, the label of each (None: unlabeled) and the group of each (None: no groups)."""
+    """The files of one split, with the label of each (None instead of the list: unlabeled) and the group of each
+    (None: no groups)."""
 
     files: list[File]
     labels: list[str] | None
@@ -45,10 +46,11 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class Layout:
-    """A recognized data layout. parts: by split name, or `all` for data that are not split. notes: printed sentences.
+    """A recognized data layout.
 
-    classes: class order from a table, else empty. by_folder: whether folder names are the labels. tally: number of
-    skipped files by kind.
+    parts: the files of each split by name; `all` for data that are not split. notes: sentences that are printed.
+    classes: class names in the order of a table, else empty. by_folder: whether folder names are the labels. tally:
+    number of skipped files by kind.
     """
 
     name: str
@@ -65,8 +67,8 @@ def is_hidden(name: str) -> bool:
 
 
 def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -> DirectoryListing:
-    """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`; count other files in `tally`.
-    Without a tally the stamps of the images are empty, which saves one system call per file."""
+    """List the folders, images and tables (.csv, .tsv) directly in `root`/`below`. tally: counts of all other files
+    by kind are added to it. Without it, the stamps of the images are empty, which saves one system call per file."""
     stamps, tally = tally is not None, Counter() if tally is None else tally
     folders, images, tables = [], [], []
     for entry in entries(os.path.join(root, below) if below else root):
@@ -87,7 +89,8 @@ def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -
 
 
 def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[int, int]] | None = None) -> list[File]:
-    """List all images in `root`/`below` and its subfolders, sorted by name; `tally` and `visited` as in `walk`."""
+    """List all images in `root`/`below` and its subfolders, sorted by name. tally: counts of skipped files are added
+    to it. visited: (device, inode) of folders that are not to be listed again; extended."""
     return sorted(walk(root, below, tally, visited))
 
 
@@ -101,8 +104,9 @@ def walk(
 ) -> Iterator[File]:
     """Yield the images in `root`/`below`: those directly in a folder, sorted, then those in its subfolders.
 
-    A folder that is reached again through a link is skipped. visited: (device, inode) of the folders so far, to be
-    shared between calls. tally: number of skipped files and repeated links by kind.
+    A folder that a link leads to a second time is skipped. visited: (device, inode) of the folders so far; pass the
+    same set to several calls to share it. tally: the numbers of skipped files and repeated links, by kind, are added to
+    it.
     """
     visited = set() if visited is None else visited
     pending = [below]
@@ -123,7 +127,7 @@ def walk(
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """List the entries of a folder; SightlineError (status ENVIRONMENT) if it cannot be read."""
+    """List the entries of a folder; raises SightlineError (status ENVIRONMENT) if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -136,8 +140,8 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
-    """The `File` of an entry with the extension of an image; None for others, and for pipes, sockets and devices. A
-    broken link is included, so that decoding reports it."""
+    """The `File` of a directory entry, if it has the extension of an image; else None, also for pipes, sockets and
+    devices. A broken link is included, so that it is reported when it is decoded."""
     if not entry.name.lower().endswith(EXTENSIONS):
         return None
     if not stamps:
@@ -153,8 +157,8 @@ def image_file(name: str, entry: os.DirEntry[str], stamps: bool) -> File | None:
 
 
 def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Find links to the same file with the same label: (indices of files to keep, (dropped name, kept name) of others).
-    A file with two labels is kept twice; `sightline doctor` reports it."""
+    """Find files that are links to the same file with the same label. Returns (indices of the files to keep,
+    (dropped name, kept name) of all others). A file with two labels is kept twice; `sightline doctor` reports it."""
     first: dict[tuple[object, ...], str] = {}
     kept: list[int] = []
     dropped: list[tuple[str, str]] = []
@@ -168,7 +172,7 @@ def without_links(files: Sequence[File], labels: Sequence[object]) -> tuple[list
 
 
 def links_note(dropped: list[tuple[str, str]]) -> list[str]:
-    """One sentence on the links that `without_links` dropped; an empty list if there are none."""
+    """A list of one sentence on the links that `without_links` dropped; an empty list if there are none."""
     if not dropped:
         return []
     (name, kept), more = dropped[0], ", ..." * (len(dropped) > 1)
@@ -176,6 +180,6 @@ def links_note(dropped: list[tuple[str, str]]) -> list[str]:
 
 
 def left_out(tally: Counter[str]) -> str:
-    """Describe skipped files by kind, most frequent first, as in `3 hidden files, 2 .txt files`; '' for none."""
+    """Describe skipped files by kind, most frequent first: `3 hidden files, 2 .txt files`; '' if there are none."""
     kinds = ((kind if kind == "repeated link" else f"{kind} file", count) for kind, count in tally.most_common())
     return ", ".join(counted(count, kind) for kind, count in kinds)

@@ -1,4 +1,4 @@
-"""Split names of folders and tables, and the choice of validation images."""
+"""Recognize splits by the names of folders and tables, and choose validation images."""
 
 import os
 import re
@@ -12,15 +12,16 @@ from ..parallel import permutation
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 ALIASES = ("dev", "development", "eval", "evaluation", "holdout")
-"""Further names of the validation split. They may be class names too, so they need an exact match and a `train`."""
+"""Further names of the validation split. As they may be class names too, they count only as an exact match, and only
+beside a folder or table `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
 ALL = "all"
-"""Name of the split of data without splits."""
+"""Name of the only split of data that are not split."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:
-    """The split (`train`, `val` or `test`) of a name such as `val_50`, `validation` or `Test-2`; None for other names.
-    wide: accept `ALIASES` as well."""
+    """The split (`train`, `val` or `test`) that a name such as `val_50`, `validation` or `Test-2` means; None for
+    other names. wide: whether names in `ALIASES` count as the validation split."""
     if wide and bare_name(name) in ALIASES:
         return "val"
     match = PREFIX.match(name)
@@ -39,10 +40,11 @@ def names_train(names: Iterable[str]) -> bool:
 
 
 def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str, str]:
-    """Map splits to folder names; empty if the folders are not splits, unless `forced`.
+    """Map splits to folder names; empty if the folders are not splits.
 
-    They are splits if `train` and `val` or `test` are among them, or if all have names of splits, with or without a
-    suffix (`train_50`): `train_station` beside `harbor` is a class. Raises SightlineError if a split is ambiguous.
+    They are splits if `train` and one of `val` and `test` are among them, or if all folders have names of splits, with
+    or without a suffix (`train_50`). Thus `train_station` beside `harbor` is a class. forced: treat the folders with
+    names of splits as splits in any case. Raises SightlineError if a split is ambiguous.
     """
     wide = forced or names_train(folders)
     alike = [name for name in folders if split_of(name, wide)]
@@ -53,8 +55,8 @@ def split_folders(folders: tuple[str, ...], root: str, forced: bool) -> dict[str
 
 
 def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[str, str]:
-    """Map splits to names; `train` has priority over `train_50`. Raises SightlineError if several names remain for a
-    split."""
+    """Map splits to the names that mean them; `train` has priority over `train_50`. Raises SightlineError if several
+    names remain for a split."""
     candidates: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         if split := split_of(name, wide):
@@ -76,8 +78,8 @@ def split_names(names: Iterable[str], where: str, wide: bool = False) -> dict[st
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose validation images: bool [N], stratified by `labels` int64 [N].
 
-    In a class of n images, round(n * fraction) are held out, at least 1 and at most n - 1; none if n is 1. The choice
-    depends only on the seed, the class index and the position in the class.
+    Of a class with n images, round(n * fraction) are chosen, but at least 1 and at most n - 1; none if n is 1. The
+    choice depends only on the seed, the class index and the position of each image in its class.
     """
     mask = np.zeros(len(labels), dtype=bool)
     for index in np.unique(labels):
@@ -92,9 +94,10 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def held_out_groups(labels: np.ndarray, groups: Sequence[str], fraction: float, seed: int) -> np.ndarray:
     """Choose validation images by complete groups: bool [N], approximately stratified by `labels` int64 [N].
 
-    A greedy choice, in an order that depends only on the seed and the group names: a group is held out if that brings
-    the counts of its classes nearer to `fraction` of each class (at least 1). Then the smallest possible group is held
-    out for each class without a validation image. A group with the last training images of a class is never held out.
+    The groups are visited in an order that depends only on the seed and the group names. A group is chosen if that
+    brings the number of validation images of its classes nearer to `fraction` of each class (at least 1). Then, for
+    each class without a validation image, the smallest possible group is chosen. A group with the last training images
+    of a class is never chosen.
     """
     numbers = {name: index for index, name in enumerate(sorted(set(groups)))}
     kinds = np.unique(labels, return_inverse=True)[1].reshape(-1)

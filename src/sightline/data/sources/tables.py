@@ -23,8 +23,8 @@ Lines = list[tuple[int, list[str]]]
 
 
 class Row(NamedTuple):
-    """A row of a table. line: its line number. label: the class name, or the label as written. split, group: '' if
-    there is none."""
+    """A row of a table of labels. line: its line number. label: the class name or, if the table has no class names,
+    the label as written. split, group: '' if there is none."""
 
     line: int
     file: str
@@ -35,8 +35,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels. classes: in the order of their ids if the table has ids and names, else empty. notes: printed
-    sentences. grouped: whether there is a column of groups."""
+    """A table of labels. classes: class names in the order of their ids if the table has both, else empty. notes:
+    sentences that are printed. grouped: whether the table has a column of groups."""
 
     path: str
     rows: tuple[Row, ...]
@@ -46,8 +46,11 @@ class LabelTable:
 
 
 def read_table(path: str) -> LabelTable:
-    """Read a UTF-8 table with a header line and comma, semicolon or tab as separator. Cells are stripped of spaces and
-    otherwise unchanged: `1` and `01` are two labels. Raises SightlineError with all invalid lines."""
+    """Read a UTF-8 table of labels: a header line, then one line per image; separated by comma, semicolon or tab.
+
+    Spaces around cells are removed. Otherwise cells are unchanged, so `1` and `01` are two labels. Raises
+    SightlineError with all invalid lines.
+    """
     (_, header), *lines = parse(path, read_text(path))
     columns = find_columns(header, path)
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
@@ -72,14 +75,14 @@ def read_table(path: str) -> LabelTable:
 
 
 def separator(text: str) -> str:
-    """The separator of cells: the most frequent of comma, semicolon and tab in the first line."""
+    """The separator of the cells in CSV text: the most frequent of comma, semicolon and tab in the first line."""
     first = text.lstrip("\r\n").splitlines()[0] if text.strip("\r\n") else ""
     return max(",;\t", key=first.count)
 
 
 def parse(path: str, text: str) -> Lines:
-    """Parse CSV text to its non-empty lines, the header first; raises SightlineError if it is invalid or has no rows. A
-    row over several lines has the number of its first line."""
+    """Parse CSV text to its non-empty rows, the header first, each with its line number. A row that extends over
+    several lines has the number of its first line. Raises SightlineError if the text is invalid or has no rows."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
     lines: Lines = []
     start = 1
@@ -124,13 +127,17 @@ def holds_predictions(path: str) -> bool:
 
 
 def is_predictions(names: set[str]) -> bool:
-    """Whether normalized column names are those of predictions: filename, label, confidence, and truth or error."""
+    """Whether a table has predictions instead of labels: the columns filename, label, confidence, and truth or
+    error. names: the normalized column names."""
     return {"filename", "label", "confidence"} <= names and not names.isdisjoint(("truth", "error"))
 
 
 def find_columns(header: list[str], path: str) -> dict[str, int]:
-    """Map `filename` and `label`, and if present `name`, `split` and `group`, to column indices. Raises SightlineError
-    without exactly one column of file names and of labels, and for a table of predictions."""
+    """Map `filename`, `label`, and if present `name`, `split` and `group`, to the indices of their columns.
+
+    Raises SightlineError unless there is exactly one column of file names and one of labels, and for a table of
+    predictions.
+    """
     names, columns = normalized(header), {}
     if is_predictions(set(names)):
         raise SightlineError(
@@ -160,8 +167,12 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
 
 
 def names_of_ids(lines: Lines, columns: dict[str, int]) -> tuple[dict[str, str], list[str]]:
-    """(label -> class name, faults) of a table with integer labels and a column of names; else both are empty. faults:
-    rows without a name, and rows that contradict earlier ones."""
+    """The class name of each label, if labels are integers and the table has a column of class names: ({label: name},
+    faults).
+
+    faults: texts on rows without a name, and on rows that contradict earlier ones. Both results are empty for other
+    tables.
+    """
     label, name = columns["label"], columns.get("name")
     if name is None or not all(re.fullmatch(r"[0-9]+", cells[label]) for _, cells in lines):
         return {}, []
@@ -177,8 +188,11 @@ def names_of_ids(lines: Lines, columns: dict[str, int]) -> tuple[dict[str, str],
 
 
 def splits_of_rows(lines: Lines, columns: dict[str, int], path: str) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """(split of each row, faults, notes); splits are '' without a column of splits. A column without any known split
-    name is not used, which is noted. faults: rows whose split is not known."""
+    """The split of each row, by the column of splits: (splits, faults, notes).
+
+    Splits are '' if there is no such column, or if it contains no known split name; the latter is noted. faults: texts
+    on rows whose split is not known.
+    """
     column = columns.get("split")
     words = [] if column is None else [cells[column] for _, cells in lines]
     if not split_names(sorted({word.lower() for word in words}), f"{path}, column {(column or 0) + 1}", wide=True):
