@@ -246,7 +246,7 @@ def test_other_data_are_read_with_the_palette_of_the_run(tmp_path: Path, toy: Ca
     numbers = sightline.evaluate(run.path, data=tmp_path / "other", quiet=True)
     assert numbers["images"] == 4 and 0 <= numbers["mean_iou"] <= 1
     (tmp_path / "renamed" / "classes.txt").write_text("sea\nsand\n")
-    with pytest.raises(SightlineError, match="other classes than the run") as caught:
+    with pytest.raises(SightlineError, match="the classes of the data differ from those of the run") as caught:
         sightline.evaluate(run.path, data=tmp_path / "renamed", quiet=True)
     assert "sand, sea, ship" in caught.value.why and "sea, sand" in caught.value.why
 

@@ -66,9 +66,9 @@ def kill_all(processes: list[ForkedProcess]) -> None:
 
 CASES: dict[str, tuple[int | None, float, str]] = {
     "killed": (signal.SIGKILL, GRACE_SECONDS, "has ended"),
-    "stopped": (signal.SIGSTOP, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
+    "stopped": (signal.SIGSTOP, LIMIT_SECONDS + GRACE_SECONDS, "does not respond"),
     "raises": (None, GRACE_SECONDS, "has ended"),
-    "stalls": (None, LIMIT_SECONDS + GRACE_SECONDS, "hangs"),
+    "stalls": (None, LIMIT_SECONDS + GRACE_SECONDS, "does not respond"),
     "cannot save": (None, GRACE_SECONDS, "has ended"),  # rank 0 only, which saves
 }
 """Fault -> (signal to send, or None if the process causes it; seconds until the other process must end; part of the

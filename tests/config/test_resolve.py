@@ -140,7 +140,7 @@ def test_contradicting_settings_are_rejected() -> None:
     both = rejected({"loss.terms": {"dice": 1.0}, "train.best_metric": "mean_iou"}).what
     assert (
         "loss.terms, a sum of losses, is available for segmentation only" in both
-        and "train.best_metric accuracy" in both
+        and "train.best_metric must be accuracy" in both
     )
 
 

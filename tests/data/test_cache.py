@@ -175,7 +175,7 @@ def test_all_unreadable_images_are_listed_in_one_error(settings: Callable[..., D
         content(data)
     text = str(caught.value)
     assert all(name in text for name in (names[1], names[5])) and "2 of 8" in text
-    assert "0 bytes" in text and "failed download" in text and "on_bad_image skip" in text
+    assert "0 bytes" in text and "a download failed" in text and "on_bad_image skip" in text
     assert entries(data) == [] and list(Path(data.cache_dir).iterdir()) == []
 
 

@@ -165,7 +165,7 @@ def test_pairs_keep_their_masks_and_palette(tmp_path: Path, make_scenes: Callabl
             else:
                 pixels = (np.arange(24) * 32 + 16) // 24
                 assert (mask == true[pixels][:, pixels]).all()
-    with pytest.raises(SightlineError, match="other settings"):
+    with pytest.raises(SightlineError, match="other palette settings"):
         open_pairs(Data(path=str(whole), palette="landcover", ignore=("water",)), 0)
 
 

@@ -247,7 +247,7 @@ def test_loading_a_state_keeps_the_settings_and_raises_for_other_parameters():
     assert new.param_groups[0]["weight_decay"] == 0.2
     assert torch.equal(new.state[model.head.weight]["momentum_buffer"], old.state[model.head.weight]["momentum_buffer"])
     for other in (Optim(layer_decay=0.5), Optim(name="adam"), Optim(name="muon")):
-        with pytest.raises(SightlineError, match="other parameters"):
+        with pytest.raises(SightlineError, match="does not match the parameters of this model"):
             build_optimizer(model, other, DEPTHS).load_state_dict(old.state_dict())
 
 
@@ -318,7 +318,7 @@ def test_average_resumes_bit_identically():
         both.update(model)
     assert all(torch.equal(value, average.tensors()[name]) for name, value in resumed.tensors().items())
     assert resumed.updates == 2
-    with pytest.raises(SightlineError, match="another model"):
+    with pytest.raises(SightlineError, match="does not match the parameters of this model"):
         resumed.restore({"weight": torch.zeros(1)}, 1)
 
 

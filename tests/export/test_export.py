@@ -248,7 +248,7 @@ def test_data_that_was_moved_is_named_with_data(
 
 
 def test_invalid_options_are_errors(classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="unknown format"):
+    with pytest.raises(SightlineError, match="unknown export format"):
         sightline.export(classifier, format="tflite", quiet=True)
     with pytest.raises(SightlineError, match="int8"):
         sightline.export(classifier, format="safetensors", int8=True, quiet=True)

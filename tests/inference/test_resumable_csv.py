@@ -108,7 +108,7 @@ def test_a_table_of_another_origin_is_an_error_without_overwrite(tmp_path: Path)
     begun(tmp_path / "t.csv").add([["a.png", ""]])
     with pytest.raises(SightlineError, match="unfinished") as caught:
         begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]})
-    assert "different weights" in str(caught.value) and "--overwrite" in str(caught.value)
+    assert "different values of: weights" in str(caught.value) and "--overwrite" in str(caught.value)
     assert begun(tmp_path / "t.csv", ORIGIN | {"weights": ["2"]}, overwrite=True).rows == 0
 
 

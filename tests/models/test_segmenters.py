@@ -242,7 +242,7 @@ def test_unet_overfits_two_images_to_the_pixel() -> None:
         ("fcn32s", {"stride": 8}, ["'stride'", "head, batch_norm"]),
         ("fcn32s", {"head": "dens"}, ["dense, long, sgd, small"]),
         ("fcn32s", {"head": "small", "bilinear": True, "width": 2}, ["kernel 44 and stride 52"]),
-        ("deeplabv3_resnet50", {"weights": "DEFAULT"}, ["'weights'", "deeplabv3_resnet50 are auxiliary"]),
+        ("deeplabv3_resnet50", {"weights": "DEFAULT"}, ["'weights'", "deeplabv3_resnet50 are: auxiliary"]),
         ("smp/unet/resnet18", {"encoder_weights": "imagenet"}, ["'encoder_weights'", "decoder_channels"]),
         ("smp/unet/resnet18", {"drop_path_rate": 0.1}, ["'drop_path_rate'", "decoder_channels"]),
         ("smp/unet/tu-resnet18", {"activation": "softmax"}, ["'activation'"]),
@@ -400,7 +400,7 @@ def test_weights_of_another_network_are_an_error(resnet18_run: tuple[Path, dict[
     message = str(caught.value)
     assert "% of its encoder matched" in message and "encoder is resnet18" in message
     torch.save({f"blocks.{index}": torch.ones(2) for index in range(9)}, tmp_path / "w.pt")
-    with pytest.raises(SightlineError, match="nothing matched") as caught:
+    with pytest.raises(SightlineError, match="nothing of its encoder matched") as caught:
         load_encoder(model, str(tmp_path / "w.pt"))
     assert "network.encoder.conv1.weight" in str(caught.value) and "blocks.4" in str(caught.value)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

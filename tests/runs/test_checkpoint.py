@@ -228,7 +228,7 @@ def test_resuming_without_a_valid_state_is_an_error(
         "foreign": "not a saved training state",
         "newer": "newer version of Sightline",
     }
-    assert expected.get(fault, "no such file") in caught.value.why
+    assert expected.get(fault, "the folder has no state file") in caught.value.why
 
 
 def header(length: int, text: bytes) -> bytes:

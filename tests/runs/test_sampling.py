@@ -69,5 +69,5 @@ def test_invalid_values_of_the_setting_are_one_error(value: object) -> None:
 
 
 def test_names_are_accepted_for_segmentation_only() -> None:
-    with pytest.raises(SightlineError, match="segmentation only"):
+    with pytest.raises(SightlineError, match="only segmentation accepts their names"):
         configured({"report.samples": "0013"})

@@ -149,7 +149,7 @@ def test_an_interrupted_call_is_resumed(
     monkeypatch.setattr(outputs, function, interrupted)
     with pytest.raises(SightlineError, match="interrupted") as caught:
         masks()
-    assert caught.value.status == INTERRUPTED and "the same command" in caught.value.cure
+    assert caught.value.status == INTERRUPTED and "repeat the command" in caught.value.cure
     assert not json.loads((tmp_path / "out" / "segments.json").read_text())["complete"]
     monkeypatch.setattr(outputs, function, write)
     out = masks()
@@ -180,9 +180,9 @@ def test_masks_of_other_settings_weights_or_images_are_not_mixed(
     out = masks()
     before = {name: (out / name).read_bytes() for name in tree(out)}
     for more, changed in (
-        ({"points_per_side": 5}, "a.png: other points_per_side"),
-        ({"quality": 0.5}, "a.png: other quality"),
-        ({"model": str(write_sam(tmp_path / "other", seed=7))}, "a.png: other weights"),
+        ({"points_per_side": 5}, "a.png: changed points_per_side"),
+        ({"quality": 0.5}, "a.png: changed quality"),
+        ({"model": str(write_sam(tmp_path / "other", seed=7))}, "a.png: changed weights"),
     ):
         with pytest.raises(SightlineError, match="generated with other settings") as caught:
             masks(**more)
@@ -190,7 +190,7 @@ def test_masks_of_other_settings_weights_or_images_are_not_mixed(
     save(folder / "a.png", 3)
     with pytest.raises(SightlineError, match="generated with other settings") as caught:
         masks()
-    assert "1 of 3 images" in caught.value.why and "a.png: other image" in caught.value.why
+    assert "1 of 3 images" in caught.value.why and "a.png: changed image" in caught.value.why
     assert {name: (out / name).read_bytes() for name in tree(out)} == before and len(generated) == 3
     masks(points_per_side=5, overwrite=True)
     assert len(generated) == 6 and json.loads((out / "segments.json").read_text())["settings"]["points_per_side"] == 5

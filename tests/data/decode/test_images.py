@@ -172,7 +172,7 @@ def test_wrong_extensions_are_accepted_and_other_formats_are_not(tmp_path: Path)
 
 BAD = {
     "empty": (b"", r"empty \(0 bytes\)"),
-    "html": (b"\n<!DOCTYPE html><html>404</html>", "failed download"),
+    "html": (b"\n<!DOCTYPE html><html>404</html>", "a download failed"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
     "text": (b"hello there", "not an intact"),
 }

@@ -408,7 +408,7 @@ def test_merging_and_ignoring() -> None:
             {"colors": {"a": (0, 0, 0), "b": (1, 1, 1)}, "classes": ("b", "a")},
             ["data.colors and data.classes all define"],
         ),
-        ({}, ["are not set", "--data.palette", "--data.colors", "--data.classes"]),
+        ({}, ["it is not set", "--data.palette", "--data.colors", "--data.classes"]),
         ({"palette": "landcover", "merge": {"foresst": "water"}, "ignore": ("urbann",)}, ["'forest'", "'urban'"]),
         (
             {"palette": "landcover", "merge": {"urban": "x", "forest": "urban"}},

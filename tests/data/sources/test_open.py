@@ -313,7 +313,7 @@ def test_torchvision_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert index % 2 == source.splits["val"].labels[2]
     assert "--data.download true" in open_error(f"torchvision:Toy:{tmp_path / 'none'}").cure
     assert not (tmp_path / "none").exists()
-    assert "use one of Toy" in open_error("torchvision:Toyz").cure
+    assert "with one of Toy" in open_error("torchvision:Toyz").cure
     whole = opened(f"torchvision:Toy:{tmp_path}", hold_out=False).splits
     assert [len(items.names) for items in whole.values()] == [40, 10]
     toy = libraries.LibraryEntry(

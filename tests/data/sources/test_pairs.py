@@ -166,7 +166,7 @@ def test_a_template_can_refer_to_other_folders(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg", "photos/b.jpg", "truth_masks/a.png")
     template = "../truth_masks/{stem}.png"
     error = open_error(tmp_path / "photos", mask=template)
-    assert "1 of 2 images have no mask" in error.what and "'b.jpg' needs '../truth_masks/b.png'" in error.cure
+    assert "1 of 2 images have no mask" in error.what and "the mask of 'b.jpg' is '../truth_masks/b.png'" in error.cure
     put(tmp_path, "photos/c.jpg", "truth_masks/c.png")
     (tmp_path / "photos/b.jpg").unlink()
     source, _ = opened(tmp_path / "photos", mask=template, hold_out=False)
@@ -347,4 +347,4 @@ def test_ignored_pixels_only_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         decode_all(source, palette, Data())
     assert caught.value.what == "no pixel of train is labeled; no pixel of val is labeled"
-    assert "all masks of train (1)" in caught.value.why and "all masks of val (1)" in caught.value.why
+    assert "all 1 masks of train" in caught.value.why and "all 1 masks of val" in caught.value.why

@@ -121,7 +121,7 @@ def test_contradicting_and_ambiguous_rows_are_errors(tmp_path: Path) -> None:
     assert "lines 2 and 3: '1' goes with 'cat' and 'cow'" in open_error(written(tmp_path, ids)).why
     (tmp_path / "labels.csv").unlink()
     put(tmp_path, "a/9.png", "b/9.png")
-    assert "ambiguous" in open_error(written(tmp_path, "filename,label\n" + ROWS + "9.png,dog\n")).why
+    assert "matches several images" in open_error(written(tmp_path, "filename,label\n" + ROWS + "9.png,dog\n")).why
 
 
 def test_one_image_in_two_splits(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ FAULTS = {
     "filename,label\n0.png,\n": ("line 2: no label", ""),
     "filename,label,label\n0.png,a,b\n": ("two columns 'label'", "line 1"),
     "filename,label\n": ("no rows", ""),
-    "": ("no rows", "header"),
+    "": ("no rows", "first line `filename,label`"),
     'filename,label\n0.png,"cat\n1.png,dog\n': ("line 2", "double quote"),
     "filename,label\n0.png,cat\n1.png," + "x" * 140_000 + "\n": ("line 3", "field larger than field limit"),
 }

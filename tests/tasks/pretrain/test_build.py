@@ -125,7 +125,7 @@ def test_the_backbone_is_fine_tuned_as_the_encoder_of_a_segmenter(
 
 def test_settings_that_pretraining_does_not_have_are_errors(small: Toy) -> None:
     for settings, word in (
-        ({"train.best_metric": "accuracy"}, "best_metric epoch"),
+        ({"train.best_metric": "accuracy"}, "best_metric must be epoch"),
         ({"augment.mixup": 0.2}, "labels"),
         ({"optim.ema": 0.9}, "optim.ema"),
         ({"pretrain.momentum_end": 0.5}, "momentum_end"),

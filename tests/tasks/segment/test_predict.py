@@ -121,7 +121,7 @@ def test_the_true_masks_beside_the_images_are_never_overwritten(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(SightlineError, match="would overwrite an input") as caught:
         sightline.predict(run.path, folder, out=folder, overwrite=True, quiet=True)
-    assert "2 files" in caught.value.why and "overwrite" not in caught.value.cure
+    assert "2 input files" in caught.value.why and "overwrite" not in caught.value.cure
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -220,10 +220,10 @@ def test_an_interrupted_folder_of_masks_is_resumed(
     monkeypatch.setattr(predict_masks, "predict_one", three_times)
     with pytest.raises(SightlineError, match="interrupted") as caught:
         sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
-    assert caught.value.status == INTERRUPTED and "3 masks of 5" in str(caught.value)
+    assert caught.value.status == INTERRUPTED and "interrupted after 3 of 5 masks" in str(caught.value)
     with pytest.raises(SightlineError, match="unfinished") as caught:
         sightline.predict(run.path, scenes, out=tmp_path / "out", tile=64, quiet=True)
-    assert "different tile" in str(caught.value)
+    assert "different values of: tile" in str(caught.value)
     done.clear()
     monkeypatch.setattr(predict_masks, "predict_one", lambda *all: done.append(all[1].name) or predict_one(*all))
     out = sightline.predict(run.path, scenes, out=tmp_path / "out")

@@ -214,7 +214,7 @@ def test_mistakes(mistake, folders, tmp_path):
 def test_all_ignored_is_an_error(tmp_path):
     for side in "tp":
         write(tmp_path / side / "1.png", np.full((3, 3), UNKNOWN))
-    with pytest.raises(SightlineError, match="every pixel of the truth is ignored"):
+    with pytest.raises(SightlineError, match="every pixel of the true masks is ignored"):
         score(tmp_path / "t", tmp_path / "p", "landcover")
 
 
