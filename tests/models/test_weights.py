@@ -136,7 +136,11 @@ def test_weights_of_another_model_are_an_error_with_names_of_both_and_the_likely
         other = build_model("resnet18", 2, 64)
     torch.save({f"layers.{i}": torch.ones(3) for i in range(8)}, tmp_path / "strange.pt")
     message = error_of(small(), tmp_path / "strange.pt")
-    assert "nothing of its backbone matched" in message and "layers.4 and 3 more" in message and "backbone.blocks.0.0.weight" in message
+    assert (
+        "nothing of its backbone matched" in message
+        and "layers.4 and 3 more" in message
+        and "backbone.blocks.0.0.weight" in message
+    )
     save_file(
         {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in other.backbone.state_dict().items()},
         tmp_path / "r.safetensors",

@@ -23,7 +23,9 @@ def test_file_names_without_extension(tmp_path: Path) -> None:
     }
     put(tmp_path, "images/0002.png", "images/0001.png.png")
     why = open_error(tmp_path / "labels.csv").why
-    assert "line 3: '0002' matches several images: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
+    assert (
+        "line 3: '0002' matches several images: 'images/0002.png' and 'images/0002.jpg'" in why and "line 2" not in why
+    )
     written(tmp_path, text.replace("0002", "2").replace("0001", "0001.jpg"))
     why = open_error(tmp_path / "labels.csv").why
     assert "'2': there is no such image" in why and "'0001.jpg': there is no such image" in why
