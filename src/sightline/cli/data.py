@@ -20,15 +20,15 @@ def doctor(
 ) -> int:
     """Check a data set before training: unreadable files, duplicates, leaks between splits, wrong labels.
 
-    The exit status is 5 if there are findings. The --data.KEY settings of a recipe apply, for example --data.palette.
+    The exit status is 5 if there are findings. Takes the same --data.KEY options as train, such as --data.palette.
 
     Example: sightline doctor photos/
 
     Args:
         data: A data set, as for train --data; or a run folder, to find likely label errors in its validation images.
         out: Folder for doctor.html and doctor.json.
-        write_clean_list: Write a CSV file for train --data without unreadable files, duplicates and images with several
-            labels.
+        write_clean_list: Write a CSV file for train --data. It leaves out unreadable files, all but one of identical
+            images, and identical images with different labels.
         overwrite: Replace an existing CSV file.
     """
     from ..doctor import doctor as function
@@ -55,7 +55,7 @@ def pack(
 ) -> None:
     """Write a data set as WebDataset shards (tar files), for training from a folder or an HTTP server.
 
-    Repeat the command to resume after an interruption. The --data.KEY settings of a recipe apply.
+    Repeat the command to resume after an interruption. Takes the same --data.KEY options as train.
 
     Example: sightline pack photos/ shards/ --resize 256
 

@@ -47,7 +47,10 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
 
 
 def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes] | None) -> Iterator[InputImage]:
-    """Yield the images of one input. relative: whether their names are relative to the input folder."""
+    """Yield the images of one input: a folder, an image, a text file with paths, or `-` for paths from `stdin`.
+
+    skipped: counts the files that are not images, by extension. relative: whether names are relative to the folder.
+    """
     if given in STDIN:
         yield from listed_images(stdin or sys.stdin.buffer)
     elif os.path.isdir(given):

@@ -142,7 +142,7 @@ def load_python_file(path: Path, kind: type[T]) -> T:
         return result
     cure = f"return an object of Sightline's class {kind.__name__}"
     if isinstance(result, (Config, Grid)):
-        cure = f"use the command for this file: sightline {'transfer' if kind is Config else 'train'} {path}"
+        cure = f"this is a recipe for another command: sightline {'transfer' if kind is Config else 'train'} {path}"
     why = f"it returned {type(result).__name__}"
     raise SightlineError(f"the function recipe() must return a {kind.__name__}", where=str(path), why=why, cure=cure)
 

@@ -217,7 +217,7 @@ def check_changes(old: Config, new: Config) -> None:
             "this one: "
             "sightline train RECIPE --data DATA --model.weights RUN"
         )
-        why = "these settings determined the steps already done, or the files written for them:\n" + listing(shown)
+        why = "these settings determined the steps or the files that are already done:\n" + listing(shown)
         raise SightlineError("a resumed run cannot change these settings", why=why, cure=cure)
     if new.train.epochs < old.train.epochs:
         why = f"it was started with {old.train.epochs} epochs, and {new.train.epochs} are set now"

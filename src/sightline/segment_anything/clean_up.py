@@ -91,7 +91,8 @@ class CleanUp:
         return before, after
 
     def facts(self) -> dict[str, Any]:
-        """The entry `clean_up` of segments.json: the run, and the effect if it was measured."""
+        """The entry `clean_up` of segments.json: the run that predicted the masks, and the change in mean IoU if there are
+        true masks."""
         return self.origin | (effect(*self.counts()) if self.before else {})
 
 

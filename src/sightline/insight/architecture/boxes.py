@@ -197,8 +197,9 @@ def outline(width: float, height: float, role: str, repeat: int = 1) -> str:
 def join(kind: str, width: float, shape: str) -> Piece:
     """Draw an operation that joins several tensors.
 
-    Addition, multiplication and subtraction are a circle with a sign, beside the names of fused layers. Other
-    operations are a small box with text.
+    Addition, multiplication and subtraction are drawn as a circle with the sign, other operations as a small box with
+    text. Left of the circle are the names of layers that were merged into it, such as a ReLU that follows. width: of
+    the column. shape: text of the output's shape.
     """
     first, _, after = kind.partition(SEPARATOR)
     middle = width / 2

@@ -158,13 +158,14 @@ class TaskComparison:
     """How the runs of one task are compared.
 
     field: the metric's name in metrics.jsonl. title: the metric as a heading. decoding: settings of `data` that change
-    the decoded pixels. columns: additional columns of the table of runs, (field, title).
+    the decoded pixels, a possible reason why the data of two runs differ. columns: additional columns of the table
+    of runs, (field, title). curves: additional curves.
 
-    Functions: image_results returns (results of each image or None, why there are none, what to do). read adds to a
-    run's files those that `image_results` and `images` need. result returns (metric, interval) of a run. paired
-    compares two runs; it is None if the task has no results per image, and `no_pairs` then has the reason. curves,
-    plan: additional curves and figures. images returns the section of images on which the runs differ. notes returns
-    sentences on what else limits the comparison.
+    Functions: image_results returns (results per image or None; if None, the reason; the cure). read adds to a run's
+    files those that `image_results` and `images` need. result returns (metric, interval) of a run. paired compares two
+    runs; it is None if the task has no results per image, and `no_pairs` then has the reason. plan returns the
+    functions that draw additional figures, by file name. images returns the section of images on which the runs differ,
+    from the drawn figures. notes returns sentences on what else limits the comparison.
 
     Texts: test is a sentence that names the statistical test. class_note is a sentence on the order of the class table.
     agreement: column headings by the keys of `PairedNumbers.agreement`; {first} is replaced by the name of the
