@@ -91,8 +91,10 @@ class CleanUp:
         return before, after
 
     def facts(self) -> dict[str, Any]:
-        """The entry `clean_up` of segments.json: the run that predicted the masks, and the change in mean IoU if there are
-        true masks."""
+        """The entry `clean_up` of segments.json.
+
+        It has the run that predicted the masks and, if there are true masks, the change in mean IoU.
+        """
         return self.origin | (effect(*self.counts()) if self.before else {})
 
 
