@@ -18,7 +18,7 @@ HEIGHT, GAP, BACKGROUND = 1000, 24, (232, 230, 225)
 PAGES = (  # run, width and height of the window in CSS pixels, selector of the section to scroll to
     ("digits", 1280, 1360, "#features-over-the-epochs"),
     ("scenes", 1280, 1360, "#masks-over-the-epochs"),
-    ("transfer", 390, 844, "#does-pre-training-pay"),
+    ("transfer", 390, 844, "#does-pre-training-help"),
 )
 
 
