@@ -91,10 +91,10 @@ def check_tables(settings: Settings) -> Outcome:
 def lenient_tables() -> Generator[None]:
     """Tables read by csv.DictReader without checks."""
 
-    def read_table(path: str) -> tables.LabelTable:
+    def read_table(path: str, data: Data) -> tables.LabelTable:
         with open(path, encoding="utf-8", newline="") as file:
             found = list(csv.DictReader(file))
-        rows = tuple(tables.Row(line, row["filename"], row["label"], "") for line, row in enumerate(found, 2))
+        rows = tuple(tables.Row(line, row["filename"], (row["label"],), "") for line, row in enumerate(found, 2))
         return tables.LabelTable(path, rows, ())
 
     from sightline.data.sources import row_matching

@@ -37,6 +37,10 @@ class Data(Section):
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
     """For `data.layout filename`: where the label is in a file name without its extension."""
+    labels: Literal["auto", "one", "several"] = "auto"
+    """Whether a table has one label for each image or several. `auto`: several if its cells or rows show it."""
+    separator: str = ""
+    """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()
     """Class names in index order; empty: taken from the data."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -13,6 +13,7 @@ from ..errors import SightlineError, listing, printable
 from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
 from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
 from .decode.images import EXIF_DAMAGED, VERSION, Square, planes
+from .label_arrays import class_counts
 from .types import Decoded, Items, Source
 
 FORMAT = 1
@@ -121,8 +122,8 @@ def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...])
     if len(indices) > most:
         return limits
     labels = np.zeros(count, np.int64) if items.labels is None else items.labels
-    lost = np.bincount(labels[indices], minlength=labels.max() + 1)
-    over = np.flatnonzero(2 * lost > np.bincount(labels))
+    lost, every = (class_counts(some, max(1, len(classes))) for some in (labels[indices], labels))
+    over = np.flatnonzero(2 * lost > every)
     if not len(over):
         return ""
     named = ", ".join(classes[index] for index in over[:8]) if classes and items.labels is not None else "the split"

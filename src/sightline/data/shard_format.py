@@ -62,8 +62,8 @@ class SampleTable(NamedTuple):
     """The n samples of one shard, in order.
 
     starts, ends: int64 [n], byte range of each in the tar file. numbers: int64 [n], index in the split before packing.
-    labels: int64 [n], -1 if unlabeled. sizes: int64 [n, 2], height and width. counts: int64 [n, K], pixels of each
-    class; K is 0 without masks. names: original file names.
+    labels: int64 [n], -1 if unlabeled, or label sets int64 [n, K] of 0 and 1. sizes: int64 [n, 2], height and width.
+    counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names.
     """
 
     starts: np.ndarray

@@ -32,7 +32,8 @@ class ReadMask(Protocol):
 class Items:
     """The N images of one split.
 
-    names: unique paths relative to the source. labels: int64 [N]; None if unlabeled. stamps: one text per image that
+    names: unique paths relative to the source. labels: class indices int64 [N], or label sets bool [N, K] (see
+    `label_arrays`); None if unlabeled. stamps: one text per image that
     changes when the image or mask file changes; for a file SIZE:TIME. read_mask, mask_names: None without masks.
     shards: an `index.Shards` if the split is in shards. groups: group names from a table, "" for images without a
     group.
@@ -77,7 +78,7 @@ class Source:
 class Decoded:
     """A decoded split of N images.
 
-    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N] or None. digest: SHA-256 of pixels,
+    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N], label sets bool [N, K], or None. digest: SHA-256 of pixels,
     names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash of the pixels of
     each image, or None.
 
@@ -108,8 +109,8 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Resident:
-    """A split whose images were copied to a device. images: uint8 [N, 3, H, W]. labels: int64 [N], or masks uint8
-    [N, H, W], or None."""
+    """A split whose images were copied to a device. images: uint8 [N, 3, H, W]. labels: as of `Decoded`, or masks
+    uint8 [N, H, W]."""
 
     images: "torch.Tensor"
     labels: "torch.Tensor | None"
@@ -119,7 +120,7 @@ class Resident:
 class Batch:
     """A batch on one device; in distributed training, the part of it that one process computes.
 
-    images: uint8 [N, C, H, W]. labels: int64 [N], or masks uint8 [N, H, W], or None. samples: int64 [N], indices in the
+    images: uint8 [N, C, H, W]. labels: as of `Decoded`, or masks uint8 [N, H, W]. samples: int64 [N], indices in the
     split.
 
     In distributed training, global_samples: int64 [M], the indices of the images of all processes; None if the batch is

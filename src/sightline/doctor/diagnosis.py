@@ -5,10 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config.resolve import resolve
 from ..config.schema import Config
+from ..data.label_arrays import are_sets, class_counts
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..errors import SightlineError, counted, listing
@@ -23,7 +22,7 @@ from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from .opened import open_labeled
+from .opened import open_labeled, with_set_indices
 from .page import Opener, render
 
 FORMAT = 1
@@ -73,29 +72,32 @@ def of_data(
     """Check a data set: (diagnosis, function that opens an image by its name)."""
     data = resolve(Config(), settings | {"data.path": path}).data
     masked = is_segmentation(data)
-    task = task_learning_from("masks" if masked else "labels").name
     opened = open_masked(data) if masked else open_labeled(data)
+    labels = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}
+    sets = any(are_sets(each) for each in labels.values())
+    task = task_learning_from("masks" if masked else "label sets" if sets else "labels")
     if clean:
         check_clean_list(clean, opened, overwrite)
     counts = {split: len(items.names) for split, items in opened.splits.items()}
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
-    facts = gather(opened.splits, opened.root if opened.files else "", data.max_pixels, say)
+    distinct = with_set_indices(opened) if sets else opened
+    facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say)
     open_named = opener(opened.splits, opened.root, data.max_pixels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
-    findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, opened.classes, can_list)]
-    near, notes = near_checks(facts, opened.classes, lambda fact: open_named(fact.name))
+    findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
+    near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
     findings += near
     for note in notes:
         say(note)
     if opened.palette:
         findings += mask_checks(opened.masked, opened.palette, facts, opened.root)
     elif opened.regular:
-        labels = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}
-        numbers = {split: np.bincount(each[each >= 0], minlength=len(opened.classes)) for split, each in labels.items()}
+        numbers = {split: class_counts(each, len(opened.classes)) for split, each in labels.items()}
+        findings += task.check_labels(labels, opened.classes) if task.check_labels and labels else []
         findings += [*missing_classes(numbers, opened.classes), *imbalance(numbers, opened.classes)]
-    notes = [*opened.notes, *notes, *([write_clean_list(clean, facts, opened)] if clean else [])]
+    notes = [*opened.notes, *notes, *([write_clean_list(clean, facts, distinct)] if clean else [])]
     findings.sort(key=lambda finding: finding.severity != "error")
-    about = (opened.root, task, counts, opened.classes, tuple(findings), checked(task), tuple(notes))
+    about = (opened.root, task.name, counts, opened.classes, tuple(findings), checked(task.name), tuple(notes))
     return Diagnosis(*about, out / PAGE, out / FACTS, clean), open_named
 
 

@@ -2,11 +2,14 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
+from ..data.label_arrays import set_indices
 from ..data.sources.open import LIBRARIES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import ALL
@@ -58,6 +61,15 @@ def open_labeled(data: Data) -> OpenedData:
     if files and not locate(data)[1]:  # the folder of a table may contain other files
         found += stray_checks(source.path)
     return OpenedData(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)
+
+
+def with_set_indices(opened: OpenedData) -> OpenedData:
+    """Number the distinct label sets of all splits, and make them the classes, so that copies can be compared."""
+    labeled = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}
+    every, texts = set_indices(np.concatenate([*labeled.values()]), opened.classes)
+    parts = dict(zip(labeled, np.split(every, np.cumsum([len(each) for each in labeled.values()])[:-1]), strict=True))
+    splits = {split: replace(items, labels=parts.get(split)) for split, items in opened.splits.items()}
+    return replace(opened, splits=splits, classes=texts)
 
 
 def open_any_layout(data: Data, error: SightlineError) -> OpenedData:

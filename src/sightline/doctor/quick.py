@@ -3,9 +3,8 @@
 import json
 import shlex
 
-import numpy as np
-
 from ..config.schema import Data
+from ..data.label_arrays import class_counts, label_texts
 from ..data.types import Decoded
 from ..errors import counted
 from .checks import imbalance, missing_classes
@@ -39,7 +38,7 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
         texts = [finding.what for finding in found]
     else:
         labeled = {n: s for n, s in splits.items() if s.labels is not None}
-        counts = {name: np.bincount(s.labels, minlength=len(classes)) for name, s in labeled.items()}  # ty: ignore
+        counts = {name: class_counts(s.labels, len(classes)) for name, s in labeled.items()}  # ty: ignore
         found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
         texts = [*copies(splits), *(one.what for one in found)]
     command = doctor_command(data)
@@ -56,9 +55,9 @@ def copies(splits: dict[str, Decoded]) -> list[str]:
     known = {name: split for name, split in splits.items() if split.digests is not None}
     if len({split.images.shape[1:] for split in known.values()}) > 1:
         known = {name: split for name, split in known.items() if name == "train"}
-    seen: dict[bytes, list[tuple[str, int]]] = {}
+    seen: dict[bytes, list[tuple[str, str]]] = {}
     for name, split in known.items():
-        labels = [-1] * len(split.names) if split.labels is None else split.labels.tolist()
+        labels = [""] * len(split.names) if split.labels is None else label_texts(split.labels, split.classes)
         for digest, label in zip(split.digests, labels, strict=True):  # ty: ignore
             seen.setdefault(digest.tobytes(), []).append((name, label))
     groups = [group for group in seen.values() if len(group) > 1]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..config.resolve import flat
 from ..config.schema import Config
+from ..data.label_arrays import label_texts
 from ..data.loader import training_batches
 from ..data.types import Decoded
 from ..errors import SightlineError
@@ -93,10 +94,11 @@ def digest_lines(split: Decoded) -> list[str]:
     SHA-256 of its pixels and mask (not for shards).
     """
     lines = [f"classes {', '.join(split.classes)}"]
+    labels = [] if split.labels is None else label_texts(split.labels, split.classes)
     for row, name in enumerate(split.names):
         line = name
-        if split.labels is not None:
-            line += f", {split.classes[int(split.labels[row])]}"
+        if labels:
+            line += f", {labels[row]}"
         if split.stream is None:
             digest = hashlib.sha256(split.images[row].tobytes())
             digest.update(b"" if split.masks is None else split.masks[row].tobytes())
@@ -134,8 +136,8 @@ def write_splits(path: Path, parts: Parts) -> None:
     rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
     for split, decoded in (("train", parts.train), ("val", parts.val)):
         labels = [""] * len(decoded.names)
-        if decoded.labels is not None and decoded.labels.ndim == 1:
-            labels = [decoded.classes[label] for label in decoded.labels]
+        if decoded.labels is not None:
+            labels = label_texts(decoded.labels, decoded.classes)
         rows += [(name, label, split) for name, label in zip(decoded.names, labels, strict=True)]
     atomic_write(path, csv_text(rows))
 

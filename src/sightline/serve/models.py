@@ -16,6 +16,7 @@ from PIL import Image
 from ..config.schema import Config
 from ..data.decode.images import image_in, planes
 from ..data.decode.palettes import display_colors
+from ..data.label_arrays import label_texts
 from ..errors import printable
 from ..inference.predictor import Predictor
 from ..tasks.segment.evaluate import MaskInference
@@ -140,7 +141,7 @@ class ServedClassifier(ServedModel):
         """The API response for one near training image. row: its index. similarity: cosine similarity."""
         assert self.neighbors is not None
         train = self.neighbors.train
-        label = "" if train.labels is None else train.classes[train.labels[row]]
+        label = "" if train.labels is None else label_texts(train.labels[[row]], train.classes)[0]
         name = printable(train.names[row])
         return Neighbor(picture=row, name=name, label=printable(label), similarity=round(similarity, 4))
 

@@ -14,8 +14,14 @@ TASKS: dict[str, Task] = {
 
 
 def task_learning_from(annotation: str) -> Task:
-    """Return the first task that learns from this annotation: "labels", "masks" or "nothing"."""
+    """Return the first task that learns from this annotation: "labels", "label sets", "masks" or "nothing"."""
     return next(task for task in TASKS.values() if task.learns_from == annotation)
+
+
+def fitting_recipe(annotation: str) -> str:
+    """The phrase ", such as RECIPE" with a recipe for data with this annotation; "" if there is none."""
+    recipes = [task.recipe for task in TASKS.values() if task.learns_from == annotation and task.recipe]
+    return f", such as {recipes[0]}" if recipes else ""
 
 
 def task_named(name: Any, where: str = "") -> Task:

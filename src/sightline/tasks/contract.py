@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ..errors import SightlineError
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
     from ..config.schema import Config
     from ..data.types import Batch, Source
+    from ..doctor.findings import Finding
     from ..engine.parts import Parts
     from ..engine.state import Training
     from ..inference.options import PredictOptions
@@ -71,7 +73,7 @@ class Task:
     metrics: Mapping[str, Metric]
     """The validation metrics that can rank epochs and trials, by their key in metrics.jsonl. The first is the
     default."""
-    learns_from: Literal["labels", "masks", "nothing"]
+    learns_from: Literal["labels", "label sets", "masks", "nothing"]
     """The annotation that training images need."""
     predicts: Literal["label", "labels", "mask", "number", "features"]
     """What a run predicts for one image: a class, several classes, a mask, a number, or features."""
@@ -101,10 +103,14 @@ class Task:
     """(run folder, config, say) -> `export.contract.TaskGraph`: the network to export, and the data for its check."""
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     """(run folder, config, name, whether to index training images, say) -> `serve.models.ServedModel`."""
+    check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Finding]] | None" = None
+    """(labels by split as of `data.types.Items`, classes) -> findings of `sightline doctor` on the labels."""
     load_masks: "Callable[[Path, Any], Any] | None" = None
     """(run folder, config) -> the trained segmenter, `tasks.segment.evaluate.MaskInference`, whose masks `sightline
     masks --run` refines."""
 
+    recipe: str = ""
+    """A recipe for any data of this task, which messages name."""
     former_names: tuple[str, ...] = ()
     """Names of this task in recipes of earlier versions."""
     selects_epochs: bool = True

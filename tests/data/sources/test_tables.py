@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import source_toys
+from sightline.config.schema import Data
 from sightline.data.sources.tables import read_table
 from sightline.errors import SightlineError
 from source_toys import FOUR, ROWS, labels_of, open_error, put, written
@@ -162,7 +163,7 @@ def test_text_that_is_not_utf8_is_an_error_with_the_line_number(tmp_path: Path) 
 
 def test_line_numbers_after_a_cell_of_several_lines(tmp_path: Path) -> None:
     path = written(tmp_path, 'filename,label,note\na.png,x,"one\ntwo"\nb.png,y,\n') / "labels.csv"
-    assert [row.line for row in read_table(str(path)).rows] == [2, 4]
+    assert [row.line for row in read_table(str(path), Data()).rows] == [2, 4]
 
 
 def test_a_table_without_labels_does_not_hide_class_folders(tmp_path: Path) -> None:
@@ -193,11 +194,11 @@ def test_any_bytes_are_a_table_or_a_sightline_error(tmp_path: Path, content: byt
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     try:
-        table = read_table(str(path))
+        table = read_table(str(path), Data())
     except SightlineError as error:
         assert "labels.csv" in error.where and error.cure
     else:
-        assert all(row.file and row.label and row.line > 1 for row in table.rows)
+        assert all(row.file and all(row.labels) and row.line > 1 for row in table.rows)
     try:
         opened(tmp_path)
     except SightlineError as error:

@@ -225,10 +225,17 @@ def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -
     stamps = [f"{digests[owner]} {row}" for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)]
     return Items(
         names=table.names,
-        labels=table.labels if palette is None and (table.labels >= 0).all() else None,
+        labels=labels_of(table.labels) if palette is None else None,
         read=read,
         stamps=tuple(stamps),
         read_mask=read_mask_at if palette is not None else None,
         mask_names=table.names if palette is not None else None,
         shards=shards,
     )
+
+
+def labels_of(stored: np.ndarray) -> np.ndarray | None:
+    """The labels of a split from its sample tables: int64 [N], label sets bool [N, K], or None if any is missing."""
+    if (stored < 0).any():
+        return None
+    return stored.astype(bool) if stored.ndim == 2 else stored

@@ -113,10 +113,13 @@ def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> d
 
 
 def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """File extension -> bytes of the metadata (json) and, for labeled images, of the class index (cls)."""
+    """File extension -> bytes of the metadata (json) and, for images with one label, of the class index (cls)."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
-    if items.labels is not None:
+    if items.labels is not None and items.labels.ndim == 2:
+        own = np.flatnonzero(items.labels[index]).tolist()
+        values |= {"labels": own, "classes": [job.source.classes[label] for label in own]}
+    elif items.labels is not None:
         label = int(items.labels[index])
         values |= {"label": label, "class": job.source.classes[label]}
         members["cls"] = str(label).encode("ascii")

@@ -163,7 +163,13 @@ def nearest_hint(label: str, choices: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def to_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Convert N labels to their indices in `classes`, int64 [N]."""
+def to_indices(labels: Sequence[str | tuple[str, ...]], classes: Sequence[str]) -> np.ndarray:
+    """Convert N labels to their indices in `classes`, int64 [N]; N label sets to bool [N, K]."""
     index = {name: number for number, name in enumerate(classes)}
-    return np.fromiter((index[label] for label in labels), dtype=np.int64, count=len(labels))
+    names = [label for label in labels if isinstance(label, str)]
+    if len(names) == len(labels):
+        return np.fromiter((index[name] for name in names), dtype=np.int64, count=len(names))
+    sets = np.zeros((len(labels), len(classes)), bool)
+    for row, label in enumerate(labels):
+        sets[row, [index[name] for name in label]] = True
+    return sets

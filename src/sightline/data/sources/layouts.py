@@ -51,7 +51,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     layout = detect_layout(root, data, here, splits, first) if data.layout == "auto" else data.layout
     if layout == "csv":
         check = data.layout == "auto" and not splits and not here.images
-        return from_tables(root, pick_tables(root, here.tables, hold_out), here.folders, hold_out, check)
+        return from_tables(root, pick_tables(root, here.tables, hold_out), here.folders, data, hold_out, check)
     if layout == "classes":
         list_folder(root, "", tally)
         part = class_folders(root, "", here.folders, tally)

@@ -16,6 +16,7 @@ from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
+from ..label_arrays import class_counts, strata
 from ..types import Items, Source
 from .splits import ALL, held_out, held_out_groups
 
@@ -42,7 +43,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     for split, items in splits.items():
         if items.labels is None:
             continue
-        absent = sorted(set(range(len(source.classes))) - set(items.labels.tolist()))
+        absent = np.flatnonzero(class_counts(items.labels, len(source.classes)) == 0).tolist()
         if absent:
             names = some_of([source.classes[index] for index in absent])
             what = f"{'the set' if split == ALL else split} has no image of {len(absent):,} of the classes ({names})"
@@ -53,7 +54,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
 def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
     """Move the fraction `data.val_fraction` of `train` to `val`, stratified by label; add notes about it."""
     train = splits["train"]
-    labels = np.zeros(len(train.names), np.int64) if train.labels is None else train.labels
+    labels = np.zeros(len(train.names), np.int64) if train.labels is None else strata(train.labels)
     groups = groups_of(path, train, data)
     mask, details = validation_mask(path, train, labels, groups, data, seed)
     if not mask.any():

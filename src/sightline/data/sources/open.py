@@ -16,7 +16,7 @@ from .layouts import recognize
 from .leakage import finish_source
 from .libraries import open_digits, open_library
 from .row_matching import from_tables
-from .scan import CLASS_LIST, Layout, SplitFiles, left_out, links_note, list_folder, without_links
+from .scan import CLASS_LIST, Label, Layout, SplitFiles, left_out, links_note, list_folder, without_links
 from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
@@ -39,7 +39,7 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         return open_packed(data, seed, hold_out)[0]
     root, table = locate(data)
     if table:
-        layout = from_tables(root, {"": table}, list_folder(root).folders, hold_out)
+        layout = from_tables(root, {"": table}, list_folder(root).folders, data, hold_out)
     else:
         layout = recognize(root, data, hold_out)
     return assemble(root, layout, data, seed, hold_out)
@@ -76,7 +76,8 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
         if split in layout.parts:
             part = layout.parts[split]
             kept, links = without_links(part.files, part.labels or [None] * len(part.files))
-            labels, groups = (some and [some[index] for index in kept] for some in (part.labels, part.groups))
+            labels = part.labels and [part.labels[index] for index in kept]
+            groups = part.groups and [part.groups[index] for index in kept]
             parts[split] = SplitFiles([part.files[index] for index in kept], labels, groups)
             dropped += links
     notes = [*layout.notes, *links_note(dropped)]
@@ -102,10 +103,9 @@ def with_classes(
     if declared:
         notes.append(f"class order by {origin}")
         parts = {
-            split: replace(part, labels=part.labels and declared_labels(part.labels, declared, origin))
-            for split, part in parts.items()
+            split: replace(part, labels=declared_part(part.labels, declared, origin)) for split, part in parts.items()
         }
-    labels = {split: set(part.labels or ()) for split, part in parts.items()}
+    labels = {split: names_in(part.labels or ()) for split, part in parts.items()}
     learned = labels["train"] if "train" in labels else set().union(*labels.values())
     check_distinct(sorted(set().union(*labels.values())), root)
     if len(learned) < 2 and hold_out:
@@ -123,6 +123,20 @@ def with_classes(
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
     ordered = declared or tuple(name for name in layout.classes if name in learned)
     return parts, ordered if set(ordered) >= learned else sorted_classes(learned)
+
+
+def names_in(labels: Sequence[Label]) -> set[str]:
+    """The distinct class names of labels or label sets."""
+    return {name for label in labels for name in ((label,) if isinstance(label, str) else label)}
+
+
+def declared_part(labels: Sequence[Label] | None, declared: Sequence[str], origin: str) -> Sequence[Label] | None:
+    """Convert the labels or label sets of a split to declared class names."""
+    if labels is None:
+        return None
+    known = names_in(labels)
+    meaning = dict(zip(known, declared_labels([*known], declared, origin), strict=True))
+    return [meaning[one] if isinstance(one, str) else tuple(meaning[name] for name in one) for one in labels]
 
 
 def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:

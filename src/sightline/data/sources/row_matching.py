@@ -3,8 +3,10 @@
 import os
 from collections import Counter
 
+from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
-from .scan import EXTENSIONS, File, Layout, SplitFiles, holds_images, images_below, list_folder
+from ..label_arrays import SEPARATOR
+from .scan import EXTENSIONS, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
 from .splits import ALL, names_train, split_folders, split_names, split_of
 from .tables import LabelTable, Row, has_columns, read_table
 
@@ -35,7 +37,12 @@ def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> di
 
 
 def from_tables(
-    root: str, tables: dict[str, str], folders: tuple[str, ...], hold_out: bool = True, check_folders: bool = False
+    root: str,
+    tables: dict[str, str],
+    folders: tuple[str, ...],
+    data: Data,
+    hold_out: bool = True,
+    check_folders: bool = False,
 ) -> Layout:
     """Read the labels of images from tables. The images are in `root` or in its `folders`.
 
@@ -47,23 +54,26 @@ def from_tables(
     classes: tuple[str, ...] = ()
     listings: Listings = {}
     matches: dict[str, tuple[File, Row]] = {}
-    grouped = False
+    grouped = sets = False
     for split, name in tables.items():
-        table = read_table(os.path.join(root, name))
+        table = read_table(os.path.join(root, name), data)
         notes += table.notes
+        sets = sets or table.sets
         classes, grouped = classes or table.classes, grouped or table.grouped
         excluded = {folder for other, folder in split_dirs.items() if split and other != split}
         others = ["", *(folder for folder in folders if folder not in excluded)]
         owns = {row.split: split_dirs.get(row.split or split or split_of(name) or "", "") for row in table.rows}
         known = len(matches)
         match_rows(table, split, root, owns, others, listings, matches)
-        if repeated := len(table.rows) - len(matches) + known:
+        if (repeated := len(table.rows) - len(matches) + known) and not table.sets:
             notes.append(f"{counted(repeated, 'repeated row')} of {name} left out")
     parts: dict[str, SplitFiles] = {}
     for part in sorted({row.split for _, row in matches.values()}):
         members = sorted(match for match in matches.values() if match[1].split == part)
         groups = [row.group for _, row in members] if grouped else None
-        parts[part] = SplitFiles([file for file, _ in members], [row.label for _, row in members], groups)
+        parts[part] = SplitFiles(
+            [file for file, _ in members], labels_of_rows([row for _, row in members], sets), groups
+        )
     if hold_out and "train" not in parts and ALL not in parts:
         raise SightlineError(
             "no row of the table is in the training split",
@@ -73,6 +83,11 @@ def from_tables(
     if check_folders:
         reject_class_folders(root, list(matches.values()), folders)
     return Layout("csv", parts, (*notes, *unlisted_note(root, tables, set(matches), listings)), classes)
+
+
+def labels_of_rows(rows: list[Row], sets: bool) -> list[Label]:
+    """The labels of rows that have one each, or all their label sets."""
+    return [row.labels for row in rows] if sets else [row.labels[0] for row in rows]
 
 
 def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tuple[str, ...]) -> None:
@@ -85,7 +100,7 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
     filled = [name for name in folders if holds_images(root, name)]
     if len(filled) < 2 or all(folder_of(root, row.file) in filled for _, row in matches):
         return
-    labels = {file.name: row.label for file, row in matches}
+    labels = {file.name: SEPARATOR.join(row.labels) for file, row in matches}
     known = set(labels.values())
     against = [name for name, label in labels.items() if label != (own := folder_of(root, name)) and own in known]
     count = sum(len(images_below(root, folder, Counter())) for folder in filled)
@@ -146,8 +161,14 @@ def match_rows(
             faults.append(f"line {row.line}: {row.file!r}{several}")
             continue
         row = row._replace(split=row.split or split or ALL)
-        _, earlier = matches.setdefault(os.path.normpath(os.path.join(root, hits[0].name)), (hits[0], row))
-        for what, first, second in zip(("label", "split", "group"), earlier[2:], row[2:], strict=True):
+        path = os.path.normpath(os.path.join(root, hits[0].name))
+        _, earlier = matches.setdefault(path, (hits[0], row))
+        if table.sets:
+            row = row._replace(labels=tuple(dict.fromkeys((*earlier.labels, *row.labels))))
+            matches[path] = hits[0], earlier._replace(labels=row.labels)
+            earlier = matches[path][1]
+        texts = ((SEPARATOR.join(one.labels), one.split, one.group) for one in (earlier, row))
+        for what, first, second in zip(("label", "split", "group"), *texts, strict=True):
             if first != second:
                 lines = f"lines {earlier.line} and {row.line}"
                 faults.append(f"{lines}: {row.file!r} has the {what}s {first!r} and {second!r}")

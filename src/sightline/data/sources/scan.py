@@ -13,6 +13,8 @@ from ...errors import ENVIRONMENT, SightlineError, counted
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF and GIF"
 CLASS_LIST = "classes.txt"
+Label = str | tuple[str, ...]
+"""The class name of an image, or the names of its label set."""
 HIDDEN = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "$recycle.bin", "system volume information"}
 """Lower-case names of files that operating systems create; names that start with a dot are hidden as well."""
 
@@ -36,11 +38,11 @@ class DirectoryListing(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split, with the label of each (None instead of the list: unlabeled) and the group of each
-    (None: no groups)."""
+    """The files of one split, with the label or label set of each (None instead of the list: unlabeled) and the group
+    of each (None: no groups)."""
 
     files: list[File]
-    labels: list[str] | None
+    labels: Sequence[Label] | None
     groups: list[str] | None = None
 
 

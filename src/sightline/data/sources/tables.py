@@ -7,13 +7,26 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
+from .label_sets import labels_of_cells, one_hot_columns, one_hot_labels
 from .labels import nearest_hint, read_text, sorted_classes
 from .splits import split_names, split_of
 
 # Column names in lower case, without spaces and underscores.
 FILE_COLUMNS = ("filename", "file", "image", "imagename", "path", "filepath", "imagepath", "img", "imageid")
-LABEL_COLUMNS = ("label", "labels", "target", "category", "class", "classname", "labelname", "classid", "labelid")
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "tags",
+    "target",
+    "category",
+    "class",
+    "classname",
+    "labelname",
+    "classid",
+    "labelid",
+)
 NAME_COLUMNS = ("classname", "labelname", "class", "category")
 SPLIT_COLUMNS = ("split", "subset")
 GROUP_COLUMNS = ("group",)
@@ -23,55 +36,60 @@ Lines = list[tuple[int, list[str]]]
 
 
 class Row(NamedTuple):
-    """A row of a table of labels. line: its line number. label: the class name or, if the table has no class names,
-    the label as written. split, group: '' if there is none."""
+    """A row of a table of labels. line: its line number. labels: one class name or, if the table has no class names, one
+    label as written; any number of names of a label set. split, group: '' if there is none."""
 
     line: int
     file: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     group: str = ""
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels. classes: class names in the order of their ids if the table has both, else empty. notes:
-    sentences that are printed. grouped: whether the table has a column of groups."""
+    """A table of labels. classes: class names in the order of their ids if the table has both, or those of a one-hot
+    table, else empty. notes: sentences that are printed. grouped: whether the table has a column of groups. sets:
+    whether the images have label sets."""
 
     path: str
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     grouped: bool = False
+    sets: bool = False
 
 
-def read_table(path: str) -> LabelTable:
+def read_table(path: str, data: Data) -> LabelTable:
     """Read a UTF-8 table of labels: a header line, then one line per image; separated by comma, semicolon or tab.
 
-    Spaces around cells are removed. Otherwise cells are unchanged, so `1` and `01` are two labels. Raises
+    Spaces around cells are removed. Otherwise cells are unchanged, so `1` and `01` are two labels. A table of label sets
+    has cells with several labels, a column of 0 and 1 for each class, or several lines per image. Raises
     SightlineError with all invalid lines.
     """
     (_, header), *lines = parse(path, read_text(path))
-    columns = find_columns(header, path)
+    width = len(header)
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
-    width, required = len(header), ("filename", "label")
     faults = [f"line {line}: {len(cells)} cells instead of {width}" for line, cells in lines if len(cells) != width]
     lines = [(line, cells) for line, cells in lines if len(cells) == width]
+    columns, hot = find_columns(header, lines, path, data)
+    found = one_hot_labels(hot, lines) if hot else labels_of_cells(lines, columns, path, data)
+    required = ["filename", *["label"] * (not found.sets)]
     faults += [f"line {line}: no {what}" for line, cells in lines for what in required if not cells[columns[what]]]
-    names, unclear = names_of_ids(lines, columns)
+    names, unclear = ({}, []) if found.sets else names_of_ids(lines, columns)
     splits, unknown, notes = splits_of_rows(lines, columns, path)
-    faults += unclear + unknown
+    faults += [*found.faults, *unclear, *unknown]
     if faults:
         what = f"the table has {counted(len(faults), 'invalid line')}"
         cure = "correct or remove these lines; enclose a cell that contains the separator in double quotes"
         raise SightlineError(what, where=path, why="\n" + listing(faults), cure=cure)
     group, rows = columns.get("group"), []
-    for (line, cells), split in zip(lines, splits, strict=True):
-        label = cells[columns["label"]]
+    for (line, cells), labels, split in zip(lines, found.labels, splits, strict=True):
         own_group = "" if group is None else cells[group]
-        rows.append(Row(line, cells[columns["filename"]], names.get(label, label), split, own_group))
-    classes = tuple(names[label] for label in sorted_classes(set(names)))
-    return LabelTable(path, tuple(rows), classes, notes, group is not None)
+        named = tuple(names.get(label, label) for label in labels)
+        rows.append(Row(line, cells[columns["filename"]], named, split, own_group))
+    classes = tuple(names[label] for label in sorted_classes(set(names))) or tuple(hot.values())
+    return LabelTable(path, tuple(rows), classes, (*found.notes, *notes), group is not None, found.sets)
 
 
 def separator(text: str) -> str:
@@ -132,8 +150,9 @@ def is_predictions(names: set[str]) -> bool:
     return {"filename", "label", "confidence"} <= names and not names.isdisjoint(("truth", "error"))
 
 
-def find_columns(header: list[str], path: str) -> dict[str, int]:
-    """Map `filename`, `label`, and if present `name`, `split` and `group`, to the indices of their columns.
+def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tuple[dict[str, int], dict[int, str]]:
+    """(`filename`, `label`, and if present `name`, `split` and `group` -> index of the column; for a one-hot table,
+    which has no column `label`, index of the column -> class name, else {}).
 
     Raises SightlineError unless there is exactly one column of file names and one of labels, and for a table of
     predictions.
@@ -148,7 +167,9 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
             cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove "
             "the column 'confidence'",
         )
-    for what, accepted in (("filename", FILE_COLUMNS), ("label", LABEL_COLUMNS)):
+    others = {i for i, name in enumerate(names) if name in (*FILE_COLUMNS, *SPLIT_COLUMNS, *GROUP_COLUMNS)}
+    hot = {} if data.labels == "one" or {*names} & {*LABEL_COLUMNS} else one_hot_columns(header, others, lines)
+    for what, accepted in (("filename", FILE_COLUMNS), *([] if hot else [("label", LABEL_COLUMNS)])):
         found = next((name for name in accepted if name in names), "")
         if names.count(found) != 1:
             raise SightlineError(
@@ -160,10 +181,10 @@ def find_columns(header: list[str], path: str) -> dict[str, int]:
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):
-        found = next((name for name in accepted if name in names and names.index(name) != columns["label"]), None)
+        found = next((name for name in accepted if name in names and names.index(name) != columns.get("label")), None)
         if found:
             columns[what] = names.index(found)
-    return columns
+    return columns, hot
 
 
 def names_of_ids(lines: Lines, columns: dict[str, int]) -> tuple[dict[str, str], list[str]]:

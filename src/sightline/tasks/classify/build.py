@@ -13,6 +13,7 @@ from ...config.schema import Augment, Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
+from ...data.label_arrays import are_sets
 from ...data.loader import evaluation_batches
 from ...data.shards.stream import reject_remote_stream, sampled
 from ...data.sources.leakage import reject_leaks
@@ -37,6 +38,7 @@ from ...models import (
 from ...models.weights import load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
+from .. import fitting_recipe
 from ..contract import Say
 from .config import ClassifyConfig
 from .losses import LOSSES
@@ -133,6 +135,10 @@ def open_labeled(config: Config, say: Say) -> Source:
         reject_pairs(config)
     for note in source.notes:
         say(note)
+    if any(are_sets(items.labels) for items in source.splits.values()):
+        why = f"images have several labels, and {config.name} is for one label per image"
+        cure = f"use a recipe for label sets{fitting_recipe('label sets')}; if each text is one name: --data.labels one"
+        raise SightlineError("the data have label sets", where=source.path, why=why, cure=cure)
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the images have no labels in the layout {source.layout!r}"
