@@ -78,9 +78,9 @@ class Source:
 class Decoded:
     """A decoded split of N images.
 
-    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N], label sets bool [N, K], or None. digest: SHA-256 of pixels,
-    names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash of the pixels of
-    each image, or None.
+    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N], label sets bool [N, K], or None. digest:
+    SHA-256 of pixels, names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash
+    of the pixels of each image, or None.
 
     stream: for data in shards, the `stream.Stream` that yields the training batches; else None. With a stream, indexing
     `images` and `masks` reads and decodes samples.

@@ -18,12 +18,6 @@ def task_learning_from(annotation: str) -> Task:
     return next(task for task in TASKS.values() if task.learns_from == annotation)
 
 
-def fitting_recipe(annotation: str) -> str:
-    """The phrase ", such as RECIPE" with a recipe for data with this annotation; "" if there is none."""
-    recipes = [task.recipe for task in TASKS.values() if task.learns_from == annotation and task.recipe]
-    return f", such as {recipes[0]}" if recipes else ""
-
-
 def task_named(name: Any, where: str = "") -> Task:
     """Return the task with this name, or with this name in an earlier version; the first task for None and "".
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ..config.schema import Config
     from ..data.types import Batch, Source
-    from ..doctor.findings import Finding
     from ..engine.parts import Parts
     from ..engine.state import Training
     from ..inference.options import PredictOptions
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Say = Callable[[str], None]
 """A function that prints one line for the user."""
+
+
+RECIPE_FOR: dict[str, str] = {"labels": "photos_finetune", "masks": "camvid_fast", "nothing": "byol_fast"}
+"""Annotation of images, as of `Task.learns_from` -> a recipe that fits any such data, for messages."""
 
 
 def lazy(path: str) -> Callable[..., Any]:
@@ -103,14 +106,12 @@ class Task:
     """(run folder, config, say) -> `export.contract.TaskGraph`: the network to export, and the data for its check."""
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     """(run folder, config, name, whether to index training images, say) -> `serve.models.ServedModel`."""
-    check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Finding]] | None" = None
-    """(labels by split as of `data.types.Items`, classes) -> findings of `sightline doctor` on the labels."""
+    check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Any]] | None" = None
+    """(labels by split as of `data.types.Items`, classes) -> list of `doctor.findings.Finding` on the labels."""
     load_masks: "Callable[[Path, Any], Any] | None" = None
     """(run folder, config) -> the trained segmenter, `tasks.segment.evaluate.MaskInference`, whose masks `sightline
     masks --run` refines."""
 
-    recipe: str = ""
-    """A recipe for any data of this task, which messages name."""
     former_names: tuple[str, ...] = ()
     """Names of this task in recipes of earlier versions."""
     selects_epochs: bool = True

@@ -36,8 +36,8 @@ Lines = list[tuple[int, list[str]]]
 
 
 class Row(NamedTuple):
-    """A row of a table of labels. line: its line number. labels: one class name or, if the table has no class names, one
-    label as written; any number of names of a label set. split, group: '' if there is none."""
+    """A row of a table of labels. line: its line number. labels: one class name (if the table has no class names, the
+    label as written), or the names of a label set. split, group: '' if there is none."""
 
     line: int
     file: str
@@ -63,8 +63,8 @@ class LabelTable:
 def read_table(path: str, data: Data) -> LabelTable:
     """Read a UTF-8 table of labels: a header line, then one line per image; separated by comma, semicolon or tab.
 
-    Spaces around cells are removed. Otherwise cells are unchanged, so `1` and `01` are two labels. A table of label sets
-    has cells with several labels, a column of 0 and 1 for each class, or several lines per image. Raises
+    Spaces around cells are removed. Otherwise cells are unchanged, so `1` and `01` are two labels. A table of label
+    sets has cells with several labels, a column of 0 and 1 for each class, or several lines per image. Raises
     SightlineError with all invalid lines.
     """
     (_, header), *lines = parse(path, read_text(path))

@@ -14,10 +14,10 @@ from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
 from ...runs import run_folder
 from ..contract import Say
-from .build import build_for_inference
+from ..whole_image.build import build_for_inference
 from .config import ClassifyConfig
 from .results import evaluate_checkpoints, write_predictions
-from .task import classification_intervals
+from .task import ClassifyLearner, classification_intervals
 
 
 def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     decoded = decode(source, split, config.data.size, config.data, say)
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
-    parts = build_for_inference(folder, config, run_folder.precision_of(folder))
+    parts = build_for_inference(ClassifyLearner, folder, config, run_folder.precision_of(folder))
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)

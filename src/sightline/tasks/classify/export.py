@@ -19,10 +19,11 @@ from ...inference.predictor import with_weights
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
 from ...stats.intervals import paired_bootstrap
-from .build import build_for_inference
+from ..whole_image.build import build_for_inference
 from .config import ClassifyConfig
 from .evaluate import with_classes
 from .results import evaluate_checkpoints
+from .task import ClassifyLearner
 
 CHUNK = 32
 """Number of images per batch when the exported graph is compared with PyTorch."""
@@ -36,7 +37,7 @@ class ClassifierExport(TaskGraph):
     metric = "accuracy"
 
     def __init__(self, folder: Path, config: ClassifyConfig, say: Say):
-        self.config, self.parts = config, build_for_inference(folder, config, "fp32")
+        self.config, self.parts = config, build_for_inference(ClassifyLearner, folder, config, "fp32")
         source = open_source(config.data, config.data.split_seed)
         self.split, square = chosen_split(None, source), self.parts.square
         decoded = decode(source, self.split, square.side, config.data, say)

@@ -9,8 +9,9 @@ from ...inference.predictor import Predictor, with_weights
 from ...inference.tables import predict_table
 from ...runs import run_folder
 from ..contract import Say
-from .build import build_for_inference
+from ..whole_image.build import build_for_inference
 from .config import ClassifyConfig
+from .task import ClassifyLearner
 
 
 def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor:
@@ -19,7 +20,7 @@ def predictor(folder: Path, config: ClassifyConfig, features: bool) -> Predictor
     features: whether to compute the penultimate features too. Raises SightlineError if they are requested from an
     ensemble.
     """
-    parts = build_for_inference(folder, config, run_folder.precision_of(folder))
+    parts = build_for_inference(ClassifyLearner, folder, config, run_folder.precision_of(folder))
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
         why = (

@@ -1,142 +1,54 @@
-"""Learner of image classification: augmentation on the device, a forward pass, a loss on the logits."""
+"""The learner of image classification: a loss on the logits, and metrics of one label per image."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn import functional
 
-from ...config.schema import Config
-from ...data.augment.batch import mix
-from ...data.types import Batch
-from ...engine.distributed import gather_to_rank0
 from ...engine.parts import Arrays
-from ...engine.schedules import mixes, training_side
 from ...inference.predictor import mirror_mean
-from ...models import Classifier
 from ...stats.intervals import bootstrap_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
+from ..whole_image.learner import ImageLearner
 from . import losses
 
 
 @dataclass(eq=False, kw_only=True)
-class ClassifyLearner:
-    """The learner of a classifier; see `engine.parts.Learner`.
-
-    classes: number of classes K.
-
-    augment: (training images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, size, size]; None if
-    only evaluated.
-
-    transform: evaluation images uint8 [N, 3, H, W] -> float [N, 3, size, size].
-
-    class_weights: the weight of each class in the loss, float [K], or None.
-
-    forward: the function that computes logits, such as the compiled model; by default `model`.
-
-    feature_mask: bool, one value per image of the split: whether `metrics` returns its penultimate features. None: for
-    no image.
-
-    fixed: for a frozen backbone, two functions that return the features [N, D] of all training and of all evaluated
-    images; None if features are computed batch by batch.
-    """
-
-    config: Config
-    model: Classifier
-    classes: int
-    augment: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor] | None
-    transform: Callable[[torch.Tensor], torch.Tensor]
-    class_weights: torch.Tensor | None = None
-    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
-    feature_mask: torch.Tensor | None = None
-    fixed: tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None = None
+class ClassifyLearner(ImageLearner):
+    """The learner of a classifier of K classes. Targets: class indices int64 [N], or float [N, K] after mixing."""
 
     def __post_init__(self) -> None:
         loss = self.config.loss
         focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
         self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
 
-    def step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Loss and logits of a training batch: {"loss": scalar, "logits": [N, K]}.
+    def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of `loss.name`, a scalar. outputs: logits [N, K]."""
+        return self.loss(outputs, targets, weights=self.class_weights)
 
-        If several processes share the batch, also "weight", the denominator of the loss of this process's part.
+    def loss_weight(self, targets: Tensor) -> Tensor:
+        """The denominator of the loss: the number of targets, or with class weights the sum of theirs."""
+        return losses.mean_over(targets, self.class_weights)
+
+    def soft_targets(self, labels: Tensor) -> Tensor:
+        """One-hot labels float [N, K]."""
+        return functional.one_hot(labels, self.outputs).float()
+
+    def mean_output(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        """Logits [N, K] of the mean of the probabilities."""
+        return mirror_mean(outputs, mirrored)
+
+    def numbers(self, outputs: Tensor, labels: Tensor) -> tuple[dict[str, float], Arrays]:
+        """Cross-entropy loss, accuracy, top-5 accuracy and calibration error.
+
+        Arrays: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N].
         """
-        if self.fixed is not None and batch.labels is not None:
-            targets = batch.labels
-            logits = self.model.head(self.fixed[0]()[batch.samples])
-        else:
-            images, targets = self.prepare(batch)
-            logits = (self.model if self.forward is None else self.forward)(images)
-        found = {"loss": self.loss(logits, targets, weights=self.class_weights), "logits": logits}
-        return (
-            found if batch.global_samples is None else found | {"weight": losses.mean_over(targets, self.class_weights)}
-        )
-
-    @torch.no_grad()
-    def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augment a batch: images float [N, 3, side, side], labels int64 [N], or float [N, K] after mixup or cutmix."""
-        assert batch.labels is not None and self.augment is not None, "this learner was built for evaluation"
-        seed, targets = self.config.train.seed, batch.labels
-        with torch.autocast(batch.images.device.type, enabled=False):
-            images = self.augment(batch.images, batch.samples, seed, batch.epoch)
-            side = training_side(self.config, batch.epoch)
-            if side != self.config.data.size:
-                images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
-            if mixes(self.config, batch.epoch):
-                soft = functional.one_hot(targets, self.classes).float()
-                images, targets = mix(images, soft, batch.samples, seed, batch.epoch, self.config.augment)
-        return images[batch.overlap :], targets[batch.overlap :]
-
-    def after_step(self, step: int, total_steps: int) -> None:
-        """Do nothing; a classifier has no target network to update."""
-
-    def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """(metrics, arrays) of a split: cross-entropy loss, accuracy, top-5 accuracy and calibration error.
-
-        The arrays are: probabilities float32 [N, K]; labels int64 [N]; losses float64 [N]; features float16 [M, D] of
-        the M images that `feature_mask` selects.
-        """
-        found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
-        if not found:
-            return {}, {}
-        truth = torch.cat([part["labels"] for part in found])
-        logits = torch.cat([part["logits"] for part in found])
-        losses = functional.cross_entropy(logits, truth, reduction="none").double()  # of logits: has no limit
-        probabilities = logits.softmax(1)
-        numbers = classification_numbers(probabilities, truth, losses)
-        arrays = {"probabilities": probabilities.numpy(), "labels": truth.numpy(), "losses": losses.numpy()}
-        if self.feature_mask is not None:
-            arrays["features"] = np.concatenate([part["features"].numpy() for part in found])
-        return numbers, arrays
-
-    def evaluate_batch(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Logits and labels of an evaluation batch on the CPU: {"logits": float32 [N, K], "labels": [N]}.
-
-        With `feature_mask` also "features", float16 [M, D], of the M selected images.
-        """
-        assert batch.labels is not None, "classification needs labels"
-        samples = batch.samples
-        penultimate = self.fixed[1]()[samples] if self.fixed else self.model.features(self.transform(batch.images))
-        outputs = self.model.head(penultimate)
-        kept = {}
-        if self.feature_mask is not None:
-            kept = {"features": penultimate[self.feature_mask[samples]].to("cpu", torch.float16)}
-        if self.config.train.flip_test:
-            outputs = mirror_mean(outputs, self.model(self.transform(batch.images).flip(3)))
-        return {"logits": outputs.float().cpu(), "labels": batch.labels.cpu(), **kept}
-
-    def plain_features(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """Penultimate features of images without augmentation: ({}, {"features": float16 [N, D]})."""
-        parts = [{"features": self.model.features(self.transform(b.images)).to("cpu", torch.float16)} for b in batches]
-        found = [part["features"].numpy() for part in gather_to_rank0(parts)]
-        return {}, {"features": np.concatenate(found)} if found else {}  # torch.cat raises for float16 under autocast
-
-    def parameters(self) -> nn.Module:
-        """The module that is trained."""
-        return self.model
+        terms = functional.cross_entropy(outputs, labels, reduction="none").double()  # of logits: has no limit
+        probabilities = outputs.softmax(1)
+        numbers = classification_numbers(probabilities, labels, terms)
+        return numbers, {"probabilities": probabilities.numpy(), "labels": labels.numpy(), "losses": terms.numpy()}
 
 
 def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, losses: torch.Tensor) -> dict[str, float]:

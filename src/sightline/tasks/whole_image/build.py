@@ -1,0 +1,194 @@
+"""Build a run, and its network for inference, for tasks that predict one vector for a whole image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from ...config.schema import Augment, Config
+from ...data.augment.batch import evaluation_transform, training_augmentation
+from ...data.decode.images import Square
+from ...data.image_cache import decode, subset
+from ...data.label_arrays import class_counts
+from ...data.loader import evaluation_batches
+from ...data.shards.stream import reject_remote_stream, sampled
+from ...data.types import Decoded, Source
+from ...doctor.quick import quick_line
+from ...engine import parts
+from ...engine.device import autocast, pick_device, pick_precision, use_threads
+from ...models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
+from ...models.weights import load_weights
+from ...runs.checkpoint import checked_description
+from ...runs.run_folder import require_weights, shipped_checkpoints
+from ..contract import Say
+from .learner import ImageLearner
+
+
+def build_parts(
+    learner_class: type[ImageLearner],
+    config: Config,
+    source: Source,
+    outputs: int,
+    say: Say,
+    precision: str,
+    fresh: bool,
+) -> parts.Parts:
+    """Build all parts of a run whose network has `outputs` outputs for an image; else as `engine.parts.build`.
+
+    source: the data, with labels in the splits `train` and `val`.
+    """
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device)
+    torch.manual_seed(config.train.seed)
+    chosen = config.model
+    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head)
+    parts.check_batch_size(config, model)
+    flops = parts.flops_by_side(config, partial(step_flops, config, model))
+    loaded = None
+    if fresh and chosen.weights != "none":
+        loaded = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
+        say(str(loaded))
+    train = parts.training_images(config, source, say)
+    if has_fixed_features(config):
+        cure = "train without model.freeze, or copy the shards to this machine"
+        reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
+    val = decode(source, "val", config.data.size, config.data, say)
+    say(quick_line(config.data, {"train": train, "val": val}))
+    mean, std = parts.normalization(config, train)
+    transform = evaluation_transform(config.data.size, mean, std)
+    if fresh and loaded is None:
+        parts.initialize_from_images(model.backbone, train, transform)
+    once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
+    facts = {
+        "parameters": parameter_count(model),
+        "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
+        + once * len(train.names),
+        "weights": loaded.as_dict() if loaded else None,
+        "data": parts.describe_data(source, train, val),
+    }
+    if chosen.freeze:
+        freeze_backbone(model)
+    model.to(device).to(memory_format=torch.channels_last)
+    rows, labels = parts.sampled_rows(config, val), train.labels
+    assert labels is not None
+    dtype = pick_precision(precision or config.train.precision, device)
+    learner = learner_class(
+        config=config,
+        model=model,
+        outputs=outputs,
+        augment=training_augmentation(config.augment, config.data.size, mean, std),
+        transform=transform,
+        class_weights=parts.weights_of_classes(config, class_counts(labels, len(train.classes)), device),
+        forward=torch.compile(model, dynamic=False) if config.train.compile else None,
+        feature_mask=parts.row_mask(rows, len(val.names), device),
+        fixed=fixed_features(config, model, transform, (train, val), device, dtype),
+    )
+    description = parts.describe_model(config, train, val, mean, std)
+    count = config.report.train_samples
+    images = subset(train, sampled(train, count, config.train.seed)) if count else None
+    return parts.Parts(
+        *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
+        trace_spec=parts.TraceSpec(
+            (3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
+        ),
+        feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
+        once_flops=once,
+    )
+
+
+def has_fixed_features(config: Config) -> bool:
+    """Whether the backbone is frozen and no augmentation changes its input between epochs."""
+    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"}) == Augment()
+    return config.model.freeze and unaugmented
+
+
+def fixed_features(
+    config: Config,
+    model: Classifier,
+    transform: Callable[[torch.Tensor], torch.Tensor],
+    splits: tuple[Decoded, Decoded],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None:
+    """Two functions that return the features [N, D] of a frozen backbone, for the training and the validation split.
+
+    Each function computes the features at its first call and stores them, so that only the head is computed afterwards.
+    None if the backbone is trained or its input is augmented.
+    """
+    if not has_fixed_features(config):
+        return None
+
+    @torch.no_grad()
+    def features_of(decoded: Decoded) -> torch.Tensor:
+        batches = evaluation_batches(decoded, config.train.eval_batch_size, device)
+        with autocast(device, dtype):
+            return torch.cat([model.features(transform(batch.images)) for batch in batches])
+
+    train, val = (cache(partial(features_of, split)) for split in splits)
+    return train, val
+
+
+def step_flops(config: Config, model: Classifier, side: int) -> float:
+    """Floating-point operations of one training step per image of side x side pixels.
+
+    The forward pass takes 2 x multiply-adds; forward and backward pass together take 3 times as many. A frozen backbone
+    has no backward pass. If its features are computed once, only the head counts.
+    """
+    if has_fixed_features(config):
+        return 3 * head_flops(model)
+    forward = forward_flops(model, side)
+    return forward + 2 * head_flops(model) if config.model.freeze else 3 * forward
+
+
+def head_flops(model: Classifier) -> float:
+    """Floating-point operations of the head's forward pass for one image."""
+    return 2.0 * sum(parameter.numel() for parameter in model.head.parameters() if parameter.ndim > 1)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What inference with a run needs: its learner with an untrained model, its preprocessing, device and dtype.
+
+    square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
+    which the checkpoint was written.
+    """
+
+    learner: ImageLearner
+    classes: tuple[str, ...]
+    square: Square
+    decoded_size: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    step: int
+    epoch: int
+
+
+def build_for_inference(
+    learner_class: type[ImageLearner], folder: Path, config: Config, precision: str, outputs: int | None = None
+) -> Inference:
+    """Build the network of the run in `folder` for evaluation or prediction, without loading its weights.
+
+    Model, classes and preprocessing are read from config.json in the checkpoint. precision: "auto", "fp32" or "bf16".
+    outputs: of the network for an image; None: one for each class.
+    """
+    require_weights(folder)
+    shipped = shipped_checkpoints(folder)[0]
+    use_threads(config.train.threads)
+    device = pick_device(config.train.device, fallback=True)
+    with checked_description(shipped) as description:
+        classes, preprocessing = tuple(description["classes"]), description["preprocessing"]
+        size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
+        name, args = description["model"]["name"], description["model"]["args"]
+        head = description["model"].get("head", "linear")
+        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
+        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+    outputs = len(classes) if outputs is None else outputs
+    model = build_model(name, outputs, size, args, head)
+    model.to(device).to(memory_format=torch.channels_last)
+    transform = evaluation_transform(size, mean, std)
+    learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
+    dtype = pick_precision(precision, device)
+    step, epoch = description.get("step", 0), description.get("epoch", 0)
+    return Inference(learner, classes, square, decoded_size, device, dtype, step, epoch)
