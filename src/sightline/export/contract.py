@@ -1,7 +1,8 @@
 """Interfaces of the ONNX export: `TaskGraph`, which each task implements, and `Cost`, the effect of quantization."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -34,7 +35,8 @@ class TaskGraph:
     network: module from images uint8 [N, 3, H, W] to the outputs. outputs: a description of each output by name.
     smallest: minimum height and width of images. metric: key of the task's metric in the run's results. split: name of
     the split on which graph and PyTorch are compared. digest: of the images of that split. train: training images, for
-    the calibration of int8. sample: validation images uint8 [N, 3, H, W], for the measurement of the speed.
+    the calibration of int8. sample: validation images uint8 [N, 3, H, W], for the measurement of the speed. metadata:
+    further entries of the graph's metadata, stored as JSON.
     """
 
     network: nn.Module
@@ -45,6 +47,7 @@ class TaskGraph:
     digest: str
     train: Items
     sample: np.ndarray
+    metadata: Mapping[str, Any] = {}
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
         """Compare the exported graph with PyTorch on the validation images. The graph's predictions are stored for

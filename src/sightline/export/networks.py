@@ -83,17 +83,20 @@ class ClassifierGraph(nn.Module):
     """Images uint8 [N, 3, H, W] -> class probabilities [N, K], averaged over the members of an ensemble.
 
     prepare: module that resizes and normalizes. members: networks of the ensemble, or a single network. flip: whether
-    to average over each image and its mirror image too.
+    to average over each image and its mirror image too. activation: logits -> probabilities, by default softmax.
     """
 
-    def __init__(self, prepare: nn.Module, members: Sequence[nn.Module], flip: bool):
+    def __init__(
+        self, prepare: nn.Module, members: Sequence[nn.Module], flip: bool, activation: nn.Module | None = None
+    ):
         super().__init__()
         self.prepare, self.members, self.flip = prepare, nn.ModuleList(members), flip
+        self.activation = nn.Softmax(1) if activation is None else activation
 
     def forward(self, images: Tensor) -> Tensor:
         images = self.prepare(images)
         views = [images, images.flip(3)] if self.flip else [images]
-        found = [member(view).softmax(1) for member in self.members for view in views]
+        found = [self.activation(member(view)) for member in self.members for view in views]
         return torch.stack(found).mean(0) if len(found) > 1 else found[0]
 
 

@@ -87,4 +87,5 @@ def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:
         facts = {key: description.get(key) for key in ("task", "classes", "palette", "preprocessing", "model")}
     facts["input"] = "images: uint8 [N, 3, H, W], RGB, 0 to 255, of any height and width"
     facts["output"] = "; ".join(f"{name}: {shape}" for name, shape in task.outputs.items())
+    facts |= task.metadata
     return facts | {"sightline": installed_versions().get("sightline-vision", ""), "run": folder.resolve().name}

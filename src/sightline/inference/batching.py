@@ -34,20 +34,20 @@ class PredictedBatch:
     probabilities: np.ndarray | None = None
     features: np.ndarray | None = None
 
-    def rows(self, classes: Sequence[str]) -> list[list[str]]:
-        """The rows of the table for this batch: name, class, confidence, a probability for each class, error."""
-        return [self.row(index, image.name, classes) for index, image in enumerate(self.images)]
+    def rows(self, predictor: Predictor) -> list[list[str]]:
+        """The rows of the table for this batch: name, label, confidence, a probability for each class, error."""
+        return [self.row(index, image.name, predictor) for index, image in enumerate(self.images)]
 
-    def row(self, index: int, name: str, classes: Sequence[str]) -> list[str]:
+    def row(self, index: int, name: str, predictor: Predictor) -> list[str]:
         """The row of the table for one image; the columns are described in `rows`."""
-        error = " ".join(self.errors.get(index, "").split())
+        error, classes = " ".join(self.errors.get(index, "").split()), predictor.classes
         if not classes:
             return [name, error]
         if error or self.probabilities is None:
             return [name, "", "", *[""] * len(classes), error]
         values = self.probabilities[index]
-        best = int(values.argmax())
-        return [name, classes[best], *[f"{value:.9g}" for value in (values[best], *values)], ""]
+        label, confidence = predictor.decision.label(values, classes)
+        return [name, label, *[f"{value:.9g}" for value in (confidence, *values)], ""]
 
 
 def predict_batches(

@@ -15,6 +15,32 @@ from ..engine.device import autocast
 from ..runs.checkpoint import load_model
 
 
+def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Log of the mean probabilities [N, K] of images and their mirror images, from the logits of both."""
+    both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
+    # The logarithm of the mean of probabilities would underflow to -inf, and the loss would be infinite.
+    return both - math.log(2)
+
+
+def most_probable(probabilities: np.ndarray, classes: Sequence[str]) -> tuple[str, float]:
+    """The class with the highest probability, and this probability. probabilities: [K]."""
+    best = int(probabilities.argmax())
+    return classes[best], float(probabilities[best])
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How logits become probabilities and a label; by default for one label per image.
+
+    probabilities: logits float32 [N, K] -> [N, K]. mirror_mean: (logits, those of the mirror images) -> logits of the
+    mean. label: (probabilities [K], classes) -> (text, confidence).
+    """
+
+    probabilities: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits.softmax(1)
+    mirror_mean: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = mirror_mean
+    label: Callable[[np.ndarray, Sequence[str]], tuple[str, float]] = most_probable
+
+
 @dataclass(frozen=True)
 class Predictor:
     """Trained networks with their preprocessing.
@@ -34,6 +60,7 @@ class Predictor:
     dtype: torch.dtype
     flip: bool
     features: bool
+    decision: Decision = Decision()
 
     @torch.inference_mode()
     def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -48,9 +75,9 @@ class Predictor:
                 penultimate = model.features(images)  # ty: ignore[not-callable]
                 logits = model.head(penultimate) if self.classes else None  # ty: ignore[not-callable]
                 if self.flip and logits is not None:
-                    logits = mirror_mean(logits, model(images.flip(3)))
+                    logits = self.decision.mirror_mean(logits, model(images.flip(3)))
             if logits is not None:
-                found.append(logits.float().softmax(1).cpu().numpy())
+                found.append(self.decision.probabilities(logits.float()).cpu().numpy())
             if self.features:
                 features = penultimate.float().cpu().numpy()
         return np.stack(found).mean(0, dtype=np.float64).astype(np.float32) if found else None, features
@@ -67,10 +94,3 @@ def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:
     copied = copy.deepcopy(model)
     copied.load_state_dict(load_model(checkpoint)[0])
     return copied.eval()
-
-
-def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Log of the mean probabilities [N, K] of images and their mirror images, from the logits of both."""
-    both = torch.logaddexp(logits.float().log_softmax(1), mirrored.float().log_softmax(1))
-    # The logarithm of the mean of probabilities would underflow to -inf, and the loss would be infinite.
-    return both - math.log(2)

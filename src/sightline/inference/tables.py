@@ -63,7 +63,7 @@ def predict_table(
     progress, unreadable, example = ProgressLines(say), 0, ""
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"), resumable(table):
         for batch in predict_batches(remaining(chain(first, images), table), predictor, config.data.max_pixels, size):
-            table.add(batch.rows(predictor.classes), batch.features)
+            table.add(batch.rows(predictor), batch.features)
             progress.add(len(batch.images))
             unreadable += len(batch.errors)
             example = example or next((batch.images[index].name for index in batch.errors), "")

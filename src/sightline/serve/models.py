@@ -132,9 +132,11 @@ class ServedClassifier(ServedModel):
             near = [self.neighbor(*found) for found in self.neighbors.nearest(feature, NEIGHBORS)]
             if self.neighbors.done < len(self.neighbors.rows):
                 note = "The index of training images is not complete yet."
-        label, confidence = (ranked[0].name, ranked[0].probability) if ranked else ("", 0.0)
+        label, confidence = "", 0.0
+        if probabilities is not None:
+            label, confidence = self.predictor.decision.label(probabilities, self.classes)
         return LabelPrediction(
-            model=self.name, label=label, confidence=confidence, probabilities=ranked, near=near, note=note
+            model=self.name, label=printable(label), confidence=confidence, probabilities=ranked, near=near, note=note
         )
 
     def neighbor(self, row: int, similarity: float) -> Neighbor:

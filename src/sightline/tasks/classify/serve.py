@@ -9,8 +9,9 @@ from ...data.sources.open import open_source
 from ...runs import run_folder
 from ...serve.examples import Say, if_readable, index_of, spread
 from ...serve.models import ExampleImages, ServedClassifier, ServedModel
+from ..whole_image.predict import predictor
 from .config import ClassifyConfig
-from .predict import predictor
+from .task import ClassifyLearner
 
 
 def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
@@ -38,7 +39,7 @@ def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say
         index, note = if_readable(
             lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
         )
-    network = predictor(folder, config, features=single)
+    network = predictor(ClassifyLearner, folder, config, features=single)
     return ServedClassifier(
         name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
         examples=if_readable(examples, name, say)[0] or ExampleImages(),

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...config.schema import Config
 from ...data.augment.batch import mix
 from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0
@@ -32,7 +32,7 @@ class ImageLearner:
     None if features are computed batch by batch.
     """
 
-    config: Config
+    config: Any
     model: Classifier
     outputs: int
     augment: Callable[[Tensor, Tensor, int, int], Tensor] | None

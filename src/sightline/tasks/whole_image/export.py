@@ -1,0 +1,82 @@
+"""What the ONNX export of whole-image tasks shares: the network, and the graph's probabilities of validation images."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ...config.schema import Config
+from ...data.decode.images import planes
+from ...data.image_cache import decode
+from ...data.types import Decoded, Source
+from ...export.contract import Say
+from ...export.networks import ClassifierGraph, Normalized, Resize
+from ...export.session import OnnxSession
+from ...inference.evaluation import chosen_split
+from ...inference.predictor import with_weights
+from ...runs import run_folder
+from ...runs.checkpoint import checked_description
+from .build import build_for_inference
+from .learner import ImageLearner
+
+CHUNK = 32
+"""Batch size of the comparison with the exported graph."""
+
+
+class ImageGraph:
+    """The network of a run to export, or an ensemble of its epochs, with the validation images to compare it on.
+
+    parts: the same in PyTorch, in float32. folders: its checkpoints. network: images uint8 [N, 3, H, W] of any size ->
+    probabilities [N, K]. source, split, decoded: the data, the name of the compared split, and its images.
+    """
+
+    def __init__(
+        self,
+        learner_class: type[ImageLearner],
+        folder: Path,
+        config: Config,
+        source: Source,
+        with_classes: Callable[[Decoded, tuple[str, ...], str], Decoded],
+        say: Say,
+        activation: nn.Module | None = None,
+    ):
+        """with_classes: maps the labels of the images to the classes of the run. activation: see `ClassifierGraph`."""
+        self.parts, self.source = build_for_inference(learner_class, folder, config, "fp32"), source
+        self.split, square = chosen_split(None, source), self.parts.square
+        decoded = decode(source, self.split, square.side, config.data, say)
+        self.digest, self.decoded = decoded.digest, with_classes(decoded, self.parts.classes, source.path)
+        self.folders = run_folder.shipped_checkpoints(folder)
+        with checked_description(self.folders[0]) as description:
+            normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
+        members = [with_weights(self.parts.learner.model, member) for member in self.folders]
+        prepare = nn.Sequential(Resize(square, self.parts.decoded_size), normalized)
+        self.network = ClassifierGraph(prepare, members, config.train.flip_test, activation)
+
+    @property
+    def sample(self) -> np.ndarray:
+        """Some decoded validation images, uint8 [n, 3, H, W]."""
+        return np.ascontiguousarray(self.decoded.images[:CHUNK])
+
+    def probabilities(self, graph: OnnxSession) -> np.ndarray:
+        """The graph's probabilities float32 [N, K] for the validation images in the cache."""
+        starts = range(0, len(self.decoded.names), CHUNK)
+        return np.concatenate([graph(self.decoded.images[at : at + CHUNK])["probabilities"] for at in starts])
+
+    def from_files(self, graph: OnnxSession, cached: np.ndarray) -> np.ndarray | None:
+        """The graph's probabilities float32 [N, K] for the image files, which the graph resizes itself.
+
+        None if every file has the size of the cached images. cached: the result of `probabilities`, for such files.
+        """
+        items = self.source.splits[self.split]
+        rows = {name: row for row, name in enumerate(items.names)}  # unreadable images may have been left out
+        found, any_other = cached.copy(), False
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self.decoded.names), CHUNK):
+                names = self.decoded.names[start : start + CHUNK]
+                images = pool.map(lambda name: planes(items.read(rows[name])), names)
+                for row, image in enumerate(images, start):
+                    if image.shape != self.decoded.images.shape[1:]:
+                        found[row], any_other = graph(image[None])["probabilities"][0], True
+        return found if any_other else None
