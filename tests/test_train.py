@@ -26,8 +26,8 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
 from sightline.stats.class_weights import class_weights
-from sightline.tasks.classify import build as build_classify
 from sightline.tasks.classify.results import evaluate_checkpoints
+from sightline.tasks.whole_image import build as build_whole_image
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -293,7 +293,7 @@ def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path:
     ]
     decoded = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_classify, "decode", lambda *arguments: decoded.append(arguments))
+        patch.setattr(build_whole_image, "decode", lambda *arguments: decoded.append(arguments))
         for settings, expected in mistakes:
             with pytest.raises(SightlineError, match=expected):
                 sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)

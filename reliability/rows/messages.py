@@ -226,6 +226,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def responses_with(name: str) -> dict[str, bytes]:
     """By kind, response bodies of `sightline serve` that contain `name`."""
+    from sightline.inference.predictor import Decision
     from sightline.serve.guard import error_response
     from sightline.serve.models import ExampleImages, ServedClassifier, ServedSegmenter
     from sightline.serve.neighbors import NeighborIndex
@@ -237,7 +238,8 @@ def responses_with(name: str) -> dict[str, bytes]:
     parts = cast(Any, SimpleNamespace(palette=page_fixtures.palette_of(name)))
     examples = ExampleImages((np.zeros((3, 8, 8), np.uint8),), (name,), (classes[0],))
     common: Any = {"name": "a model", "config": Config(), "classes": classes, "examples": examples}
-    model = ServedClassifier(**common, predictor=cast(Any, None), neighbors=neighbors)
+    predictor = cast(Any, mock.Mock(decision=Decision()))
+    model = ServedClassifier(**common, predictor=predictor, neighbors=neighbors)
     labels = model.response(np.array([0.75, 0.25]), np.ones(1, np.float32))
     common["classes"] = parts.palette.classes
     mask = ServedSegmenter(**common, parts=parts).response(np.zeros((4, 4), np.uint8))
