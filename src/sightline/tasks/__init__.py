@@ -14,8 +14,12 @@ TASKS: dict[str, Task] = {
 
 
 def task_learning_from(annotation: str) -> Task:
-    """Return the first task that learns from this annotation: "labels", "label sets", "masks" or "nothing"."""
-    return next(task for task in TASKS.values() if task.learns_from == annotation)
+    """Return the first task that learns from this annotation: "labels", "label sets", "masks" or "nothing".
+
+    If there is none, return the first task.
+    """
+    first = next(iter(TASKS.values()))
+    return next((task for task in TASKS.values() if task.learns_from == annotation), first)
 
 
 def task_named(name: Any, where: str = "") -> Task:

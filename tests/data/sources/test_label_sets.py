@@ -25,7 +25,7 @@ def table(folder: Path, text: str) -> Path:
 
 
 def opened(folder: Path, **settings: object) -> Source:
-    return open_source(Data(path=str(folder), **settings), 0, hold_out=False)
+    return open_source(Data(path=str(folder), **({"labels": "auto"} | settings)), 0, hold_out=False)
 
 
 def sets_of(source: Source) -> dict[str, str]:
@@ -57,7 +57,7 @@ def test_one_column_for_each_class(tmp_path: Path) -> None:
         f"{name},{','.join(str(int(label in text.split(';'))) for label in ('dog', 'cat', 'bird'))},train\n"
         for name, text in SETS.items()
     )
-    source = open_source(Data(path=str(table(tmp_path, f"image,dog,cat,bird,split\n{rows}"))), 0, hold_out=False)
+    source = opened(table(tmp_path, f"image,dog,cat,bird,split\n{rows}"))
     assert source.classes == ("dog", "cat", "bird") and list(source.splits) == ["train"]
     found = source.splits["train"].labels
     assert found is not None
@@ -113,7 +113,7 @@ def test_a_held_out_split_has_every_class(tmp_path: Path) -> None:
         ";".join(c for c, p in zip("abcd", (0.8, 0.4, 0.2, 0.1), strict=True) if rng.random() < p) for _ in range(60)
     )
     (tmp_path / "labels.csv").write_text("filename,label\n" + "".join(f"{i}.png,{r}\n" for i, r in enumerate(rows)))
-    source = open_source(Data(path=str(tmp_path), val_fraction=0.2), 0)
+    source = open_source(Data(path=str(tmp_path), labels="auto", val_fraction=0.2), 0)
     train, val = (source.splits[split].labels for split in ("train", "val"))
     assert train is not None and val is not None
     assert train.any(0).all() and val.any(0).all() and 8 <= len(val) <= 16
