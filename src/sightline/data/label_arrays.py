@@ -1,6 +1,7 @@
 """Labels of N images as arrays: class indices int64 [N], or label sets bool [N, K], any number of classes per image."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -8,21 +9,21 @@ SEPARATOR = ";"
 """Between the class names of a label set in text."""
 
 
-def are_sets(labels: np.ndarray | None) -> bool:
+def are_sets(labels: np.ndarray | None) -> TypeGuard[np.ndarray]:
     """Whether labels are label sets."""
     return labels is not None and labels.ndim == 2
 
 
 def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     """Number of images that have each class, int64 [classes]. Indices below 0 (unlabeled) are not counted."""
-    if labels.ndim == 2:
+    if are_sets(labels):
         return labels.sum(0, dtype=np.int64)
     return np.bincount(labels[labels >= 0], minlength=classes)
 
 
 def label_texts(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
     """The class name of each image; for label sets the names, separated by SEPARATOR, in class order."""
-    if labels.ndim == 2:
+    if are_sets(labels):
         return [SEPARATOR.join(classes[index] for index in np.flatnonzero(row)) for row in labels]
     return [classes[index] for index in labels]
 

@@ -34,10 +34,6 @@ Say = Callable[[str], None]
 """A function that prints one line for the user."""
 
 
-RECIPE_FOR: dict[str, str] = {"labels": "photos_finetune", "masks": "camvid_fast", "nothing": "byol_fast"}
-"""Annotation of images, as of `Task.learns_from` -> a recipe that fits any such data, for messages."""
-
-
 def lazy(path: str) -> Callable[..., Any]:
     """Return a function that imports `package.module:name` when it is called, and calls `name` with its arguments."""
 

@@ -65,8 +65,8 @@ def collapse_notes(pretraining: Path) -> list[str]:
     evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
     last = evaluations[-1] if evaluations else {}
     measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
-    warning = collapse(measured)
-    return [f"the pre-training without labels has {warning.replace('--', '--unlabeled.')}"] if warning else []
+    warning = collapse(measured, "unlabeled.")
+    return [f"the pre-training without labels has {warning}"] if warning else []
 
 
 def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:

@@ -18,7 +18,7 @@ import weakref
 from io import BufferedReader
 from pathlib import Path
 
-from ...config.paths import absolute
+from ...config.paths import absolute, is_url
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, printable
 from ...runs.atomic import disk_error, sha256
@@ -33,17 +33,12 @@ SPOOLED_SHARDS = 8
 """Largest number of downloaded shards on the disk: twice the number that are interleaved (`stream.GROUP`)."""
 
 
-def is_address(path: str) -> bool:
-    """Whether a path is a URL, so that the data are on a server."""
-    return path.startswith(("http://", "https://"))
-
-
 class Store:
     """The files of one packed data set, in a folder or on a server. Thread-safe. Each shard is downloaded (if
     remote) and compared with its checksum once."""
 
     def __init__(self, data: Data):
-        self.data, self.remote = data, is_address(data.path)
+        self.data, self.remote = data, is_url(data.path)
         path = data.path if self.remote else absolute(data.path)
         self.has_index = not path.endswith(".tar")  # a tar file, or a pattern of tar files, has no index
         self.base = path.rstrip("/") if self.has_index else path.rpartition("/")[0]
@@ -58,7 +53,7 @@ class Store:
 
     def location(self, file: str) -> str:
         """The path or URL of the shard `file` in index.json, which is a relative or absolute path or a URL."""
-        return file if is_address(file) or os.path.isabs(file) else f"{self.base}/{file}"
+        return file if is_url(file) or os.path.isabs(file) else f"{self.base}/{file}"
 
     def spooled(self, location: str) -> Path:
         """The path in the spool folder to which the file at a URL is downloaded."""
@@ -67,7 +62,7 @@ class Store:
     def read(self, location: str) -> bytes | None:
         """Read an index or sample table; None if it does not exist. SightlineError (status ENVIRONMENT) on failure."""
         path = Path(location)
-        if is_address(location):
+        if is_url(location):
             path = self.spooled(location)
             if not download(location, path, optional=True):
                 return None
@@ -83,7 +78,7 @@ class Store:
             )
             raise SightlineError(what, where=location, why=why, cure=cure, status=ENVIRONMENT) from error
         finally:
-            if is_address(location):
+            if is_url(location):
                 path.unlink(missing_ok=True)
 
     def index(self) -> ShardIndex | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...config.paths import absolute, expanded
+from ...config.paths import absolute, expanded, is_url
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, some_of
 from ..decode.images import decode_rgb, image_error
@@ -25,7 +25,7 @@ from ..decode.palettes import Palette, from_dict, palette_of, to_dict
 from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
 from ..sources.scan import EXTENSIONS, is_hidden
 from ..types import Items, Source
-from .fetch import Store, is_address
+from .fetch import Store
 from .webdataset_index import IMAGE_ENDINGS, list_shards
 
 MASK_ENDINGS = tuple(f"mask.{ending}" for ending in IMAGE_ENDINGS)
@@ -120,7 +120,7 @@ def is_sharded(data: Data) -> bool:
     Such a folder has no images, and no folders other than `train`, `val` and `test`."""
     if data.layout != "auto" or not data.path:
         return data.layout == "shards"
-    if is_address(data.path) or data.path.endswith(".tar"):
+    if is_url(data.path) or data.path.endswith(".tar"):
         return True
     path = expanded(data.path)
     folders = [folder for folder in (path, *(os.path.join(path, split) for split in SPLITS)) if os.path.isdir(folder)]

@@ -14,6 +14,7 @@ from ...config.schema import Data
 from ..decode.images import encoded
 from ..decode.masks import load, read_mask
 from ..decode.palettes import Palette
+from ..label_arrays import are_sets
 from ..pair_cache import read_pair
 from ..shard_format import SampleTable
 from ..sources.open import LIBRARIES
@@ -116,7 +117,7 @@ def label_members(job: PackJob, items: Items, index: int, size: tuple[int, int])
     """File extension -> bytes of the metadata (json) and, for images with one label, of the class index (cls)."""
     values: dict[str, Any] = {"name": items.names[index], "number": index, "height": size[0], "width": size[1]}
     members: dict[str, bytes] = {}
-    if items.labels is not None and items.labels.ndim == 2:
+    if are_sets(items.labels):
         own = np.flatnonzero(items.labels[index]).tolist()
         values |= {"labels": own, "classes": [job.source.classes[label] for label in own]}
     elif items.labels is not None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...config.paths import absolute
+from ...config.paths import absolute, is_url
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, printable, some_of
 from ...runs.atomic import atomic_write, write_json
@@ -37,7 +37,7 @@ from ..shard_format import (
 from ..sources.labels import check_distinct, sorted_classes
 from ..sources.scan import EXTENSIONS
 from ..sources.splits import split_of
-from .fetch import Store, is_address
+from .fetch import Store
 
 IMAGE_ENDINGS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
 META = re.compile(r"__[^/]*__($|/)")
@@ -75,11 +75,11 @@ def shard_locations(path: str) -> list[str]:
         from braceexpand import braceexpand  # installed with webdataset
 
         try:
-            locations = list(braceexpand(path if is_address(path) else absolute(path)))
+            locations = list(braceexpand(path if is_url(path) else absolute(path)))
         except ValueError as error:
             cure = "write the numbers of the first and last shard: --data 'FOLDER/train-{000000..000009}.tar'"
             raise SightlineError("invalid pattern of shard names", where=path, why=str(error), cure=cure) from error
-        missing = [] if is_address(path) else [one for one in locations if not os.path.isfile(one)]
+        missing = [] if is_url(path) else [one for one in locations if not os.path.isfile(one)]
         if missing:
             what = f"{len(missing):,} of {counted(len(locations), 'shard')} do not exist"
             raise SightlineError(
@@ -89,7 +89,7 @@ def shard_locations(path: str) -> list[str]:
                 cure="correct the numbers in the pattern in --data, or add the missing shards",
             )
         return locations
-    if is_address(path):
+    if is_url(path):
         cure = (
             f"name the shards: --data '{path.rstrip('/')}/train-{{000000..000009}}.tar', or pack the data with "
             "`sightline pack`"

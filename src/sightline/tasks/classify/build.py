@@ -12,7 +12,7 @@ from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError
 from ...models import MODEL_NAMES, MODELS, unknown_model
-from ..contract import RECIPE_FOR, Say
+from ..contract import Say
 from ..whole_image.build import build_parts
 from .config import ClassifyConfig
 from .losses import LOSSES
@@ -50,16 +50,16 @@ def open_labeled(config: Config, say: Say) -> Source:
         say(note)
     if any(are_sets(items.labels) for items in source.splits.values()):
         why = f"images have several labels, and {config.name} is for one label per image"
-        recipe = RECIPE_FOR.get("label sets", "for label sets")
-        cure = f"use the recipe {recipe}; or, if each text is one name: --data.labels one"
+        cure = (
+            "give a table with one label for each image; or, if each text is the name of one class: --data.labels one"
+        )
         raise SightlineError("the data have label sets", where=source.path, why=why, cure=cure)
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the images have no labels in the layout {source.layout!r}"
         cure = (
             "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
-            "labels from "
-            "the file names: --data.layout filename --data.pattern '{id}_{label}'"
+            "labels from the file names: --data.layout filename --data.pattern '{id}_{label}'"
         )
         raise SightlineError("classification needs labels", where=source.path, why=why, cure=cure)
     return source
