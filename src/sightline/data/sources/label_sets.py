@@ -49,13 +49,11 @@ def check_separator(separator: str, cells: Sequence[str], where: str) -> None:
         counts = {mark: sum(mark in cell for cell in cells) for mark in (*SEPARATORS, " ")}
         likely = [mark for mark in sorted(counts, key=lambda mark: -counts[mark]) if counts[mark]]
         why = f"for example {some_of([repr(cell) for cell in dict.fromkeys(cells) if cell])}"
-        cure = (
-            f"--data.separator {likely[0]!r} occurs in {counts[likely[0]]:,} of {len(cells):,} labels" if likely else ""
-        )
-        raise SightlineError(
-            f"the separator {separator!r} occurs in no label", where=where, why=why,
-            cure=cure or "leave out --data.separator; each image has one label",
-        )  # fmt: skip
+        cure = "leave out --data.separator; each image has one label"
+        if likely:
+            mark = likely[0]
+            cure = f"use --data.separator {mark!r}, which occurs in {counts[mark]:,} of {len(cells):,} labels"
+        raise SightlineError(f"the separator {separator!r} occurs in no label", where=where, why=why, cure=cure)
 
 
 def one_hot_columns(header: Sequence[str], used: set[int], lines: Sequence[tuple[int, list[str]]]) -> dict[int, str]:
