@@ -120,7 +120,7 @@ def image_of_array(given: np.ndarray | torch.Tensor, name: str) -> Image.Image:
     if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        why = f"its values are {given.dtype} from {array.min()} to {array.max()}"
+        why = f"its values are {given.dtype} from {float(array.min()):g} to {float(array.max()):g}"
         raise SightlineError("these are not the values of an image", where=name, why=why, cure=VALUES)
     return Image.fromarray(np.ascontiguousarray(array))
 
