@@ -8,10 +8,19 @@ export interface Items {
   truth: Uint16Array | null;
   predicted: Uint16Array | null;
   confidence: Uint16Array | null;
+  sets?: LabelSets;
   sheets: string[];
   tile: [number, number];
   columns: number;
   perSheet: number;
+}
+
+/** For images with several labels, where the classes of `Items` are label sets: for each class, the indices of the
+ * images that have it, and of those it is predicted for. */
+export interface LabelSets {
+  names: string[];
+  truth: Uint16Array[];
+  predicted: Uint16Array[];
 }
 
 export interface EpochNumbers {
@@ -76,13 +85,16 @@ export function uint16(text: string): Uint16Array {
 }
 
 type Packed<T> = { [K in keyof T]: T[K] extends Uint16Array | null ? string | null : T[K] };
+type PackedSets = { names: string[]; truth: string[]; predicted: string[] };
 
 export function readItems(id: string): Items | null {
-  const found = block<Packed<Items>>(id);
+  const found = block<Omit<Packed<Items>, "sets"> & { sets?: PackedSets }>(id);
   if (!found) return null;
   const numbers = (text: string | null) => (text === null ? null : uint16(text));
+  const { sets } = found;
   return {
     ...found,
+    sets: sets && { names: sets.names, truth: sets.truth.map(uint16), predicted: sets.predicted.map(uint16) },
     truth: numbers(found.truth),
     predicted: numbers(found.predicted),
     confidence: numbers(found.confidence),

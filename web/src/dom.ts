@@ -35,6 +35,19 @@ export function choice(
   return h("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
 }
 
+/** A labeled drop-down list; `choose` is called with the value of the selected option. */
+export function dropDown(
+  label: string,
+  options: [value: string, text: string][],
+  chosen: string,
+  choose: (value: string) => void,
+): HTMLElement {
+  const list = h("select", {}, ...options.map(([value, text]) => h("option", { value }, text)));
+  list.value = chosen;
+  list.addEventListener("change", () => choose(list.value));
+  return h("label", { class: "drop" }, `${label} `, list);
+}
+
 /** The value of a custom property of the style sheet, such as `--ink`. */
 export function variable(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

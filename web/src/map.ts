@@ -1,12 +1,20 @@
-// The feature map: t-SNE or PCA at every stored epoch, colored by class, prediction or correctness, with a lasso.
-import { type MapData, type Predictions } from "./data";
-import { calm, choice, h, onTheme, variable } from "./dom";
+// The feature map: t-SNE or PCA at every stored epoch, colored by class, prediction or correctness, with a lasso. For
+// images with several labels it is colored by one class, which the user chooses.
+import { type LabelSets, type MapData, type Predictions } from "./data";
+import { calm, choice, dropDown, h, onTheme, variable } from "./dom";
 import { type Thumbnails, showList } from "./thumbnails";
 import { type PointGroup, Scatter } from "./scatter";
 import { Timeline } from "./timeline";
 
 const PACE = 1100; // milliseconds per epoch while playing
 const NAMES: Record<string, string> = { tsne: "t-SNE", pca: "PCA" };
+
+/** Groups of points, each with a name and a color; members: the indices of the points of each group. */
+interface Groups {
+  names: string[];
+  colors: string[];
+  members: number[][];
+}
 
 export class FeatureMap {
   private scatter: Scatter;
@@ -29,6 +37,8 @@ export class FeatureMap {
   ) {
     this.kind = Object.keys(data.kinds)[0];
     this.epoch = data.epochs.length - 1;
+    const { sets } = thumbnails.items;
+    if (sets) this.coloring = String(mostFrequent(sets));
     this.lassoButton = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.toggleLasso() }, "Lasso");
     this.card.hidden = true;
     parent.append(this.tools(), this.stage(), this.listed);
@@ -53,11 +63,15 @@ export class FeatureMap {
     const colorings: [string, string][] = [["truth", "Truth"]];
     if (this.predictions.predicted) colorings.push(["predicted", "Prediction"], ["correct", "Correctness"]);
     const epochs = this.data.epochs.map(({ epoch }) => epoch);
+    const recolor = (value: string) => this.recolor(value);
+    const { sets } = this.thumbnails.items;
+    const classes = sets?.names.map((name, index): [string, string] => [String(index), name]);
     return h(
       "div",
       { class: "tools" },
       kinds.length > 1 ? choice("Projection", kinds, this.kind, (kind) => this.project(kind)) : null,
-      colorings.length > 1 ? choice("Color by", colorings, "truth", (value) => this.recolor(value)) : null,
+      classes ? dropDown("Color by", [...classes, ["correct", "all labels right"]], this.coloring, recolor) : null,
+      !classes && colorings.length > 1 ? choice("Color by", colorings, "truth", recolor) : null,
       new Timeline(epochs, PACE, (epoch) => this.show(epoch)).element,
       h(
         "div",
@@ -111,17 +125,8 @@ export class FeatureMap {
 
   /** Update the colors of the points and the legend; points of classes that are not isolated are faint. */
   private color(): void {
-    const { items } = this.thumbnails;
-    const groups = this.coloring === "correct" ? ["correct", "wrong"] : items.classes;
-    const colors = this.coloring === "correct" ? [variable("--accent"), variable("--warm")] : items.colors;
-    const members: number[][] = groups.map(() => []);
-    const predictions = this.predictions;
-    const labels = this.coloring === "predicted" ? predictions.predicted : items.truth;
-    for (let index = 0; index < this.data.count; index++) {
-      const group = this.coloring === "correct" ? Number(!this.thumbnails.isCorrect(index, predictions)) : labels?.[index];
-      if (group !== undefined) members[group].push(index);
-    }
-    const looks: PointGroup[] = groups.flatMap((_, group) => {
+    const { names, colors, members } = this.groups();
+    const looks: PointGroup[] = names.flatMap((_, group) => {
       const faint = this.isolated.size > 0 && !this.isolated.has(group);
       const [color, points, lassoed] = [colors[group], members[group], this.lassoed];
       if (!lassoed || faint) return { color, points, faint };
@@ -131,8 +136,25 @@ export class FeatureMap {
     looks.sort((a, b) => Number(b.faint) - Number(a.faint));
     this.scatter.style(looks);
     this.legend.replaceChildren(
-      ...groups.map((name, group) => this.entry(name, group, colors[group], members[group].length)),
+      ...names.map((name, group) => this.entry(name, group, colors[group], members[group].length)),
     );
+  }
+
+  /** The groups of points by the chosen coloring. */
+  private groups(): Groups {
+    const { items } = this.thumbnails;
+    const { predictions, coloring } = this;
+    if (items.sets && coloring !== "correct") return groupsOfClass(items.sets, Number(coloring), this.data.count);
+    const correctness = coloring === "correct";
+    const names = correctness ? ["correct", "wrong"] : items.classes;
+    const colors = correctness ? [variable("--accent"), variable("--warm")] : items.colors;
+    const members: number[][] = names.map(() => []);
+    const labels = coloring === "predicted" ? predictions.predicted : items.truth;
+    for (let index = 0; index < this.data.count; index++) {
+      const group = correctness ? Number(!this.thumbnails.isCorrect(index, predictions)) : labels?.[index];
+      if (group !== undefined) members[group].push(index);
+    }
+    return { names, colors, members };
   }
 
   private entry(name: string, group: number, color: string, count: number): HTMLElement {
@@ -197,4 +219,25 @@ export class FeatureMap {
     else return;
     event.preventDefault();
   }
+}
+
+/** The first `count` images by whether they have a class and whether it is predicted. */
+function groupsOfClass(sets: LabelSets, index: number, count: number): Groups {
+  const [truth, predicted] = [new Set(sets.truth[index]), new Set(sets.predicted[index])];
+  const members: number[][] = [[], [], [], []];
+  for (let image = 0; image < count; image++) {
+    members[truth.has(image) ? (predicted.has(image) ? 1 : 2) : predicted.has(image) ? 3 : 0].push(image);
+  }
+  const name = sets.names[index];
+  return {
+    names: [`without ${name}`, `${name}, predicted`, `${name}, missed`, `${name} predicted, but not there`],
+    colors: [variable("--faint"), variable("--accent"), variable("--warm"), variable("--extra")],
+    members,
+  };
+}
+
+/** The index of the class that most images have. */
+function mostFrequent(sets: LabelSets): number {
+  const counts = sets.truth.map((images) => images.length);
+  return counts.indexOf(Math.max(...counts));
 }

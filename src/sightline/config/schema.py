@@ -37,7 +37,7 @@ class Data(Section):
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
     """For `data.layout filename`: where the label is in a file name without its extension."""
-    labels: Literal["auto", "one", "several"] = "one"
+    labels: Literal["auto", "one", "several"] = "auto"
     """Whether a table has one label for each image or several. `auto`: several if its cells or rows show it."""
     separator: str = ""
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""

@@ -11,8 +11,8 @@ from .checks import imbalance, missing_classes
 from .masks import RARE_PIXELS
 
 READING = (
-    *("layout", "pattern", "classes", "mask", "palette", "colors", "tolerance", "threshold", "merge", "ignore"),
-    *("group", "val_fraction", "split_seed", "on_bad_image", "max_pixels"),
+    *("layout", "pattern", "labels", "separator", "classes", "mask", "palette", "colors", "tolerance", "threshold"),
+    *("merge", "ignore", "group", "val_fraction", "split_seed", "on_bad_image", "max_pixels"),
 )
 """Settings of `data` that affect how the files are read, so that the suggested command repeats them."""
 

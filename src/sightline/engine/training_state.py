@@ -178,7 +178,7 @@ def save_snapshot(training: Training, arrays: Arrays) -> None:
         save_or_defer_arrays(training, target / "masks.npz", {"masks": subsampled(arrays["masks"])})
     elif "features" in arrays:
         values, rows = {"features": arrays["features"]}, training.parts.rows
-        if "probabilities" in arrays:
+        if "probabilities" in arrays:  # of one label per image
             probabilities = arrays["probabilities"][rows]
             values |= {"predictions": probabilities.argmax(1), "confidence": probabilities.max(1).astype(np.float16)}
         elif "predictions" in arrays:

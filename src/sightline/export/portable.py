@@ -24,7 +24,7 @@ Weights of the Sightline run {name}.
 - `checkpoints/*/model.safetensors`: the weights, float32; `safetensors.torch.load_file` reads them without Sightline.
 - `checkpoints/*/config.json`: the model's name and arguments, classes, preprocessing and palette.
 - `recipe.yaml`: the settings of the run, without paths.
-
+{thresholds}
 For programs without PyTorch and Sightline: `sightline export RUN --format onnx`.
 """
 
@@ -32,8 +32,8 @@ For programs without PyTorch and Sightline: `sightline export RUN --format onnx`
 def export_weights(folder: Path, config: Config, target: Path) -> Path:
     """Write a small run folder to `target`: the final weights, the recipe without paths, the final metrics, README.md.
 
-    The final weights are those of the best epoch, or of each member of an ensemble. Before they are copied, each file
-    is compared with its stored SHA-256; SightlineError if it differs.
+    If the run has thresholds, they are included. The final weights are those of the best epoch, or of each member of an
+    ensemble. Before they are copied, each file is compared with its stored SHA-256; SightlineError if it differs.
     """
     shutil.rmtree(target / "checkpoints", ignore_errors=True)  # an earlier export may have other epochs
     for member in run_folder.shipped_checkpoints(folder):
@@ -47,7 +47,11 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
     write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder)})
     if metrics:
         atomic_write(target / "metrics.jsonl", json.dumps(metrics) + "\n")
-    atomic_write(target / "README.md", README.format(name=name))
+    thresholds = folder / run_folder.THRESHOLDS_FILE
+    if thresholds.is_file():
+        atomic_write(target / thresholds.name, thresholds.read_bytes())
+    line = f"- `{thresholds.name}`: the lowest probability at which a class is predicted.\n"
+    atomic_write(target / "README.md", README.format(name=name, thresholds=line if thresholds.is_file() else ""))
     version = installed_versions().get("sightline-vision", "")
     write_json(target / MARKER, {"format": "safetensors", "run": name, "sightline": version})
     return target

@@ -73,7 +73,7 @@ def shown_classes(confusion: np.ndarray) -> np.ndarray:
 
 @styled
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix int64 [K, K]; rows: true class, columns: predicted class.
+    """Draw a confusion matrix [K, K]; rows: true class, columns: predicted class. Counts may be fractions of images.
 
     The color of a cell shows its share of the images of its true class. Correct predictions have a blue scale from 0 to
     1; errors have an orange scale from 0 to the largest error, so that rare errors are visible.
@@ -89,39 +89,87 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     colors[errors == 0] = (1, 1, 1, 1)
     diagonal = np.arange(count)
     colors[diagonal, diagonal] = colormaps["Blues"](share[diagonal, diagonal] * 0.75)
+    figure, axes = matrix_axes(colors, [classes[index] for index in order], "predicted class", "true class")
+    if count <= MAX_COUNTED:
+        write_counts(axes, counts, colors)
+    for label, norm, name, end in zip(("correct", "errors"), norms, ("Blues", "Oranges"), (0.75, 0.85), strict=True):
+        scale = LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0, end, 256)))
+        percent_bar(figure, axes, norm, scale, f"{label}, % of the true class")
+    return figure
+
+
+def matrix_axes(colors: np.ndarray, classes: Sequence[str], columns: str, rows: str) -> tuple[Figure, Axes]:
+    """Draw the cells of a matrix of classes; returns the figure and its axes.
+
+    colors: RGBA [K, K, 4]. columns, rows: titles of the axes.
+    """
+    count = len(classes)
     side = float(np.clip(0.42 * count, 2.6, max(8, 0.12 * count)))
     figure = new_figure(side + 2.2, side + 1.2)
-    axes = figure.add_subplot()
+    axes, positions = figure.add_subplot(), np.arange(count)
     axes.imshow(colors, interpolation="nearest")
     size = float(np.clip(72 * side / count * 0.72, 4.5, 9))
-    names = [short(classes[index]) for index in order]
-    axes.set_xticks(diagonal, names, rotation=90, fontsize=size)
-    axes.set_yticks(diagonal, names, fontsize=size)
-    axes.set(xlabel="predicted class", ylabel="true class")
+    names = [short(name) for name in classes]
+    axes.set_xticks(positions, names, rotation=90, fontsize=size)
+    axes.set_yticks(positions, names, fontsize=size)
+    axes.set(xlabel=columns, ylabel=rows)
     axes.grid(False)
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
     axes.grid(True, which="minor", color="#eceef0", linewidth=0.4)
     axes.tick_params(which="both", length=0)
-    if count <= MAX_COUNTED:
+    return figure, axes
+
+
+@styled
+def draw_together(together: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw which classes occur in the same images.
+
+    together: int64 [K, K], the number of images that have both classes; on the diagonal, those that have the class. The
+    color of a cell shows the share of the images with the class of its row that also have the class of its column.
+    """
+    order = shown_classes(together)
+    counts = together[np.ix_(order, order)]
+    share = counts / np.maximum(np.diag(counts), 1)[:, None]
+    np.fill_diagonal(share, 0)
+    norm = PowerNorm(1, 0, max(float(share.max(initial=0)), 0.01))
+    colors = colormaps["Greens"](norm(share) * 0.85)
+    colors[np.eye(len(order), dtype=bool)] = colormaps["Greys"](0.15)
+    figure, axes = matrix_axes(colors, [classes[index] for index in order], "... that also have", "images with ...")
+    if len(order) <= MAX_COUNTED:
         write_counts(axes, counts, colors)
-    for label, norm, name, end in zip(("correct", "errors"), norms, ("Blues", "Oranges"), (0.75, 0.85), strict=True):
-        scale = LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0, end, 256)))
-        bar = figure.colorbar(ScalarMappable(norm, scale), ax=axes, shrink=0.4, pad=0.02, aspect=18)
-        bar.set_label(f"{label}, % of the true class", fontsize=8)
-        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+    scale = LinearSegmentedColormap.from_list("Greens", colormaps["Greens"](np.linspace(0, 0.85, 256)))
+    percent_bar(figure, axes, norm, scale, "% of the images with the class of the row")
     return figure
 
 
+def percent_bar(figure: Figure, axes: Axes, norm: PowerNorm, colors: LinearSegmentedColormap, label: str) -> None:
+    """Add a color bar for shares from 0 to 1, with ticks in percent."""
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, shrink=0.4, pad=0.02, aspect=18)
+    bar.set_label(label, fontsize=8)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
 def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
-    """Write each nonzero count into its cell: white text on dark cells, black on bright ones."""
+    """Write each nonzero count into its cell: white text on dark cells, black on bright ones.
+
+    Fractions are rounded to one decimal.
+    """
     dark = colors[..., :3] @ np.array([0.299, 0.587, 0.114]) < 0.55
     size = 8 if len(counts) <= 12 else 6.5
     for row, column in np.argwhere(counts):
         shade = "white" if dark[row, column] else INK
-        axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=shade)
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]:.1f}".removesuffix(".0"),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=shade,
+        )
 
 
 @styled

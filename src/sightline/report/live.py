@@ -87,15 +87,31 @@ def items(name: str, files: RunFiles, samples: Thumbnails, mistakes: Thumbnails 
     images, rows = samples.images, samples.rows
     if predictions is not None and not has_rows(predictions, rows).all():
         predictions = None  # the files are from different runs
-    if predictions is not None and mistakes is not None and mistakes.images.shape[1:] == images.shape[1:]:
-        fresh = ~np.isin(mistakes.rows, rows) & has_rows(predictions, mistakes.rows)
-        images, rows = np.concatenate([images, mistakes.images[fresh]]), np.concatenate([rows, mistakes.rows[fresh]])
+    if predictions is not None:
+        images, rows = with_mistakes(samples, mistakes, len(predictions.names))
     known = facts_of(predictions, rows) if predictions else {"predicted": None, "confidence": None}
     if predictions is None:
         labels = samples.labels if samples.labels is not None else np.zeros(len(rows), np.int64)
         known |= {"truth": numbers(labels), "names": [f"image {row + 1}" for row in rows.tolist()]}
-    classes = [printable(each) for each in files.classes]
-    return block(name, {"classes": classes, "colors": class_colors(len(classes)), **known, **sheets(images)})
+    return items_block(name, files.classes, images, known)
+
+
+def with_mistakes(samples: Thumbnails, mistakes: Thumbnails | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(thumbnails, rows) of the sample images, then of the mistakes that are not samples and have a row below `count`.
+
+    Mistakes of another size than the samples are left out, because all tiles of a sprite sheet have one size.
+    """
+    images, rows = samples.images, samples.rows
+    if mistakes is None or mistakes.images.shape[1:] != images.shape[1:]:
+        return images, rows
+    fresh = ~np.isin(mistakes.rows, rows) & (mistakes.rows >= 0) & (mistakes.rows < count)
+    return np.concatenate([images, mistakes.images[fresh]]), np.concatenate([rows, mistakes.rows[fresh]])
+
+
+def items_block(name: str, classes: Sequence[str], images: np.ndarray, facts: dict[str, Any]) -> Html:
+    """The JSON block of thumbnails uint8 [M, 3, h, w]. facts: the other fields of `Items` in web/src/data.ts."""
+    names = [printable(each) for each in classes]
+    return block(name, {"classes": names, "colors": class_colors(len(names)), **facts, **sheets(images)})
 
 
 def has_rows(predictions: Predictions, rows: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ class Thumbnails:
     """Thumbnails of M images.
 
     images: uint8 [M, 3, h, w]. rows: int64 [M], the row of each image in predictions/val.csv. labels: class indices
-    int64 [M], or None without labels.
+    int64 [M], label sets int64 [M, K] of 0 and 1, or None without labels.
     """
 
     images: np.ndarray
@@ -213,7 +213,7 @@ def read_thumbnails(path: Path) -> Thumbnails:
     images, rows = arrays["images"], arrays["index"].astype(np.int64)
     labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
     usable = images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.uint8 and 0 not in images.shape[2:]
-    if not usable or rows.shape != images.shape[:1] or (labels is not None and labels.shape != rows.shape):
+    if not usable or rows.shape != images.shape[:1] or (labels is not None and len(labels) != len(rows)):
         raise ValueError(f"images {images.dtype} {images.shape} for {len(rows)} rows, expected uint8 [M, 3, h, w]")
     return Thumbnails(images, rows, labels)
 

@@ -12,6 +12,8 @@ from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 
+THRESHOLDS_FILE = "thresholds.json"
+"""The threshold of each class, of a classifier of label sets."""
 RUN_FILES = (
     "recipe.yaml",
     "provenance.json",
@@ -20,6 +22,7 @@ RUN_FILES = (
     "metrics.jsonl",
     "report.html",
     "not-finite-batch.txt",
+    THRESHOLDS_FILE,
     "checkpoints",
     "snapshots",
     "predictions",

@@ -109,7 +109,8 @@ def with_classes(
     learned = labels["train"] if "train" in labels else set().union(*labels.values())
     check_distinct(sorted(set().union(*labels.values())), root)
     if len(learned) < 2 and hold_out:
-        what = f"only 1 class was found ({next(iter(learned))!r}); classification needs at least 2"
+        found = f"only 1 class was found ({next(iter(learned))!r})" if learned else "no image has a label"
+        what = f"{found}; classification needs at least 2 classes"
         cure = (
             FOLDER_HINT
             if layout.by_folder

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...data.label_arrays import label_texts
 from ...insight.curves import History, MetricCurve, number
 from ...stats.intervals import Interval
 from ...stats.paired import ClassDifferences
@@ -24,6 +25,8 @@ class ImageResults:
 
     For classifiers: truth and predicted are class indices, int64 [N]; confidence: float64 [N], of the predicted class.
 
+    For label sets: truth and predicted are bool [N, K]; scores: float64 [N, K], the probabilities.
+
     For segmenters: truth is the number of pixels of each class, int64 [N, K]; predicted has a confusion matrix per
     image, int64 [N, K, K], with the true classes as rows and the predicted classes as columns; confidence is empty.
     """
@@ -34,11 +37,23 @@ class ImageResults:
     predicted: np.ndarray
     confidence: np.ndarray
     rows: np.ndarray
+    scores: np.ndarray | None = None
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether these are results for label sets."""
+        return self.truth.dtype == bool
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each prediction of a classifier is correct, bool [N]."""
-        return self.predicted == self.truth
+        """Whether each prediction of a classifier is correct, bool [N]; a label set must be right in every class."""
+        same = self.predicted == self.truth
+        return same.all(1) if self.has_sets else same
+
+    def label(self, row: int, predicted: bool = False) -> str:
+        """The true or predicted label of an image as text; "no label" for an empty label set."""
+        labels = self.predicted if predicted else self.truth
+        return label_texts(labels[[row]], self.classes)[0] or "no label"
 
 
 class PairedNumbers(NamedTuple):

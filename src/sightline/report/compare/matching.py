@@ -73,9 +73,9 @@ def label_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) ->
         return None
     found = [a.names[row] for row in np.flatnonzero(differs)]
     what = examples(found)
-    if a.truth.ndim == 1:
+    if a.truth.ndim == 1 or a.has_sets:
         row = int(np.flatnonzero(differs)[0])
-        kinds = (a.classes[a.truth[row]], a.classes[there.truth[row]])
+        kinds = (a.label(row), there.label(row))
         what = f"{found[0]} is {kinds[0]} in {first} and {kinds[1]} in {second}"
         what += f"; also {examples(found[1:])}" if found[1:] else ""
     why = f"{counted(len(found), 'validation image')} {'has' if len(found) == 1 else 'have'} different labels: {what}"
@@ -134,6 +134,14 @@ def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:
             reference, truth=truth, predicted=predicted, confidence=other.confidence[rows], rows=other.rows[rows]
         )
     back = np.argsort(classes)
+    if other.has_sets:
+        truth, predicted, scores = (
+            part[rows][:, back] for part in (other.truth, other.predicted, other.scores) if part is not None
+        )
+        return replace(
+            reference, truth=truth, predicted=predicted, scores=scores, confidence=other.confidence[rows],
+            rows=other.rows[rows],
+        )  # fmt: skip
     predicted = other.predicted[rows][:, back][:, :, back]
     return replace(reference, truth=predicted.sum(-1), predicted=predicted, rows=other.rows[rows])
 

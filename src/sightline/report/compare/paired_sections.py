@@ -54,7 +54,9 @@ def class_table(pair: RunPair, title: str) -> Html:
     for measure in measures:
         measure = f"{measure[0].upper()}{measure[1:]}"
         head += [f"{measure}, {pair.first}", f"{measure}, {pair.second}", "Difference, points"]
-    return table([*head, "Images" if truth.ndim == 1 else "Pixels"], rows, title, numeric=1, sortable=True)
+    return table(
+        [*head, "Images" if truth.ndim == 1 or results.has_sets else "Pixels"], rows, title, numeric=1, sortable=True
+    )
 
 
 def share(value: float) -> str:
@@ -124,12 +126,13 @@ def gallery_image(pair: RunPair, row: int, images: Mapping[str, np.ndarray]) -> 
     """Figure of one image with its true class and the predictions of both runs. row: the image's index in the
     results."""
     first = pair.results[0]
-    name, truth = first.names[row], first.classes[first.truth[row]]
+    name, truth = first.names[row], first.label(row)
     image, alt, lines = images[name], [], []
     for run, one in zip((pair.first, pair.second), pair.results, strict=True):
-        label, share = first.classes[one.predicted[row]], percent(float(one.confidence[row]), 0)
+        label, share = one.label(row, predicted=True), f", {percent(float(one.confidence[row]), 0)}%"
         alt.append(f"{run} predicts {label}")
-        lines.append(element("span", f"{run}: {label}, {share}%", class_="sure" if one.correct[row] else "wrong"))
+        text = f"{run}: {label}{'' if one.has_sets else share}"
+        lines.append(element("span", text, class_="sure" if one.correct[row] else "wrong"))
     source, kind = png_uri(png_rgb(image.transpose(1, 2, 0))), "pixels" if max(image.shape[1:]) <= 40 else None
     text = f"{name}: {truth}; {'; '.join(alt)}"
     picture = element("img", src=source, alt=text, title=name, loading="lazy", class_=kind)

@@ -51,7 +51,8 @@ def open_labeled(config: Config, say: Say) -> Source:
     if any(are_sets(items.labels) for items in source.splits.values()):
         why = f"images have several labels, and {config.name} is for one label per image"
         cure = (
-            "give a table with one label for each image; or, if each text is the name of one class: --data.labels one"
+            "use the recipe multilabel_finetune or multilabel_scratch; or, if each text is the name of one class: "
+            "--data.labels one"
         )
         raise SightlineError("the data have label sets", where=source.path, why=why, cure=cure)
     source = reject_leaks(source, config.data, say)
