@@ -17,6 +17,7 @@ from PIL import Image
 
 from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
+from multilabel_toys import write_quarters
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
@@ -233,6 +234,12 @@ def small() -> Callable[..., Config]:
     strong = load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
     base = configured(PRETRAINING).model_copy(update={"augment": strong})
     return lambda **settings: resolve(base, settings)
+
+
+@pytest.fixture(scope="session")
+def quarters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """labels.csv of 80 training and 24 validation images with any number of labels, of 16x16 pixels."""
+    return write_quarters(tmp_path_factory.mktemp("quarters"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import multilabel_toys
 from config_toys import configured
 from parts_toys import build
 from sightline.data.loader import process_range, training_batches
@@ -34,6 +35,7 @@ LAND = UNET | {"task": "segment", "data.palette": "landcover", "augment.window":
 LAND |= {"train.best_metric": "mean_iou", "train.precision": "fp32", "train.threads": 1, "loss.class_weights": "log"}
 VIEWS = TINY | {"task": "pretrain", "train.best_metric": "epoch", "augment.crop": "resized", "model.name": "fastnet"}
 VIEWS |= {"pretrain.projector": [32, 16], "pretrain.predictor": 32, "model.args": {"widths": [8, 16, 16]}}
+SETS = multilabel_toys.SETTINGS | {"train.batch_size": 7, "train.flip_test": True}
 PLAIN: dict[str, dict[str, Any]] = {
     "classify": TINY | {"augment.horizontal_flip": 0.5, "augment.crop": "random", "augment.padding": 2},
     "uneven": TINY | {"train.batch_size": 7, "loss.class_weights": "balanced"},
@@ -42,6 +44,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "accumulated": TINY | {"train.batch_size": 9, "optim.accumulate": 3, "loss.name": "focal"},
     "byol": VIEWS,
     "contrast": VIEWS | {"pretrain.contrast": 0.5, "pretrain.small_crops": 1},
+    "sets": SETS,
+    "mixed sets": SETS | {"augment.cutmix": 1.0, "loss.name": "asymmetric", "loss.class_weights": "balanced"},
     "pixels": LAND,
     "regions": LAND | {"loss.terms": {"dice": 1.0, "lovasz": 1.0, "ohem": 1.0}},
 }
@@ -143,12 +147,12 @@ def collectives() -> dict[str, Any]:
     }
 
 
-def main(photos: str, scenes: str, out: str, rank: int) -> None:
+def main(photos: str, scenes: str, sets: str, out: str, rank: int) -> None:
     """Compute everything in this process alone, then with the others; write the results to OUT.RANK."""
     torch.set_num_threads(1)
-    alone, runs = {}, {}
+    alone, runs, paths = {}, {}, {"segment": scenes, "multilabel": sets}
     for name, settings in PLAIN.items():
-        path = scenes if settings.get("task") == "segment" else photos
+        path = paths.get(settings["task"], photos)
         config = configured(settings | {"name": name, "data.path": path})
         log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
         parts = build(config, lambda text: None)

@@ -23,6 +23,7 @@ PAGES = [
     "docs/train.md",
     "docs/data.md",
     "docs/doctor.md",
+    "docs/multilabel.md",
     "docs/segment.md",
     "docs/masks.md",
     "docs/score.md",
@@ -101,6 +102,9 @@ def workspace(make_photos: Callable[..., Path], make_scenes: Callable[..., Path]
     make_photos(tmp_path / "photos", train=6, test=4)
     shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
     (tmp_path / "images").mkdir()
+    (tmp_path / "tags.csv").write_text(
+        "filename,label\n" + "".join(f"images/picture{n}.png,{'ab'[n % 2]};c\n" for n in range(18))
+    )
     for number, path in enumerate(sorted((tmp_path / "photos" / "train").rglob("*.png"))):
         shutil.copy(path, tmp_path / "images" / f"picture{number}.png")
     make_scenes(tmp_path / "land")

@@ -7,6 +7,7 @@ import pytest
 
 import sightline
 from config_toys import configured
+from multilabel_toys import SETTINGS, write_quarters
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
@@ -77,6 +78,22 @@ def test_ten_losses_of_a_pretraining(
     }
     data = make_photos(tmp_path / "data", train=40)
     compare(name, resolve(load_recipe("byol_fast"), settings), data, tmp_path)
+
+
+def test_ten_losses_of_a_classifier_of_label_sets(tmp_path: Path) -> None:
+    """With the asymmetric loss, class weights, smoothing and cutmix."""
+    settings = {
+        "loss": {"name": "asymmetric", "class_weights": "balanced", "smoothing": 0.1},
+        "augment.cutmix": 1.0,
+        "optim.name": "sgd",
+        "optim.lr": 0.05,
+        "train.epochs": 1,
+        "train.batch_size": 10,
+        "report.samples": 0,
+        "multilabel.threshold_fraction": 0,
+    }
+    data = write_quarters(tmp_path / "data", train=100)
+    compare("multilabel", configured(SETTINGS | settings), data, tmp_path)
 
 
 def compare(name: str, config: Config, data: Path, folder: Path) -> None:

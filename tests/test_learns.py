@@ -7,6 +7,7 @@ import pytest
 
 import sightline
 from config_toys import configured
+from multilabel_toys import SETTINGS, write_quarters
 from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -39,3 +40,18 @@ def test_32_images_are_fitted(
     losses = [r["loss"] for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     assert losses[-1] < 0.05 < losses[0]
     assert run.metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "asymmetric"])
+def test_label_sets_are_learned(tmp_path: Path, loss: str) -> None:
+    """The mean average precision is far above that of an untrained network and of the frequencies of the classes."""
+    data = write_quarters(tmp_path / "data", train=160, val=40)
+    settings = SETTINGS | {"loss.name": loss, "train.epochs": 10, "train.evaluate_every": 10, "report.samples": 0}
+    settings |= {"model.args": {"widths": [16, 32, 32], "hidden": 64}, "schedule.name": "one_cycle"}
+    run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)
+    untrained = settings | {"optim.lr": 1e-12, "train.epochs": 1}
+    first = sightline.train(configured(untrained), data, out=tmp_path / "untrained", quiet=True)
+    end, start = run.metrics, first.metrics
+    assert end["mean_average_precision"] > 0.95 > 0.7 > start["mean_average_precision"]
+    assert end["mean_average_precision_interval"][0] > 2 * end["baseline"]
+    assert end["macro_f1"] > 0.85 and end["exact"] > 0.7

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
+from multilabel_toys import SETTINGS
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
@@ -65,6 +67,19 @@ def test_a_resumed_run_equals_an_uninterrupted_run(photos: Path, tmp_path: Path,
     assert same(weights(whole.path), weights(longer.path))
     steps = [r["step"] for r in read_json_lines(half.path / "metrics.jsonl") if r["event"] == "eval"]
     assert steps == sorted(set(steps)) and len(steps) == 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment.mixup": 0.5, "optim.ema": 0.9, "loss.name": "asymmetric"}])
+def test_a_resumed_run_of_label_sets_equals_an_uninterrupted_run(
+    quarters: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    config = configured(SETTINGS | settings | {"schedule.name": "constant", "report.samples": 0})
+    whole = sightline.train(config, quarters, out=tmp_path / "whole", quiet=True, **{"train.epochs": 4})
+    half = sightline.train(config, quarters, out=tmp_path / "half", quiet=True)
+    longer = sightline.resume(half.path, quiet=True, **{"train.epochs": 4})
+    assert same(weights(whole.path), weights(longer.path))
+    for name in ("thresholds.json", "predictions/val.csv", "splits.csv"):
+        assert (whole.path / name).read_bytes() == (longer.path / name).read_bytes()
 
 
 def test_extend_stretches_the_schedule_or_continues_its_last_rate(copies: Copies, tmp_path: Path) -> None:

@@ -72,3 +72,8 @@ def test_cache_entries_without_digests_are_used(
     again = decode(source, "train", 16, data, lambda text: None)
     assert again.digests is None and again.digest == first.digest
     assert quick_line(Data(path="x"), {"train": again}).startswith("doctor: no finding")
+
+
+def test_the_suggested_command_reads_label_sets_as_the_run_did() -> None:
+    data = Data(path="labels.csv", labels="several", separator="|")
+    assert doctor_command(data) == "sightline doctor labels.csv --data.labels several --data.separator '|'"

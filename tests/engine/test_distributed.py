@@ -20,6 +20,7 @@ import distributed_toys
 import sightline
 from config_toys import configured
 from forked import ended, fork, sightline_command, wait_until
+from multilabel_toys import write_quarters
 from reliability.rows.distributed import environment, free_port, one_case
 from sightline.config.resolve import all_keys
 from sightline.data.image_cache import subset
@@ -42,6 +43,7 @@ def found(
     """The results of `distributed_toys.py` in each process, with two and with three processes."""
     folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
+    data.append(write_quarters(folder / "quarters", train=20, val=10))
     started = [
         fork(
             distributed_toys.main,
@@ -107,7 +109,7 @@ def test_if_rank_0_cannot_save_all_processes_end_and_the_last_checkpoint_remains
 
 @pytest.mark.parametrize(
     "name",
-    ["classify", "uneven", "few", "mixed", "accumulated", "byol", "contrast", "pixels", "regions"],
+    list(distributed_toys.PLAIN),
 )
 def test_a_step_of_several_processes_equals_that_of_one(found: list[dict[str, Any]], name: str) -> None:
     for each in found:
@@ -236,3 +238,18 @@ def test_a_process_with_another_recipe_is_an_error_with_the_setting(
     )
     assert "their recipe differs: 'train.seed: 0' in process 0, 'train.seed: 1' here" in errors[1]
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_two_processes_write_the_results_of_one_for_label_sets(tmp_path: Path) -> None:
+    data = write_quarters(tmp_path / "quarters", train=40, val=10)
+    runs = [tmp_path / name for name in ("alone", "together")]
+    more = ["--train.epochs", "2", "--multilabel.threshold_fraction", "0.3", "--augment.resize", "0"]
+    commands = [["train", "multilabel_scratch", *command(data, run, *more)[2:]] for run in runs]
+    run_alone(*commands[0], folder=tmp_path)
+    processes = start_ranks(tmp_path, free_port(), commands[1], commands[1])
+    assert [ended(process, 120) for process in processes] == [0, 0], (tmp_path / "0.txt").read_text()
+    assert weights_apart(*runs) < 0.02
+    ends = [sightline.Run(run).metrics for run in runs]
+    assert ends[1]["loss"] == pytest.approx(ends[0]["loss"], rel=1e-2)
+    thresholds = [json.loads((run / "thresholds.json").read_text()) for run in runs]
+    assert thresholds[1] == pytest.approx(thresholds[0], abs=0.02) and 0.5 not in thresholds[1].values()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 import sightline
+from config_toys import configured
+from multilabel_toys import SETTINGS
 from sightline.__main__ import run
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
@@ -314,3 +316,15 @@ def test_without_the_extra_the_error_names_the_package_to_install(
     with pytest.raises(SightlineError) as caught:
         sightline.sweep("digits", out=tmp_path / "s", **{"optim.lr": "1..2"})
     assert "sightline-vision[sweep]" in caught.value.cure and not (tmp_path / "s").exists()
+
+
+def test_a_sweep_of_label_sets(quarters: Path, tmp_path: Path) -> None:
+    config = configured(SETTINGS | {"train.epochs": 1, "report.samples": 0})
+    space = {"optim.lr": "1e-4..1e-2", "loss.name": "binary_cross_entropy,asymmetric"}
+    out, metric = tmp_path / "sweep", "mean_average_precision"
+    done = sightline.sweep(config, quarters, out=out, trials=2, metric=metric, quiet=True, **space)
+    for row in done.trials:
+        end = sightline.Run(out / f"trial-{row['trial']:04d}").metrics
+        assert row["state"] == "complete" and row["value"] == end[metric] > 0
+    assert done.best is not None and done.best.metrics[metric] == max(row["value"] for row in done.trials)
+    assert "Mean average precision" in (out / "report.html").read_text(encoding="utf-8")

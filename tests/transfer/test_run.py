@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
+from multilabel_toys import SETTINGS
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Train
@@ -464,3 +466,20 @@ def test_the_coverage_of_the_interval_is_near_its_level() -> None:
         _, (low, high) = seeded_bootstrap(first, second, resamples=400)
         covered += low <= truth <= high
     assert 0.9 <= covered / grids <= 0.995
+
+
+def test_label_sets_are_not_for_a_grid_of_classifiers(quarters: Path, flat: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="the data have label sets") as caught:
+        sightline.transfer(tiny_grid(), quarters, unlabeled=flat, labeled=quarters, out=tmp_path / "grid", quiet=True)
+    assert "is for one label per image" in str(caught.value)
+    with pytest.raises(SightlineError, match="the transfer grid is invalid") as caught:
+        resolve_grid(tiny_grid(), {"full": load_recipe("multilabel_scratch")})
+    assert "must be trained with labels, but its task is multilabel" in caught.value.why
+
+
+def test_a_run_of_label_sets_is_no_pretraining(quarters: Path, photos: Path, tmp_path: Path) -> None:
+    config = configured(SETTINGS | {"train.epochs": 1, "report.samples": 0})
+    run = sightline.train(config, quarters, out=tmp_path / "sets", quiet=True)
+    with pytest.raises(SightlineError, match="this run cannot be used for --labeled") as caught:
+        sightline.transfer(tiny_grid(settings=("B",)), photos, labeled=run.path, out=tmp_path / "grid", quiet=True)
+    assert "trained with label sets; --labeled needs weights that were trained with labels" in str(caught.value)

@@ -14,7 +14,7 @@ from ..config.schema import Config
 from ..errors import SightlineError
 from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
-from . import classify, pretrain, segment, transfer
+from . import classify, multilabel, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)
 
@@ -30,6 +30,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "objects_fast": classify.objects_fast,
     "photos_scratch": classify.photos_scratch,
     "photos_finetune": classify.photos_finetune,
+    "multilabel_scratch": multilabel.multilabel_scratch,
+    "multilabel_finetune": multilabel.multilabel_finetune,
     "scenes": segment.scenes,
     "fcn32s_vgg16_dense": segment.fcn32s_vgg16_dense,
     "fcn32s_vgg16": segment.fcn32s_vgg16,

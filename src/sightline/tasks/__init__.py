@@ -3,11 +3,12 @@
 from typing import Any
 
 from ..errors import SightlineError
-from . import classify, pretrain, segment
+from . import classify, multilabel, pretrain, segment
 from .contract import Task
 
 TASKS: dict[str, Task] = {
     "classify": classify.TASK,
+    "multilabel": multilabel.TASK,
     "segment": segment.TASK,
     "pretrain": pretrain.TASK,
 }

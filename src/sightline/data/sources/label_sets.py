@@ -31,14 +31,15 @@ def split_cell(cell: str, separator: str) -> tuple[str, ...]:
 def find_separator(cells: Sequence[str], certain: bool = False) -> str:
     """The separator of label sets in the cells of a column, or "" if the cells are class names.
 
-    Cells are label sets if splitting them leaves fewer distinct names: `tench, Tinca tinca` is a name, while `cat;dog`
-    beside `cat` and `dog` is a set. certain: the first separator in any cell, as images have several labels.
+    Cells are label sets if splitting them leaves fewer distinct names, or as many if the separator is not a comma:
+    `tench, Tinca tinca` is a name, while `cat;dog` beside `cat` and `dog` is a set. certain: the first separator in any
+    cell, as images have several labels.
     """
     distinct = set(filter(None, cells))
     for separator in SEPARATORS:
         if any(separator in cell for cell in distinct):
             names = {name for cell in distinct for name in split_cell(cell, separator)}
-            if certain or len(names) < len(distinct):
+            if certain or len(names) < len(distinct) + (separator != ","):
                 return separator
     return ""
 
@@ -97,6 +98,9 @@ def labels_of_cells(
     files = len({row[columns["filename"]] for _, row in lines})
     if several > (0 if data.labels == "several" else MANY * files):
         note = f"label sets: {counted(several, 'image')} with several labels, one in each row"
+        return RowLabels([split_cell(cell, "") for cell in cells], True, (note,))
+    if data.labels == "several" and "" in cells:
+        note = f"label sets: {counted(cells.count(''), 'image')} without a label, the others with one"
         return RowLabels([split_cell(cell, "") for cell in cells], True, (note,))
     return RowLabels([(cell,) for cell in cells], False)
 

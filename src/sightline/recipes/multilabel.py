@@ -1,0 +1,37 @@
+"""Recipes for images with any number of labels."""
+
+from ..config.schema import Augment, Data, Loss, Model, Optim, Schedule, Train
+from ..tasks.multilabel.config import MultilabelConfig
+
+
+def multilabel_scratch() -> MultilabelConfig:
+    """ResNet-18 from scratch at 128 pixels, for images with several labels; downloads nothing.
+
+    sightline train multilabel_scratch --data labels.csv
+    """
+    return MultilabelConfig(
+        name="multilabel_scratch",
+        data=Data(size=128, labels="several"),
+        model=Model(name="resnet18"),
+        augment=Augment(resize=144, crop="random", horizontal_flip=0.5),
+        loss=Loss(name="asymmetric"),
+        optim=Optim(name="adamw", lr=1e-3, weight_decay=0.05, decay_norm_and_bias=False),
+        schedule=Schedule(name="one_cycle_cosine", initial_factor=0.04, peak_fraction=0.2),
+        train=Train(epochs=40, batch_size=64, best_metric="mean_average_precision"),
+    )
+
+
+def multilabel_finetune() -> MultilabelConfig:
+    """ResNet-50 fine-tuned from ImageNet weights at 224 pixels, for images with several labels.
+
+    sightline train multilabel_finetune --data labels.csv
+    """
+    base = multilabel_scratch()
+    return base.replace(
+        name="multilabel_finetune",
+        data=Data(size=224, labels="several"),
+        model=Model(name="resnet50", weights="imagenet"),
+        augment=Augment(resize=256, crop="random", horizontal_flip=0.5),
+        optim=Optim(name="adamw", lr=1e-4, weight_decay=0.05, decay_norm_and_bias=False, layer_decay=0.8),
+        train=Train(epochs=12, batch_size=32, best_metric="mean_average_precision"),
+    )

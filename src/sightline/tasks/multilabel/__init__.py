@@ -1,0 +1,26 @@
+"""Classification of images that have any number of labels."""
+
+from ..contract import Task, lazy
+from .config import METRICS, MultilabelConfig
+
+TASK = Task(
+    name="multilabel",
+    does="finds all labels of images",
+    config=MultilabelConfig,
+    metrics=METRICS,
+    learns_from="label sets",
+    predicts="labels",
+    check=lazy("sightline.tasks.multilabel.build:check"),
+    open=lazy("sightline.tasks.multilabel.build:open_label_sets"),
+    build=lazy("sightline.tasks.multilabel.build:build"),
+    preview=lazy("sightline.tasks.multilabel.results:preview"),
+    results=lazy("sightline.tasks.multilabel.results:results"),
+    evaluate=lazy("sightline.tasks.multilabel.evaluate:evaluate"),
+    report=lazy("sightline.tasks.multilabel.report:content"),
+    comparison=lazy("sightline.tasks.multilabel.compare:comparison"),
+    predict=lazy("sightline.tasks.multilabel.predict:predict"),
+    load=lazy("sightline.tasks.multilabel.predict:load"),
+    export=lazy("sightline.tasks.multilabel.export:MultilabelExport"),
+    serve=lazy("sightline.tasks.multilabel.predict:served"),
+    check_labels=lazy("sightline.tasks.multilabel.labels:check_labels"),
+)

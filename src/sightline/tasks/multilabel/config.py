@@ -1,0 +1,49 @@
+"""The configuration of a classifier of label sets."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from ...config.checks import Rules, metric_rules, whole_image_rules
+from ...config.fields import Section
+from ...config.schema import Config, Data, Loss, Train
+from ..contract import Metric
+
+METRICS = {
+    "mean_average_precision": Metric("Mean average precision"),
+    "macro_f1": Metric("Macro F1 at threshold 0.5"),
+    "loss": Metric("Validation loss", lower_is_better=True),
+}
+
+
+class Multilabel(Section):
+    """Settings of classifiers of label sets."""
+
+    threshold_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the training images held out from training to choose the thresholds of the classes. 0: no image is
+    held out, and every threshold is 0.5."""
+    positive_gamma: NonNegativeFloat = 0.0
+    """Exponent of the asymmetric loss for positive labels."""
+    negative_gamma: NonNegativeFloat = 4.0
+    """Exponent of the asymmetric loss for negative labels."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Probability below which a negative label has no asymmetric loss."""
+
+
+class MultilabelConfig(Config):
+    """The common sections and `multilabel`."""
+
+    task: Literal["multilabel"] = "multilabel"
+    data: Data = Data(labels="several")
+    loss: Loss = Loss(name="binary_cross_entropy")
+    train: Train = Train(best_metric="mean_average_precision")
+    multilabel: Multilabel = Multilabel()
+
+    def rules(self) -> Rules:
+        """Settings that are invalid for a classifier of label sets, or have no effect on it."""
+        return {
+            **metric_rules(self, *METRICS),
+            **whole_image_rules(self),
+            "train.ensemble is for classification": self.train.ensemble,
+            "data.labels one is for classification": self.data.labels == "one",
+        }

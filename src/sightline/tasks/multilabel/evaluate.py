@@ -1,0 +1,82 @@
+"""Evaluate a trained classifier of label sets on a split of its own data, or on other data."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config.resolve import resolve
+from ...data.image_cache import decode
+from ...data.label_arrays import are_sets
+from ...data.sources.open import open_source
+from ...data.types import Decoded, Source
+from ...engine.evaluate import evaluate as evaluate_split
+from ...errors import SightlineError, some_of
+from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
+from ...runs import run_folder
+from ...runs.checkpoint import load_model
+from ..contract import Say
+from ..whole_image.build import build_for_inference
+from .build import check_label_sets, with_threshold_split
+from .config import MultilabelConfig
+from .predictions import load_thresholds, write_predictions
+from .results import measured
+from .task import MultilabelLearner
+
+
+def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
+    """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`."""
+    own = not data
+    if not own:
+        config = resolve(config, {"data.path": data, "data.layout": "auto"})
+    source = open_source(config.data, config.data.split_seed, hold_out=own)
+    for note in source.notes if not own else ():
+        say(note)
+    if own:
+        source = with_own_splits(source, config)
+    split = chosen_split(split, source)
+    decoded = decode(source, split, config.data.size, config.data, say)
+    if own:
+        warn_if_changed(folder, split, decoded.digest, say)
+    parts = build_for_inference(MultilabelLearner, folder, config, run_folder.precision_of(folder))
+    decoded = with_classes(decoded, parts.classes, source.path)
+    parts.learner.parameters().load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
+    numbers, arrays = evaluate_split(
+        parts.learner, decoded, config.train.eval_batch_size, parts.device, parts.dtype
+    )  # fmt: skip
+    thresholds = load_thresholds(folder, parts.classes)
+    found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
+    if split.startswith("test") or not own:
+        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
+    if own:
+        write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["label_probabilities"], thresholds)
+    return {"split": split, "images": len(decoded.names), **found}
+
+
+def with_own_splits(source: Source, config: MultilabelConfig) -> Source:
+    """The splits as in training: with the images of the thresholds held out of the training images.
+
+    Raises SightlineError if the data no longer have label sets.
+    """
+    check_label_sets(source)
+    return with_threshold_split(source, config.data, config.multilabel.threshold_fraction, lambda text: None)
+
+
+def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Decoded:
+    """Map the label sets of `decoded` to the indices of `classes` by class name.
+
+    Raises SightlineError, with the path `where`, for classes that the run does not have and for other labels.
+    """
+    if not are_sets(decoded.labels):
+        cure = "give a table with the labels of each image, such as cat;dog, or use `sightline predict`"
+        raise SightlineError("this run needs images with label sets", where=where, cure=cure)
+    unknown = [name for name in decoded.classes if name not in classes]
+    if unknown:
+        why = f"the run was not trained on: {some_of(unknown)}"
+        cure = f"rename or remove those labels; the run has: {some_of(classes)}"
+        raise SightlineError("the classes of the data differ from those of the run", where=where, why=why, cure=cure)
+    assert decoded.labels is not None
+    labels = np.zeros((len(decoded.names), len(classes)), bool)
+    labels[:, [classes.index(name) for name in decoded.classes]] = decoded.labels
+    return replace(decoded, labels=labels, classes=classes)

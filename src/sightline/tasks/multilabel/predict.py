@@ -1,0 +1,81 @@
+"""Predict the label sets of images with a trained network: a table, or a web page."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...data.image_cache import decode
+from ...data.label_arrays import SEPARATOR, label_texts
+from ...data.sources.open import open_source
+from ...inference.loaded import LoadedPredictor
+from ...inference.options import PredictOptions
+from ...inference.predictor import Decision, Predictor
+from ...inference.tables import predict_table
+from ...runs.checkpoint import checked_description
+from ...runs.run_folder import shipped_checkpoints
+from ...serve.examples import if_readable, index_of, spread
+from ...serve.models import ExampleImages, ServedClassifier, ServedModel
+from ..contract import Say
+from ..whole_image.predict import predictor
+from .config import MultilabelConfig
+from .predictions import load_thresholds
+from .task import MultilabelLearner, logit_mean
+
+
+def decision(thresholds: np.ndarray) -> Decision:
+    """Sigmoid probabilities; the label is the names of the classes at or above their threshold, float64 [K]."""
+
+    def label(probabilities: np.ndarray, classes: Sequence[str]) -> tuple[str, float]:
+        """(names in class order, separated by SEPARATOR; the highest probability)."""
+        chosen = np.flatnonzero(probabilities >= thresholds)
+        return SEPARATOR.join(classes[index] for index in chosen), float(probabilities.max())
+
+    return Decision(torch.sigmoid, lambda logits, mirrored: logit_mean(torch.stack([logits, mirrored]).float()), label)
+
+
+def load_predictor(folder: Path, config: MultilabelConfig, features: bool) -> Predictor:
+    """Load the final weights and thresholds of a run."""
+    with checked_description(shipped_checkpoints(folder)[0]) as description:
+        thresholds = load_thresholds(folder, tuple(description["classes"]))
+    return predictor(MultilabelLearner, folder, config, features, decision(thresholds))
+
+
+def predict(
+    folder: Path, config: MultilabelConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write a table with a row per image: the labels above their thresholds, and a probability per class."""
+    load = partial(load_predictor, folder, config, options.features)
+    return predict_table(folder, config, inputs, out, options, load, say)
+
+
+def load(folder: Path, config: MultilabelConfig) -> LoadedPredictor:
+    """The classifier of label sets of a run for Python."""
+    return LoadedPredictor(folder, config, load_predictor(folder, config, features=False))
+
+
+def served(folder: Path, config: MultilabelConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
+    """Load a classifier for the web page, with an index of its training images if the data can be read."""
+
+    def examples() -> ExampleImages:
+        val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
+        assert val.labels is not None
+        rows = np.argsort(val.labels.sum(1), kind="stable")[spread(len(val.names))]
+        return ExampleImages(
+            [np.array(val.images[row]) for row in rows],
+            [val.names[row] for row in rows],
+            label_texts(val.labels[rows], val.classes),
+        )
+
+    index, note = None, ""
+    if neighbors:
+        index, note = if_readable(
+            lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
+        )
+    network = load_predictor(folder, config, features=True)
+    return ServedClassifier(
+        name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
+        examples=if_readable(examples, name, say)[0] or ExampleImages(),
+    )  # fmt: skip

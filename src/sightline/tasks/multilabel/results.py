@@ -1,0 +1,85 @@
+"""Results of a multi-label run: metrics with intervals, thresholds, predictions and the worst mistakes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...data.image_cache import decode
+from ...data.label_arrays import label_texts
+from ...data.types import Batch, Decoded
+from ...engine.evaluate import evaluate
+from ...engine.parts import Arrays
+from ...engine.state import Training
+from ...engine.training_state import save_arrays, thumbnails
+from ...insight.figures import draw_preview
+from ...runs.atomic import write_json
+from ...runs.checkpoint import load_model
+from ...runs.run_folder import THRESHOLDS_FILE, shipped_checkpoints
+from .build import THRESHOLDS
+from .metrics import MEANS, choose_thresholds, decision_intervals, decisions, precision_intervals
+from .predictions import write_predictions
+from .task import MultilabelLearner
+
+MISTAKES = 200
+"""Maximum number of wrong validation images that are stored for the report."""
+
+
+def results(training: Training) -> tuple[dict[str, Any], str]:
+    """(the final metrics with their intervals, a sentence). Writes thresholds.json, predictions/val.csv and
+    snapshots/mistakes.npz."""
+    parts, folder, config = training.parts, training.folder, training.config
+    size = config.train.eval_batch_size
+    parts.learner.parameters().load_state_dict(load_model(shipped_checkpoints(folder)[0])[0])
+    thresholds = np.full(len(parts.val.classes), 0.5)
+    if THRESHOLDS in parts.source.splits:
+        inner = decode(parts.source, THRESHOLDS, config.data.size, config.data, lambda text: None)
+        _, found = evaluate(parts.learner, inner, size, parts.device, parts.dtype)
+        thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
+    write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
+    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+    final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
+    write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
+    save_mistakes(folder, parts.val, arrays, thresholds)
+    low, high = final["mean_average_precision_interval"]
+    return final, f"mean average precision {final['mean_average_precision']:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def measured(arrays: Arrays, thresholds: np.ndarray, seed: int) -> dict[str, Any]:
+    """The metrics with their intervals, from the arrays of `MultilabelLearner.numbers`.
+
+    baseline: the mean average precision of the same score for every image.
+    """
+    probabilities, truth = arrays["label_probabilities"], arrays["labels"]
+    ranked = precision_intervals(probabilities, truth, seed)
+    predicted = probabilities >= thresholds
+    made, edges = decisions(predicted, truth), decision_intervals(predicted, truth, seed)
+    present = truth.any(0)
+    return {
+        "mean_average_precision": ranked.mean,
+        "mean_average_precision_interval": list(ranked.interval),
+        "baseline": float(truth.mean(0)[present].mean()) if present.any() else 0.0,
+        "classes_without_positive": int((~present).sum()),
+        "classes_with_few_positives": ranked.few,
+        **{name: float(getattr(made, name)[0]) for name in MEANS},
+        **{f"{name}_interval": list(edges[name]) for name in MEANS},
+    }
+
+
+def preview(training: Training, batch: Batch) -> Figure:
+    """A figure of a training batch after augmentation, with its labels."""
+    parts = training.parts
+    assert isinstance(parts.learner, MultilabelLearner)
+    images, targets = parts.learner.prepare(batch)
+    texts = label_texts(targets.cpu().numpy() >= 0.5, parts.train.classes)
+    distinct = tuple(dict.fromkeys(texts))
+    rows = np.array([distinct.index(text) for text in texts])
+    return draw_preview(images.float().cpu().numpy(), *parts.normalization, rows, distinct)
+
+
+def save_mistakes(folder: Path, val: Decoded, arrays: Arrays, thresholds: np.ndarray) -> None:
+    """Write snapshots/mistakes.npz: thumbnails of images with a wrong label set, those with the largest loss first."""
+    wrong = np.flatnonzero(((arrays["label_probabilities"] >= thresholds) != arrays["labels"]).any(1))
+    worst = wrong[np.argsort(-arrays["losses"][wrong], kind="stable")][:MISTAKES]
+    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val.images, worst), "index": worst})
