@@ -23,6 +23,7 @@ from ..insight.style import png
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
+from ..runs.code_file import keep_copy
 from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
 from ..runs.log import RunLog
@@ -125,7 +126,12 @@ def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str])
     write_json(
         folder / "provenance.json",
         describe_run(
-            rounding(parts.device), precision_name(parts.dtype), seed=config.train.seed, notes=notes, **parts.facts
+            rounding(parts.device),
+            precision_name(parts.dtype),
+            seed=config.train.seed,
+            notes=notes,
+            **parts.facts,
+            **keep_copy(folder),
         ),
     )
     trace_architecture(folder, config, parts)

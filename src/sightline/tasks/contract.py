@@ -102,6 +102,9 @@ class Task:
     """(run folder, config, say) -> `export.contract.TaskGraph`: the network to export, and the data for its check."""
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     """(run folder, config, name, whether to index training images, say) -> `serve.models.ServedModel`."""
+    losses: "Callable[[], dict[str, Callable[..., Any]]] | None" = None
+    """() -> the dict of the task's losses, functions (logits, targets, weights=None) -> scalar; a file of the user's
+    code may add to it."""
     check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Any]] | None" = None
     """(labels by split as of `data.types.Items`, classes) -> list of `doctor.findings.Finding` on the labels."""
     load_masks: "Callable[[Path, Any], Any] | None" = None
