@@ -38,8 +38,8 @@ class Data(Section):
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
     """For `data.layout filename`: where the label is in a file name without its extension."""
-    labels: Literal["auto", "one", "several"] = "one"
-    """Whether a table has one label for each image or several. `auto`: several if its cells or rows show it."""
+    labels: Literal["auto", "one", "several", "number"] = "one"
+    """Whether an image has one label or several in a table (`auto`: as it shows), or a number, as for regression."""
     separator: str = ""
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class Task:
     metrics: Mapping[str, Metric]
     """The validation metrics that can rank epochs and trials, by their key in metrics.jsonl. The first is the
     default."""
-    learns_from: Literal["labels", "label sets", "masks", "nothing"]
+    learns_from: Literal["labels", "label sets", "numbers", "masks", "nothing"]
     """The annotation that training images need."""
     predicts: Literal["label", "labels", "mask", "number", "features"]
     """What a run predicts for one image: a class, several classes, a mask, a number, or features."""

@@ -50,7 +50,10 @@ PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
 """The annotation from which each stage learns: "labels", or "nothing" for pre-training without labels."""
-TRAINED_WITH = {"labels": "with labels", "nothing": "without labels", "masks": "with masks"}
+TRAINED_WITH = {
+    **{kind: f"with {kind}" for kind in ("labels", "label sets", "numbers", "masks")},
+    "nothing": "without labels",
+}
 """Text for each kind of annotation from which a task learns."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second): pairs of settings that are compared. The difference is that of second minus first."""
