@@ -45,10 +45,12 @@ def lazy(path: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Metric:
-    """A validation metric by which epochs, trials and runs are ranked. title: the name of the metric as a heading."""
+    """A validation metric by which epochs, trials and runs are ranked. title: the name of the metric as a heading.
+    percent: whether it is a share that is shown in percent."""
 
     title: str
     lower_is_better: bool = False
+    percent: bool = True
 
     def better(self, score: float, best: float | None) -> bool:
         """Whether `score` is better than `best`; True if `best` is None, that is, for the first score."""

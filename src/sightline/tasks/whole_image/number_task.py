@@ -146,7 +146,9 @@ class NumberFunctions:
     def report(self, files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
         """The page of a run: a summary with the final metrics, and curves."""
         past = history(files.records)
-        drawn = [MetricCurve(key, metric.title, False, digits=4) for key, metric in metrics.items() if key != "loss"]
+        drawn = [
+            MetricCurve(key, metric.title, metric.percent, digits=4) for key, metric in metrics.items() if key != "loss"
+        ]
         figures = draw_all(plan_curves(past, drawn))
         done: dict[str, Any] = {}
         if past.finished:
@@ -174,7 +176,14 @@ class NumberFunctions:
     def comparison(self) -> TaskComparison:
         name, metric = next(iter(self.metrics.items()))
         why = "Runs that predict numbers are compared by their metrics, not image by image."
-        return TaskComparison(name, metric.title, lambda files: (None, "predicts numbers", ""), no_pairs=why)
+        return TaskComparison(
+            name,
+            metric.title,
+            lambda files: (None, "predicts numbers", ""),
+            no_pairs=why,
+            percent=metric.percent,
+            lower_is_better=metric.lower_is_better,
+        )
 
 
 def words(key: str) -> str:

@@ -18,8 +18,8 @@ def predictor(
     decision: Decision | None = None,
     outputs: int | None = None,
 ) -> Predictor:
-    """Load the final weights of a run. decision: how logits become probabilities and a label; None: of one label. outputs:
-    of the network for an image; None: one for each class.
+    """Load the final weights of a run. decision: how logits become probabilities and a label; None: of one label.
+    outputs: of the network for an image; None: one for each class.
 
     Raises SightlineError if features are requested from an ensemble.
     """
