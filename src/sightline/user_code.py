@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 DICTS = {
     "MODELS": "sightline.models:MODELS",
+    "SEGMENTERS": "sightline.models.segmenters:SEGMENTERS",
     "AUGMENTATIONS": "sightline.data.augment.own:AUGMENTATIONS",
     "OPTIMIZERS": "sightline.engine.optim:OPTIMIZERS",
     "TASKS": "sightline.tasks:TASKS",
@@ -38,6 +39,7 @@ They are imported when a file is loaded, because torch takes seconds to import.
 """
 CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "MODELS": ("(size)", (), {"size": 0}),
+    "SEGMENTERS": ("(classes)", (), {"classes": 0}),
     "LOSSES": ("(logits, targets, weights=None)", (0, 0), {"weights": None}),
     "AUGMENTATIONS": ("(images, draw)", (0, 0), {}),
     "OPTIMIZERS": ("(groups, optim)", (0, 0), {}),
@@ -109,7 +111,8 @@ def executed(file: CodeFile) -> ModuleType:
     try:
         exec(compile(file.content, str(file.path), "exec"), module.__dict__)
     except SystemExit as error:
-        raise RuntimeError("the file ends the program (SystemExit)") from error
+        cure = "remove the call of sys.exit from the level of the module"
+        raise SightlineError("your code ends the program (SystemExit)", where=str(file.path), cure=cure) from error
     return module
 
 

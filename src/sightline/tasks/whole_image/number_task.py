@@ -67,7 +67,7 @@ class NumberFunctions:
             say(note)
         source = reject_leaks(source, config.data, say)
         if any(not are_numbers(source.splits[split].labels) for split in ("train", "val") if split in source.splits):
-            cure = "give a table with the columns filename and label, and --data.labels number: --data TABLE.csv"
+            cure = "give a table with the columns filename and label: --data TABLE.csv"
             raise SightlineError("the images have no numbers", where=source.path, cure=cure)
         return source
 
@@ -197,8 +197,11 @@ def no_baseline(train: np.ndarray, val: np.ndarray) -> dict[str, float]:
 
 
 def check(config: Config) -> None:
-    """Raise SightlineError for settings that are invalid for any data, and for an ensemble."""
+    """Raise SightlineError for settings that are invalid for any data."""
     check_settings(config)
+    if config.data.labels != "number":
+        what, cure = "this task predicts numbers, and the labels are read as classes", "set --data.labels number"
+        raise SightlineError(what, where=f"data.labels {config.data.labels}", cure=cure)
     if config.train.ensemble or config.loss.class_weights != "none":
         where = "train.ensemble" if config.train.ensemble else "loss.class_weights"
         cure = "set --train.ensemble 0 and --loss.class_weights none"
