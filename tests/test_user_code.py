@@ -247,6 +247,13 @@ def test_a_wrong_file_is_an_error_and_adds_nothing(tmp_path: Path, text: str, me
     assert message in str(error) and error.status == 2 and "bad.py" in error.where and error.cure
 
 
+@pytest.mark.parametrize("content", [b"x = 1\0\n", b"x = '\xff'\n", b"\x89PNG\r\n\x1a\n\0"])
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.py"
+    path.write_bytes(content)
+    assert refused(path).status == 2
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     assert "cannot read the code" in str(refused(tmp_path / "no.py"))
 

@@ -75,7 +75,8 @@ def loaded(code: str | os.PathLike[str] | None) -> Generator[None]:
     file = read_code(Path(code))
     if LOADED:
         if LOADED[0].digest != file.digest:
-            raise SightlineError("another file of code is loaded already", where=str(LOADED[0].path), why=f"{code}")
+            why, cure = f"{code} has other content", "put the parts of both into one file"
+            raise SightlineError("another file of code is loaded", where=str(LOADED[0].path), why=why, cure=cure)
         yield
         return
     added: list[tuple[dict[str, Any], str]] = []
@@ -96,11 +97,14 @@ def loaded(code: str | os.PathLike[str] | None) -> Generator[None]:
 
 def read_code(path: Path) -> CodeFile:
     """Read a file of code, without executing it."""
+    cure = "give the path of a Python file: --code my_parts.py"
     try:
-        return CodeFile(path.absolute(), path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
-        cure = "give the path of a Python file: --code my_parts.py"
         raise SightlineError("cannot read the code", where=str(path), why=error.strerror or "", cure=cure) from error
+    if b"\0" in content:
+        raise SightlineError("cannot read the code", where=str(path), why="it is not a text file", cure=cure)
+    return CodeFile(path.absolute(), content)
 
 
 def executed(file: CodeFile) -> ModuleType:
@@ -130,8 +134,8 @@ def add_all(module: ModuleType, file: CodeFile, added: list[tuple[dict[str, Any]
         cure = f"define at least one of these dicts: {', '.join(NAMES)}; for example MODELS = {{'my_net': my_net}}"
         raise SightlineError("this file adds nothing", where=where, cure=cure)
     tasks = list(resolve_name(DICTS["TASKS"]).values())
-    for name in NAMES:
-        values = dicts.get(name, {})
+    for name in [name for name in NAMES if name in dicts]:
+        values = dicts[name]
         if not isinstance(values, dict):
             raise SightlineError(f"{name} must be a dict", where=where, cure=f"write {name} = {{'name': function}}")
         shared = [task.losses() for task in tasks if task.losses] if name == "LOSSES" else [resolve_name(DICTS[name])]

@@ -5,7 +5,7 @@ of class `Task`; `TASKS` in `tasks/__init__.py` lists these objects. Code outsid
 functions of this object and never compares a task's name.
 
 Functions are declared with `lazy`, so that listing recipes or parsing the command line imports neither torch nor
-matplotlib. tests/test_contract.py declares a complete task in one file.
+matplotlib. docs/extend.md declares a task in one file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
