@@ -212,7 +212,15 @@ def test_the_readme_lists_every_command() -> None:
 
 
 def test_relative_links_exist() -> None:
-    for page in [*PAGES, "CONTRIBUTING.md", "docs/recipes.md", "docs/scale.md", "docs/performance.md"]:
+    for page in [
+        *PAGES,
+        "CONTRIBUTING.md",
+        "docs/extend.md",
+        "docs/architecture.md",
+        "docs/recipes.md",
+        "docs/scale.md",
+        "docs/performance.md",
+    ]:
         path = ROOT / page
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             if "://" not in link:

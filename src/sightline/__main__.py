@@ -8,7 +8,7 @@ from typing import Any
 import cyclopts
 
 from .cli import app, data, evaluation, inference, training  # noqa: F401 - each registers its commands in `app`
-from .errors import INTERRUPTED, SightlineError, printable
+from .errors import INTERRUPTED, SightlineError, interrupt_behind, printable
 
 ACCEPT_SETTINGS = (training.train, training.resume, training.transfer, training.sweep)
 """Commands that accept every setting of a recipe as an option --SECTION.KEY."""
@@ -94,13 +94,6 @@ def interrupted_status(interrupt: KeyboardInterrupt) -> int:
     for note in getattr(interrupt, "__notes__", [])[:1]:
         print(f"  cure:  {printable(note)}", file=sys.stderr)
     return INTERRUPTED
-
-
-def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it when they are imported."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def suggestion(tokens: list[str]) -> str:

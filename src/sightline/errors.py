@@ -41,6 +41,13 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
 
 
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt that caused an error, or None. Some libraries convert it when they are imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun in the singular or plural: `1 mask`, `2,000 masks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

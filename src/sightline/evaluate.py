@@ -9,14 +9,17 @@ from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
 from .tasks.files import load_recipe_file
+from .user_code import accepts_code
 
 
+@accepts_code
 def evaluate(
     run: str | os.PathLike[str],
     *,
     data: str | os.PathLike[str] | None = None,
     split: str | None = None,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of a run's best weights on a split of the run's own data, or on `data`, with 95 % intervals.
 

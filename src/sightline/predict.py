@@ -11,8 +11,10 @@ from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
 from .tasks.files import load_recipe_file
+from .user_code import accepts_code
 
 
+@accepts_code
 def predict(
     run: str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -24,6 +26,7 @@ def predict(
     tile: int = 1024,
     precision: str = "run",
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Classify or segment images with a run; returns the path of the result.
 

@@ -12,8 +12,10 @@ from .runs import run_folder
 from .runs.terminal import print_plain
 from .transfer.grid import load_grid_file
 from .transfer.results import write_grid_report
+from .user_code import accepts_code
 
 
+@accepts_code
 def report(
     run: str | os.PathLike[str],
     *others: str | os.PathLike[str],
@@ -23,6 +25,7 @@ def report(
     pdf: bool = False,
     watch: bool = False,
     port: int = 0,
+    code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write the figures and report.html of a run, a grid or a sweep again. Of several runs, write a comparison.
 

@@ -24,7 +24,7 @@ from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbe
 from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
 from .engine.process_group import process_group, restarted, shutdown
-from .engine.schedules import cycled_momentum, ends_at_zero, factor, mixes, sam_active, schedule_epochs
+from .engine.schedules import cycled_momentum, factor, mixes, sam_active, with_schedule_length
 from .engine.state import Clock, Progress, Training, log_step
 from .errors import SightlineError, counted
 from .models import layer_depths
@@ -39,10 +39,12 @@ from .runs.signals import StopRequest, stoppable
 from .tasks import TASKS
 from .tasks.contract import Metric
 from .tasks.files import config_of, load_recipe_file, typed
+from .user_code import accepts_code
 
 INTERRUPTED_BY_SIGNAL = "interrupted"  # reason of `train_epoch` for a signal within an epoch
 
 
+@accepts_code
 def train(
     recipe: str | Config,
     data: str | os.PathLike[str] | None = None,
@@ -51,6 +53,7 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     watch: bool = False,
+    code: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a recipe on `data`; return the finished run. recipe: name of a shipped recipe, path of a .yaml file or
@@ -58,10 +61,10 @@ def train(
 
     settings: override the recipe, dotted or nested (`**{"optim.lr": 0.1}` or `optim={"lr": 0.1}`). out: the run
     folder, `runs/NAME` by default; it must not contain a run unless `overwrite` is true. quiet: print warnings only.
-    watch: serve the report on 127.0.0.1 during training. Under torchrun the processes share each batch; rank 0
-    returns after the final evaluation and the report, the others after the last step. Raises SightlineError for
-    invalid input, for errors of the disk, the memory or other processes, and with status 4 if the run was
-    interrupted and can be resumed.
+    watch: serve the report on 127.0.0.1 during training. code: a file of your own code (docs/extend.md). Under torchrun
+    the processes share each batch; rank 0 returns after the final evaluation and the report, the others after the last
+    step. Raises SightlineError for invalid input, for errors of the disk, the memory or other processes, and with
+    status 4 if the run was interrupted and can be resumed.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
@@ -86,7 +89,15 @@ def train(
                 return run_epochs(training)
 
 
-def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool = False, **settings: Any) -> Run:
+@accepts_code
+def resume(
+    run: str | os.PathLike[str],
+    *,
+    extend: str = "stretch",
+    quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Run:
     """Resume an interrupted run, or train a finished one for more epochs with `**{"train.epochs": 60}`; return the
     finished run.
 
@@ -137,22 +148,6 @@ def resume(run: str | os.PathLike[str], *, extend: str = "stretch", quiet: bool 
                 run_folder.write_config(folder, config)
             training_state.save_state(training)
         return run_epochs(training)
-
-
-def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
-    """`new` with `schedule.total_epochs` set, if it has more epochs than `old` and does not set that itself; else
-    `new`.
-
-    extend: "stretch" rescales the schedule of `old` to the new number of epochs, "continue" keeps its length. Raises
-    SightlineError for "continue" if the old schedule ends at a learning rate of 0.
-    """
-    if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
-        return new
-    if extend == "continue" and ends_at_zero(old):
-        why = f"the schedule {old.schedule.name} has ended: the learning rate is 0"
-        cure = "use --extend stretch, which rescales the schedule to the new number of epochs"
-        raise SightlineError("more epochs would have no effect", where="--extend continue", why=why, cure=cure)
-    return resolve(new, {"schedule.total_epochs": schedule_epochs(old) if extend == "continue" else 0})
 
 
 def finished(folder: Path, config: Config, progress: Progress, log: RunLog) -> Run:

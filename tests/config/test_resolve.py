@@ -115,7 +115,7 @@ WRONG = {
     "data.classes": ["cat", "[1, 2]", [1], "[cat, null]", "{a: b}"],
     "data.val_fraction": [0, 1, 1.5],
     "optim.betas": ["[0.9]", [0.9, 0.9, 0.9], "[0.9, 1]", [0.9, "0.9"], 0.9],
-    "optim.name": ["SGD", "lion", "", 1],
+    "optim.name": [1],
     "augment.crop_scale": [[0.5, 0.1], [0, 1], [0.5, 1.1], "[0.5]"],
     "augment.blur_sigma": ["[2, 1]"],
     "augment.rand_magnitude": [31, -1],

@@ -88,7 +88,7 @@ def test_choices_are_separated_by_commas_outside_brackets_and_quotes(key: str, t
 
 def test_all_errors_are_reported_together_with_the_nearest_key() -> None:
     why = faults(
-        {"optim.lrr": "1..2", "optim.lr": "-1..0.1", "train.batch_size": "1.5..3", "optim.name": "sgd,adamww",
+        {"optim.lrr": "1..2", "optim.lr": "-1..0.1", "train.batch_size": "1.5..3", "schedule.name": "linear,cosinee",
          "train.epochs": "9..3", "optim.momentum": "0.5..1", "augment.mixup": "0,0", "optim.clip_norm": "log:0.5",
          "loss.smoothing": "log:0..0.2", "optim.nesterov": "yes,no"},
     )  # fmt: skip
@@ -98,7 +98,7 @@ def test_all_errors_are_reported_together_with_the_nearest_key() -> None:
         "did you mean optim.lr?",
         "found -1.0",
         "whole numbers at its ends",
-        "found 'adamww'",
+        "found 'cosinee'",
         "9..3 is empty",
         "found 1.0",
         "given twice",

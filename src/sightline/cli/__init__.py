@@ -4,6 +4,7 @@ These functions are imported only when a command runs, so that `sightline --help
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
@@ -37,4 +38,8 @@ Integer = Annotated[int, Parameter(converter=parse_integer)]
 Settings = Annotated[dict[str, Any] | None, Parameter(parse=False)]
 Text = Annotated[str, Parameter(show_default=False)]
 Flag = Annotated[bool, Parameter(show_default=False)]
+Code = Annotated[
+    Path | None,
+    Parameter(show_default=False, help="A Python file that adds models, losses, tasks and so on (docs/extend.md)."),
+]
 Quiet = Annotated[bool, Parameter(show_default=False, help="Print nothing but the path of the result.")]

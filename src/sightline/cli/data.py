@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import FINDINGS
 from ..runs.terminal import print_path, print_plain
-from . import Flag, Integer, Quiet, Settings, app
+from . import Code, Flag, Integer, Quiet, Settings, app
 
 
 @app.command
@@ -16,6 +16,7 @@ def doctor(
     write_clean_list: Path | None = None,
     overwrite: Flag = False,
     quiet: Quiet = False,
+    code: Code = None,
     settings: Settings = None,
 ) -> int:
     """Check a data set before training: unreadable files, duplicates, leaks between splits, wrong labels.
@@ -33,7 +34,7 @@ def doctor(
     """
     from ..doctor import doctor as function
 
-    options = {"out": out, "write_clean_list": write_clean_list, "overwrite": overwrite, "quiet": quiet}
+    options = {"out": out, "write_clean_list": write_clean_list, "overwrite": overwrite, "quiet": quiet, "code": code}
     diagnosis = function(data, **options, **(settings or {}))
     if quiet:
         print_path(diagnosis.page)

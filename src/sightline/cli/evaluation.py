@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from ..runs.terminal import print_path, print_plain
-from . import Flag, Integer, Settings, Text, app
+from . import Code, Flag, Integer, Settings, Text, app
 
 
 @app.command
-def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None) -> None:
+def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None, code: Code = None) -> None:
     """Compute the metrics of a trained run, with 95 % confidence intervals.
 
     Example: sightline evaluate runs/photos_scratch --data test_photos/
@@ -21,7 +21,7 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None)
     """
     import sightline
 
-    numbers = sightline.evaluate(run, data=data, split=split)
+    numbers = sightline.evaluate(run, data=data, split=split, code=code)
     for name, value in numbers.items():
         if name.endswith("_interval"):
             continue
@@ -64,6 +64,7 @@ def report(
     pdf: Flag = False,
     watch: Flag = False,
     port: Integer = 0,
+    code: Code = None,
 ) -> None:
     """Write the HTML report of a run again, or compare several runs.
 
@@ -85,6 +86,6 @@ def report(
     import sightline
 
     options = {"out": out, "overwrite": overwrite, "quiet": quiet, "pdf": pdf, "watch": watch, "port": port}
-    page = sightline.report(run, *others, **options)
+    page = sightline.report(run, *others, code=code, **options)
     if not watch:
         print_path(page)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import SightlineError
 from ..runs.terminal import print_path
-from . import Flag, Integer, Quiet, Text, app
+from . import Code, Flag, Integer, Quiet, Text, app
 
 
 @app.command(usage="Usage: sightline predict [OPTIONS] RUN IMAGES... --out PATH")
@@ -19,6 +19,7 @@ def predict(
     overlay: Flag = False,
     tile: Integer = 1024,
     precision: str = "run",
+    code: Code = None,
 ) -> None:
     """Predict images with a trained run: a classifier writes a table, a segmentation model a folder of masks.
 
@@ -43,7 +44,7 @@ def predict(
         cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
     options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
-    print_path(sightline.predict(run, images, out=out, overwrite=overwrite, **options))
+    print_path(sightline.predict(run, images, out=out, overwrite=overwrite, code=code, **options))
 
 
 @app.command
@@ -57,6 +58,7 @@ def export(
     int8: Flag = False,
     overwrite: Flag = False,
     quiet: Quiet = False,
+    code: Code = None,
 ) -> None:
     """Export the trained model for use in other programs.
 
@@ -75,7 +77,7 @@ def export(
     import sightline
 
     options = {"out": out, "data": data, "int8": int8, "overwrite": overwrite, "quiet": quiet}
-    print_path(sightline.export(run, format=format, **options))
+    print_path(sightline.export(run, format=format, code=code, **options))
 
 
 @app.command(usage="Usage: sightline serve [OPTIONS] RUN [OTHERS...]")
@@ -88,6 +90,7 @@ def serve(
     no_neighbors: Flag = False,
     max_mb: float = 32,
     quiet: Flag = False,
+    code: Code = None,
 ) -> None:
     """Try one or several runs in a web page at 127.0.0.1, with a JSON API, until Ctrl-C.
 
@@ -105,7 +108,7 @@ def serve(
     import sightline
 
     options = {"port": port, "sam": sam, "max_mb": max_mb, "quiet": quiet}
-    sightline.serve(run, *others, neighbors=not no_neighbors, **options)
+    sightline.serve(run, *others, neighbors=not no_neighbors, code=code, **options)
 
 
 @app.command(usage="Usage: sightline masks [OPTIONS] IMAGES... --out PATH")
@@ -122,6 +125,7 @@ def masks(
     download: Flag = False,
     overwrite: Flag = False,
     quiet: Quiet = False,
+    code: Code = None,
 ) -> None:
     """Find the objects in images, without classes, using Segment Anything.
 
@@ -152,4 +156,4 @@ def masks(
         "model": model, "points_per_side": points_per_side, "points_per_batch": points_per_batch, "quality": quality,
         "stability": stability, "run": run, "truth": truth, "download": download,
     }  # fmt: skip
-    print_path(sightline.masks(images, out=out, overwrite=overwrite, quiet=quiet, **options))
+    print_path(sightline.masks(images, out=out, overwrite=overwrite, quiet=quiet, code=code, **options))

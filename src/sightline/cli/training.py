@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..runs.terminal import print_path, print_plain
-from . import Flag, Integer, Quiet, Settings, Text, app
+from . import Code, Flag, Integer, Quiet, Settings, Text, app
 
 
 @app.command
@@ -29,7 +29,7 @@ def demo(*, out: Path = Path("runs/demo"), quiet: Flag = False) -> None:
 
 
 @app.command
-def recipes(name: str | None = None, /) -> None:
+def recipes(name: str | None = None, /, *, code: Code = None) -> None:
     """List the built-in recipes, or print all settings of one as YAML.
 
     Args:
@@ -37,7 +37,7 @@ def recipes(name: str | None = None, /) -> None:
     """
     import sightline
 
-    print_plain(sightline.recipes(name))
+    print_plain(sightline.recipes(name, code=code))
 
 
 @app.command
@@ -50,6 +50,7 @@ def train(
     overwrite: Flag = False,
     quiet: Quiet = False,
     watch: Flag = False,
+    code: Code = None,
     settings: Settings = None,
 ) -> None:
     """Train a model by a recipe and write a run folder with its weights, metrics and report.
@@ -67,13 +68,15 @@ def train(
     """
     from ..train import train as function
 
-    run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, **(settings or {}))
+    run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, code=code, **(settings or {}))
     if quiet:
         print_path(run.report)
 
 
 @app.command
-def resume(run: Path, /, *, extend: str = "stretch", quiet: Quiet = False, settings: Settings = None) -> None:
+def resume(
+    run: Path, /, *, extend: str = "stretch", quiet: Quiet = False, code: Code = None, settings: Settings = None
+) -> None:
     """Resume an interrupted run, or train a finished one for more epochs.
 
     Example: sightline resume runs/photos_scratch --train.epochs 60
@@ -85,7 +88,7 @@ def resume(run: Path, /, *, extend: str = "stretch", quiet: Quiet = False, setti
     """
     from ..train import resume as function
 
-    done = function(run, extend=extend, quiet=quiet, **(settings or {}))
+    done = function(run, extend=extend, quiet=quiet, code=code, **(settings or {}))
     if quiet:
         print_path(done.report)
 
@@ -104,6 +107,7 @@ def transfer(
     classifier: str | None = None,
     overwrite: Flag = False,
     quiet: Quiet = False,
+    code: Code = None,
     settings: Settings = None,
 ) -> None:
     """Measure whether pre-training helps: train a grid of runs with and without it, and compare them.
@@ -129,7 +133,7 @@ def transfer(
     import sightline
 
     options: dict[str, Any] = {"settings": settings_, "seeds": seeds, "classifier": classifier, "quiet": quiet}
-    options |= {"unlabeled": unlabeled, "labeled": labeled, "out": out, "overwrite": overwrite}
+    options |= {"unlabeled": unlabeled, "labeled": labeled, "out": out, "overwrite": overwrite, "code": code}
     result = sightline.transfer(recipe, data, **options, **(settings or {}))
     if quiet:
         print_path(result.report)
@@ -153,6 +157,7 @@ def sweep(
     cluster: Text = "",
     overwrite: Flag = False,
     quiet: Quiet = False,
+    code: Code = None,
     settings: Settings = None,
 ) -> None:
     """Search for good settings of a recipe. Each trial is an ordinary run; unpromising trials are stopped early.
@@ -185,6 +190,7 @@ def sweep(
     options: dict[str, Any] = {
         "out": out, "trials": trials, "minutes": minutes, "jobs": jobs, "metric": metric, "sampler": sampler,
         "pruner": pruner, "seed": seed, "storage": storage, "cluster": cluster, "overwrite": overwrite,
+        "code": code,
     }  # fmt: skip
     result = sightline.sweep(recipe, data, quiet=quiet, **options, **(settings or {}))
     if quiet:

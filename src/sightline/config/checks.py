@@ -1,7 +1,8 @@
 """Checks of combinations of settings, each of which is valid alone. Tasks compose their checks from these. `config`
 is a `schema.Config`. It has no type here, because schema.py imports this module."""
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import SightlineError
@@ -56,10 +57,24 @@ def no_head_rules(config: Any) -> Rules:
     }
 
 
-def check_loss_names(config: Any, known: Collection[str]) -> None:
-    """Raise SightlineError if `loss.name`, or a name in `loss.terms`, is not one of the task's losses."""
-    unknown = [name for name in config.loss.terms or [config.loss.name] if name not in known]
+def loss_arguments(function: Callable[..., Any], loss: Any) -> dict[str, Any]:
+    """Those settings of the section `loss` that a loss function has as keyword arguments."""
+    settings = {"smoothing": loss.smoothing, "alpha": loss.alpha, "gamma": loss.gamma, "share": loss.hard_share}
+    accepted = inspect.signature(function).parameters
+    return {name: value for name, value in settings.items() if name in accepted}
+
+
+def check_loss_names(config: Any, known: Mapping[str, Callable[..., Any]]) -> None:
+    """Raise SightlineError if `loss.name`, or a name in `loss.terms`, is not one of the task's losses, or if none of
+    them has the label smoothing that is set."""
+    names = [*config.loss.terms] or [config.loss.name]
+    unknown = [name for name in names if name not in known]
     if unknown:
         what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}"
         where = "loss.terms" if config.loss.terms else "loss.name"
-        raise SightlineError(what, where=where, cure=f"use one of {', '.join(known)}")
+        cure = f"use one of {', '.join(known)}; for a loss of your own, add --code FILE"
+        raise SightlineError(what, where=where, cure=cure)
+    smoothed = [name for name, function in known.items() if "smoothing" in loss_arguments(function, config.loss)]
+    if config.loss.smoothing and not {*names} & {*smoothed}:
+        cure = f"set --loss.smoothing 0, or use a loss that has it: {', '.join(smoothed)}"
+        raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)

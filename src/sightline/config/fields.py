@@ -32,6 +32,13 @@ def count_or_names(text: str) -> int | tuple[str, ...]:
     return names
 
 
+def names_in_text(value: Any) -> Any:
+    """Split a text of names, separated by commas; other values are returned unchanged."""
+    return (
+        tuple(name.strip(" '\"") for name in value.strip("[] ").split(",") if name) if isinstance(value, str) else value
+    )
+
+
 def as_tuples(value: Any) -> Any:
     """Convert lists to tuples, also within lists and mappings."""
     if isinstance(value, dict):
@@ -47,6 +54,7 @@ CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Window = Annotated[tuple[Count, ...], pydantic.AfterValidator(pair_or_empty)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], pydantic.AfterValidator(in_order)]
+Names = Annotated[tuple[str, ...], pydantic.BeforeValidator(names_in_text)]
 ShareRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], pydantic.AfterValidator(in_order)
 ]

@@ -13,6 +13,7 @@ from .fields import (
     Count,
     CountOrZero,
     Decay,
+    Names,
     Probability,
     Range,
     Section,
@@ -37,8 +38,8 @@ class Data(Section):
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
     """For `data.layout filename`: where the label is in a file name without its extension."""
-    labels: Literal["auto", "one", "several"] = "auto"
-    """Whether a table has one label for each image or several. `auto`: several if its cells or rows show it."""
+    labels: Literal["auto", "one", "several", "number"] = "auto"
+    """Whether an image has one label or several in a table (`auto`: as it shows), or a number, as for regression."""
     separator: str = ""
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()
@@ -143,6 +144,8 @@ class Augment(Section):
     blur_sigma: Range = (0.1, 2.0)
     solarize: Probability = 0.0
     """Probability that pixel values of half the maximum or more are inverted."""
+    own: Names = ()
+    """Augmentations of your own (docs/extend.md), applied in this order to pixels in 0..1, before the normalization."""
     erase: Probability = 0.0
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
@@ -193,8 +196,9 @@ class Loss(Section):
 
 
 class Optim(Section):
-    name: Literal["sgd", "adam", "adamw", "lars", "muon"] = "sgd"
-    """`lars` (arXiv 1708.03888) is for large batches: the step of each weight tensor has lr / 1000 times its norm."""
+    name: str = "sgd"
+    """`sgd`, `adam`, `adamw`, `muon` or `lars`, which is for large batches (arXiv 1708.03888): the step of each weight
+    tensor has lr / 1000 times its norm."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False

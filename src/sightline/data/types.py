@@ -32,9 +32,9 @@ class ReadMask(Protocol):
 class Items:
     """The N images of one split.
 
-    names: unique paths relative to the source. labels: class indices int64 [N], or label sets bool [N, K] (see
-    `label_arrays`); None if unlabeled. stamps: one text per image that
-    changes when the image or mask file changes; for a file SIZE:TIME. read_mask, mask_names: None without masks.
+    names: unique paths relative to the source. labels: class indices int64 [N], label sets bool [N, K] or numbers
+    float32 [N] (see `label_arrays`); None if unlabeled. stamps: one text per image that changes when the image or mask
+    file changes; for a file SIZE:TIME. read_mask, mask_names: None without masks.
     shards: an `index.Shards` if the split is in shards. groups: group names from a table, "" for images without a
     group.
     """
@@ -78,7 +78,7 @@ class Source:
 class Decoded:
     """A decoded split of N images.
 
-    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: int64 [N], label sets bool [N, K], or None. digest:
+    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: as of `Items`. digest:
     SHA-256 of pixels, names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash
     of the pixels of each image, or None.
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runs.terminal import print_plain
+from ..user_code import accepts_code
 
 if TYPE_CHECKING:
     from .findings import Diagnosis
 
 
+@accepts_code
 def doctor(
     data: str | os.PathLike[str],
     *,
@@ -17,6 +19,7 @@ def doctor(
     write_clean_list: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> "Diagnosis":
     """Check `data`, in any layout that `train` accepts. If `data` is a run, find its validation labels that are likely

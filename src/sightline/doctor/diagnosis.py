@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..data.label_arrays import are_sets, class_counts
+from ..data.label_arrays import are_numbers, are_sets, class_counts
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..errors import SightlineError, counted, listing
@@ -80,7 +80,7 @@ def of_data(
         check_clean_list(clean, opened, overwrite)
     counts = {split: len(items.names) for split, items in opened.splits.items()}
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
-    distinct = with_set_indices(opened) if sets else opened
+    distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
     facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say)
     open_named = opener(opened.splits, opened.root, data.max_pixels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)

@@ -75,17 +75,30 @@ def build_optimizer(
     SightlineError if the state is of other parameters.
     """
     groups = parameter_groups(model, optim, depths)
-    fused = groups[0]["params"][0][1].device.type in ("cpu", "cuda") or None
+    check_optimizer(optim)
     if optim.name == "muon":
-        optimizer: Optimizer = Muon(groups, optim, bool(fused), precision)
+        optimizer: Optimizer = Muon(groups, optim, bool(fused(groups)), precision)
     else:
-        optimizer = OPTIMIZERS[optim.name](groups, optim, fused)
+        optimizer = OPTIMIZERS[optim.name](groups, optim)
     optimizer.register_load_state_dict_pre_hook(keep_settings)
     optimizer.register_load_state_dict_post_hook(align_moments)
     return optimizer
 
 
-def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Optimizer:
+def check_optimizer(optim: Optim) -> None:
+    """Raise SightlineError if there is no optimizer `optim.name`."""
+    names = (*OPTIMIZERS, "muon")
+    if optim.name not in names:
+        cure = f"use one of {', '.join(names)}; for an optimizer of your own, add --code FILE"
+        raise SightlineError(f"there is no optimizer {optim.name!r}", where="optim.name", cure=cure)
+
+
+def fused(groups: list[dict[str, Any]]) -> bool | None:
+    """Whether torch has fused updates for the device of the parameters: True, or None for torch's default."""
+    return groups[0]["params"][0][1].device.type in ("cpu", "cuda") or None
+
+
+def lars(groups: list[dict[str, Any]], optim: Optim) -> Optimizer:
     """Build timm's LARS. Parameters of one dimension have SGD steps with momentum, without weight decay."""
     from timm.optim.lars import Lars
 
@@ -94,12 +107,14 @@ def lars(groups: list[dict[str, Any]], optim: Optim, fused: bool | None) -> Opti
     return Lars(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim, bool | None], Optimizer]] = {
-    "sgd": lambda groups, o, fused: SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=fused),
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim], Optimizer]] = {
+    "sgd": lambda groups, o: SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=fused(groups)),
     "lars": lars,
-    "adam": lambda groups, o, fused: Adam(groups, lr=o.lr, betas=o.betas, fused=fused),
-    "adamw": lambda groups, o, fused: AdamW(groups, lr=o.lr, betas=o.betas, fused=fused),
+    "adam": lambda groups, o: Adam(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
+    "adamw": lambda groups, o: AdamW(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
 }
+"""Functions (parameter groups of `parameter_groups`, the section `optim`) -> optimizer; `muon` is built separately,
+because it also needs the precision."""
 
 
 def keep_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

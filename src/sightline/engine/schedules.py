@@ -7,7 +7,9 @@ constant.
 import math
 from collections.abc import Callable
 
+from ..config.resolve import resolve
 from ..config.schema import Config, Schedule
+from ..errors import SightlineError
 
 
 def factor(step: int, total_steps: int, steps_per_epoch: int, schedule: Schedule) -> float:
@@ -134,3 +136,19 @@ SCHEDULES: dict[str, Callable[[int, int, int, Schedule], float]] = {
     "one_cycle_cosine": one_cycle_cosine,
     "linear": linear,
 }
+
+
+def with_schedule_length(old: Config, new: Config, extend: str) -> Config:
+    """`new` with `schedule.total_epochs` set, if it has more epochs than `old` and does not set that itself; else
+    `new`.
+
+    extend: "stretch" rescales the schedule of `old` to the new number of epochs, "continue" keeps its length. Raises
+    SightlineError for "continue" if the old schedule ends at a learning rate of 0.
+    """
+    if new.train.epochs <= old.train.epochs or new.schedule.total_epochs != old.schedule.total_epochs:
+        return new
+    if extend == "continue" and ends_at_zero(old):
+        why = f"the schedule {old.schedule.name} has ended: the learning rate is 0"
+        cure = "use --extend stretch, which rescales the schedule to the new number of epochs"
+        raise SightlineError("more epochs would have no effect", where="--extend continue", why=why, cure=cure)
+    return resolve(new, {"schedule.total_epochs": schedule_epochs(old) if extend == "continue" else 0})

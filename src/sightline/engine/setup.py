@@ -23,6 +23,7 @@ from ..insight.style import png
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
+from ..runs.code_file import keep_copy, loaded_code
 from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
 from ..runs.log import RunLog
@@ -57,7 +58,8 @@ def build_parts(
     """
     keep_freed_memory()
     if distributed.world().size > 1:  # before decoding
-        distributed.require_same({"recipe": settings_of(config)})
+        code = loaded_code()
+        distributed.require_same({"recipe": settings_of(config), "code": code.digest if code else "none"})
     with distributed.local_rank0_first():
         parts = build(functions.build, config, log.say, precision, fresh)
     if distributed.world().size > 1:
@@ -125,7 +127,12 @@ def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str])
     write_json(
         folder / "provenance.json",
         describe_run(
-            rounding(parts.device), precision_name(parts.dtype), seed=config.train.seed, notes=notes, **parts.facts
+            rounding(parts.device),
+            precision_name(parts.dtype),
+            seed=config.train.seed,
+            notes=notes,
+            **parts.facts,
+            **keep_copy(folder),
         ),
     )
     trace_architecture(folder, config, parts)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..config.schema import Config
+from ..data.label_arrays import are_numbers
 from ..data.types import Batch, Decoded
 from ..errors import ENVIRONMENT, SightlineError, listing
 from ..runs import checkpoint
@@ -232,9 +233,10 @@ def save_samples(folder: Path, parts: Parts) -> None:
 
 
 def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
-    """Thumbnails, names, indices and labels (if any) of the images at `rows` of a split, as arrays by name."""
+    """Thumbnails, names, indices and class labels (if any) of the images at `rows` of a split, as arrays by name."""
     names = np.array([decoded.names[row] for row in rows], dtype=str)
-    labels = {} if decoded.labels is None else {"labels": decoded.labels[rows]}
+    classes = decoded.labels is not None and not are_numbers(decoded.labels)
+    labels = {"labels": decoded.labels[rows]} if classes else {}
     return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
 
 

@@ -10,12 +10,14 @@ from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.terminal import print_plain
 from ..tasks.files import load_recipe_file
+from ..user_code import accepts_code
 from .onnx_file import export_onnx
 from .portable import MARKER, export_weights
 
 FORMATS = ("onnx", "safetensors")
 
 
+@accepts_code
 def export(
     run: str | os.PathLike[str],
     *,
@@ -25,6 +27,7 @@ def export(
     int8: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Export the final weights of a run for other programs; returns the path of the file or folder.
 

@@ -10,6 +10,7 @@ from ..config.schema import Config
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import CONFIG, MODEL, load_model
+from ..runs.code_file import keep_copy
 from ..runs.provenance import installed_versions
 from ..runs.tensor_file import sidecar
 
@@ -44,7 +45,8 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
     name, metrics = folder.resolve().name, run_folder.Run(folder).metrics
     private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
     atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
-    write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder)})
+    code = keep_copy(target) if "code" in run_folder.provenance(folder) else {}
+    write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder), **code})
     if metrics:
         atomic_write(target / "metrics.jsonl", json.dumps(metrics) + "\n")
     thresholds = folder / run_folder.THRESHOLDS_FILE

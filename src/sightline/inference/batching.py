@@ -35,20 +35,20 @@ class PredictedBatch:
     features: np.ndarray | None = None
 
     def rows(self, predictor: Predictor) -> list[list[str]]:
-        """The rows of the table for this batch: name, label, confidence, a probability for each class, error."""
+        """The rows of the table for this batch; for the columns see `Predictor.columns`."""
         return [self.row(index, image.name, predictor) for index, image in enumerate(self.images)]
 
     def row(self, index: int, name: str, predictor: Predictor) -> list[str]:
-        """The row of the table for one image; the columns are described in `rows`."""
+        """The row of the table for one image; for the columns see `Predictor.columns`."""
         found, classes = self.errors.get(index), predictor.classes
         error = "" if found is None else " ".join((found.why or found.what).split())
         if not classes:
             return [name, error]
         if error or self.probabilities is None:
-            return [name, "", "", *[""] * len(classes), error]
-        values = self.probabilities[index]
-        label, confidence = predictor.decision.label(values, classes)
-        return [name, label, *[f"{value:.9g}" for value in (confidence, *values)], ""]
+            return [name, *[""] * (len(predictor.columns) - 2), error]
+        values, decide = self.probabilities[index], predictor.decision.label
+        first = () if decide is None else decide(values, classes)
+        return [name, *first[:1], *[f"{value:.9g}" for value in (*first[1:], *values)], ""]
 
 
 def predict_batches(

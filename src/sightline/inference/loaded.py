@@ -83,10 +83,14 @@ class Loaded:
             raise SightlineError("`transform` takes one image", why="these are several images", cure=cure)
         return item_image(image, "image").read(self.config.data.max_pixels, side)
 
-    def __repr__(self) -> str:
+    @property
+    def result(self) -> str:
+        """What the model predicts, for the representation of the model."""
         count = len(self.classes)
-        classes = "no classes" if not count else f"{count:,} class{'' if count == 1 else 'es'}"
-        return f"<sightline model {self.config.model.name}, {classes}, {self.size}, {self.run}>"
+        return "no classes" if not count else f"{count:,} class{'' if count == 1 else 'es'}"
+
+    def __repr__(self) -> str:
+        return f"<sightline model {self.config.model.name}, {self.result}, {self.size}, {self.run}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,21 +108,32 @@ class LoadedPredictor(Loaded):
         return f"{self.predictor.square.side} px"
 
     @property
+    def result(self) -> str:
+        return f"predicts {self.classes[0]}" if self.predictor.decision.label is None else super().result
+
+    @property
     def model(self) -> nn.Module:
         self.require_one_network("model")
         network: Any = self.predictor.models[0]
         return network if self.classes else network.backbone
 
-    def predict(self, images: Any) -> Prediction | list[Prediction]:
-        """Predict the label of one or several images, with the same result as `sightline predict`."""
+    def predict(self, images: Any) -> Prediction | list[Prediction] | float | np.ndarray:
+        """Predict the label of one or several images, with the same result as `sightline predict`.
+
+        A model that predicts numbers returns a float for one image, float32 [N] for several.
+        """
         if not self.classes:
             why, cure = "the model has no classes", "compute features: loaded.features(images)"
             raise SightlineError("this model predicts no labels", where=str(self.run), why=why, cure=cure)
-        found = []
+        found, outputs, label = [], [], self.predictor.decision.label
         for batch in self.batches(images, self.predictor):
             assert batch.probabilities is not None
+            outputs.append(batch.probabilities)
             for image, values in zip(batch.images, batch.probabilities, strict=True):
-                found.append(Prediction(image.name, *self.predictor.decision.label(values, self.classes), values))
+                found += [Prediction(image.name, *label(values, self.classes), values)] if label else []
+        if label is None:
+            numbers = np.concatenate(outputs)[:, 0]
+            return numbers if is_several(images) else float(numbers[0])
         return found if is_several(images) else found[0]
 
     def features(self, images: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import nn
 from ..data.decode.images import Square, planes
 from ..engine.device import autocast
 from ..runs.checkpoint import load_model
+from ..runs.csv_io import PREDICT_COLUMNS, class_columns
 
 
 def mirror_mean(logits: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
@@ -34,12 +35,12 @@ class Decision:
     """How logits become probabilities and a label; by default for one label per image.
 
     probabilities: logits float32 [N, K] -> [N, K]. mirror_mean: (logits, those of the mirror images) -> logits of the
-    mean. label: (probabilities [K], classes) -> (text, confidence).
+    mean. label: (probabilities [K], classes) -> (text, confidence); None if the outputs are predicted numbers.
     """
 
     probabilities: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits.softmax(1)
     mirror_mean: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = mirror_mean
-    label: Callable[[np.ndarray, Sequence[str]], tuple[str, float]] = most_probable
+    label: Callable[[np.ndarray, Sequence[str]], tuple[str, float]] | None = most_probable
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,15 @@ class Predictor:
         An image of the size `decoded_size` is not resized here, but later by the transform.
         """
         return planes(image) if image.size[::-1] == self.decoded_size else self.square.of(image)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table of predictions: filename, label, confidence, one for each class, error.
+
+        Without classes: filename, error. For numbers: filename, one for each number, error.
+        """
+        first = PREDICT_COLUMNS if self.classes and self.decision.label else PREDICT_COLUMNS[:1]
+        return [*first, *class_columns(self.classes), "error"]
 
     @torch.inference_mode()
     def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:

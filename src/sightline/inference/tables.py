@@ -14,7 +14,6 @@ from ..engine.device import precision_name
 from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
-from ..runs.csv_io import PREDICT_COLUMNS, class_columns
 from .autotune import batch_size, choose_precision
 from .batching import ProgressLines, predict_batches
 from .inputs import InputImage, input_images
@@ -52,9 +51,7 @@ def predict_table(
         predictor = choose_precision(predictor, precision)
     size = batch_size(predictor.device, config.train.eval_batch_size)
     say(f"computing in {precision_name(predictor.dtype)}, {size} images per batch")
-    columns = (
-        [*PREDICT_COLUMNS, *class_columns(predictor.classes), "error"] if predictor.classes else ["filename", "error"]
-    )
+    columns = predictor.columns
     table = shard_table(target, columns, share)
     weights = [*run_folder.weight_digests(folder).values()]
     table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)

@@ -44,7 +44,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """Functions that build backbones, [N, 3, size, size] -> [N, D], from `size` and the `model.args`."""
 
-MODEL_NAMES = (*MODELS, "timm/NAME", "torchvision/NAME")
+
+def model_names() -> tuple[str, ...]:
+    """The names of all backbones, for messages."""
+    return (*MODELS, "timm/NAME", "torchvision/NAME")
 
 
 class Classifier(nn.Module):
@@ -94,7 +97,7 @@ def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = Non
         )
     else:
         if name not in MODELS:
-            raise unknown_model(name, MODEL_NAMES)
+            raise unknown_model(name, model_names())
         check_args(name, args, accepted_args(MODELS[name], ("size",)))
         backbone = checked_build(name, lambda: MODELS[name](size=size, **args))
     return backbone, feature_width(backbone, name, size)

@@ -141,7 +141,9 @@ def unknown_model(
         f"unknown {kind} {name!r}",
         where="model.name",
         why=why or f"the {kind}s are {', '.join(known)}",
-        cure=f"did you mean {' or '.join(near)}?" if near else f"choose one of these {kind}s: --model.name NAME",
+        cure=f"did you mean {' or '.join(near)}?"
+        if near
+        else f"choose one of these {kind}s: --model.name NAME; for a model of your own, add --code FILE",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import SightlineError
 from . import checked_build
 from .fcn import fcn32s, from_vgg16
 from .library import accepted_args, check_args, check_reserved, unknown_model
@@ -198,10 +199,13 @@ SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
 }
 """Functions that build segmentation models; they are called with the arguments `classes` and `model.args`."""
 
-SEGMENTER_NAMES = (*SEGMENTERS, "smp/ARCH/ENCODER")
-
 NETWORKS: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
 """For models whose builder passes on **kwargs: the function whose parameters `model.args` may set."""
+
+
+def segmenter_names() -> tuple[str, ...]:
+    """The names of all segmentation models, for messages."""
+    return (*SEGMENTERS, "smp/ARCH/ENCODER")
 
 
 def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None) -> Segmenter:
@@ -215,10 +219,13 @@ def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None)
     if name.partition("/")[0] == "smp":
         return smp_segmenter(name, classes, args)
     if name not in SEGMENTERS:
-        raise unknown_model(name, SEGMENTER_NAMES, "segmenter")
+        raise unknown_model(name, segmenter_names(), "segmenter")
     check_args(name, args, accepted_args(NETWORKS.get(name, SEGMENTERS[name]), ("classes",)))
     segmenter = checked_build(name, lambda: SEGMENTERS[name](classes=classes, **args))
-    assert isinstance(segmenter, Segmenter)
+    if not isinstance(segmenter, Segmenter):
+        why = f"it returned {type(segmenter).__name__}"
+        cure = "return a sightline.models.segmenters.Segmenter"
+        raise SightlineError(f"the model {name} is not a segmenter", where="model.name", why=why, cure=cure)
     return segmenter
 
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from ..errors import ENVIRONMENT, SightlineError
+from ..runs.code_file import code_option
 from .html import element
 from .page import layout, render
 
@@ -113,7 +114,7 @@ def watching(run: Path, say: Callable[[str], object]) -> Generator[None]:
 
     say: is called with the URL, or with a warning if the report cannot be served.
     """
-    command = [sys.executable, "-m", "sightline", "report", str(run), "--watch"]
+    command = [sys.executable, "-m", "sightline", "report", str(run), "--watch", *code_option(run)]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True, env=settings,

@@ -11,6 +11,7 @@ from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
+from .code_file import FOLDER, require_code
 
 THRESHOLDS_FILE = "thresholds.json"
 """The threshold of each class, of a classifier of label sets."""
@@ -28,6 +29,7 @@ RUN_FILES = (
     "predictions",
     "figures",
     "export",
+    FOLDER,
 )
 DECIDES_RESULT = (
     "schedule.total_epochs",
@@ -148,9 +150,13 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def existing(run: str | Any) -> Path:
-    """The path of an existing run folder; if `run` is not one, SightlineError with the runs nearby."""
+    """The path of an existing run folder; if `run` is not one, SightlineError with the runs nearby.
+
+    Also raises SightlineError if the run was trained with code of the user's that is not loaded.
+    """
     folder = Path(run)
     if (folder / "recipe.yaml").is_file():
+        require_code(folder)
         return folder
     near = sorted(path.parent for path in (folder if folder.is_dir() else Path("runs")).glob("*/recipe.yaml"))
     cure = (

@@ -13,7 +13,8 @@ from ..errors import printable
 EPOCH_LINE = ("loss", "metric", "val loss", "speed", "wait", "left")  # by priority, as far as they fit
 BEST = " (best)"
 LIVE_LINE = ("loss", "left", "metric", "speed", "wait")
-METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # the first in an eval event is displayed
+METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # the first in an eval event is displayed, else its first number
+NO_METRICS = ("seconds", "epoch", "loss")
 
 
 def is_rich_terminal() -> bool:
@@ -59,7 +60,8 @@ def eval_parts(record: dict[str, Any]) -> dict[str, str]:
     parts = {}
     if record.get("loss") is not None:
         parts["val loss"] = f"val loss {record['loss']:.3f}"
-    metric = next((name for name in METRICS if record.get(name) is not None), None)
+    numbers = [name for name, value in record.items() if isinstance(value, float) and name not in NO_METRICS]
+    metric = next((name for name in (*METRICS, *numbers) if record.get(name) is not None), None)
     if metric:
         parts["metric"] = f"{metric.replace('_', ' ')} {record[metric]:.4f}" + (BEST if record.get("best") else "")
     return parts

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ..errors import SightlineError
 from ..runs.terminal import print_plain
+from ..user_code import accepts_code
 
 
+@accepts_code
 def masks(
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
@@ -22,6 +24,7 @@ def masks(
     download: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Generate masks of all objects in images with Segment Anything; write them to the folder `out` and return it.
 

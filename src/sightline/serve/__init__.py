@@ -13,6 +13,7 @@ from ..runs.terminal import print_plain
 from ..segment_anything.model import load_sam
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
+from ..user_code import accepts_code
 from .models import ServedModel
 from .page import page, policy
 from .points import EmbeddingCache
@@ -35,6 +36,7 @@ MOST_CLIENTS = 200
 """Maximum number of concurrent connections; uvicorn returns status 503 for further ones."""
 
 
+@accepts_code
 def serve(
     run: str | os.PathLike[str],
     *others: str | os.PathLike[str],
@@ -43,6 +45,7 @@ def serve(
     neighbors: bool = True,
     max_mb: float = 32,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> None:
     """Serve a page for one or several runs at 127.0.0.1 until Ctrl-C.
 

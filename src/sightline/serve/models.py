@@ -132,7 +132,7 @@ class ServedClassifier(ServedModel):
             if self.neighbors.done < len(self.neighbors.rows):
                 note = "The index of training images is not complete yet."
         label, confidence = "", 0.0
-        if probabilities is not None:
+        if probabilities is not None and self.predictor.decision.label:
             label, confidence = self.predictor.decision.label(probabilities, self.classes)
         return LabelPrediction(
             model=self.name, label=printable(label), confidence=confidence, probabilities=ranked, near=near, note=note

@@ -14,6 +14,7 @@ from ..runs import run_folder
 from ..runs.atomic import atomic_write, remove
 from ..runs.lock import lock_run
 from ..runs.terminal import print_plain
+from ..user_code import accepts_code
 from .cluster import cluster_faults, cluster_launcher, split_cluster
 from .plan import SweepPlan, make_plan
 from .report import write_sweep_report
@@ -23,10 +24,11 @@ from .study import JOURNAL, SweepStudy, require
 
 FILE = "sweep.yaml"
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
-           "logs", "jobs")  # fmt: skip
+           "logs", "jobs", "code")  # fmt: skip
 """Files and folders that a sweep writes in its folder, in addition to the run folders of its trials."""
 
 
+@accepts_code
 def sweep(
     recipe: str | Config,
     data: str | os.PathLike[str] | None = None,
@@ -43,6 +45,7 @@ def sweep(
     cluster: str = "",
     overwrite: bool = False,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Sweep:
     """Search for good settings of `recipe` on `data`; returns the folder with sweep.json, best.yaml and report.html.

@@ -18,7 +18,8 @@ from ..errors import INTERRUPTED, USER, SightlineError
 from ..runs.atomic import write_json
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
-from .trial import in_one_line, log_file
+from ..user_code import loaded
+from .trial import CODE_VARIABLE, in_one_line, log_file
 
 PARENT_CHECK_SECONDS = 0.1
 
@@ -38,7 +39,8 @@ def main(folder: Path, parent: int) -> None:
 def train_trial(folder: Path) -> dict[str, Any]:
     """Train or resume the run of a trial; returns {"status": exit status, "message": error message or ""}."""
     try:
-        train_or_resume(folder, load_recipe_file(log_file(folder, "yaml")))
+        with loaded(os.environ.get(CODE_VARIABLE) or None):
+            train_or_resume(folder, load_recipe_file(log_file(folder, "yaml")))
     except SightlineError as error:
         print(error, flush=True)
         return {"status": error.status, "message": in_one_line(error)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..runs.atomic import make_folder, write_json
 from .study import SweepStudy
-from .trial import RunningTrial, TrialProcess, log_file, start_process, thread_limit
+from .trial import RunningTrial, TrialProcess, log_file, start_process, thread_limit, trial_code
 
 if TYPE_CHECKING:
     import submitit
@@ -147,6 +147,7 @@ def cluster_launcher(
     parameters = {"timeout_min": DEFAULT_MINUTES, **parameters, "name": f"sightline-{study.folder.resolve().name}"[:40]}
     requeues: dict[str, Any] = {"slurm_max_num_timeout": MAX_REQUEUES} if cluster == "slurm" else {}
     environment = thread_limit(jobs) if cluster == "local" else {}  # SLURM assigns processors to each job
+    environment |= trial_code(study.folder)
     if cluster == "local":
         parameters = {key: value for key, value in parameters.items() if not key.startswith("slurm_")}
 

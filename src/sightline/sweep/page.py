@@ -15,11 +15,11 @@ from ..report.origin import command_box
 from ..report.page import layout
 from ..report.sections import Figures, figure
 from ..tasks import TASKS
+from ..tasks.contract import Metric
 from .space import format_value
 
 COMPARED = 4
 """Number of the best trials that are compared image by image, on the same validation images."""
-TITLES = {name: metric.title for task in TASKS.values() for name, metric in task.metrics.items()}
 DIGITS = 4
 """Significant digits with which values of settings are shown on the page."""
 OPTIMISTIC = (
@@ -76,13 +76,19 @@ class SweepData:
 
     @property
     def factor(self) -> float:
-        """The factor by which values of the metric are multiplied for display: 100 for shares, shown in percent, and
-        1 for the loss."""
-        return 1.0 if self.metric == "loss" else 100.0
+        """The factor by which values of the metric are multiplied for display: 100 for shares, shown in percent, else
+        1."""
+        return 100.0 if self.described.percent else 1.0
+
+    @property
+    def described(self) -> Metric:
+        """The metric as a task describes it."""
+        known = (task.metrics[self.metric] for task in TASKS.values() if self.metric in task.metrics)
+        return next(known, Metric(self.metric))
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.metric, self.metric) + (", %" if self.factor != 1 else "")
+        return self.described.title + (", %" if self.factor != 1 else "")
 
     @property
     def ranked(self) -> list[Mapping[str, Any]]:
@@ -126,7 +132,7 @@ def sentences(data: SweepData) -> list[str]:
         return ["No trial is complete."]
     unit = "%" if data.factor != 1 else ""
     settings = ", ".join(f"{key} {format_value(value, DIGITS)}" for key, value in best["values"].items())
-    title = TITLES.get(data.metric, data.metric)
+    title = data.described.title
     title = title if title.startswith("k-NN") else title[0].lower() + title[1:]
     value = f"{data.value(best['value'])}{unit}"
     lines = [

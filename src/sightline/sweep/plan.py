@@ -13,6 +13,7 @@ from ..data.types import Source
 from ..errors import SightlineError
 from ..recipes import load_recipe
 from ..runs import run_folder
+from ..runs.code_file import loaded_code
 from ..tasks import TASKS
 from ..tasks.files import typed
 from .space import GRID_POINTS, WHERE, Space, format_value, grid, read_space
@@ -62,6 +63,7 @@ class SweepPlan:
             **{key: format_value(value) for key, value in settings.items() if key not in MAY_DIFFER},
             **{key: str(spec) for key, spec in self.space.items()},
             **{f"data, {key}": format_value(value) for key, value in self.data.items() if key != "path"},
+            **({"code": code.digest} if (code := loaded_code()) else {}),
         }
 
     def trial_count(self, trials: int | None) -> tuple[int, bool]:

@@ -17,7 +17,7 @@ from ..runs.signals import StopRequest
 from .page import trial_folder
 from .results import progress_line, write_results
 from .study import SweepStudy, TrialOutcome
-from .trial import RunningTrial, TrialProcess, in_one_line, log_file, start_process, thread_limit
+from .trial import RunningTrial, TrialProcess, in_one_line, log_file, start_process, thread_limit, trial_code
 
 if TYPE_CHECKING:
     import optuna
@@ -180,6 +180,6 @@ def local_launcher(jobs: int) -> Callable[[RunningTrial], TrialProcess]:
 
     def launch(running: RunningTrial) -> TrialProcess:
         gpu = {"CUDA_VISIBLE_DEVICES": gpus[running.slot % len(gpus)]} if jobs > 1 and len(gpus) > 1 else {}
-        return start_process(running.folder, thread_limit(jobs) | gpu)
+        return start_process(running.folder, thread_limit(jobs) | trial_code(running.study.folder) | gpu)
 
     return launch

@@ -15,12 +15,14 @@ from ..errors import INTERRUPTED, SightlineError
 from ..insight.curves import history, number
 from ..runs import run_folder
 from ..runs.atomic import read_json, read_json_lines
+from ..runs.code_file import loaded_code
 from .page import trial_folder
 from .study import SweepStudy, TrialOutcome
 
 if TYPE_CHECKING:
     import optuna
 
+CODE_VARIABLE = "SIGHTLINE_TRIAL_CODE"
 KILLED = "its process was killed, possibly because memory ran out"
 
 
@@ -39,6 +41,13 @@ def in_one_line(error: SightlineError) -> str:
 def thread_limit(jobs: int) -> dict[str, str]:
     """Environment variables that divide the processors among `jobs` parallel trials; {} if jobs is 1."""
     return {"OMP_NUM_THREADS": str(max(1, processors() // jobs))} if jobs > 1 else {}
+
+
+def trial_code(sweep: Path) -> dict[str, str]:
+    """The environment variable with the path of the code that a trial loads: the copy in the folder of the sweep, or ""
+    if the sweep was started without --code."""
+    code = loaded_code()
+    return {CODE_VARIABLE: str(code.copy_to(sweep.resolve())) if code else ""}
 
 
 class TrialProcess(Protocol):

@@ -34,4 +34,8 @@ def task_named(name: Any, where: str = "") -> Task:
     for task in TASKS.values():
         if name in (task.name, *task.former_names):
             return task
-    raise SightlineError(f"there is no task {name!r}", where=where, cure=f"use one of {', '.join(TASKS)}")
+    raise SightlineError(
+        f"there is no task {name!r}",
+        where=where,
+        cure=f"use one of {', '.join(TASKS)}; for a task of your own, add --code FILE",
+    )

@@ -5,7 +5,7 @@ of class `Task`; `TASKS` in `tasks/__init__.py` lists these objects. Code outsid
 functions of this object and never compares a task's name.
 
 Functions are declared with `lazy`, so that listing recipes or parsing the command line imports neither torch nor
-matplotlib. tests/test_contract.py declares a complete task in one file.
+matplotlib. docs/extend.md declares a task in one file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +46,12 @@ def lazy(path: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Metric:
-    """A validation metric by which epochs, trials and runs are ranked. title: the name of the metric as a heading."""
+    """A validation metric by which epochs, trials and runs are ranked. title: the name of the metric as a heading.
+    percent: whether it is a share that is shown in percent."""
 
     title: str
     lower_is_better: bool = False
+    percent: bool = True
 
     def better(self, score: float, best: float | None) -> bool:
         """Whether `score` is better than `best`; True if `best` is None, that is, for the first score."""
@@ -73,7 +75,7 @@ class Task:
     metrics: Mapping[str, Metric]
     """The validation metrics that can rank epochs and trials, by their key in metrics.jsonl. The first is the
     default."""
-    learns_from: Literal["labels", "label sets", "masks", "nothing"]
+    learns_from: Literal["labels", "label sets", "numbers", "masks", "nothing"]
     """The annotation that training images need."""
     predicts: Literal["label", "labels", "mask", "number", "features"]
     """What a run predicts for one image: a class, several classes, a mask, a number, or features."""
@@ -105,6 +107,9 @@ class Task:
     """(run folder, config, say) -> `export.contract.TaskGraph`: the network to export, and the data for its check."""
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None
     """(run folder, config, name, whether to index training images, say) -> `serve.models.ServedModel`."""
+    losses: "Callable[[], dict[str, Callable[..., Any]]] | None" = None
+    """() -> the dict of the task's losses, functions (logits, targets, weights=None) -> scalar; a file of the user's
+    code may add to it."""
     check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Any]] | None" = None
     """(labels by split as of `data.types.Items`, classes) -> list of `doctor.findings.Finding` on the labels."""
     load_masks: "Callable[[Path, Any], Any] | None" = None

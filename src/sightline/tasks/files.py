@@ -10,6 +10,7 @@ from ..config.resolve import apply_settings, flat
 from ..config.schema import Config
 from ..config.strict_yaml import MAX_CHARACTERS, parse_yaml
 from ..errors import SightlineError
+from ..runs.code_file import require_code
 from ..runs.terminal import print_plain
 from . import TASKS, task_named
 
@@ -17,9 +18,12 @@ from . import TASKS, task_named
 def load_recipe_file(path: Path) -> Config:
     """Read the configuration in a recipe.yaml; settings that are missing get their defaults.
 
-    Raises SightlineError for an unreadable file, invalid YAML and invalid settings.
+    Raises SightlineError for an unreadable file, invalid YAML and invalid settings, and for the recipe of a run whose
+    code is not loaded.
     """
     where = str(path)
+    if path.name == "recipe.yaml":
+        require_code(path.parent)
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)

@@ -51,10 +51,8 @@ STAGES = (*PRETRAININGS, "full", "frozen")
 LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
 """The annotation from which each stage learns: "labels", or "nothing" for pre-training without labels."""
 TRAINED_WITH = {
-    "labels": "with labels",
-    "label sets": "with label sets",
+    **{kind: f"with {kind}" for kind in ("labels", "label sets", "numbers", "masks")},
     "nothing": "without labels",
-    "masks": "with masks",
 }
 """Text for each kind of annotation from which a task learns."""
 COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))

@@ -20,6 +20,7 @@ from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
+from ..user_code import accepts_code
 from .checks import check_sources, check_weights_unchanged, needed_pretrainings, open_data, with_default_probe
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file, resolve_grid
 from .results import GridResult, pretraining_folder, text_table, write_grid_report
@@ -28,6 +29,7 @@ RESUME = "run the same command again to resume the grid in {}"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
+@accepts_code
 def transfer(
     recipe: str | Grid,
     data: str | os.PathLike[str] | None = None,
@@ -40,6 +42,7 @@ def transfer(
     classifier: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> GridResult:
     """Train the unfinished runs of a transfer grid on the target data `data`, and compare all runs; returns the

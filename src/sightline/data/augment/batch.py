@@ -18,12 +18,13 @@ from torch import Tensor
 from ...config.schema import Augment
 from ...errors import SightlineError, listing
 from . import color, geometry
+from .own import augmented, check_own
 from .policies import rand_augment, trivial_augment
 
 Triple = tuple[float, float, float]
 Draw = Callable[..., Tensor]
 """Function (stream, count=1) -> random numbers float32 [N, count] for the N images of a batch. Each use of random
-numbers has another `stream`, an integer."""
+numbers has another `stream`, an integer or a text."""
 
 NORMALIZATIONS: dict[str, tuple[Triple, Triple]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -41,7 +42,7 @@ BETA_STEPS = 4096
 """Intervals in the table of quantiles of a beta distribution."""
 
 
-def uniform(seed: int, epoch: int, samples: Tensor, stream: int, count: int = 1) -> Tensor:
+def uniform(seed: int, epoch: int, samples: Tensor, stream: int | str, count: int = 1) -> Tensor:
     """Uniform random numbers float32 [N, count] in [0, 1), multiples of 2^-24, equal on every device. A
     counter-based generator: splitmix64 of `samples` int64 [N], keyed by a hash of seed, epoch and stream."""
     text = f"{seed} {epoch} {stream}".encode()
@@ -69,9 +70,9 @@ def training_augmentation(
     size], normalized and channels_last. mean, std: per channel, for the normalization.
 
     The order: resize, crop, flips, rotation by 90 degrees, policy, brightness, contrast, saturation, hue, grayscale,
-    blur, solarization, normalization, erasing (with zeros, the mean after normalization). Crops, flips and rotations
-    are computed on uint8 unless the images are resized first. Raises SightlineError with all invalid settings
-    (`check_augment`).
+    blur, solarization, `augment.own`, normalization, erasing (with zeros, the mean after normalization). Crops, flips
+    and rotations are computed on uint8 unless the images are resized first. Raises SightlineError with all invalid
+    settings (`check_augment`).
     """
     check_augment(augment, size)
 
@@ -146,8 +147,10 @@ def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """Apply policy, color jitter, grayscale, blur and solarization. Returns float images in 0..1, or the uint8 input
-    unchanged if none of these is switched on."""
+    """Apply policy, color jitter, grayscale, blur, solarization and the user's own augmentations.
+
+    Returns float images in 0..1, or the uint8 input unchanged if none of these is switched on.
+    """
     if augment.policy == "trivial":
         images = trivial_augment(geometry.to_unit(images), draw(POLICY, 3))
     elif augment.policy == "rand":
@@ -166,6 +169,8 @@ def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
         chosen = draw(SOLARIZE)[:, 0] < augment.solarize
         halves = torch.full((len(images),), 0.5, device=images.device)
         images = color.apply_to(geometry.to_unit(images), chosen, color.solarize, halves)
+    for name in augment.own:
+        images = augmented(name, geometry.to_unit(images), partial(draw, f"own {name}"))
     return images
 
 
@@ -296,6 +301,7 @@ def check_augment(augment: Augment, size: int) -> None:
     if augment.crop != "random" and padding:
         faults.append(f"augment.padding {padding} has no effect without augment.crop random: set it to 0")
     reject_faults(faults, "change augment.crop, augment.padding, augment.resize or data.size")
+    check_own(augment.own)
 
 
 def reject_faults(faults: list[str], cure: str) -> None:

@@ -116,8 +116,9 @@ def pair_augmentation(
     Its arguments are (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch).
     It returns (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
 
-    The order: random window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization and
-    normalization. Without `augment.window` images are not cropped. Raises SightlineError for invalid settings.
+    The order: random window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization,
+    `augment.own` and normalization. Without `augment.window` images are not cropped. Raises SightlineError for invalid
+    settings.
     """
     check_window(augment)
 

@@ -94,6 +94,9 @@ def check_options(data: Data, shard_mb: float, resize: int) -> None:
     if is_sharded(data):
         cure = "train on the shards directly, or unpack each one first: tar xf FILE.tar"
         raise SightlineError("these data are packed in shards already", where=data.path, cure=cure)
+    if data.labels == "number":
+        cure = "train on the images themselves: --data TABLE.csv"
+        raise SightlineError("shards have class labels only, no numbers", where="data.labels", cure=cure)
     if shard_mb <= 0 or resize < 0:
         where, cure = f"--shard-mb {shard_mb} --resize {resize}", "use for example --shard-mb 256 --resize 512"
         why = "--shard-mb must be above 0, and --resize must be 0 (no resizing) or more"

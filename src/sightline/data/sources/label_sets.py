@@ -86,7 +86,7 @@ def labels_of_cells(
 ) -> RowLabels:
     """The labels in the column `label`: class names, or label sets with a separator or in several rows of an image."""
     cells = [row[columns["label"]] for _, row in lines]
-    if data.labels == "one":
+    if data.labels in ("one", "number"):
         return RowLabels([(cell,) for cell in cells], False)
     check_separator(data.separator, cells, path)
     separator = data.separator or find_separator(cells, certain=data.labels == "several")

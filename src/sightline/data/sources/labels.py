@@ -163,6 +163,23 @@ def nearest_hint(label: str, choices: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def to_numbers(labels: Sequence[str | tuple[str, ...]], where: str) -> np.ndarray:
+    """Convert N labels to numbers, float32 [N]; raises SightlineError with all labels that are no finite numbers."""
+    values, wrong = np.zeros(len(labels), np.float32), []
+    for row, label in enumerate(labels):
+        try:
+            values[row] = float(str(label))
+        except ValueError:
+            wrong.append(repr(label))
+        else:
+            wrong += [] if np.isfinite(values[row]) else [repr(label)]
+    if wrong:
+        cure = "correct these labels; write numbers as 12.5, without units; or, if they are classes: --data.labels one"
+        why = "\n" + listing(list(dict.fromkeys(wrong)))
+        raise SightlineError("these labels are not numbers", where=where, why=why, cure=cure)
+    return values
+
+
 def to_indices(labels: Sequence[str | tuple[str, ...]], classes: Sequence[str]) -> np.ndarray:
     """Convert N labels to their indices in `classes`, int64 [N]; N label sets to bool [N, K]."""
     index = {name: number for number, name in enumerate(classes)}

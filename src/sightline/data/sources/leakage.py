@@ -16,7 +16,7 @@ from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
-from ..label_arrays import class_counts, strata
+from ..label_arrays import are_numbers, class_counts, strata
 from ..types import Items, Source
 from .splits import ALL, held_out, held_out_groups
 
@@ -59,7 +59,8 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     mask, details = validation_mask(path, train, labels, groups, data, seed)
     if not mask.any():
         raise cannot_hold_out(path, data, groups)
-    share = f"{data.val_fraction:.0%} of {'the pairs' if train.labels is None else 'each class'}"
+    whole = "the pairs" if train.labels is None else "the images" if are_numbers(train.labels) else "each class"
+    share = f"{data.val_fraction:.0%} of {whole}"
     share = f"complete groups, about {data.val_fraction:.0%} of the images," if groups is not None else share
     aside = "; the split test is not used for validation" if "test" in splits else ""
     notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]

@@ -11,7 +11,7 @@ from ...errors import SightlineError, listing
 from ..decode.images import open_image
 from ..shards.index import is_sharded, open_packed
 from ..types import FOLDER_HINT, Items, Source
-from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices
+from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices, to_numbers
 from .layouts import recognize
 from .leakage import finish_source
 from .libraries import open_digits, open_library
@@ -31,6 +31,9 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     for ambiguous or contradicting labels and splits.
     """
     kind = data.path.partition(":")[0] if data.layout == "auto" else data.layout
+    if data.labels == "number" and (kind in LIBRARIES or is_sharded(data)):
+        cure = "give a table with the columns filename and label: --data TABLE.csv"
+        raise SightlineError("numbers are read from tables and file names only", where=data.path, cure=cure)
     if kind == "sklearn":
         return open_digits(data, seed, hold_out)
     if kind == "torchvision":
@@ -82,9 +85,9 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
             dropped += links
     notes = [*layout.notes, *links_note(dropped)]
     classes: tuple[str, ...] = ()
-    if any(part.labels is not None for part in parts.values()):
+    if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    splits = {split: items_of(root, part, classes, data.max_pixels) for split, part in parts.items()}
+    splits = {split: items_of(root, part, classes, data) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
     return finish_source(Source(root, layout.name, classes, splits, tuple(notes)), data, seed, hold_out)
@@ -150,13 +153,15 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
     return (read_class_list(path), CLASS_LIST) if os.path.isfile(path) else ((), "")
 
 
-def items_of(root: str, part: SplitFiles, classes: Sequence[str], max_pixels: int) -> Items:
+def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data) -> Items:
     """The `Items` (names, labels, ...) of a split whose images are files below `root`."""
-    names = tuple(file.name for file in part.files)
+    names, labels = tuple(file.name for file in part.files), None
+    if part.labels is not None:
+        labels = to_numbers(part.labels, root) if data.labels == "number" else to_indices(part.labels, classes)
     return Items(
         names=names,
-        labels=None if part.labels is None else to_indices(part.labels, classes),
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
+        labels=labels,
+        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
         stamps=tuple(file.stamp for file in part.files),
         groups=None if part.groups is None else tuple(part.groups),
     )

@@ -76,7 +76,7 @@ def read_table(path: str, data: Data) -> LabelTable:
     found = one_hot_labels(hot, lines) if hot else labels_of_cells(lines, columns, path, data)
     required = ["filename", *["label"] * (not found.sets)]
     faults += [f"line {line}: no {what}" for line, cells in lines for what in required if not cells[columns[what]]]
-    names, unclear = ({}, []) if found.sets else names_of_ids(lines, columns)
+    names, unclear = ({}, []) if found.sets or data.labels == "number" else names_of_ids(lines, columns)
     splits, unknown, notes = splits_of_rows(lines, columns, path)
     faults += [*found.faults, *unclear, *unknown]
     if faults:
@@ -168,7 +168,11 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
             "the column 'confidence'",
         )
     others = {i for i, name in enumerate(names) if name in (*FILE_COLUMNS, *SPLIT_COLUMNS, *GROUP_COLUMNS)}
-    hot = {} if data.labels == "one" or {*names} & {*LABEL_COLUMNS} else one_hot_columns(header, others, lines)
+    hot = (
+        {}
+        if data.labels in ("one", "number") or {*names} & {*LABEL_COLUMNS}
+        else one_hot_columns(header, others, lines)
+    )
     for what, accepted in (("filename", FILE_COLUMNS), *([] if hot else [("label", LABEL_COLUMNS)])):
         found = next((name for name in accepted if name in names), "")
         if names.count(found) != 1:

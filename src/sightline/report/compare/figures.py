@@ -54,7 +54,7 @@ def plan_comparison(comparison: Comparison) -> Plan:
 def plan_curves(comparison: Comparison) -> Plan:
     """Plan the figures with one curve per run: losses and metrics over the epochs, and the task's metric over time
     and over training FLOPs."""
-    metric = MetricCurve(comparison.kind.field, comparison.kind.title, key="metric")
+    metric = MetricCurve(comparison.kind.field, comparison.kind.title, comparison.kind.percent, key="metric")
     todo: Plan = {}
     for curve in (*LOSSES, metric, *comparison.kind.curves):
         if any(curve.drawn_for(one.past) for one in comparison.entries):
@@ -182,15 +182,15 @@ def draw_cost(comparison: Comparison, title: str, values: Sequence[float]) -> Fi
     """
     figure = new_figure(3.4, 3.1)
     axes = figure.add_subplot()
-    axes.set_title(f"{comparison.kind.title}, %")
+    axes.set_title(comparison.kind.heading)
     axes.set_xlabel(title)
-    colors = class_colors(len(comparison.entries))
+    colors, factor = class_colors(len(comparison.entries)), 100 if comparison.kind.percent else 1
     for index, (entry, color, value) in enumerate(zip(comparison.entries, colors, values, strict=True)):
         if not value > 0 or entry.quality != entry.quality:
             continue
         if entry.interval:
-            axes.plot([value] * 2, [100 * edge for edge in entry.interval], color=color, linewidth=1.6, alpha=0.6)
-        axes.plot([value], [100 * entry.quality], MARKS[index % len(MARKS)], color=color, markersize=7,
+            axes.plot([value] * 2, [factor * edge for edge in entry.interval], color=color, linewidth=1.6, alpha=0.6)
+        axes.plot([value], [factor * entry.quality], MARKS[index % len(MARKS)], color=color, markersize=7,
                   label=short(entry.name, NAME))  # fmt: skip
     known = [value for value in values if value > 0]
     if max(known) > 4 * min(known):

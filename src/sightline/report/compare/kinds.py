@@ -172,7 +172,8 @@ class Comparison:
 class TaskComparison:
     """How the runs of one task are compared.
 
-    field: the metric's name in metrics.jsonl. title: the metric as a heading. decoding: settings of `data` that change
+    field: the metric's name in metrics.jsonl. title: the metric as a heading. percent: whether it is a share, shown in
+    percent; only such metrics are compared image by image. decoding: settings of `data` that change
     the decoded pixels, a possible reason why the data of two runs differ. columns: additional columns of the table
     of runs, (field, title). curves: additional curves.
 
@@ -196,6 +197,8 @@ class TaskComparison:
     no_pairs: str = ""
     test: str = ""
     class_note: str = ""
+    percent: bool = True
+    lower_is_better: bool = False
     agreement: Mapping[str, str] | None = None
     decoding: tuple[str, ...] = ("size", "fit", "filter")
     columns: tuple[tuple[str, str], ...] = ()
@@ -203,6 +206,16 @@ class TaskComparison:
     plan: Callable[[Comparison], Plan] = lambda comparison: {}
     images: Callable[[Comparison, Mapping[str, bytes]], list[Child]] = lambda comparison, drawn: []
     notes: Callable[[Sequence[ComparedRun]], list[str]] = lambda entries: []
+
+    @property
+    def unit(self) -> str:
+        """The unit in which the metric is shown: "%" or ""."""
+        return "%" if self.percent else ""
+
+    @property
+    def heading(self) -> str:
+        """The metric's title with its unit."""
+        return f"{self.title}, %" if self.percent else self.title
 
     @property
     def name(self) -> str:

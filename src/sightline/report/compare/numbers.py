@@ -123,11 +123,13 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
     return notes
 
 
-def in_percent(entry: ComparedRun) -> str:
-    """The metric of a run with its interval, in percent; "" if unknown."""
+def quality_text(entry: ComparedRun, kind: TaskComparison) -> str:
+    """The metric of a run with its interval, without the unit; "" if unknown."""
     if entry.quality != entry.quality:
         return ""
-    if entry.interval is None:
-        return f"{percent(entry.quality, 2)}{' so far' if entry.so_far else ''}"
-    low, high = (percent(edge, 2) for edge in entry.interval)
-    return f"{percent(entry.quality, 2)} [{low}, {high}]"
+    value, *edges = (
+        percent(value, 2) if kind.percent else f"{value:.4g}" for value in (entry.quality, *(entry.interval or ()))
+    )
+    if not edges:
+        return f"{value}{' so far' if entry.so_far else ''}"
+    return f"{value} [{edges[0]}, {edges[1]}]"

@@ -13,7 +13,7 @@ from ..page import layout
 from ..sections import Figures, figure
 from .figures import LOSSES
 from .kinds import ComparedRun, Comparison
-from .numbers import in_percent
+from .numbers import quality_text
 from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
@@ -109,9 +109,16 @@ def sentences(comparison: Comparison, reasons: bool = True) -> list[str]:
         why = f": {one.why}" if reasons else ""
         lines.append(f"{one.name} and {comparison.reference.name} cannot be compared image by image{why}.")
     if not comparison.kind.paired:
-        scored = [f"{one.name} {in_percent(one)}%" for one in comparison.entries if in_percent(one)]
+        scored = scores(comparison)
         lines.append(f"{comparison.kind.title} with its 95% interval: {', '.join(scored) or 'not measured'}.")
     return lines
+
+
+def scores(comparison: Comparison) -> list[str]:
+    """The name and the metric of each run that has one, as text."""
+    kind = comparison.kind
+    texts = {one.name: quality_text(one, kind) for one in comparison.entries}
+    return [f"{name} {text}{kind.unit}" for name, text in texts.items() if text]
 
 
 def capitalized(text: str) -> str:
@@ -122,7 +129,7 @@ def capitalized(text: str) -> str:
 def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str], list[list[Child]]]:
     """(headings, rows) of the table of runs: metric, difference to the reference, cost."""
     paired, several = bool(comparison.pairs), len(comparison.pairs) > 1
-    head = ["Run", f"{comparison.kind.title}, % [95% interval]"]
+    head = ["Run", f"{comparison.kind.heading} [95% interval]"]
     head += [f"Difference to {comparison.reference.name}, points", "Holm's p" if several else "p"] * paired
     head += [title for _, title in comparison.kind.columns]
     head += ["Time", "FLOPs", "Parameters", "Epochs"]
@@ -130,7 +137,7 @@ def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str],
     colors = class_colors(len(comparison.entries))
     for entry, color, link in zip(comparison.entries, colors, links, strict=True):
         name = element("a", entry.name, href=link) if link else entry.name
-        row: list[Child] = [[swatch(color), name], in_percent(entry) or "none"]
+        row: list[Child] = [[swatch(color), name], quality_text(entry, comparison.kind) or "none"]
         if paired:
             row += differences(comparison, entry)
         row += [latest(entry, field) for field, _ in comparison.kind.columns]
@@ -180,14 +187,15 @@ def swatch(color: str) -> Html:
 
 def cost(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: figures of the metric against time, FLOPs and parameters."""
-    values = "; ".join(f"{one.name} {in_percent(one)}%" for one in comparison.entries if in_percent(one))
+    values = "; ".join(scores(comparison))
     figures = [
         figure(drawn, f"cost-{name}", f"{comparison.kind.title} against {words}: {values}")
         for name, words in (("time", "time"), ("flops", "training FLOPs"), ("parameters", "parameters"))
     ]
     if not any(figures):
         return [missing_note("Fewer than two runs have a result and a known cost.")]
-    note = "Further left is cheaper, higher is better; the vertical lines are 95% intervals of each run."
+    better = "lower" if comparison.kind.lower_is_better else "higher"
+    note = f"Further left is cheaper, {better} is better; the vertical lines are 95% intervals of each run."
     return [element("p", note, class_="small"), element("div", figures, class_="triple")]
 
 
@@ -205,7 +213,9 @@ def recipes(comparison: Comparison) -> list[Child]:
 def curves(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: the curves of all runs, one plot per quantity."""
     title = comparison.kind.title
-    metric = first_and_last(comparison, MetricCurve(comparison.kind.field, title), "%")
+    metric = first_and_last(
+        comparison, MetricCurve(comparison.kind.field, title, comparison.kind.percent), comparison.kind.unit
+    )
     training, validation = (first_and_last(comparison, loss) for loss in LOSSES)
     large = [
         figure(drawn, "curve-metric", f"{title} of each run over the epochs: {metric}"),

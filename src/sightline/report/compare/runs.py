@@ -111,13 +111,14 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     if results is not None and kind.result is not None:
         quality, interval = kind.result(results, files)
     seen = past.evaluation[kind.field]
+    best = np.nanmin if kind.lower_is_better else np.nanmax
     so_far = not past.finished and bool(np.isfinite(seen).any())
     flops = end.get("train_flops", files.provenance.get("train_flops") if end else None)
     return ComparedRun(
         name=name,
         files=files,
         past=past,
-        quality=float(np.nanmax(seen)) if so_far else quality,
+        quality=float(best(seen)) if so_far else quality,
         interval=interval,
         so_far=so_far,
         results=results,

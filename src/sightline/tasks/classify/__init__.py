@@ -13,6 +13,7 @@ TASK = Task(
     check=lazy("sightline.tasks.classify.build:check"),
     open=lazy("sightline.tasks.classify.build:open_labeled"),
     build=lazy("sightline.tasks.classify.build:build"),
+    losses=lazy("sightline.tasks.classify.losses:losses"),
     preview=lazy("sightline.tasks.classify.results:preview"),
     results=lazy("sightline.tasks.classify.results:results"),
     evaluate=lazy("sightline.tasks.classify.evaluate:evaluate"),

@@ -2,7 +2,6 @@
 
 from ...config.checks import check_loss_names
 from ...config.schema import Config
-from ...data.augment.batch import check_augment
 from ...data.label_arrays import are_sets
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
@@ -11,20 +10,17 @@ from ...data.sources.pairs import labeled_by_folders
 from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError
-from ...models import MODEL_NAMES, MODELS, unknown_model
 from ..contract import Say
-from ..whole_image.build import build_parts
+from ..whole_image.build import build_parts, check_settings
 from .config import ClassifyConfig
 from .losses import LOSSES
 from .task import ClassifyLearner
 
 
 def check(config: Config) -> None:
-    """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
-    check_augment(config.augment, config.data.size)
+    """Raise SightlineError for settings that are invalid for any data."""
+    check_settings(config)
     check_loss_names(config, LOSSES)
-    if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
-        raise unknown_model(config.model.name, MODEL_NAMES)
 
 
 def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> Parts:

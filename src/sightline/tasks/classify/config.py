@@ -9,7 +9,7 @@ from ..contract import Metric
 METRICS = {
     "accuracy": Metric("Accuracy"),
     "accuracy_top5": Metric("Top-5 accuracy"),
-    "loss": Metric("Validation loss", lower_is_better=True),
+    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
 }
 
 

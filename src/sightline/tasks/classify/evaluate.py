@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...config.resolve import resolve
-from ...data.image_cache import decode
-from ...data.sources.open import open_source
 from ...data.types import Decoded
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
+from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ..contract import Say
 from ..whole_image.build import build_for_inference
+from ..whole_image.evaluate import open_split
 from .config import ClassifyConfig
 from .results import evaluate_checkpoints, write_predictions
 from .task import ClassifyLearner, classification_intervals
@@ -26,24 +24,15 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     data: path of data other than the run's own, or "". split: name of the split, or None for the default, see
     `sightline.evaluate`. For the run's own data, the predictions are written to predictions/SPLIT.csv.
     """
-    own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto"})
-    source = open_source(config.data, config.data.split_seed, hold_out=own)
-    for note in source.notes if not own else ():
-        say(note)
-    split = chosen_split(split, source)
-    decoded = decode(source, split, config.data.size, config.data, say)
-    if own:
-        warn_if_changed(folder, split, decoded.digest, say)
+    source, split, decoded, tests = open_split(folder, config, data, split, say)
     parts = build_for_inference(ClassifyLearner, folder, config, run_folder.precision_of(folder))
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)
     numbers |= classification_intervals(arrays, config.train.seed)
-    if split.startswith("test") or not own:
+    if tests:
         log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, numbers, say)
-    if own:
+    if not data:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
     return {"split": split, "images": len(decoded.names), **numbers}
 

@@ -61,3 +61,8 @@ def mean_over(targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "focal": focal}
+
+
+def losses() -> dict[str, Callable[..., Tensor]]:
+    """The dict of losses, to which a file of the user's may add."""
+    return LOSSES

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...config.checks import loss_arguments
 from ...engine.parts import Arrays
 from ...inference.predictor import mirror_mean
 from ...stats.intervals import bootstrap_interval
@@ -20,9 +21,8 @@ class ClassifyLearner(ImageLearner):
     """The learner of a classifier of K classes. Targets: class indices int64 [N], or float [N, K] after mixing."""
 
     def __post_init__(self) -> None:
-        loss = self.config.loss
-        focal = {"alpha": loss.alpha, "gamma": loss.gamma} if loss.name == "focal" else {}
-        self.loss = partial(losses.LOSSES[loss.name], smoothing=loss.smoothing, **focal)
+        loss = losses.LOSSES[self.config.loss.name]
+        self.loss = partial(loss, **loss_arguments(loss, self.config.loss))
 
     def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of `loss.name`, a scalar. outputs: logits [N, K]."""

@@ -13,6 +13,7 @@ TASK = Task(
     check=lazy("sightline.tasks.multilabel.build:check"),
     open=lazy("sightline.tasks.multilabel.build:open_label_sets"),
     build=lazy("sightline.tasks.multilabel.build:build"),
+    losses=lazy("sightline.tasks.multilabel.losses:losses"),
     preview=lazy("sightline.tasks.multilabel.results:preview"),
     results=lazy("sightline.tasks.multilabel.results:results"),
     evaluate=lazy("sightline.tasks.multilabel.evaluate:evaluate"),

@@ -6,16 +6,14 @@ import numpy as np
 
 from ...config.checks import check_loss_names
 from ...config.schema import Data
-from ...data.augment.batch import check_augment
 from ...data.label_arrays import SEPARATOR, are_sets, strata
 from ...data.sources.leakage import groups_of, reject_leaks, validation_mask
 from ...data.sources.open import open_source
 from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError, counted, some_of
-from ...models import MODEL_NAMES, MODELS, unknown_model
 from ..contract import Say
-from ..whole_image.build import build_parts
+from ..whole_image.build import build_parts, check_settings
 from .config import MultilabelConfig
 from .losses import LOSSES
 from .task import MultilabelLearner
@@ -25,11 +23,9 @@ THRESHOLDS = "thresholds"
 
 
 def check(config: MultilabelConfig) -> None:
-    """Raise SightlineError for an invalid augmentation, loss or model, before any data are read."""
-    check_augment(config.augment, config.data.size)
+    """Raise SightlineError for settings that are invalid for any data."""
+    check_settings(config)
     check_loss_names(config, LOSSES)
-    if "/" not in config.model.name and config.model.name not in MODELS:
-        raise unknown_model(config.model.name, MODEL_NAMES)
 
 
 def build(config: MultilabelConfig, say: Say, precision: str, fresh: bool) -> Parts:

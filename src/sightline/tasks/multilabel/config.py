@@ -12,7 +12,7 @@ from ..contract import Metric
 METRICS = {
     "mean_average_precision": Metric("Mean average precision"),
     "macro_f1": Metric("Macro F1 at threshold 0.5"),
-    "loss": Metric("Validation loss", lower_is_better=True),
+    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
 }
 
 

@@ -1,23 +1,22 @@
 """Evaluate a trained classifier of label sets on a split of its own data, or on other data."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...config.resolve import resolve
-from ...data.image_cache import decode
 from ...data.label_arrays import are_sets
-from ...data.sources.open import open_source
 from ...data.types import Decoded, Source
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError, some_of
-from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
+from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ...runs.checkpoint import load_model
 from ..contract import Say
 from ..whole_image.build import build_for_inference
+from ..whole_image.evaluate import open_split
 from .build import check_label_sets, with_threshold_split
 from .config import MultilabelConfig
 from .predictions import load_thresholds, write_predictions
@@ -27,29 +26,18 @@ from .task import MultilabelLearner
 
 def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
     """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`."""
-    own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto"})
-    source = open_source(config.data, config.data.split_seed, hold_out=own)
-    for note in source.notes if not own else ():
-        say(note)
-    if own:
-        source = with_own_splits(source, config)
-    split = chosen_split(split, source)
-    decoded = decode(source, split, config.data.size, config.data, say)
-    if own:
-        warn_if_changed(folder, split, decoded.digest, say)
+    own_splits = partial(with_own_splits, config=config)
+    source, split, decoded, tests = open_split(folder, config, data, split, say, own_splits)
     parts = build_for_inference(MultilabelLearner, folder, config, run_folder.precision_of(folder))
     decoded = with_classes(decoded, parts.classes, source.path)
     parts.learner.parameters().load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
-    numbers, arrays = evaluate_split(
-        parts.learner, decoded, config.train.eval_batch_size, parts.device, parts.dtype
-    )  # fmt: skip
+    size = config.train.eval_batch_size
+    numbers, arrays = evaluate_split(parts.learner, decoded, size, parts.device, parts.dtype)
     thresholds = load_thresholds(folder, parts.classes)
     found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
-    if split.startswith("test") or not own:
+    if tests:
         log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
-    if own:
+    if not data:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["label_probabilities"], thresholds)
     return {"split": split, "images": len(decoded.names), **found}
 

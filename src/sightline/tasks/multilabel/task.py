@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...config.checks import loss_arguments
 from ...engine.parts import Arrays
 from ..whole_image.learner import ImageLearner
-from .losses import LOSSES
+from .losses import LOSSES, asymmetric
 from .metrics import average_precision, decisions
 
 
@@ -19,13 +20,14 @@ class MultilabelLearner(ImageLearner):
     """The learner of a classifier of label sets of K classes. Targets: bool [N, K], or float [N, K] after mixing."""
 
     def __post_init__(self) -> None:
-        loss, own = self.config.loss, self.config.multilabel
+        loss, own = LOSSES[self.config.loss.name], self.config.multilabel
         asymmetry = {name: getattr(own, name) for name in ("positive_gamma", "negative_gamma", "margin")}
-        self.loss = partial(LOSSES[loss.name], **asymmetry if loss.name == "asymmetric" else {})
+        settings = loss_arguments(loss, self.config.loss)
+        self.loss = partial(loss, **settings, **asymmetry if loss is asymmetric else {})
 
     def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of `loss.name`, a scalar. outputs: logits [N, K]."""
-        return self.loss(outputs, targets.float(), self.class_weights, smoothing=self.config.loss.smoothing)
+        return self.loss(outputs, targets.float(), weights=self.class_weights)
 
     def mean_output(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
         """Logits [N, K] of the mean of the probabilities."""

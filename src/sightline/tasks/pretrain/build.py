@@ -21,19 +21,20 @@ from ...doctor.quick import quick_line
 from ...engine import parts
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
+from ...engine.optim import check_optimizer
 from ...errors import SightlineError
 from ...models import (
-    MODEL_NAMES,
     MODELS,
     PartialForward,
     build_backbone,
     feature_width,
     forward_flops,
+    model_names,
     parameter_count,
     unknown_model,
 )
 from ...models.heads import mlp
-from ...models.segmenters import SEGMENTER_NAMES, SEGMENTERS, build_segmenter
+from ...models.segmenters import SEGMENTERS, build_segmenter, segmenter_names
 from ...models.weights import load_weights
 from ...runs.sampling import sample_rows
 from ..contract import Say
@@ -55,6 +56,7 @@ side]."""
 def check(config: PretrainConfig) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
+    check_optimizer(config.optim)
     if config.pretrain.method not in OBJECTIVES:
         what = f"there is no objective {config.pretrain.method!r}"
         raise SightlineError(
@@ -62,7 +64,7 @@ def check(config: PretrainConfig) -> None:
         )
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
-        raise unknown_model(name, (*MODEL_NAMES, *SEGMENTER_NAMES))
+        raise unknown_model(name, (*model_names(), *segmenter_names()))
 
 
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:

@@ -13,6 +13,7 @@ TASK = Task(
     check=lazy("sightline.tasks.segment.build:check"),
     open=lazy("sightline.tasks.segment.build:open_source"),
     build=lazy("sightline.tasks.segment.build:build"),
+    losses=lazy("sightline.tasks.segment.losses:losses"),
     preview=lazy("sightline.tasks.segment.results:preview"),
     results=lazy("sightline.tasks.segment.results:results"),
     evaluate=lazy("sightline.tasks.segment.evaluate:evaluate"),

@@ -19,6 +19,7 @@ from ...data.sources.pairs import open_pairs
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.optim import check_optimizer
 from ...engine.parts import (
     Parts,
     TraceSpec,
@@ -35,7 +36,7 @@ from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
 from .config import SegmentConfig
-from .losses import LOSSES, POOLED
+from .losses import LOSSES
 from .task import SegmentLearner
 
 STRIPS = 24
@@ -49,10 +50,7 @@ def check(config: SegmentConfig) -> None:
     """Raise SightlineError for invalid augmentation, training windows or losses, before any data are read."""
     check_augment(config.augment, config.data.size)
     check_loss_names(config, LOSSES)
-    names = {*config.loss.terms} or {config.loss.name}
-    if config.loss.smoothing and names <= {*POOLED}:
-        cure = f"set --loss.smoothing 0, or use a loss that is not one of {', '.join(POOLED)}"
-        raise SightlineError("this loss has no label smoothing", where="loss.smoothing", cure=cure)
+    check_optimizer(config.optim)
     check_window(config.augment)
 
 

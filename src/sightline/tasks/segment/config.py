@@ -9,7 +9,7 @@ from ..contract import Metric
 METRICS = {
     "mean_iou": Metric("Mean IoU"),
     "pixel_accuracy": Metric("Pixel accuracy"),
-    "loss": Metric("Validation loss", lower_is_better=True),
+    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
 }
 
 

@@ -230,3 +230,8 @@ def divisor(targets: Tensor, weights: Tensor | None) -> Tensor:
 def positive(total: Tensor) -> Tensor:
     """`total`, or 1 if it is 0."""
     return torch.where(total > 0, total, torch.ones_like(total))
+
+
+def losses() -> dict[str, Callable[..., Tensor]]:
+    """The dict of losses, to which a file of the user's may add."""
+    return LOSSES

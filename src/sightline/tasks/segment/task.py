@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...config.checks import loss_arguments
 from ...config.schema import Config, Loss
 from ...data.augment.windows import Anchors
 from ...data.decode.masks import padded
@@ -17,7 +18,7 @@ from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...inference.tiles import argmax_classes, dihedral, mirror
 from ...stats.segmentation import confusion_per_image, segment_numbers
-from .losses import POOLED, compound, mean_over, negative_log_likelihood
+from .losses import LOSSES, POOLED, compound, mean_over, negative_log_likelihood
 
 
 @dataclass(eq=False, kw_only=True)
@@ -147,9 +148,5 @@ class SegmentLearner:
 
 def loss_of(settings: Loss) -> Callable[..., torch.Tensor]:
     """The loss function of a recipe, or the weighted sum in `loss.terms`: (logits, masks, class weights) -> scalar."""
-    own = {
-        "cross_entropy": {"smoothing": settings.smoothing},
-        "focal": {"alpha": settings.alpha, "gamma": settings.gamma, "smoothing": settings.smoothing},
-        "ohem": {"share": settings.hard_share},
-    }
-    return compound(settings.terms or {settings.name: 1.0}, own)
+    terms = settings.terms or {settings.name: 1.0}
+    return compound(terms, {name: loss_arguments(LOSSES[name], settings) for name in terms})

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...config.schema import Augment, Config
-from ...data.augment.batch import evaluation_transform, training_augmentation
+from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.label_arrays import class_counts
@@ -18,12 +18,30 @@ from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine import parts
 from ...engine.device import autocast, pick_device, pick_precision, use_threads
-from ...models import Classifier, build_model, forward_flops, freeze_backbone, parameter_count
+from ...engine.optim import check_optimizer
+from ...models import (
+    MODELS,
+    Classifier,
+    build_model,
+    forward_flops,
+    freeze_backbone,
+    model_names,
+    parameter_count,
+    unknown_model,
+)
 from ...models.weights import load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
 from .learner import ImageLearner
+
+
+def check_settings(config: Config) -> None:
+    """Raise SightlineError for an invalid augmentation, an unknown model or an unknown optimizer."""
+    check_augment(config.augment, config.data.size)
+    check_optimizer(config.optim)
+    if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
+        raise unknown_model(config.model.name, model_names())
 
 
 def build_parts(

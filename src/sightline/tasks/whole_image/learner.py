@@ -51,12 +51,16 @@ class ImageLearner:
         raise NotImplementedError
 
     def soft_targets(self, labels: Tensor) -> Tensor:
-        """Labels as float [N, K], which mixup and cutmix average."""
-        return labels.float()
+        """Labels as float [N, K], which mixup and cutmix average; numbers as [N, 1]."""
+        return labels.float().reshape(len(labels), -1)
 
     def mean_output(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
         """The outputs of test-time augmentation from those of images and of their mirror images, [N, K] each."""
         return (outputs + mirrored) / 2
+
+    def predicted(self, outputs: Tensor) -> Tensor:
+        """The numbers that a network which predicts numbers means by its outputs, both float [N, K]."""
+        return outputs
 
     def loss_weight(self, targets: Tensor) -> Tensor:
         """The denominator of the mean in `loss_of`, by which the losses of several processes are combined; a scalar."""

@@ -11,13 +11,19 @@ from .learner import ImageLearner
 
 
 def predictor(
-    learner_class: type[ImageLearner], folder: Path, config: Config, features: bool, decision: Decision | None = None
+    learner_class: type[ImageLearner],
+    folder: Path,
+    config: Config,
+    features: bool,
+    decision: Decision | None = None,
+    outputs: int | None = None,
 ) -> Predictor:
     """Load the final weights of a run. decision: how logits become probabilities and a label; None: of one label.
+    outputs: of the network for an image; None: one for each class.
 
     Raises SightlineError if features are requested from an ensemble.
     """
-    parts = build_for_inference(learner_class, folder, config, run_folder.precision_of(folder))
+    parts = build_for_inference(learner_class, folder, config, run_folder.precision_of(folder), outputs)
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
         why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
