@@ -94,6 +94,10 @@ def test_the_own_model_is_exported_as_onnx() -> None:
     settings = {**TOY, **MIXER, "model.name": "conv_mixer"}
     run = sightline.train("photos_scratch", "photos", out="mixer", quiet=True, code=code, **settings)
     assert sightline.export(run.path, out="mixer.onnx", quiet=True, code=code).is_file()
+    loaded_model = sightline.load(run.path, code=code)
+    assert loaded_model.predict("images/0.png").label in loaded_model.classes
+    with pytest.raises(SightlineError, match="trained with code of your own"):
+        sightline.load(run.path)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +197,7 @@ def test_regression_is_searched_by_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 REFUSED: dict[str, Callable[[Path], Any]] = {
+    "load` does not apply": lambda run: sightline.load(run, code=CODE),
     "`sightline export` does not apply": lambda run: sightline.export(run, quiet=True, code=CODE),
     "`sightline serve` does not apply": lambda run: sightline.serve(run, quiet=True, code=CODE),
     "only the labels of a classifier": lambda run: sightline.doctor(run, quiet=True, code=CODE, out="doc"),

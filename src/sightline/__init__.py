@@ -5,6 +5,10 @@ Every command is also a function of the same name:
     import sightline
     run = sightline.train("vgg13_scratch", data="photos/", **{"train.epochs": 10})
     print(run.metrics["accuracy"], run.report)
+
+`sightline.load(run)` returns the trained model as an object:
+
+    print(sightline.load(run).predict("photos/cat/0001.jpg"))
 """
 
 import importlib
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import SightlineError as SightlineError
     from .evaluate import evaluate as evaluate
     from .export import export as export
+    from .load import load as load
     from .predict import predict as predict
     from .recipes.listing import recipes as recipes
     from .reporting import report as report
@@ -45,6 +50,7 @@ _MODULES = {
     "doctor": "doctor",
     "evaluate": "evaluate",
     "export": "export",
+    "load": "load",
     "masks": "segment_anything",
     "pack": "data.shards.pack",
     "predict": "predict",

@@ -19,7 +19,7 @@ from config_toys import configured
 from sightline import SightlineError
 from sightline import __main__ as command
 from sightline.errors import INTERRUPTED
-from sightline.inference import autotune, batching
+from sightline.inference import autotune, batching, inputs
 from sightline.inference.resumable_csv import ResumableTable
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -177,8 +177,8 @@ def test_a_resumed_table_equals_an_uninterrupted_one(
     assert len(rows_of(tmp_path / "p.csv.part")) == 12
     monkeypatch.setattr(ResumableTable, "add", add)
     read: list[str] = []
-    open_image = batching.open_image
-    monkeypatch.setattr(batching, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
+    open_image = inputs.open_image
+    monkeypatch.setattr(inputs, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
     again = sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
     names = [row["filename"] for row in rows_of(whole)]
     assert [row["filename"] for row in rows_of(again)] == names and len(set(read)) == len(names) - 12

@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from ..data.decode.images import open_image, planes
 from ..errors import SightlineError, counted
 from ..runs.terminal import duration
+from .images import GivenImage
 from .inputs import InputImage
 from .predictor import Predictor
 
@@ -24,13 +24,13 @@ Decoded = np.ndarray | SightlineError
 class PredictedBatch:
     """A batch of N images with its predictions.
 
-    errors: for images that could not be decoded, {index: reason}. probabilities: float32 [N, K]; None if the model has
+    errors: for images that could not be decoded, {index: error}. probabilities: float32 [N, K]; None if the model has
     no classes. features: float32 [N, D]; None if not requested. The rows of images that could not be decoded are NaN;
     if no image was decoded, both arrays are None.
     """
 
-    images: Sequence[InputImage]
-    errors: dict[int, str]
+    images: Sequence[InputImage | GivenImage]
+    errors: dict[int, SightlineError]
     probabilities: np.ndarray | None = None
     features: np.ndarray | None = None
 
@@ -40,7 +40,8 @@ class PredictedBatch:
 
     def row(self, index: int, name: str, predictor: Predictor) -> list[str]:
         """The row of the table for one image; for the columns see `Predictor.columns`."""
-        error, classes = " ".join(self.errors.get(index, "").split()), predictor.classes
+        found, classes = self.errors.get(index), predictor.classes
+        error = "" if found is None else " ".join((found.why or found.what).split())
         if not classes:
             return [name, error]
         if error or self.probabilities is None:
@@ -51,23 +52,18 @@ class PredictedBatch:
 
 
 def predict_batches(
-    images: Iterator[InputImage], predictor: Predictor, max_pixels: int, size: int
+    images: Iterator[InputImage | GivenImage], predictor: Predictor, max_pixels: int, size: int
 ) -> Iterator[PredictedBatch]:
     """Yield the predictions of images in order, in batches of `size`."""
 
-    def decode(image: InputImage) -> Decoded:
-        """Decode an image to uint8 [3, h, w], as the validation images of the run were decoded.
-
-        An image of the size `decoded_size` is not resized here, but later by the model's transform. All others are
-        resized to the square that the model expects.
-        """
+    def decode(image: InputImage | GivenImage) -> Decoded:
+        """Decode an image to uint8 [3, h, w], as the validation images of the run were decoded."""
         try:
-            pixels = open_image(image.path, max_pixels, predictor.square.side)
+            return predictor.resized(image.read(max_pixels, predictor.square.side))
         except SightlineError as error:
             return error
-        return planes(pixels) if pixels.size[::-1] == predictor.decoded_size else predictor.square.of(pixels)
 
-    queue: deque[tuple[list[InputImage], list[Future[Decoded]]]] = deque()
+    queue: deque[tuple[list[InputImage | GivenImage], list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor() as pool:
         while batch := list(islice(images, size)):
             queue.append((batch, [pool.submit(decode, image) for image in batch]))
@@ -77,12 +73,12 @@ def predict_batches(
             yield predict_batch(*queue.popleft(), predictor)
 
 
-def predict_batch(images: list[InputImage], futures: list[Future[Decoded]], predictor: Predictor) -> PredictedBatch:
+def predict_batch(
+    images: list[InputImage | GivenImage], futures: list[Future[Decoded]], predictor: Predictor
+) -> PredictedBatch:
     """Predict a batch; images of the same shape share a forward pass."""
     decoded = [future.result() for future in futures]
-    errors = {
-        index: found.why or found.what for index, found in enumerate(decoded) if isinstance(found, SightlineError)
-    }
+    errors = {index: found for index, found in enumerate(decoded) if isinstance(found, SightlineError)}
     batch = PredictedBatch(images, errors)
     arrays = {index: found for index, found in enumerate(decoded) if isinstance(found, np.ndarray)}
     for shape in dict.fromkeys(array.shape for array in arrays.values()):

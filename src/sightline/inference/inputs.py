@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
+from PIL import Image
+
+from ..data.decode.images import open_image
 from ..data.sources.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
 from ..errors import ENVIRONMENT, SightlineError
 
@@ -19,6 +22,10 @@ class InputImage(NamedTuple):
 
     name: str
     path: str
+
+    def read(self, max_pixels: int, side: int) -> Image.Image:
+        """Decode the file; see `data.decode.images.open_image`."""
+        return open_image(self.path, max_pixels, side)
 
 
 def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:

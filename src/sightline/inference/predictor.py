@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
-from ..data.decode.images import Square
+from ..data.decode.images import Square, planes
 from ..engine.device import autocast
 from ..runs.checkpoint import load_model
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
@@ -71,6 +72,13 @@ class Predictor:
         """
         first = PREDICT_COLUMNS if self.classes and self.decision.label else PREDICT_COLUMNS[:1]
         return [*first, *class_columns(self.classes), "error"]
+
+    def resized(self, image: Image.Image) -> np.ndarray:
+        """Resize an RGB image as the validation images of the run were resized: uint8 [3, h, w].
+
+        An image of the size `decoded_size` is not resized here, but later by the transform.
+        """
+        return planes(image) if image.size[::-1] == self.decoded_size else self.square.of(image)
 
     @torch.inference_mode()
     def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -59,9 +59,13 @@ MAX_NAME_BYTES = 200
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. metrics: the final numbers, {} while the run is unfinished. report: the path of report.html."""
+    """A run folder. metrics: the final numbers, {} while the run is unfinished. report: the path of report.html. Other
+    functions accept a Run in place of its path."""
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -110,8 +110,7 @@ class ServedClassifier(ServedModel):
     def read(self, content: bytes) -> np.ndarray:
         """Decode and resize an image file in the same way as `sightline predict`, so that predictions are equal;
         uint8 [3, h, w]."""
-        image = image_in(content, self.max_pixels, self.predictor.square.side)
-        return planes(image) if image.size[::-1] == self.predictor.decoded_size else self.predictor.square.of(image)
+        return self.predictor.resized(image_in(content, self.max_pixels, self.predictor.square.side))
 
     def compute(self, images: Sequence[np.ndarray]) -> list[LabelPrediction]:
         """Predict images uint8 [3, h, w] of the same shape as one batch; returns one prediction for each."""

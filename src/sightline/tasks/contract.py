@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..data.types import Batch, Source
     from ..engine.parts import Parts
     from ..engine.state import Training
+    from ..inference.loaded import Loaded
     from ..inference.options import PredictOptions
     from ..report.compare.kinds import TaskComparison
     from ..report.run import RunFiles
@@ -100,6 +101,8 @@ class Task:
     """() -> how several runs of this task are compared in a report."""
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
     """(run folder, config, image paths, output path, options, say) -> the path of the predictions."""
+    load: "Callable[[Path, Any], Loaded] | None" = None
+    """(run folder, config) -> the trained model as an object for Python; `sightline.load` returns it."""
     export: "Callable[[Path, Any, Say], Any] | None" = None
     """(run folder, config, say) -> `export.contract.TaskGraph`: the network to export, and the data for its check."""
     serve: "Callable[[Path, Any, str, bool, Say], Any] | None" = None

@@ -20,6 +20,7 @@ TASK = Task(
     report=lazy("sightline.tasks.classify.report:content"),
     comparison=lazy("sightline.tasks.classify.compare:comparison"),
     predict=lazy("sightline.tasks.classify.predict:predict"),
+    load=lazy("sightline.tasks.classify.predict:load"),
     export=lazy("sightline.tasks.classify.export:ClassifierExport"),
     serve=lazy("sightline.tasks.classify.serve:served"),
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
 from ...inference.tables import predict_table
 from ..contract import Say
@@ -18,3 +19,8 @@ def predict(
     """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
     load = partial(predictor, ClassifyLearner, folder, config, options.features)
     return predict_table(folder, config, inputs, out, options, load, say)
+
+
+def load(folder: Path, config: ClassifyConfig) -> LoadedPredictor:
+    """The classifier of a run for Python."""
+    return LoadedPredictor(folder, config, predictor(ClassifyLearner, folder, config, features=False))

@@ -19,6 +19,7 @@ TASK = Task(
     report=lazy("sightline.tasks.pretrain.report:content"),
     comparison=lazy("sightline.tasks.pretrain.compare:comparison"),
     predict=lazy("sightline.tasks.pretrain.predict:predict"),
+    load=lazy("sightline.tasks.pretrain.predict:load"),
     serve=lazy("sightline.tasks.pretrain.serve:served"),
     former_names=("byol",),
     selects_epochs=False,

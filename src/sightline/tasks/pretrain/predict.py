@@ -11,6 +11,7 @@ from ...data.augment.batch import evaluation_transform
 from ...data.decode.images import Square
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...errors import SightlineError
+from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
 from ...inference.predictor import Predictor
 from ...inference.tables import predict_table
@@ -53,3 +54,8 @@ def predict(
         )
         raise SightlineError("a pre-training run predicts only features", where=str(folder), why=why, cure=cure)
     return predict_table(folder, config, inputs, out, options, lambda: predictor(folder, config, True), say)
+
+
+def load(folder: Path, config: PretrainConfig) -> LoadedPredictor:
+    """The backbone of a pre-training run for Python."""
+    return LoadedPredictor(folder, config, predictor(folder, config, features=True))

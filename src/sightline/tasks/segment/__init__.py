@@ -20,6 +20,7 @@ TASK = Task(
     report=lazy("sightline.tasks.segment.report:content"),
     comparison=lazy("sightline.tasks.segment.compare:comparison"),
     predict=lazy("sightline.tasks.segment.predict:predict"),
+    load=lazy("sightline.tasks.segment.load:load"),
     export=lazy("sightline.tasks.segment.export:SegmenterExport"),
     serve=lazy("sightline.tasks.segment.serve:served"),
     load_masks=lazy("sightline.tasks.segment.evaluate:load_segmenter"),

@@ -234,16 +234,32 @@ def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, 
 
 def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray:
     """Class indices uint8 [H, W] of an image uint8 [3, H, W] of any size."""
-    mask = np.empty(image.shape[1:], np.uint8)
 
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         return image[:, top : top + height, left : left + width]
 
-    def write(top: int, classes: np.ndarray) -> None:
-        mask[top : top + len(classes)] = classes
+    return predict_scene_mask(parts, Scene(*image.shape[1:], read=read, georeference={}), tile)
 
-    predict_tiles(parts, Scene(*mask.shape, read=read, georeference={}), tile, write)
+
+def predict_scene_mask(parts: MaskInference, scene: Scene, tile: int) -> np.ndarray:
+    """Class indices uint8 [H, W] of a scene; 255 for pixels without data, see `with_ignored`."""
+    mask = np.empty((scene.height, scene.width), np.uint8)
+
+    def write(top: int, classes: np.ndarray) -> None:
+        mask[top : top + len(classes)] = with_ignored(scene, top, classes, parts.palette)
+
+    predict_tiles(parts, scene, tile, write)
     return mask
+
+
+def with_ignored(scene: Scene, top: int, classes: np.ndarray, palette: Palette) -> np.ndarray:
+    """Mark the pixels without data as ignored in rows of a mask, if the palette has a value for ignored pixels.
+
+    top: index of the first row. classes: uint8 [rows, width].
+    """
+    if scene.valid is None or not palette.ignored:
+        return classes
+    return np.where(scene.valid(top, 0, *classes.shape), classes, np.uint8(IGNORE))
 
 
 def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say) -> None:
@@ -259,8 +275,7 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []
 
         def write(top: int, classes: np.ndarray) -> None:
-            if scene.valid is not None and parts.palette.ignored:
-                classes = np.where(scene.valid(top, 0, *classes.shape), classes, np.uint8(IGNORE))
+            classes = with_ignored(scene, top, classes, parts.palette)
             for write_overlay in overlays:
                 write_overlay(top, 0, blend(scene.read(top, 0, *classes.shape), classes, parts.palette))
             write_mask_rows(top, 0, coded(classes, parts.palette))

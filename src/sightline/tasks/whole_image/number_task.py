@@ -42,6 +42,7 @@ from .predict import predictor
 
 CURVES = "Training loss is measured on augmented images while the weights change: compare the shapes of the losses."
 UNSUPPORTED = {
+    "load": ("it would return labels", "write a table: sightline.predict(run, images, out='numbers.csv')"),
     "export": ("exported graphs return probabilities or masks", "use --format safetensors, which has the weights"),
     "serve": (
         "the web page shows probabilities or masks",

@@ -1,0 +1,153 @@
+"""A trained model as an object for Python, which `sightline.load` returns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config.schema import Config
+from ..engine.memory import explain_out_of_memory
+from ..errors import SightlineError, counted
+from .autotune import batch_size
+from .batching import PredictedBatch, predict_batches
+from .images import images_in, is_several, item_image
+from .predictor import Predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The predicted label of an image.
+
+    name: of the image: for files as in the table of `sightline predict`, else its position, such as `images[0]`.
+    probabilities: float32 [classes], in the order of the model's `classes`.
+    """
+
+    name: str
+    label: str
+    confidence: float
+    probabilities: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Loaded:
+    """The trained model of a run.
+
+    An image is a path, a PIL image, an array [H, W, 3] or [H, W], or a tensor [3, H, W] or [H, W]; values are uint8, or
+    floats from 0 to 1. Several images are a list or another iterable of images, an array [N, H, W, 3], a tensor
+    [N, 3, H, W], a folder, a pattern, or a text file with paths. For one image a function returns one result, for
+    several a list or array of results.
+
+    All functions raise SightlineError with the name of an image that cannot be used.
+    """
+
+    run: Path
+    config: Config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; empty for a model that computes features only."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> nn.Module:
+        """The network in evaluation mode, on its device: images [N, 3, h, w] of `transform` -> logits. Without classes,
+        the backbone: images -> features."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> str:
+        """The size of the network's input, for the representation of the model."""
+        raise NotImplementedError
+
+    def predict(self, images: Any) -> Any:
+        """Predict one or several images, with the same result as `sightline predict`."""
+        raise NotImplementedError
+
+    def features(self, images: Any) -> np.ndarray:
+        """The penultimate features of one image, float32 [D], or of several, [N, D]."""
+        raise NotImplementedError
+
+    def transform(self, image: Any) -> torch.Tensor:
+        """Convert one image to the network's input, on the device of the network: resized and normalized, float32 [3,
+        h, w]. The output for the image is `model(transform(image)[None])`."""
+        raise NotImplementedError
+
+    def one(self, image: Any, side: int) -> Any:
+        """Decode one image to 8-bit RGB. Raises SightlineError for several. side: see `open_image`."""
+        if is_several(image):
+            cure = "transform the images one by one: torch.stack([loaded.transform(image) for image in images])"
+            raise SightlineError("`transform` takes one image", why="these are several images", cure=cure)
+        return item_image(image, "image").read(self.config.data.max_pixels, side)
+
+    def __repr__(self) -> str:
+        count = len(self.classes)
+        classes = "no classes" if not count else f"{count:,} class{'' if count == 1 else 'es'}"
+        return f"<sightline model {self.config.model.name}, {classes}, {self.size}, {self.run}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LoadedPredictor(Loaded):
+    """A model that predicts one vector for a whole image: a classifier, or a backbone without classes."""
+
+    predictor: Predictor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.predictor.classes
+
+    @property
+    def size(self) -> str:
+        return f"{self.predictor.square.side} px"
+
+    @property
+    def model(self) -> nn.Module:
+        self.require_one_network("model")
+        network: Any = self.predictor.models[0]
+        return network if self.classes else network.backbone
+
+    def predict(self, images: Any) -> Prediction | list[Prediction]:
+        """Predict the label of one or several images, with the same result as `sightline predict`."""
+        if not self.classes:
+            why, cure = "the model has no classes", "compute features: loaded.features(images)"
+            raise SightlineError("this model predicts no labels", where=str(self.run), why=why, cure=cure)
+        found, decide = [], self.predictor.decision.label
+        assert decide is not None, "a model that predicts numbers has no labels"
+        for batch in self.batches(images, self.predictor):
+            assert batch.probabilities is not None
+            for image, values in zip(batch.images, batch.probabilities, strict=True):
+                found.append(Prediction(image.name, *decide(values, self.classes), values))
+        return found if is_several(images) else found[0]
+
+    def features(self, images: Any) -> np.ndarray:
+        self.require_one_network("features")
+        found = []
+        for batch in self.batches(images, replace(self.predictor, features=True, classes=())):  # without the head
+            assert batch.features is not None
+            found.append(batch.features)
+        features = np.concatenate(found)
+        return features if is_several(images) else features[0]
+
+    def transform(self, image: Any) -> torch.Tensor:
+        pixels = self.predictor.resized(self.one(image, self.predictor.square.side))
+        return self.predictor.transform(torch.tensor(pixels[None], device=self.predictor.device))[0]
+
+    def batches(self, images: Any, predictor: Predictor) -> Iterator[PredictedBatch]:
+        """Yield the predictions of images in batches. Raises the SightlineError of the first unreadable image."""
+        size = batch_size(predictor.device, self.config.train.eval_batch_size)
+        with explain_out_of_memory(self.config, f"{self.run}/recipe.yaml"):
+            for batch in predict_batches(images_in(images), predictor, self.config.data.max_pixels, size):
+                for error in batch.errors.values():
+                    raise error
+                yield batch
+
+    def require_one_network(self, name: str) -> None:
+        """Raise SightlineError for an ensemble, which has no `name`."""
+        count = len(self.predictor.models)
+        if count > 1:
+            why = f"the run is an ensemble of {counted(count, 'network')}, which only `predict` combines"
+            cure = "use the networks one by one: loaded.predictor.models"
+            raise SightlineError(f"an ensemble has no `{name}`", where=str(self.run), why=why, cure=cure)

@@ -1,0 +1,31 @@
+"""A loaded backbone computes the features of `sightline predict --features`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sightline
+from sightline import SightlineError
+from sightline.config.schema import Config
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+
+def test_a_loaded_backbone_computes_features_only(photos: Path, small: Callable[..., Config], tmp_path: Path) -> None:
+    run = sightline.train(small(**{"train.epochs": 1}), photos / "train", out=tmp_path / "run", quiet=True)
+    sightline.predict(run, photos / "val", out=tmp_path / "p.csv", features=True, quiet=True)
+    expected = np.load(tmp_path / "p.features.npy")
+    model: Any = sightline.load(run)
+    np.testing.assert_allclose(model.features(photos / "val"), expected, rtol=1e-5, atol=1e-6)
+    first = min((photos / "val" / "class_0").iterdir())
+    with torch.inference_mode():
+        features = model.model(model.transform(first)[None])[0].numpy()
+    np.testing.assert_allclose(features, expected[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(SightlineError, match="predicts no labels") as caught:
+        model.predict(first)
+    assert "features" in caught.value.cure
+    assert model.classes == () and repr(model) == f"<sightline model small_cnn, no classes, 16 px, {run.path}>"
