@@ -94,6 +94,10 @@ def test_the_own_model_is_exported_as_onnx() -> None:
     settings = {**TOY, **MIXER, "model.name": "conv_mixer"}
     run = sightline.train("photos_scratch", "photos", out="mixer", quiet=True, code=code, **settings)
     assert sightline.export(run.path, out="mixer.onnx", quiet=True, code=code).is_file()
+    loaded_model = sightline.load(run.path, code=code)
+    assert loaded_model.predict("images/0.png").label in loaded_model.classes
+    with pytest.raises(SightlineError, match="trained with code of your own"):
+        sightline.load(run.path)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,10 @@ def test_regression_is_evaluated_resumed_and_predicted(regression: sightline.Run
     assert list(next(iter(rows.values()))) == ["filename", "angle", "error"] and len(rows) == 36
     assert all(float(rows[name]["angle"]) == pytest.approx(value, abs=1e-3) for name, value in known.items())
     assert np.load(table.with_suffix(".features.npy")).shape[0] == 36
+    loaded = sightline.load(regression.path, code=CODE)
+    name = next(iter(rows))
+    assert loaded.predict(f"images/{name}") == pytest.approx(float(rows[name]["angle"]), abs=1e-3)
+    assert loaded.predict([f"images/{name}"] * 2).shape == (2,) and "predicts angle" in repr(loaded)
     shutil.copytree(regression.path, tmp_path / "more")
     more = sightline.resume(tmp_path / "more", quiet=True, code=CODE, **{"train.epochs": 3})
     assert more.metrics["epoch"] == 3

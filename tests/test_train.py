@@ -202,9 +202,7 @@ def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path
 def test_training_that_stops_early_is_evaluated_at_its_last_epoch(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(
-        sightline.train.__globals__, "stop_reason", lambda training, clock: "enough" if training.epoch == 3 else ""
-    )
+    monkeypatch.setattr(loop, "stop_reason", lambda training, clock: "enough" if training.epoch == 3 else "")
     settings = {"train.epochs": 50, "train.evaluate_every": 40}
     run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
     records = read_json_lines(run.path / "metrics.jsonl")

@@ -25,6 +25,7 @@ from sightline.sweep import child
 from sightline.sweep.trial import CODE_VARIABLE, log_file
 from sightline.tasks import TASKS
 from sightline.tasks.classify.losses import LOSSES
+from sightline.tasks.multilabel.losses import LOSSES as LABEL_SET_LOSSES
 from sightline.tasks.segment.losses import LOSSES as SEGMENT_LOSSES
 from sightline.user_code import loaded
 
@@ -74,7 +75,7 @@ CHOSEN = {
     "optim.name": "rmsprop",
     "optim.lr": 1e-3,
 }
-OURS = (MODELS, SEGMENTERS, LOSSES, SEGMENT_LOSSES, AUGMENTATIONS, OPTIMIZERS, RECIPES, TASKS)
+OURS = (MODELS, SEGMENTERS, LOSSES, LABEL_SET_LOSSES, SEGMENT_LOSSES, AUGMENTATIONS, OPTIMIZERS, RECIPES, TASKS)
 
 
 @pytest.fixture(autouse=True)
@@ -375,7 +376,7 @@ def test_trials_of_a_sweep_load_the_code_of_the_sweep(
             file = LOADED.pop()  # as in another process
             added = {name: MODELS.pop(name) for name in ("gray_net",)}
             RECIPES["mine"], kept = RECIPES["mine"], [dict(ours) for ours in OURS]
-            for ours in (LOSSES, SEGMENT_LOSSES, AUGMENTATIONS, OPTIMIZERS, RECIPES):
+            for ours in (LOSSES, LABEL_SET_LOSSES, SEGMENT_LOSSES, AUGMENTATIONS, OPTIMIZERS, RECIPES):
                 for name in {"squared", "darker", "rmsprop", "mine"} & ours.keys():
                     del ours[name]
             try:

@@ -1,6 +1,7 @@
 """Transfer grids: runs, resumption, checks of data and weights, results and their intervals."""
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from sightline.transfer.run import grid_changes
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
+loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
 SIZE = 16
 
 
@@ -143,7 +145,7 @@ def test_an_interrupted_grid_resumes_the_unfinished_run(
     photos: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid, folder = tiny_grid(settings=("A", "E"), seeds=(0,)), tmp_path / "grid"
-    end_epoch = sightline.train.__globals__["end_epoch"]
+    end_epoch = loop.end_epoch
     calls: list[str] = []
 
     def interrupt_once(training, reason):
@@ -152,7 +154,7 @@ def test_an_interrupted_grid_resumes_the_unfinished_run(
             training.stop.requested = True
         end_epoch(training, reason)
 
-    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", interrupt_once)
+    monkeypatch.setattr(loop, "end_epoch", interrupt_once)
     with pytest.raises(SightlineError, match="interrupted") as caught:
         sightline.transfer(grid, photos, unlabeled=flat, out=folder, quiet=True)
     assert caught.value.status == 4 and "the same command" in caught.value.cure
@@ -166,14 +168,14 @@ def test_a_signal_in_the_last_step_of_a_run_stops_the_grid_after_that_run(
     photos: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid, folder = tiny_grid(settings=("A",), seeds=(0, 1)), tmp_path / "grid"
-    end_epoch = sightline.train.__globals__["end_epoch"]
+    end_epoch = loop.end_epoch
 
     def interrupt_last_step(training, reason):
         if training.progress.step == training.total_steps and training.config.train.seed == 0:
             os.kill(os.getpid(), signal.SIGINT)
         end_epoch(training, reason)
 
-    monkeypatch.setitem(sightline.train.__globals__, "end_epoch", interrupt_last_step)
+    monkeypatch.setattr(loop, "end_epoch", interrupt_last_step)
     with pytest.raises(SightlineError, match="between two runs") as caught:
         sightline.transfer(grid, photos, out=folder, quiet=True)
     assert caught.value.status == 4 and "the same command" in caught.value.cure
