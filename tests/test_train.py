@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_the_files(photos: Path, tmp_
         sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
     assert "class_" in str(caught.value) and "--optim.lr" in caught.value.cure
     names = (tmp_path / "run" / "not-finite-batch.txt").read_text().split()
-    assert len(names) == 10
+    assert len(names) == 9  # the first batch: 64 images are 7 batches of 9 or 10
     state = next((tmp_path / "run/checkpoints/last").glob("state-*.safetensors"))
     assert all(torch.isfinite(t).all() for t in load_file(state).values() if t.is_floating_point())
 
