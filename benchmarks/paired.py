@@ -18,10 +18,10 @@ WARM_STEPS = 5
 
 
 def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: Path) -> float:
-    """Run `sightline train` and return the images per second after the first epoch, without the last logged steps.
+    """Run `sightline train` and return the images per second after the first epoch.
 
     Computed from the `seconds` in metrics.jsonl: includes data loading, augmentation and logging, but not evaluation.
-    settings: must set `train.epochs` to 2 and `train.batch_size`.
+    settings: must set `train.epochs` to 2.
     """
     command = [sys.executable, "-m", "sightline", "train", recipe, "--data", data, "--out", str(folder)]
     for key, value in settings.items():
@@ -29,9 +29,9 @@ def train_speed(recipe: str, data: str, settings: Mapping[str, object], folder: 
     subprocess.run([*command, "--overwrite", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     warm = [record for record in records if record["event"] == "train" and record["epoch"] > 1]
-    first, last = warm[0], warm[-2]
-    batch = int(str(settings["train.batch_size"]))
-    return batch * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+    first, last = warm[0], warm[-1]
+    images = json.loads((folder / "provenance.json").read_text())["data"]["counts"]["train"]
+    return images * (last["epoch"] - first["epoch"]) / (last["seconds"] - first["seconds"])
 
 
 def bare_speed(

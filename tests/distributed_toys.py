@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import multilabel_toys
 from config_toys import configured
 from parts_toys import build
-from sightline.data.loader import process_range, training_batches
+from sightline.data.loader import part_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
 from sightline.engine.parallel import LocalRows, synchronize_dropout, synchronize_norms
@@ -88,7 +88,7 @@ def norm_difference() -> float:
         alone = kind(3, momentum=0.3).double()
         synced = copy.deepcopy(alone)
         synchronize_norms(synced, torch.device("cpu"))
-        start, stop = process_range(7, distributed.world().share)
+        start, stop = part_range(7, *distributed.world().share)
         LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
         inputs, part = whole.clone().requires_grad_(), whole[start:stop].clone().requires_grad_()
         (alone(inputs) * weight).sum().backward()
@@ -111,7 +111,7 @@ def same_dropout() -> bool:
     torch.manual_seed(3)
     alone = net(whole)
     synchronize_dropout(net)
-    start, stop = process_range(7, distributed.world().share)
+    start, stop = part_range(7, *distributed.world().share)
     LocalRows.start, LocalRows.count, LocalRows.total = start, stop - start, 7
     torch.manual_seed(3)
     return torch.equal(net(whole[start:stop]), alone[start:stop])

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.engine.parts import training_flops
+from sightline.engine.state import Clock
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
@@ -124,7 +127,7 @@ def test_resuming_after_sigkill_within_an_epoch_gives_the_same_weights(
     photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
-    settings |= {"optim.sam_radius": 0.2}
+    settings |= {"optim.sam_radius": 0.2, "train.batch_size": 5, "optim.accumulate": 2}  # 13 batches, 7 steps
     uninterrupted = sightline.train(configured(settings), photos, out=tmp_path / "uninterrupted", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
@@ -160,7 +163,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_the_files(photos: Path, tmp_
         sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
     assert "class_" in str(caught.value) and "--optim.lr" in caught.value.cure
     names = (tmp_path / "run" / "not-finite-batch.txt").read_text().split()
-    assert len(names) == 10
+    assert len(names) == 9  # the first batch: 64 images are 7 batches of 9 or 10
     state = next((tmp_path / "run/checkpoints/last").glob("state-*.safetensors"))
     assert all(torch.isfinite(t).all() for t in load_file(state).values() if t.is_floating_point())
 
@@ -317,10 +320,27 @@ def test_accumulated_batches_are_weighted_by_their_size(photos: Path, tmp_path: 
     plain = {"optim.ema": 0, "schedule.name": "constant", "optim.momentum": 0, "train.epochs": 1}
     plain |= {"model.name": "resnet9", "model.args": {"widths": [8, 16, 16, 16]}, "model.freeze": True}
     large = sightline.train(base(tiny, **plain | {"train.batch_size": 64}), photos, out=tmp_path / "a", quiet=True)
-    settings = plain | {"train.batch_size": 40, "optim.accumulate": 2}  # 40 + 24 of the 64 images
+    settings = plain | {"train.batch_size": 3, "optim.accumulate": 22}  # 22 batches of 2 or 3 of the 64 images
     small = sightline.train(base(tiny, **settings), photos, out=tmp_path / "b", quiet=True)
     for name, tensor in weights(large.path).items():
         torch.testing.assert_close(tensor, weights(small.path)[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 6, 9])
+def test_the_steps_of_an_epoch_have_almost_equal_numbers_of_batches(
+    accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "epoch_batches", lambda training, epoch, begin: iter(range(begin, training.batch_count)))
+    for count in range(1, 30):
+        training: Any = SimpleNamespace(batch_count=count, epoch_steps=-(-count // accumulate))
+        groups = list(loop.accumulation_groups(training, 0, 0, Clock()))
+        assert [batch for group in groups for batch in group] == list(range(count)) and len(
+            groups
+        ) == training.epoch_steps
+        lengths = [len(group) for group in groups]
+        assert max(lengths) <= accumulate and max(lengths) - min(lengths) <= 1
+        for first in range(len(groups)):
+            assert list(loop.accumulation_groups(training, 0, first, Clock())) == groups[first:]
 
 
 def test_the_preview_shows_mixed_images(photos: Path, tmp_path: Path, tiny: dict) -> None:

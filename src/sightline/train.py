@@ -14,7 +14,7 @@ import torch
 
 from .config.resolve import resolve
 from .config.schema import Config
-from .data.loader import prefetch, training_batches
+from .data.loader import part_range, prefetch, training_batches
 from .data.types import Batch
 from .engine import distributed, setup, training_state
 from .engine.device import autocast
@@ -215,10 +215,9 @@ def train_epoch(training: Training) -> str:
     config, progress, parts = training.config, training.progress, training.parts
     optimizer, learner = training.optimizer, parts.learner
     epoch, first = divmod(progress.step, training.epoch_steps)
-    batches = epoch_batches(training, epoch, first * config.optim.accumulate)
     learner.parameters().train()
     clock = Clock()
-    for group in accumulation_groups(batches, config.optim.accumulate, clock):
+    for group in accumulation_groups(training, epoch, first, clock):
         scale = factor(progress.step, training.schedule_steps, training.epoch_steps, config.schedule)
         momentum = cycled_momentum(progress.step, training.schedule_steps, training.epoch_steps, config)
         for parameters in optimizer.param_groups:
@@ -272,14 +271,16 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     return distributed.averaged(loss)
 
 
-def accumulation_groups(batches: Iterator[Batch], size: int, clock: Clock) -> Iterator[list[Batch]]:
-    """Yield lists of `size` batches, one per optimizer step; add the time to load them to `clock.waited`."""
-    while True:
+def accumulation_groups(training: Training, epoch: int, first: int, clock: Clock) -> Iterator[list[Batch]]:
+    """Yield lists of at most `optim.accumulate` batches, one list per optimizer step of an epoch, starting with step
+    `first`. The lengths of an epoch's lists differ by at most one. The time to load them is added to `clock.waited`."""
+    steps = training.epoch_steps
+    ranges = [part_range(training.batch_count, step, steps) for step in range(first, steps)]
+    batches = epoch_batches(training, epoch, ranges[0][0])
+    for begin, end in ranges:
         start = time.monotonic()
-        group = list(islice(batches, size))
+        group = list(islice(batches, end - begin))
         clock.waited += time.monotonic() - start
-        if not group:
-            return
         yield group
 
 

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from parts_toys import build
 from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.data.loader import (
+    batch_parts,
+    batches_per_epoch,
     epoch_order,
     evaluation_batches,
     prefetch,
     resident,
     should_be_resident,
-    steps_per_epoch,
     training_batches,
 )
+from sightline.data.parallel import Share
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT, SightlineError
 
@@ -74,14 +76,48 @@ def test_every_position_is_equally_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "steps"),
-    [(10, 5, 2), (11, 5, 2), (12, 5, 3), (1, 5, 1), (3, 5, 1), (6, 5, 1), (3, 1, 3), (0, 5, 0)],
+    ("count", "size", "sizes"),
+    [
+        (10, 5, [5, 5]),
+        (11, 5, [3, 4, 4]),
+        (12, 5, [4, 4, 4]),
+        (7, 3, [2, 2, 3]),
+        (3, 5, [3]),
+        (1, 5, [1]),
+        (3, 1, [1, 1, 1]),
+        (5, 2, [2, 2]),  # batch normalization cannot train on a single image
+        (0, 5, []),
+    ],
 )
-def test_a_last_batch_of_one_is_dropped(count: int, size: int, steps: int) -> None:
-    assert steps_per_epoch(count, size) == steps
-    batches = list(training_batches(decoded(count), size, 0, 0))
-    assert len(batches) == steps
-    assert all(len(batch.samples) > 1 for batch in batches) or count == 1 or size == 1
+def test_an_epoch_is_divided_into_batches_of_almost_equal_size(count: int, size: int, sizes: list[int]) -> None:
+    assert batches_per_epoch(count, size) == len(sizes)
+    assert [len(batch.samples) for batch in training_batches(decoded(count), size, 0, 0)] == sizes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 6), st.data())
+def test_batches_have_each_image_once_whatever_the_processes_and_the_first_batch(
+    count: int, size: int, world: int, data: st.DataObject
+) -> None:
+    order = epoch_order(0, 0, count)
+    batches = [part.indices for part in batch_parts(order, size)]
+    sizes = [len(batch) for batch in batches]
+    assert len(batches) == batches_per_epoch(count, size) and max(sizes, default=0) <= size
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+    assert min(sizes, default=2) > 1 or count == 1 or size == 1
+    seen = [index for batch in batches for index in batch.tolist()]
+    assert seen == order.tolist()[: count - (size == 2 and count > 1 and count % 2)]
+    first = data.draw(st.integers(0, len(batches)))
+    ranks = [list(batch_parts(order, size, first, Share(rank, world))) for rank in range(world)]
+    for number, parts in enumerate(zip(*ranks, strict=True), first):
+        divided = sizes[number] >= world
+        whole = torch.cat([part.indices for part in parts]) if divided else parts[0].indices
+        assert torch.equal(whole, batches[number])
+        assert {len(part.indices) for part in parts} <= {
+            sizes[number] // world,
+            -(-sizes[number] // world),
+        } or not divided
+    assert {len(parts) for parts in ranks} == {len(batches) - first}
 
 
 def test_images_labels_and_samples_of_a_batch_match() -> None:

@@ -216,7 +216,8 @@ class Optim(Section):
     clip_norm: NonNegativeFloat = 0.0
     """Largest norm of the gradient; 0: no clipping."""
     accumulate: Count = 1
-    """Number of batches whose gradients are averaged for one step. The learning rate is not scaled."""
+    """Largest number of batches whose gradients are averaged for one step; the numbers of the steps of an epoch differ
+    by at most one. The learning rate is not scaled."""
     ema: Decay = 0.0
     """Decay per step of an exponential moving average of the weights, which is evaluated and saved; 0: off."""
     sam_radius: NonNegativeFloat = 0.0
@@ -259,6 +260,7 @@ class Schedule(Section):
 class Train(Section):
     epochs: Count = 30
     batch_size: Count = 64
+    """Largest number of images in a batch. The sizes of an epoch's batches differ by at most one."""
     seed: CountOrZero = 0
     max_minutes: NonNegativeFloat = 0.0
     """Stop training after this time; the run is then evaluated and saved. 0: no limit."""

@@ -40,11 +40,10 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.from_numpy(permutation(count, seed, epoch))
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Number of batches in an epoch of `count` images, including a last partial batch. If there are full batches, a
-    last batch of a single image is dropped, because batch normalization cannot train on it."""
-    full, rest = divmod(count, batch_size)
-    return full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
+def batches_per_epoch(count: int, batch_size: int) -> int:
+    """Number of batches in an epoch of `count` images: the fewest of at most `batch_size` images. In batches of two,
+    the last of an odd number of images is left out, because batch normalization cannot train on a single image."""
+    return count // 2 if batch_size == 2 and count > 1 else -(-count // batch_size)
 
 
 def training_batches(
@@ -75,22 +74,25 @@ def batch_parts(
     order: Tensor, batch_size: int, first_batch: int = 0, share: Share = SINGLE_PROCESS, overlap: bool = False
 ) -> Iterator[BatchPart]:
     """Yield, for each batch of an epoch, the indices of the images that this process computes. order: int64 [N], the
-    order of the epoch. The other arguments are those of `training_batches`."""
-    for step in range(first_batch, steps_per_epoch(len(order), batch_size)):
-        batch = order[step * batch_size : (step + 1) * batch_size]
+    order of the epoch. The other arguments are those of `training_batches`. The sizes of the batches differ by at most
+    one."""
+    batches = batches_per_epoch(len(order), batch_size)
+    count = min(len(order), batches * batch_size)
+    for number in range(first_batch, batches):
+        batch = order[slice(*part_range(count, number, batches))]
         if share.world == 1 or len(batch) < share.world:  # a batch with fewer images than processes is not divided
             yield BatchPart(batch)
             continue
-        start, stop = process_range(len(batch), share)
+        start, stop = part_range(len(batch), *share)
         own = batch[start:stop]
         if overlap:  # the first part is preceded by the last image of the batch
             own = torch.cat([batch[start - 1 :][:1], own])
         yield BatchPart(own, batch, start, int(overlap))
 
 
-def process_range(count: int, share: Share) -> tuple[int, int]:
-    """One process's part of `count` items: (start, stop). The lengths of the parts differ by at most one."""
-    return share.rank * count // share.world, (share.rank + 1) * count // share.world
+def part_range(count: int, part: int, parts: int) -> tuple[int, int]:
+    """One of `parts` consecutive parts of `count` items: (start, stop). Their lengths differ by at most one."""
+    return part * count // parts, (part + 1) * count // parts
 
 
 def evaluation_batches(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ..config.schema import Config
-from ..data.loader import steps_per_epoch
+from ..data.loader import batches_per_epoch
 from ..data.types import Batch
 from ..runs.deferred_writes import DeferredWrites
 from ..runs.log import RunLog
@@ -85,9 +85,13 @@ class Training:
         return distributed.world()
 
     @property
+    def batch_count(self) -> int:
+        """Number of batches in an epoch."""
+        return batches_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
+
+    @property
     def epoch_steps(self) -> int:
-        batches = steps_per_epoch(len(self.parts.train.names), self.config.train.batch_size)
-        return -(-batches // self.config.optim.accumulate)
+        return -(-self.batch_count // self.config.optim.accumulate)
 
     @property
     def total_steps(self) -> int:
