@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -158,7 +158,8 @@ class TaskComparison:
     """How the runs of one task are compared.
 
     field: the metric's name in metrics.jsonl. title: the metric as a heading. decoding: settings of `data` that change
-    the decoded pixels, a possible reason why the data of two runs differ. columns: additional columns of the table
+    the decoded pixels, a possible reason why the data of two runs differ, each with the value that it has in recipes
+    of versions without the setting. columns: additional columns of the table
     of runs, (field, title). curves: additional curves.
 
     Functions: image_results returns (results per image or None; if None, the reason; the cure). read adds to a run's
@@ -182,7 +183,12 @@ class TaskComparison:
     test: str = ""
     class_note: str = ""
     agreement: Mapping[str, str] | None = None
-    decoding: tuple[str, ...] = ("size", "fit", "filter")
+    decoding: tuple[tuple[str, Any], ...] = (
+        ("size", None),
+        ("fit", "squash"),
+        ("filter", "bilinear"),
+        ("eval_crop", 1.0),
+    )
     columns: tuple[tuple[str, str], ...] = ()
     curves: tuple[MetricCurve, ...] = ()
     plan: Callable[[Comparison], Plan] = lambda comparison: {}

@@ -182,7 +182,7 @@ def build_for_inference(
         size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         head = description["model"].get("head", "linear")
-        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
+        square = Square.of_description(preprocessing)
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
     outputs = len(classes) if outputs is None else outputs
     model = build_model(name, outputs, size, args, head)
