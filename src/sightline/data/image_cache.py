@@ -87,8 +87,8 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
     root, names, stamps = files_key(source, split)
     square = Square.of_settings(data, side)
     fit = [] if square.plain else [square.fit, square.filter]
-    fit += [] if square.share == 1 else [square.share]
-    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit])
+    share = [] if square.share == 1 else [square.share]
+    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit, *share])
 
 
 def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:

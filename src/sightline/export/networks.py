@@ -34,7 +34,8 @@ class Resize(nn.Module):
         values = images.float()
         if self.crop or self.share < 1:  # slicing would differ: Pillow's filter also uses pixels outside of the box
             across, down = (torch.sym_min(height, width),) * 2 if self.crop else (width, height)
-            share = torch.where(exact, *(torch.scalar_tensor(one, dtype=torch.float64) for one in (1, self.share)))
+            full, central = (torch.scalar_tensor(one, dtype=torch.float64) for one in (1, self.share))
+            share = torch.where(exact, full, central)
             values = self.rounded(values @ self.weights(width, across, share).T, exact)
             return self.rounded(self.weights(height, down, share) @ values, exact)
         for sides in ((height, self.side), (self.side, self.side)):
