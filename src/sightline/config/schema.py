@@ -35,8 +35,8 @@ class Data(Section):
     and crop the center."""
     eval_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Side of the central part that is used of an image for evaluation, as a share of the side that `fit` leaves: 0.8
-    is torchvision's Resize(160) and CenterCrop(128) for a `size` of 128. Training images are cropped too, unless they
-    are stored at `augment.resize`. Images of exactly `size` x `size` pixels are not cropped."""
+    is torchvision's Resize(160) and CenterCrop(128) for a `size` of 128. Training images are cropped too, unless
+    `augment.resize` is set. Images of exactly `size` x `size` pixels are not cropped."""
     filter: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"

@@ -57,7 +57,7 @@ def build_parts(
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
-    transform = evaluation_transform(config.data.size, mean, std)
+    transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop)
     if fresh and loaded is None:
         parts.initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
