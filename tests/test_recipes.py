@@ -106,6 +106,17 @@ def test_docstrings_of_classification_have_the_reported_score_and_its_source(nam
     assert f"sightline train {name}" in text
 
 
+@pytest.mark.parametrize("name", sorted({name.partition(".")[0] for name in SETTINGS}))
+def test_docstrings_separate_the_settings_of_the_report_from_ours(name: str) -> None:
+    text = inspect.getdoc((RECIPES | GRIDS)[name]) or ""
+    assert "From the report: " in text and "Ours: " in text.partition("From the report: ")[2]
+
+
+def test_the_crops_of_byol_resnet50_a_have_the_areas_of_crops_of_128_of_160_pixels() -> None:
+    low, high = load_recipe("byol_resnet50_a").augment.crop_scale
+    assert (low, high) == pytest.approx((0.08 * (128 / 160) ** 2, (128 / 160) ** 2), abs=0.002)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_equal_those_of_the_reports(name: str) -> None:
     recipe, _, stage = name.partition(".")

@@ -80,6 +80,16 @@ def test_fit_crop_stores_central_squares_of_small_images_too(settings: Callable[
     assert not np.array_equal(content(settings(fit="crop", filter="bicubic"))[1].images, decoded.images)
 
 
+def test_eval_crop_applies_to_images_of_data_size_only(settings: Callable[..., Data]) -> None:
+    """Training images stored at augment.resize are cropped at random later."""
+    cropping = settings(size=16, eval_crop=0.5)
+    source, decoded = content(cropping)
+    for index in range(8):
+        image = source.splits["train"].read(index)
+        assert np.array_equal(decoded.images[index], Square(16, share=0.5).of(image))
+    assert np.array_equal(content(cropping, side=20)[1].images, content(settings(size=16), side=20)[1].images)
+
+
 def test_images_that_are_large_or_differ_in_size_are_resized_to_squares(settings: Callable[..., Data]) -> None:
     data = settings()
     source, decoded = content(data, side=10)

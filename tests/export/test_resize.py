@@ -15,9 +15,11 @@ from sightline.export.tracing import traced
 SIDE = 24
 
 
-def resize(fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE)) -> onnxruntime.InferenceSession:
+def resize(
+    fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE), share: float = 1.0
+) -> onnxruntime.InferenceSession:
     """The resize alone as a graph."""
-    model = traced(Resize(Square(SIDE, fit, resample), kept), ("squares",), 1)
+    model = traced(Resize(Square(SIDE, fit, resample, share), kept), ("squares",), 1)
     checker.check_model(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -28,14 +30,23 @@ def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng([height, width]).integers(0, 256, (2, height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("fit", ["squash", "crop"])
-def test_images_become_the_squares_of_evaluation(fit: str, resample: str) -> None:
-    session = resize(fit, resample)
+@pytest.mark.parametrize(
+    ("fit", "resample", "share"),
+    [
+        ("squash", "bilinear", 1.0),
+        ("squash", "bicubic", 1.0),
+        ("crop", "bilinear", 1.0),
+        ("crop", "bicubic", 1.0),
+        ("squash", "bilinear", 0.7),
+        ("crop", "bicubic", 0.875),
+    ],
+)
+def test_images_become_the_squares_of_evaluation(fit: str, resample: str, share: float) -> None:
+    session = resize(fit, resample, share=share)
     for height, width in ((24, 24), (8, 10), (37, 50), (50, 37), (24, 60), (71, 140), (143, 140), (10, 90)):
         images = noise(height, width)
         (found,) = session.run(None, {"images": np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
-        expected = np.stack([Square(SIDE, fit, resample).of(Image.fromarray(image)) for image in images])
+        expected = np.stack([Square(SIDE, fit, resample, share).of(Image.fromarray(image)) for image in images])
         apart = np.abs(found - expected)
         assert apart.max() <= 1 and (apart > 0).mean() < 0.05, (height, width, apart.max(), (apart > 0).mean())
         assert (found == np.round(found)).all()

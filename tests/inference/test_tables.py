@@ -107,7 +107,7 @@ def test_test_time_flip_is_used_as_in_the_run(photos: Path, tiny: dict, tmp_path
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
 
 
-@pytest.mark.parametrize("square", [{"data.fit": "crop"}, {"data.filter": "bicubic"}])
+@pytest.mark.parametrize("square", [{"data.fit": "crop"}, {"data.filter": "bicubic"}, {"data.eval_crop": 0.8}])
 def test_images_are_resized_as_in_the_run(
     square: dict, make_photos: Callable[..., Path], tiny: dict, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline import models
+from sightline.inference.tiles import argmax_classes
 from sightline.models.fcn import FCN32s, bilinear_init, fcn32s, from_vgg16
 from sightline.models.segmenters import build_segmenter
 
@@ -41,7 +42,7 @@ def shape_after(net: FCN32s, module: nn.Module, side: int) -> tuple[int, ...]:
         ("dense", [(512, 4096, 1, 0), (4096, 4096, 1, 0), (4096, 7, 1, 0), (64, 32, 16, False)], 16),
         ("long", [(512, 4096, 7, 3), (4096, 4096, 1, 0), (4096, 7, 1, 0), (64, 32, 16, False)], 16),
         ("sgd", [(512, 4096, 7, 3), (4096, 4096, 1, 0), (4096, 7, 1, 0), (64, 32, 16, True)], 16),
-        ("small", [(512, 1024, 7, 0), (1024, 7, 1, 0), (44, 52, 0, True)], 10),
+        ("small", [(512, 1024, 7, 0), (1024, 7, 1, 0), (44, 52, 0, False)], 10),
     ],
 )
 def test_heads_are_as_reported(head: str, layers: list[tuple], scores: int) -> None:
@@ -65,13 +66,14 @@ def test_heads_are_as_reported(head: str, layers: list[tuple], scores: int) -> N
     assert models.dry_run(net, 512).shape == (1, 7, 512, 512)
 
 
-def test_small_has_gaps_that_are_the_bias_only() -> None:
-    """Kernel 44 and stride 52: 8 pixels between two kernels."""
-    up = fcn32s(2, "small", width=4).upsample
-    assert up.bias is not None
-    rows = up(torch.rand(1, 2, 2, 2))[0, :, 44:52]
-    assert rows.shape[1] == 8 and torch.equal(rows, up.bias[:, None, None].expand_as(rows))
-    assert up(torch.rand(1, 2, 2, 2)).shape[-1] == 52 + 44
+def test_small_predicts_class_0_between_the_kernels() -> None:
+    """Kernel 44, stride 52 and no bias: in the 8 pixels between two kernels, 26.1 % of a 512-pixel image, all logits
+    are 0."""
+    logits = fcn32s(3, "small", width=4).upsample(torch.rand(1, 3, 10, 10))[0].detach()
+    assert logits.shape == (3, 512, 512) and not logits[:, 44:52].any()
+    gaps = (logits == 0).all(0)
+    assert gaps.double().mean().item() == pytest.approx(1 - (10 * 44 / 512) ** 2) == pytest.approx(0.261, abs=5e-4)
+    assert not argmax_classes(logits)[gaps].any() and argmax_classes(logits)[~gaps].any()
 
 
 def test_small_trains_on_images_of_any_size() -> None:

@@ -201,6 +201,17 @@ def test_different_digests_at_different_sizes_are_not_an_error(tmp_path: Path) -
     assert "is unknown (they were decoded at different sizes)" in pair.notes[0]
 
 
+def test_a_recipe_without_eval_crop_was_decoded_without_it(tmp_path: Path) -> None:
+    """Recipes of earlier versions lack the setting; their runs can be compared with new ones."""
+    runs = [classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in "ab"]
+    recipe = runs[0] / "recipe.yaml"
+    text = recipe.read_text()
+    assert "  eval_crop: 1.0\n" in text
+    recipe.write_text(text.replace("  eval_crop: 1.0\n", ""))
+    (pair,) = compare(runs).pairs
+    assert not any("decoded at different sizes" in note for note in pair.notes)
+
+
 def test_different_training_images_and_machines_have_notes(tmp_path: Path) -> None:
     a = classifier(tmp_path / "a", TRUTH.tolist(), TRUTH.tolist())
     b = classifier(tmp_path / "b", TRUTH.tolist(), TRUTH.tolist(), facts={"device": "another"})

@@ -225,10 +225,31 @@ def test_other_definitions_of_known_masks():
         "micro_iou_over_images": np.mean([4 / 8, 3 / 5, 1]),
         # the two ignored pixels are predicted as 0 and 3, so class 3 occurs
         "mean_iou_with_ignored": (9 / 11 + 0.4 + 0.5 + 0 + 0) / 5,
+        "mean_iou_course": (9 / 11 + 0.4 + 0.5 + 0) / 4,
     }
     assert {name: number.value for name, number in found.items()} == pytest.approx(expected)
     assert all(len(number.meaning) > 20 and "\n" not in number.meaning for number in found.values())
-    assert other_definitions(as_counts(PER_IMAGE)).keys() == expected.keys() - {"mean_iou_with_ignored"}
+    assert other_definitions(as_counts(PER_IMAGE)).keys() == expected.keys() - {
+        "mean_iou_with_ignored",
+        "mean_iou_course",
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_mean_iou_of_the_course_reports_equals_a_count_over_all_pixels(seed, classes):
+    """Truth and prediction are compared class by class; in both, ignored pixels are no class. Some classes are absent
+    from truth, prediction or both."""
+    predicted, truth = masks(seed, (2, 4, 4), classes)
+    predicted[np.random.default_rng(seed + 1).random(predicted.shape) < 0.1] = IGNORE
+    ious = []
+    for each in range(classes):
+        hits = int(((predicted == each) & (truth == each)).sum())
+        union = int((predicted == each).sum()) + int((truth == each).sum()) - hits
+        ious += [hits / union] if union else []
+    matrix = confusion(predicted, truth, classes, ignored=True)
+    found = other_definitions(matrix[None, :-1], matrix)["mean_iou_course"].value
+    assert found == pytest.approx(np.mean(ious)) if ious else np.isnan(found)
 
 
 def test_all_definitions_are_1_for_perfect_masks_with_all_classes():

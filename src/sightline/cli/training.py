@@ -127,7 +127,7 @@ def transfer(
         settings_: The settings to compare: A no pre-training, B pre-training with labels, C without labels, D with
             labels and a frozen backbone, E without labels and a frozen backbone. ABCDE by default.
         seeds: Seeds of the runs of each setting; 0,1,2 by default.
-        classifier: The head: linear, or mlp (four layers of width 1000).
+        classifier: The head: linear, or mlp (four linear layers with hidden width 1000).
         overwrite: Delete the runs of a different grid in that folder.
     """
     import sightline

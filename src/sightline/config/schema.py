@@ -34,6 +34,10 @@ class Data(Section):
     fit: Literal["squash", "crop"] = "squash"
     """How images become square. `squash`: resize both sides, changing the aspect ratio. `crop`: resize the shorter side
     and crop the center."""
+    eval_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Side of the central part that is used of an image for evaluation, as a share of the side that `fit` leaves: 0.8
+    is torchvision's Resize(160) and CenterCrop(128) for a `size` of 128. Training images are cropped too, unless
+    `augment.resize` is set. Images of exactly `size` x `size` pixels are not cropped."""
     filter: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
     pattern: str = "{label}_{id}"
@@ -102,7 +106,7 @@ class Model(Section):
     args: dict[str, Any] = {}
     """Keyword arguments of the function that builds the model."""
     head: Literal["linear", "mlp"] = "linear"
-    """Head of a classifier; `mlp`: four layers of width 1000 with LeakyReLU and dropout 0.5."""
+    """Head of a classifier; `mlp`: four linear layers with hidden width 1000, LeakyReLU and dropout 0.5."""
     fresh_head: bool = False
     """Initialize the head randomly even if `weights` contain a head that fits."""
     freeze: bool = False

@@ -46,7 +46,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
     folder = cache_root(data) / entry_key(source, split, side, data)
 
     def fill(folder: Path) -> dict[str, Any]:
-        meta = write_images(folder, items, Square(side, data.fit, data.filter), announce)
+        meta = write_images(folder, items, Square.of_settings(data, side), announce)
         check_unreadable(meta["bad"], items, source, split, data, lambda text: None)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
@@ -85,8 +85,10 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
 def entry_key(source: Source, split: str, side: int, data: Data) -> str:
     """Name of a cache entry: SHA-256 of everything that its pixels depend on."""
     root, names, stamps = files_key(source, split)
-    fit = [] if Square(side, data.fit, data.filter).plain else [data.fit, data.filter]
-    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit])
+    square = Square.of_settings(data, side)
+    fit = [] if square.plain else [square.fit, square.filter]
+    share = [] if square.share == 1 else [square.share]
+    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit, *share])
 
 
 def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:

@@ -159,7 +159,7 @@ def describe_model(
     this size is not resized to a square by `fit` and `resize` first.
     """
     data, kept = config.data, list(val.images.shape[2:])
-    square = {"size": data.size, "fit": data.fit, "resize": data.filter, "kept": kept}
+    square = {"size": data.size, "fit": data.fit, "resize": data.filter, "eval_crop": data.eval_crop, "kept": kept}
     return {
         "format": 1,
         "task": config.task,

@@ -23,12 +23,8 @@ class Resize(nn.Module):
 
     def __init__(self, square: Square, decoded_size: tuple[int, int]):
         super().__init__()
-        self.side, self.crop, self.mode, self.decoded_size = (
-            square.side,
-            square.fit == "crop",
-            square.filter,
-            decoded_size,
-        )
+        self.side, self.crop, self.mode, self.share = square.side, square.fit == "crop", square.filter, square.share
+        self.decoded_size = decoded_size
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -36,10 +32,12 @@ class Resize(nn.Module):
             torch.scalar_tensor(width) == self.decoded_size[1]
         )
         values = images.float()
-        if self.crop:  # slicing would differ: Pillow's filter also uses pixels outside of the box
-            shorter = torch.sym_min(height, width)
-            values = self.rounded(values @ self.weights(width, shorter).T, exact)
-            return self.rounded(self.weights(height, shorter) @ values, exact)
+        if self.crop or self.share < 1:  # slicing would differ: Pillow's filter also uses pixels outside of the box
+            across, down = (torch.sym_min(height, width),) * 2 if self.crop else (width, height)
+            full, central = (torch.scalar_tensor(one, dtype=torch.float64) for one in (1, self.share))
+            share = torch.where(exact, full, central)
+            values = self.rounded(values @ self.weights(width, across, share).T, exact)
+            return self.rounded(self.weights(height, down, share) @ values, exact)
         for sides in ((height, self.side), (self.side, self.side)):
             values = functional.interpolate(values, sides, mode=self.mode, antialias=True)
             values = self.rounded(values, exact)
@@ -49,11 +47,13 @@ class Resize(nn.Module):
         """Round values to integers in 0..255, unless `exact` (a bool tensor) is true."""
         return torch.where(exact, values, (values + 0.5).floor().clamp(0, 255))
 
-    def weights(self, length: int, part: int | torch.SymInt) -> Tensor:
-        """Weights [side, length] of Pillow's filter, which resizes the `part` central pixels of a row of `length`
-        pixels to `side`."""
-        scale = torch.scalar_tensor(part, dtype=torch.float64) / self.side
-        centers = (torch.arange(self.side, dtype=torch.float64) + 0.5) * scale + (length - part) // 2
+    def weights(self, length: int, part: int | torch.SymInt, share: Tensor) -> Tensor:
+        """Weights [side, length] of Pillow's filter, which resizes the central `share` of the `part` central pixels of
+        a row of `length` pixels to `side`."""
+        pixels_of_part = torch.scalar_tensor(part, dtype=torch.float64)
+        scale = pixels_of_part * share / self.side
+        start = (length - part) // 2 + pixels_of_part * (1 - share) / 2
+        centers = (torch.arange(self.side, dtype=torch.float64) + 0.5) * scale + start
         pixels = torch.arange(length, dtype=torch.float64) + 0.5
         distance = ((pixels - centers[:, None]) / scale.clamp(min=1)).abs()
         weights = (1 - distance).clamp(min=0)

@@ -31,7 +31,7 @@ HEADS = {
     "dense": Head(1, 0, 4096, True, nn.Dropout, False, (64, 32, 16), False, False, 32),
     "long": Head(7, 3, 4096, True, nn.Dropout, False, (64, 32, 16), False, True, 32),
     "sgd": Head(7, 3, 4096, True, nn.Dropout, False, (64, 32, 16), True, False, 32),
-    "small": Head(7, 0, 1024, False, nn.Dropout2d, True, (44, 52, 0), True, False, 224),
+    "small": Head(7, 0, 1024, False, nn.Dropout2d, True, (44, 52, 0), False, False, 224),
 }
 """The four heads of FCN-32s by name, which the docstring of FCN32s describes."""
 
@@ -56,11 +56,12 @@ class FCN32s(nn.Module):
         second report. The kernel sizes are not reported: 7x7 and 1x1 are those of VGG16, and 64 and 32 follow
         from 16 x 16 -> 512 x 512.
     small: a 7x7 convolution without padding 512 -> 1024, ReLU, 2-d dropout, 1x1 scores, ReLU; transposed
-        convolution with kernel 44 and stride 52. Reported: 0.395. The sizes are for 512-pixel images: 16x16 features,
-        10x10 scores, 9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field around pixel
-        32 i + 112, but is upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to 90 pixels,
-        and the 8 pixels between two kernels are the bias only. In general the output side is 52 h + 44 with
-        h = H / 32 - 7; the caller resizes it.
+        convolution with kernel 44 and stride 52, without bias. Reported: 0.395. The sizes are for 512-pixel images:
+        16x16 features, 10x10 scores, 9 * 52 + 44 = 512. The logits are misaligned: score i has its receptive field
+        around pixel 32 i + 112, but is upsampled to 52 i to 52 i + 43. So objects near the edges are displaced by up to
+        90 pixels. No kernel reaches the 8 pixels between two kernels, 26.1 % of the pixels of a 512-pixel image. All
+        their logits are 0, so they are predicted as class 0 whatever the image shows. In general the output side is
+        52 h + 44 with h = H / 32 - 7; the caller resizes it.
     """
 
     stride = 32

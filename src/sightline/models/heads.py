@@ -5,12 +5,12 @@ from itertools import pairwise
 
 from torch import nn
 
-HIDDEN_WIDTH, HIDDEN_LAYERS = 1000, 4
+HIDDEN_WIDTH, HIDDEN_LAYERS = 1000, 3
 
 
 def mlp_head(width: int, classes: int) -> nn.Sequential:
-    """Head [N, width] -> logits [N, classes]: four hidden layers of width 1000 with LeakyReLU and dropout 0.5. He
-    initialization for LeakyReLU. The head follows one of the course reports that docs/recipes.md lists."""
+    """Head [N, width] -> logits [N, classes]: four linear layers, with LeakyReLU and dropout 0.5 after the first three,
+    which have width 1000. He initialization for LeakyReLU. The head follows the report of the recipe `transfer_a`."""
     layers: list[nn.Module] = []
     for inputs in (width, *[HIDDEN_WIDTH] * (HIDDEN_LAYERS - 1)):
         layers += [nn.Linear(inputs, HIDDEN_WIDTH), nn.LeakyReLU(inplace=True), nn.Dropout(0.5)]

@@ -1,8 +1,8 @@
 """Recipes for self-supervised pre-training: two from course reports, and our own.
 
 The two course reports pre-train on 38,400 unlabeled 84x84 images of 64 classes. The accuracies that they reach on a
-target data set are in recipes/transfer.py. The reports do not give all settings: the docstring of each recipe lists the
-settings from the report and our choices.
+target data set are in recipes/transfer.py. The docstrings list what is from the report and what is our choice, because
+the report does not give it.
 """
 
 from ..config.schema import Augment, Data, Model, Optim, Schedule, Train
@@ -10,21 +10,42 @@ from ..tasks.pretrain.config import Pretrain, PretrainConfig
 
 
 def byol_resnet50_a() -> PretrainConfig:
-    """BYOL on ResNet-50 at 128 pixels, augmented by crops and flips only; from a course report.
+    """BYOL on ResNet-50 at 128 pixels with random resized crops and color jitter; from a course report.
 
     From the report: 800 epochs, batch size 128, Adam with learning rate 3e-4, weight decay 1e-6, resize to 160, random
-    crops of 128 pixels. The report used the weights after epoch 500; therefore this recipe trains 500 epochs. Our
-    choice: horizontal flips, projector and predictor of the BYOL paper, constant target momentum 0.99 (the default of
-    the package that the report used). Not run on the report's data.
+    crops of 128 pixels. The report used the weights after epoch 500; therefore this recipe trains 500 epochs.
+
+    From the defaults of the package that the report used (byol-pytorch, judging by its learner): constant target
+    momentum 0.99, projector and predictor of widths 4096 and 256; for both views, color jitter with probability 0.3,
+    conversion to gray, horizontal flips, blur with probability 0.2, and a random resized crop. That crop is cut from
+    the report's random crop of 128 of 160 pixels, so that it has 0.05 to 0.64 of the image's area.
+
+    Ours: both views are cut from the image, not from one crop that they share. Augmentations are random for each image;
+    the package draws them once for a batch. Crops are made before color changes and blur, not after them, and the blur
+    is not limited to 3x3 pixels. For the k-NN accuracy, images are resized to 160 pixels and cropped to the central
+    128. Not run on the report's data.
 
         sightline train byol_resnet50_a --data unlabeled/
     """
     return PretrainConfig(
         name="byol_resnet50_a",
-        data=Data(size=128),
+        data=Data(size=128, eval_crop=0.8),
         model=Model(name="resnet50"),
-        augment=Augment(resize=160, crop="random", horizontal_flip=0.5),
-        pretrain=Pretrain(momentum=0.99, momentum_end=0.99, momentum_batch=0, second_blur=0.0, second_solarize=0.0),
+        augment=Augment(
+            resize=160,
+            crop="resized",
+            crop_scale=(0.05, 0.64),
+            horizontal_flip=0.5,
+            jitter=0.3,
+            brightness=0.8,
+            contrast=0.8,
+            saturation=0.8,
+            hue=0.2,
+            grayscale=0.2,
+            blur=0.2,
+            blur_sigma=(1.0, 2.0),
+        ),
+        pretrain=Pretrain(momentum=0.99, momentum_end=0.99, momentum_batch=0, second_blur=0.2, second_solarize=0.0),
         optim=Optim(name="adam", lr=3e-4, weight_decay=1e-6),
         train=Train(epochs=500, batch_size=128, best_metric="epoch"),
     )
@@ -34,8 +55,10 @@ def byol_resnet50_b() -> PretrainConfig:
     """BYOL on ResNet-50 at 128 pixels with TrivialAugment; from a second course report.
 
     From the report: 50 + 50 epochs, batch size 32, Adam with learning rate 1e-2, cosine schedule with warm restarts;
-    bicubic resize to 128, center crop, TrivialAugmentWide. Our choice: the restart after 50 epochs, projector and
-    predictor of the BYOL paper, constant target momentum 0.99. Not run on the report's data.
+    bicubic resize to 128, center crop, TrivialAugmentWide.
+
+    Ours: the restart after 50 epochs, projector and predictor of the BYOL paper, constant target momentum 0.99, no
+    other augmentation, no weight decay. Not run on the report's data.
 
         sightline train byol_resnet50_b --data unlabeled/
     """
@@ -44,6 +67,7 @@ def byol_resnet50_b() -> PretrainConfig:
         name="byol_resnet50_b",
         data=Data(size=128, fit="crop", filter="bicubic"),
         augment=Augment(policy="trivial"),
+        pretrain=base.pretrain.replace(second_blur=0.0),
         optim=Optim(name="adam", lr=1e-2),
         schedule=Schedule(name="cosine_restarts", restart_epochs=50),
         train=base.train.replace(epochs=100, batch_size=32),
@@ -55,17 +79,19 @@ def byol_paper() -> PretrainConfig:
 
     The paper's settings for 300 epochs at batch size 4096: LARS with learning rate 4.8 (0.3 x batch size / 256), weight
     decay 1e-6 except on normalization layers and biases, 10 warm-up epochs, cosine schedule, target momentum from 0.99
-    to 1, and the paper's augmentations. For batch size 256, the learning rate is scaled linearly, and the target
-    momentum is raised to the power 256 / 4096 (`pretrain.momentum_batch`).
+    to 1, and the paper's augmentations; for evaluation, bicubic resizing of the shorter side to 256 pixels and a center
+    crop of 224. For batch size 256, the learning rate is scaled linearly, and the target momentum is raised to the
+    power 256 / 4096 (`pretrain.momentum_batch`).
 
-    Differences from the paper: brightness, contrast, saturation and hue are applied in this order instead of a random
-    one, and resizing is bilinear. Not run: ImageNet was not available.
+    Differences from the paper: random crops are cut from the center square of an image, resized to 256 pixels, and are
+    resized bilinearly; brightness, contrast, saturation and hue are applied in this order instead of a random one. Not
+    run: ImageNet was not available.
 
         sightline train byol_paper --data imagenet/train
     """
     return PretrainConfig(
         name="byol_paper",
-        data=Data(size=224),
+        data=Data(size=224, fit="crop", filter="bicubic", eval_crop=0.875),
         model=Model(name="resnet50"),
         augment=byol_augment(Augment(resize=256)),
         pretrain=Pretrain(momentum=0.99),

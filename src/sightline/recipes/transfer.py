@@ -3,7 +3,8 @@
 `transfer_a` and `transfer_b` have the settings of two course reports. Both reports pre-train on 38,400 images of 64
 classes and fine-tune on Office-Home: 65 classes, 3,951 images for training and 406 for validation, listed in a CSV file
 with the columns `id,filename,label`. Neither data set was available to us. The field `reported` of these grids has the
-accuracies that the reports give for settings A to E, see `transfer.grid.SETTINGS`.
+accuracies that the reports give for settings A to E, see `transfer.grid.SETTINGS`. The docstrings list what is from the
+report and what is our choice, because the report does not give it.
 """
 
 from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedule, Train
@@ -19,17 +20,20 @@ def transfer_a() -> Grid:
     The reported accuracies are those of settings A to E in a course report, on 406 validation images of Office-Home.
 
     From the report: 300 epochs, batch size 64, Adam with learning rate 5e-4, weight decay 1e-3, learning rate halved
-    after epochs 30, 100 and 200; crops of 128 pixels, flips, conversion to gray with probability 0.5; the mlp head.
+    after epochs 30, 100 and 200; images resized to 160 pixels; for training random crops of 128 pixels, flips and
+    conversion to gray with probability 0.5; for evaluation the central 128 pixels; a head of four layers of width 1000.
     Pre-training without labels is the recipe `byol_resnet50_a`.
 
-    Our choice: resize to 160 before the crop; 100 epochs of pre-training with labels; no augmentation for frozen
-    backbones, so that features are computed only once. Not run on the report's data.
+    Ours: the fourth layer of the head is the one whose outputs are the classes, and the first has the 2048 features as
+    inputs; images are reduced to their center square first, so that random crops do not reach the ends of long images;
+    100 epochs of pre-training with labels; no augmentation for frozen backbones, so that features are computed only
+    once; the best epoch by validation accuracy. Not run on the report's data.
 
         sightline transfer transfer_a --data office/ --unlabeled mini/ --labeled mini_labeled/
     """
     full = ClassifyConfig(
         name="full",
-        data=Data(size=128),
+        data=Data(size=128, fit="crop", eval_crop=0.8),
         model=Model(name="resnet50", head="mlp"),
         augment=Augment(resize=160, crop="random", horizontal_flip=0.5, grayscale=0.5),
         optim=Optim(name="adam", lr=5e-4, weight_decay=1e-3),
@@ -55,8 +59,8 @@ def transfer_b() -> Grid:
     From the report: 100 epochs, batch size 32, Adam with learning rate 1e-3, cosine schedule with warm restarts,
     bicubic resize to 128, center crop, TrivialAugmentWide. Pre-training without labels is the recipe `byol_resnet50_b`.
 
-    Our choice: restarts every 50 epochs, a linear head, 100 epochs of pre-training with labels, no augmentation for
-    frozen backbones. Not run on the report's data.
+    Ours: restarts every 50 epochs, a linear head, 100 epochs of pre-training with labels, no augmentation for frozen
+    backbones, no weight decay, the best epoch by validation accuracy. Not run on the report's data.
 
         sightline transfer transfer_b --data office/ --unlabeled mini/ --labeled mini_labeled/
     """

@@ -219,7 +219,8 @@ def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = No
     """Metrics that other tools call mIoU, by name. Means over images leave out images that have only ignored pixels.
 
     per_image: [N, K, K], [N, K, K + 1] or Counts [N, K]. with_ignored: confusion matrix [K + 1, K + 1] over the whole
-    set, in which IGNORE is the last class (`confusion` with `ignored`); None leaves out the definition that needs it.
+    set, in which IGNORE is the last class (`confusion` with `ignored`); None leaves out the two definitions that need
+    it.
 
     The definitions are those in the code of the tools; torchmetrics 1.9 and segmentation_models_pytorch 0.6 were also
     run on the same masks.
@@ -268,6 +269,11 @@ def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = No
         definitions["mean_iou_with_ignored"] = (
             mean_iou(with_ignored),
             "ignored pixels are one more class; any tool in which the ignored class is not configured",
+        )
+        definitions["mean_iou_course"] = (
+            nan_mean(class_iou(with_ignored)[:-1]),
+            "mean over the classes without the ignored one, counted over all pixels: a class predicted on an ignored "
+            "pixel is a false positive; the course reports that the recipes follow",
         )
     return {name: Definition(float(value), meaning) for name, (value, meaning) in definitions.items()}
 

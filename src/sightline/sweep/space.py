@@ -29,7 +29,7 @@ GRID_POINTS = 5
 MAX_COMBINATIONS = 512
 """Maximum number of combinations (of ends of ranges and of choices) that are validated before the sweep starts. Of
 larger search spaces, this number of random combinations is validated."""
-COMPARABLE = ("data.size", "data.fit", "data.filter")
+COMPARABLE = ("data.size", "data.fit", "data.filter", "data.eval_crop")
 """Settings of data.* that may differ between trials, because the validation images remain the same."""
 WHERE = "the command line"
 

@@ -128,6 +128,7 @@ class RunningTrial:
         """Raise SightlineError if the decoded images differ from those of earlier trials."""
         data, config = run_folder.provenance(self.folder).get("data", {}), self.config
         key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"
+        key += f" {config.data.eval_crop}" * (config.data.eval_crop < 1)
         known = self.study.study.user_attrs.get("digests", {})
         if key not in known:
             self.study.study.set_user_attr("digests", known | {key: data.get("digest")})

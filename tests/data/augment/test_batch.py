@@ -436,6 +436,14 @@ def test_channel_statistics_equal_those_of_all_pixels(tmp_path):
         np.testing.assert_allclose(std, (images / 255).std((0, 2, 3)), rtol=1e-9)
 
 
+def test_evaluation_uses_the_central_part_of_training_images_stored_larger() -> None:
+    transform, plain = (evaluation_transform(16, *IMAGENET, share) for share in (0.8, 1.0))
+    stored = random_images(3, 20)
+    torch.testing.assert_close(transform(stored), plain(stored[:, :, 2:18, 2:18]), atol=1e-5, rtol=0)
+    decoded = random_images(3, 16)
+    assert torch.equal(transform(decoded), plain(decoded)), "validation images were cropped when they were decoded"
+
+
 def test_a_constant_channel_can_be_normalized():
     images = torch.full((2, 3, 4, 4), 9, dtype=torch.uint8)
     mean, std = augment.channel_statistics(images)

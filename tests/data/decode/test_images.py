@@ -273,6 +273,19 @@ def test_fit_crop_equals_resize_and_center_crop_of_torchvision(shape: tuple[int,
     assert np.abs(squashed - found).max() > 20, "otherwise the comparison proves nothing"
 
 
+@pytest.mark.parametrize(("fit", "size"), [("crop", 20), ("squash", (20, 20))])
+def test_a_central_share_equals_resize_and_center_crop_of_torchvision(fit: str, size: int | tuple[int, int]) -> None:
+    """Resize to 20 pixels, crop the 16 in the center: a share of 0.8. torchvision rounds the crop to whole pixels."""
+    rows, columns = np.mgrid[:60, :100]
+    image = Image.fromarray(np.stack([3 * rows, 2 * columns, 2 * rows + columns], 2).astype(np.uint8))
+    reference = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(16)])(image)
+    found = Square(16, fit, share=0.8).of(image).astype(int)
+    assert np.abs(found - np.asarray(reference).transpose(2, 0, 1)).max() <= 3, "half a pixel of the small image"
+    assert np.abs(Square(16, fit).of(image) - found).max() > 15, "otherwise the comparison proves nothing"
+    exact = Image.fromarray(np.asarray(image)[:16, :16])
+    assert np.array_equal(Square(16, fit, share=0.8).of(exact), np.asarray(exact).transpose(2, 0, 1))
+
+
 def test_bicubic_equals_pillow() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)

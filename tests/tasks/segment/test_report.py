@@ -70,4 +70,10 @@ def test_the_page_has_all_definitions_and_the_reason_of_the_stop(run: sightline.
         value = f"{100 * definition.value:.2f}" if np.isfinite(definition.value) else "none"
         row = page[page.index(f">{name.replace('_', '_<wbr>')}<") :]
         assert f">{value}<" in row[: row.index("</tr>")], name
-    assert "mean_iou_with_ignored" in result.others
+    assert {"mean_iou_with_ignored", "mean_iou_course"} <= result.others.keys()
+
+
+def test_definitions_that_a_run_lacks_are_named(found: segment.MaskFindings) -> None:
+    assert not any("are missing" in str(part) for part in segment.other_definitions(found))
+    parts = segment.other_definitions(replace(found, with_ignored=None))
+    assert any("mean_iou_course are missing" in str(part) for part in parts)

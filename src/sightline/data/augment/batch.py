@@ -213,13 +213,20 @@ def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
     return images * ~boxes
 
 
-def evaluation_transform(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
-    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last. Images
-    of another size than `size` are resized (bilinear, antialiased)."""
+def evaluation_transform(
+    size: int, mean: Sequence[float], std: Sequence[float], share: float = 1.0
+) -> Callable[[Tensor], Tensor]:
+    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last.
+
+    Images of another size than `size` are resized (bilinear, antialiased). share: `data.eval_crop`, the side of the
+    central part that is used of such images, which are training images stored for random crops.
+    """
 
     def transform(images: Tensor) -> Tensor:
         if images.shape[2:] != (size, size):
-            images = geometry.resize(images, size)
+            height, width = (round(extent * share) for extent in images.shape[2:])
+            top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+            images = geometry.resize(images[:, :, top : top + height, left : left + width], size)
         return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
 
     return transform

@@ -12,10 +12,12 @@ import struct
 import sys
 import warnings
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
+from ...config.schema import Data
 from ...errors import SightlineError
 from .crash_guard import record_decoding
 
@@ -272,32 +274,44 @@ def deep_gray(image: Image.Image) -> Image.Image:
 @dataclass(frozen=True)
 class Square:
     """Resize images to side x side pixels, antialiased when scaling down. fit, filter: the settings `data.fit`,
-    `data.filter`."""
+    `data.filter`. share: side of the central part that is used, as a share of the side that `fit` leaves."""
 
     side: int
     fit: str = "squash"
     filter: str = "bilinear"
+    share: float = 1.0
+
+    @classmethod
+    def of_settings(cls, data: Data, side: int) -> Self:
+        """The resizing of images to `side` pixels. `data.eval_crop` applies if this is `data.size`: the images are
+        then not those from which random crops are cut."""
+        return cls(side, data.fit, data.filter, data.eval_crop if side == data.size else 1.0)
+
+    @classmethod
+    def of_description(cls, preprocessing: dict[str, Any]) -> Self:
+        """The resizing that config.json of a checkpoint describes; earlier versions wrote no `fit` and `eval_crop`."""
+        rest = preprocessing.get("fit", "squash"), preprocessing["resize"], preprocessing.get("eval_crop", 1.0)
+        return cls(preprocessing["size"], *rest)
 
     @property
     def plain(self) -> bool:
-        """Whether `fit` and `filter` are those of the input transform of models. Smaller images can then be left to
-        that transform."""
-        return (self.fit, self.filter) == ("squash", "bilinear")
+        """Whether `fit`, `filter` and `share` are those of the input transform of models. Smaller images can then be
+        left to that transform."""
+        return self == Square(self.side)
 
     def of(self, image: Image.Image) -> np.ndarray:
         """Resize an RGB image to uint8 [3, side, side]."""
         if image.size != (self.side, self.side):
             resampling = Image.Resampling[self.filter.upper()]
-            box = None if self.fit == "squash" else central_square(*image.size)
-            image = image.resize((self.side, self.side), resampling, box, reducing_gap=REDUCING_GAP)
+            image = image.resize((self.side, self.side), resampling, self.box(*image.size), reducing_gap=REDUCING_GAP)
         return planes(image)
 
-
-def central_square(width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest centered square of an image: (left, top, right, bottom) in pixels."""
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that is used: (left, top, right, bottom) in pixels."""
+        across, down = (width, height) if self.fit == "squash" else (min(width, height),) * 2
+        left = (width - across) // 2 + across * (1 - self.share) / 2
+        top = (height - down) // 2 + down * (1 - self.share) / 2
+        return left, top, left + across * self.share, top + down * self.share
 
 
 def encoded(image: Image.Image, kind: str, **options: int) -> bytes:

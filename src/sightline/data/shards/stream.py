@@ -245,7 +245,7 @@ def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
     """
     items = source.splits[split]
     shards: Shards = items.shards
-    square, sizes = Square(side, data.fit, data.filter), shards.sizes
+    square, sizes = Square.of_settings(data, side), shards.sizes
     alike = square.plain and (sizes == sizes[0]).all() and 0 < sizes[0].max() <= side
     height, width = sizes[0].tolist() if alike else (side, side)
     stream = Stream(shards, items.labels, (3, height, width), square, None, data)

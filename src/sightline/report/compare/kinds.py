@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -173,8 +173,9 @@ class TaskComparison:
     """How the runs of one task are compared.
 
     field: the metric's name in metrics.jsonl. title: the metric as a heading. percent: whether it is a share, shown in
-    percent; only such metrics are compared image by image. decoding: settings of `data` that change
-    the decoded pixels, a possible reason why the data of two runs differ. columns: additional columns of the table
+    percent; only such metrics are compared image by image. decoding: settings of `data` that change the decoded pixels,
+    a possible reason why the data of two runs differ, each with the value that it has in recipes of versions without
+    the setting. columns: additional columns of the table
     of runs, (field, title). curves: additional curves.
 
     Functions: image_results returns (results per image or None; if None, the reason; the cure). read adds to a run's
@@ -200,7 +201,12 @@ class TaskComparison:
     percent: bool = True
     lower_is_better: bool = False
     agreement: Mapping[str, str] | None = None
-    decoding: tuple[str, ...] = ("size", "fit", "filter")
+    decoding: tuple[tuple[str, Any], ...] = (
+        ("size", None),
+        ("fit", "squash"),
+        ("filter", "bilinear"),
+        ("eval_crop", 1.0),
+    )
     columns: tuple[tuple[str, str], ...] = ()
     curves: tuple[MetricCurve, ...] = ()
     plan: Callable[[Comparison], Plan] = lambda comparison: {}

@@ -106,7 +106,7 @@ def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison
     if a and b and (a.names != b.names or a.classes != b.classes):
         return "their order differs"
     data = [section(one.files.recipe, "data") for one in (first, second)]
-    if any(data[0].get(key) != data[1].get(key) for key in kind.decoding):
+    if any(data[0].get(key, usual) != data[1].get(key, usual) for key, usual in kind.decoding):
         return "they were decoded at different sizes"
     pillow = [section(one.files.provenance, "versions").get("pillow") for one in (first, second)]
     return "they were decoded by different versions of Pillow" if pillow[0] != pillow[1] else ""

@@ -112,12 +112,12 @@ def other_differences(entries: Sequence[ComparedRun], kind: TaskComparison) -> l
         notes.append(
             f"The runs were timed on different machines or in different precisions: {each}. Compare FLOPs instead."
         )
-    first, settings = entries[0], (*kind.decoding, "resize") if kind.decoding else ()
+    first, settings = entries[0], (*kind.decoding, ("resize", None)) if kind.decoding else ()
     for other in entries[1:]:
         data = [section(one.files.recipe, "data") | {"resize": section(one.files.recipe, "augment").get("resize")}
                 for one in (first, other)]  # fmt: skip
         digests = [digest_of(one, "train") for one in (first, other)]
-        alike = all(data[0].get(key) == data[1].get(key) for key in settings)
+        alike = all(data[0].get(key, usual) == data[1].get(key, usual) for key, usual in settings)
         if alike and None not in digests and digests[0] != digests[1]:
             notes.append(f"{other.name} and {first.name} were trained on different images or labels.")
     return notes

@@ -163,7 +163,7 @@ def build_learner(
         model=model,
         views=large,
         small=small,
-        transform=evaluation_transform(config.data.size, mean, std),
+        transform=evaluation_transform(config.data.size, mean, std, config.data.eval_crop),
         bank=neighbors,
         feature_mask=parts.row_mask(rows, count, device),
     )

@@ -31,7 +31,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
         size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
-        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
+        square = Square.of_description(preprocessing)
         transform = evaluation_transform(size, tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
         known = {"data.size": size, "model.name": built["name"], "model.args": built["args"]}
     model = build_siamese(resolve(config, known))

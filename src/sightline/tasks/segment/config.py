@@ -26,8 +26,8 @@ class SegmentConfig(Config):
         return {
             **metric_rules(self, *METRICS),
             **no_head_rules(self),
-            "data.fit and data.filter have no effect on segmentation, which does not resize images": (
-                (data.fit, data.filter) != ("squash", "bilinear")
+            "data.fit, data.filter and data.eval_crop have no effect on segmentation, which does not resize images": (
+                (data.fit, data.filter, data.eval_crop) != ("squash", "bilinear", 1.0)
             ),
             "data.on_bad_image skip is not available for segmentation; repair invalid pairs": data.on_bad_image
             == "skip",

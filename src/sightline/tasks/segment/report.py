@@ -294,6 +294,11 @@ def other_definitions(findings: MaskFindings) -> list[Child]:
         breakable = [[part, "_", element("wbr")] for part in parts[:-1]]
         rows.append([[breakable, parts[-1]], value, definition.meaning])
     note = "All values are of the same masks. Compare results of the same definition only."
+    if findings.with_ignored is None:
+        note += (
+            " mean_iou_with_ignored and mean_iou_course are missing, because predictions/val-confusion.npz has no "
+            "predictions on ignored pixels."
+        )
     head = ["Name", "%", "Definition, and tools that print it"]
     return [element("p", note), table(head, rows, "Definitions of mIoU", numeric=range(1, 2))]
 

@@ -75,7 +75,7 @@ def build_parts(
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
-    transform = evaluation_transform(config.data.size, mean, std)
+    transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop)
     if fresh and loaded is None:
         parts.initialize_from_images(model.backbone, train, transform)
     once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
@@ -200,7 +200,7 @@ def build_for_inference(
         size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         name, args = description["model"]["name"], description["model"]["args"]
         head = description["model"].get("head", "linear")
-        square = Square(size, preprocessing.get("fit", "squash"), preprocessing["resize"])
+        square = Square.of_description(preprocessing)
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
     outputs = len(classes) if outputs is None else outputs
     model = build_model(name, outputs, size, args, head)
