@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from .augment import Augment as Augment
 from .checks import Rules, common_rules, violated
 from .fields import (
     LARGEST,
@@ -13,12 +14,8 @@ from .fields import (
     Count,
     CountOrZero,
     Decay,
-    Names,
     Probability,
-    Range,
     Section,
-    ShareRange,
-    Window,
     count_or_names,
 )
 
@@ -111,73 +108,6 @@ class Model(Section):
     """Initialize the head randomly even if `weights` contain a head that fits."""
     freeze: bool = False
     """Train the head only. The weights and batch-norm statistics of the backbone stay constant."""
-
-
-class Augment(Section):
-    """Augmentation of training images, in the order of these settings. Probabilities are per image. For evaluation,
-    images are only resized and normalized."""
-
-    resize: CountOrZero = 0
-    """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""
-    crop: Literal["none", "random", "resized"] = "none"
-    """`random`: crop a square of side `data.size` from the resized, padded image. `resized`: crop a rectangle of random
-    area and aspect ratio, and resize it to `data.size`."""
-    padding: CountOrZero = 0
-    """Pixels added on each side before a random crop."""
-    padding_mode: Literal["zeros", "reflect"] = "reflect"
-    crop_scale: ShareRange = (0.08, 1.0)
-    crop_ratio: Range = (0.75, 4 / 3)
-    horizontal_flip: Probability = 0.0
-    alternate_flip: bool = False
-    """Flip each image in every other epoch instead of at random (arXiv 2404.00498); needs horizontal_flip > 0."""
-    vertical_flip: Probability = 0.0
-    rotate90: Probability = 0.0
-    """Probability of a rotation by 90, 180 or 270 degrees."""
-    policy: Literal["none", "trivial", "rand"] = "none"
-    """TrivialAugmentWide (arXiv 2103.10158) or RandAugment (arXiv 1909.13719)."""
-    rand_ops: Count = 2
-    rand_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    brightness: NonNegativeFloat = 0.0
-    contrast: NonNegativeFloat = 0.0
-    saturation: NonNegativeFloat = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    jitter: Probability = 1.0
-    """Probability that brightness, contrast, saturation and hue are changed."""
-    grayscale: Probability = 0.0
-    blur: Probability = 0.0
-    blur_sigma: Range = (0.1, 2.0)
-    solarize: Probability = 0.0
-    """Probability that pixel values of half the maximum or more are inverted."""
-    own: Names = ()
-    """Augmentations of your own (docs/extend.md), applied in this order to pixels in 0..1, before the normalization."""
-    erase: Probability = 0.0
-    erase_scale: ShareRange = (0.02, 0.33)
-    erase_ratio: Range = (0.3, 3.3)
-    normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
-    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, or measured on the training split."""
-    mixup: NonNegativeFloat = 0.0
-    """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image gets one of the two at random."""
-    cutmix: NonNegativeFloat = 0.0
-    """Alpha of cutmix (arXiv 1905.04899); 0: off."""
-    mix_probability: Probability = 1.0
-    """Probability that mixup or cutmix is applied to an image."""
-    mix_until: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Mixup and cutmix are applied up to this fraction of the epochs."""
-    progressive: tuple[tuple[Count, Probability], ...] = ()
-    """Progressive resizing: (side, fraction of the epochs) pairs. Images are resized to `side` until that fraction, and
-    to `data.size` after the last pair."""
-    window: Window = ()
-    """Height and width of the training crops of segmentation; empty: whole images, which must all have one size."""
-    scale: Range = (1.0, 1.0)
-    """Range of the random scale of a `window`, log-uniform. A window never extends beyond the image."""
-    rare_crops: Probability = 0.0
-    """Fraction of the windows that contain a pixel of a randomly chosen class; rare classes are more probable."""
-
-    @pydantic.model_validator(mode="after")
-    def _flip_can_alternate(self) -> Self:
-        if self.alternate_flip and not self.horizontal_flip:
-            raise ValueError("alternate_flip needs horizontal_flip above 0")
-        return self
 
 
 class Loss(Section):
