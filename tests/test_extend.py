@@ -256,6 +256,9 @@ def test_settings_that_contradict_the_task_are_errors(tmp_path: Path) -> None:
             sightline.train("rotation", data, out=tmp_path / "run", quiet=True, code=CODE, **MODEL | settings)
     with pytest.raises(SightlineError, match="numbers are read from tables and file names only"):
         sightline.train("rotation", "sklearn:digits", out=tmp_path / "run", quiet=True, code=CODE, **MODEL)
+    for recipe in ("photos_scratch", "multilabel_scratch", "byol_fast"):
+        with pytest.raises(SightlineError, match="labels number is for tasks that predict a number"):
+            sightline.train(recipe, data, out=tmp_path / "run", quiet=True, **{"data.labels": "number"})
 
 
 def test_facts_of_the_task() -> None:

@@ -48,6 +48,11 @@ def whole_image_rules(config: Any) -> Rules:
     }
 
 
+def class_rules(config: Any) -> Rules:
+    """Rules for tasks whose labels are classes."""
+    return {"data.labels number is for tasks that predict a number": config.data.labels == "number"}
+
+
 def no_head_rules(config: Any) -> Rules:
     """Rules for tasks without a classification head: the settings of the head must not be used."""
     return {

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...config.checks import Rules, metric_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, metric_rules, whole_image_rules
 from ...config.schema import Config
 from ..contract import Metric
 
@@ -21,4 +21,4 @@ class ClassifyConfig(Config):
     def rules(self) -> Rules:
         """Rules for settings that are invalid for a classifier: error message -> whether the configuration violates
         the rule."""
-        return metric_rules(self, *METRICS) | whole_image_rules(self)
+        return metric_rules(self, *METRICS) | whole_image_rules(self) | class_rules(self)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from ...config.checks import Rules, metric_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, metric_rules, whole_image_rules
 from ...config.fields import Section
 from ...config.schema import Config, Data, Loss, Train
 from ..contract import Metric
@@ -44,6 +44,7 @@ class MultilabelConfig(Config):
         return {
             **metric_rules(self, *METRICS),
             **whole_image_rules(self),
+            **class_rules(self),
             "train.ensemble is for classification": self.train.ensemble,
             "data.labels one is for classification": self.data.labels == "one",
         }

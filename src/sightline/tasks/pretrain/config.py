@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
-from ...config.checks import Rules, metric_rules, no_head_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, metric_rules, no_head_rules, whole_image_rules
 from ...config.fields import Count, CountOrZero, Decay, Probability, Section, ShareRange
 from ...config.schema import Config, Loss, Train
 
@@ -77,6 +77,7 @@ class PretrainConfig(Config):
             **metric_rules(self, "epoch"),
             **whole_image_rules(self),
             **no_head_rules(self),
+            **class_rules(self),
             "the settings loss.* have no effect on pre-training, which has no labels": self.loss != Loss(),
             "simsiam has no target network: leave out pretrain.momentum, momentum_end and momentum_batch": simsiam
             and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)
