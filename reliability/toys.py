@@ -49,6 +49,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "optim.lr": 0.05,
         "schedule.name": "one_cycle",
     },
+    "multilabel": {
+        "task": "multilabel",
+        "data.size": 8,
+        "model.name": "small_cnn",
+        "model.args": {"widths": [4, 4, 4], "hidden": 8},
+        "augment.horizontal_flip": 0.5,
+        "loss.name": "asymmetric",
+        "optim.name": "adamw",
+        "optim.lr": 3e-3,
+        "train.best_metric": "mean_average_precision",
+        "train.batch_size": 6,
+        "multilabel.threshold_fraction": 0.3,
+    },
     "segment": {
         "task": "segment",
         "data.palette": "landcover",
@@ -108,7 +121,10 @@ def unavailable() -> str:
 
 
 def make_data(folder: Path, task: str) -> Path:
-    """Write images of 8x8 pixels in class folders, or of 32x32 with masks; returns `folder`."""
+    """Write images of 8x8 pixels in class folders or with a table of label sets, or of 32x32 with masks; returns
+    `folder`."""
+    if task == "multilabel":
+        return make_label_sets(folder)
     train, val = (8, 4) if task == "segment" else (16, 8)
     random = np.random.default_rng(5)
     for split, count in (("train", train), ("val", val)):
@@ -127,6 +143,21 @@ def make_data(folder: Path, task: str) -> Path:
                 pixels = random.integers(0, 90, (8, 8, 3))
                 pixels[:, :, number % 2] += 120
                 Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{split}{number}.png")
+    return folder
+
+
+def make_label_sets(folder: Path) -> Path:
+    """Write images of 8x8 pixels, whose labels are the color channels that are bright, and labels.csv."""
+    random, rows = np.random.default_rng(6), ["filename,label,split"]
+    (folder / "images").mkdir(parents=True)
+    for number in range(32):
+        bright = [channel for channel in range(3) if number >> channel & 1]
+        pixels = random.integers(0, 90, (8, 8, 3))
+        pixels[:, :, bright] += 120
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{number}.png")
+        labels, split = ";".join(f"class_{channel}" for channel in bright), "val" if number < 8 else "train"
+        rows.append(f"images/{number}.png,{labels},{split}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
 
 

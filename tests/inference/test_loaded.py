@@ -115,10 +115,11 @@ def test_features_equal_those_of_the_command(
     with monkeypatch.context() as patch:
         patch.setattr(model.model.head, "forward", None)  # not needed
         found = model.features(folder)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    atol = 1e-5 * np.abs(expected).max()  # the sums of a batch of another size are rounded differently
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=atol)
     assert found.dtype == np.float32 and len(table) == len(found)
     for index, name in enumerate(table):
-        np.testing.assert_allclose(model.features(folder / name), expected[index], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(model.features(folder / name), expected[index], rtol=1e-4, atol=atol)
 
 
 def test_the_network_with_the_transform_agrees_with_predict(

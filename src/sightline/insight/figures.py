@@ -72,13 +72,17 @@ def shown_classes(confusion: np.ndarray) -> np.ndarray:
 
 
 @styled
-def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], last: str = "") -> Figure:
     """Draw a confusion matrix [K, K]; rows: true class, columns: predicted class. Counts may be fractions of images.
+
+    last: title of one more row and column, which stay at the end; the matrix is then [K + 1, K + 1].
 
     The color of a cell shows its share of the images of its true class. Correct predictions have a blue scale from 0 to
     1; errors have an orange scale from 0 to the largest error, so that rare errors are visible.
     """
-    order = shown_classes(confusion)
+    size = len(classes)
+    order = shown_classes(confusion[:size, :size])
+    order, classes = (np.append(order, size), (*classes, last)) if last else (order, classes)
     count = len(order)
     counts = confusion[np.ix_(order, order)]
     share = counts / np.maximum(confusion.sum(1)[order], 1)[:, None]

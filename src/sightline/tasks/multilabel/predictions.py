@@ -134,10 +134,15 @@ def confusion(sets: LabelSets) -> np.ndarray:
 
 
 def confused_pairs(sets: LabelSets, most: int) -> list[Pair]:
-    """The pairs of a missed class and a class wrongly predicted in the same image, the most frequent first."""
+    """The pairs of a missed class and a class wrongly predicted in the same image.
+
+    Those come first that occur in more images than expected if misses and wrong predictions were independent. So a
+    class that is predicted too often does not fill the list.
+    """
     missed, wrong = sets.truth & ~sets.predicted, sets.predicted & ~sets.truth
     counts = missed.astype(np.int64).T @ wrong
-    best = np.argsort(-counts, axis=None, kind="stable")[:most]
+    excess = counts - np.outer(missed.sum(0), wrong.sum(0)) / len(sets.names)
+    best = np.argsort(-np.where(counts > 0, excess, -np.inf), axis=None, kind="stable")[:most]
     pairs = [divmod(int(cell), len(sets.classes)) for cell in best if counts.flat[cell]]
     return [Pair(sets.classes[a], sets.classes[b], np.flatnonzero(missed[:, a] & wrong[:, b])) for a, b in pairs]
 

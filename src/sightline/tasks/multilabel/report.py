@@ -34,6 +34,10 @@ CONFUSION = (
     "image; without any, it is in the column “nothing”. The row “nothing” has wrong predictions in images where no "
     "class was missed. Errors have their own color scale, so that rare ones are visible."
 )
+PAIR_TABLE = (
+    "Pairs of a missed and a wrongly predicted class in the same image. Those come first that occur in more images "
+    "than expected if misses and wrong predictions were independent of each other."
+)
 TOGETHER = (
     "Each cell counts the validation images that have both classes. Its color shows the share of the images with the "
     "class of the row that also have the class of the column. Classes that nearly always occur together cannot be "
@@ -192,6 +196,8 @@ def confused(figures: sections.Figures, summary: Summary, images: Mapping[int, n
         element("h3", "What is confused with what"),
         sections.figure(figures, "confusion", "Matrix of missed and wrongly predicted classes", CONFUSION + more, True),
     ]
+    if rows:
+        parts.append(element("p", PAIR_TABLE, class_="small"))
     head = ["Missed", "Predicted instead", "Images", "Of the images with the missed class, %"]
     parts.append(table(head, rows, "Most confused pairs", numeric=2) if rows else
                  element("p", "In no image was one class missed and another predicted instead."))  # fmt: skip
@@ -253,7 +259,7 @@ def plan(files: RunFiles, summary: Summary | None, maps: Sequence[EpochMap], ima
     if summary is None:
         return {}
     sets, todo = summary.sets, {}
-    todo["confusion"] = lambda: drawings.draw_confusion(confusion(sets), (*sets.classes, NOTHING))
+    todo["confusion"] = lambda: drawings.draw_confusion(confusion(sets), sets.classes, NOTHING)
     todo["together"] = lambda: drawings.draw_together(sets.truth.T.astype(np.int64) @ sets.truth, sets.classes)
     if rows := [row for row in summary.wrong.tolist() if row in images][:GALLERY_IMAGES]:
         truth, predicted = (label_texts(part[rows], sets.classes) for part in (sets.truth, sets.predicted))
