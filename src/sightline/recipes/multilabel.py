@@ -7,7 +7,11 @@ from ..tasks.multilabel.config import MultilabelConfig
 def multilabel_scratch() -> MultilabelConfig:
     """ResNet-18 from scratch at 128 pixels, for images with several labels; downloads nothing.
 
-    sightline train multilabel_scratch --data labels.csv
+    Measured on 2 x 2 mosaics of 32x32 photographs of 50 classes (9,000 for training, 1,000 for validation, seed 0):
+    mean average precision 0.478 [0.455, 0.491]; the same scores for every image give 0.050. 1.15e15 training FLOPs, 73
+    minutes on one core of an AMD EPYC (AVX512). See LOG.md.
+
+        sightline train multilabel_scratch --data labels.csv
     """
     return MultilabelConfig(
         name="multilabel_scratch",
