@@ -250,6 +250,7 @@ def test_settings_that_contradict_the_task_are_errors(tmp_path: Path) -> None:
     for settings, message in (
         ({"augment.horizontal_flip": 0.5}, "opposite angle"),
         ({"data.labels": "one"}, "the labels are read as classes"),
+        ({"loss.name": "focal"}, "this task has no losses to choose from"),
         ({"loss.class_weights": "balanced"}, "not available for a task that predicts numbers"),
     ):
         with pytest.raises(SightlineError, match=message):

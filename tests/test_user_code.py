@@ -292,6 +292,15 @@ def test_an_error_in_training_has_the_lines_of_the_file(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_loss_that_is_no_scalar_is_an_error(photos: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    text = "def squared(logits, targets, weights=None):\n    return (logits.softmax(1) ** 2).sum(1)\n\n\n"
+    code = written(tmp_path, text + "LOSSES = {'squared': squared}\n")
+    with pytest.raises(SightlineError, match="the loss of a batch is not a scalar") as caught:
+        sightline.train("photos_scratch", photos, out=tmp_path / "run", quiet=True, code=code,
+                        **tiny, **{"loss.name": "squared", "loss.smoothing": 0.0})  # fmt: skip
+    assert "loss.mean()" in caught.value.cure
+
+
 def test_an_error_in_building_the_model_keeps_its_message(photos: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     code = written(tmp_path, PARTS.replace("return nn.Sequential(nn.Conv2d(3", "return nn.Sequential(nn.Conv2d('3'"))
     with pytest.raises(SightlineError, match="cannot be built with these arguments") as caught:

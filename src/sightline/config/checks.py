@@ -69,6 +69,17 @@ def loss_arguments(function: Callable[..., Any], loss: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in accepted}
 
 
+def check_scalar(loss: Any, config: Any) -> Any:
+    """Return the loss of a batch, a tensor; raise SightlineError if it is not a scalar."""
+    if loss.ndim:
+        why = f"it has the shape {list(loss.shape)}"
+        cure = "return the mean, for example loss.mean()"
+        raise SightlineError(
+            "the loss of a batch is not a scalar", where=f"loss {config.loss.name}", why=why, cure=cure
+        )
+    return loss
+
+
 def check_loss_names(config: Any, known: Mapping[str, Callable[..., Any]]) -> None:
     """Raise SightlineError if `loss.name`, or a name in `loss.terms`, is not one of the task's losses, or if none of
     them has the label smoothing that is set."""

@@ -36,6 +36,6 @@ def multilabel_finetune() -> MultilabelConfig:
         data=Data(size=224, labels="several"),
         model=Model(name="resnet50", weights="imagenet"),
         augment=Augment(resize=256, crop="random", horizontal_flip=0.5),
-        optim=Optim(name="adamw", lr=1e-4, weight_decay=0.05, decay_norm_and_bias=False, layer_decay=0.8),
+        optim=Optim(name="adamw", lr=1e-3, weight_decay=0.05, decay_norm_and_bias=False, layer_decay=0.8),
         train=Train(epochs=12, batch_size=32, best_metric="mean_average_precision"),
     )

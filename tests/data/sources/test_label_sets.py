@@ -52,6 +52,18 @@ def test_another_separator_is_given(tmp_path: Path) -> None:
     assert "cat dog" in opened(table(tmp_path, cells(" ").replace('3.png;""', '3.png;"cat"'))).classes
 
 
+def test_an_unusual_separator_is_an_error_and_a_space_is_said(tmp_path: Path) -> None:
+    text = "filename,label\n" + "".join(
+        f"{n}.png,{label}\n" for n, label in enumerate(("a/b", "a", "b", "", "b/c", "c"))
+    )
+    with pytest.raises(SightlineError, match="look like several labels with the separator '/'") as caught:
+        opened(table(tmp_path, text), labels="several")
+    assert "--data.separator '/'" in caught.value.cure
+    assert opened(table(tmp_path, text), labels="several", separator="/").classes == ("a", "b", "c")
+    source = opened(table(tmp_path, text.replace("/", " ")), labels="several")
+    assert any("add --data.separator ' '" in note for note in source.notes)
+
+
 def test_one_column_for_each_class(tmp_path: Path) -> None:
     rows = "".join(
         f"{name},{','.join(str(int(label in text.split(';'))) for label in ('dog', 'cat', 'bird'))},train\n"

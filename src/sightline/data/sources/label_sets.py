@@ -8,6 +8,8 @@ from ...errors import SightlineError, counted, some_of
 
 SEPARATORS = (";", "|", ",")
 """Separators that are searched in labels. Others, such as a space, must be given as `data.separator`."""
+UNUSUAL = ("/", "+", "&")
+"""Separators that are not searched, but whose labels must not be taken for class names."""
 ON, OFF = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "false"})
 MANY = 0.05
 """A table has label sets if more than this share of its images has rows with different labels; fewer are errors."""
@@ -99,10 +101,29 @@ def labels_of_cells(
     if several > (0 if data.labels == "several" else MANY * files):
         note = f"label sets: {counted(several, 'image')} with several labels, one in each row"
         return RowLabels([split_cell(cell, "") for cell in cells], True, (note,))
+    if data.labels == "several":
+        reject_combinations(cells, path)
     if data.labels == "several" and "" in cells:
-        note = f"label sets: {counted(cells.count(''), 'image')} without a label, the others with one"
-        return RowLabels([split_cell(cell, "") for cell in cells], True, (note,))
+        notes = [f"label sets: {counted(cells.count(''), 'image')} without a label, the others with one"]
+        if spaced := next((cell for cell in cells if " " in cell), ""):
+            notes.append(f"{spaced!r} is read as one class; if these are several labels, add --data.separator ' '")
+        return RowLabels([split_cell(cell, "") for cell in cells], True, tuple(notes))
     return RowLabels([(cell,) for cell in cells], False)
+
+
+def reject_combinations(cells: Sequence[str], where: str) -> None:
+    """Raise SightlineError if the cells look like label sets with a separator that is not recognized."""
+    distinct = set(filter(None, cells))
+    for mark in UNUSUAL:
+        names = {name for cell in distinct for name in split_cell(cell, mark)}
+        if any(mark in cell for cell in distinct) and len(names) < len(distinct):
+            example = next(cell for cell in distinct if mark in cell)
+            raise SightlineError(
+                f"labels such as {example!r} look like several labels with the separator {mark!r}",
+                where=where,
+                why=f"there are {len(distinct):,} different texts, but only {len(names):,} different parts",
+                cure=f"add --data.separator {mark!r}; or use a recipe for one label if each text names one class",
+            )
 
 
 def repeated_with_other_labels(lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> int:

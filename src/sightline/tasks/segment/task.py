@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config.checks import loss_arguments
+from ...config.checks import check_scalar, loss_arguments
 from ...config.schema import Config, Loss
 from ...data.augment.windows import Anchors
 from ...data.decode.masks import padded
@@ -74,7 +74,7 @@ class SegmentLearner:
         if "auxiliary" in outputs and self.config.loss.auxiliary:
             extra = self.loss(outputs["auxiliary"], masks, weights=self.class_weights)
             loss = loss + self.config.loss.auxiliary * extra
-        found = {"loss": loss, "logits": outputs["logits"]}
+        found = {"loss": check_scalar(loss, self.config), "logits": outputs["logits"]}
         return found if batch.global_samples is None else found | {"weight": mean_over(masks, self.class_weights)}
 
     @torch.no_grad()

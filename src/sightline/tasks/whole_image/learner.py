@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...config.checks import check_scalar
 from ...data.augment.batch import mix
 from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0
@@ -77,7 +78,7 @@ class ImageLearner:
         else:
             images, targets = self.prepare(batch)
             outputs = (self.model if self.forward is None else self.forward)(images)
-        found = {"loss": self.loss_of(outputs, targets), "logits": outputs}
+        found = {"loss": check_scalar(self.loss_of(outputs, targets), self.config), "logits": outputs}
         return found if batch.global_samples is None else found | {"weight": self.loss_weight(targets)}
 
     @torch.no_grad()

@@ -208,6 +208,9 @@ def check(config: Config) -> None:
     if config.data.labels != "number":
         what, cure = "this task predicts numbers, and the labels are read as classes", "set --data.labels number"
         raise SightlineError(what, where=f"data.labels {config.data.labels}", cure=cure)
+    if config.loss.name != type(config)().loss.name:
+        cure = "leave out --loss.name; the loss is in the learner of the task"
+        raise SightlineError("this task has no losses to choose from", where=f"loss.name {config.loss.name}", cure=cure)
     if config.train.ensemble or config.loss.class_weights != "none":
         where = "train.ensemble" if config.train.ensemble else "loss.class_weights"
         cure = "set --train.ensemble 0 and --loss.class_weights none"
