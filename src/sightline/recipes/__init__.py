@@ -102,7 +102,8 @@ def load_recipe(recipe: str) -> Config:
     near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
     why = "the file does not exist" if path.suffix in (".py", ".yaml", ".yml") else ""
     cure = f"did you mean {', '.join(near)}? " if near else ""
-    cure += "to list the built-in recipes: sightline recipes; or pass the path of a .yaml or .py file"
+    cure += "to list the built-in recipes: sightline recipes; or pass the path of a .yaml or .py file; for a recipe in "
+    cure += "code of your own, add --code FILE"
     raise SightlineError(f"there is no recipe {recipe!r}", why=why, cure=cure)
 
 

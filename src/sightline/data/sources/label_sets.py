@@ -78,7 +78,8 @@ def one_hot_labels(columns: dict[int, str], lines: Sequence[tuple[int, list[str]
         wrong = [(line, cells[index]) for line, cells in lines if cells[index].lower() not in ON | OFF]
         if wrong:
             line, cell = wrong[0]
-            faults.append(f"column {name!r}: {counted(len(wrong), 'cell')} not 0 or 1, first {cell!r} in line {line}")
+            what = f"column {name!r}: {counted(len(wrong), 'cell')} not 0 or 1, first {cell!r} in line {line}"
+            faults.append(f"{what}; remove the column if it is not a class")
     labels = [tuple(n for index, n in columns.items() if cells[index].lower() in ON) for _, cells in lines]
     return RowLabels(labels, True, (f"one column of 0 and 1 for each of {len(columns):,} classes",), tuple(faults))
 

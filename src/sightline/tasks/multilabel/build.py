@@ -71,13 +71,12 @@ def check_label_sets(source: Source) -> None:
     if train.labels is None:
         cure = "give a CSV with the columns filename and label, and labels such as cat;dog"
         raise SightlineError("the images have no labels", where=source.path, cure=cure)
-    raise SightlineError(
-        "every image has one label, and this recipe is for several",
-        where=source.path,
-        why=f"no label has a separator, as in cat;dog, and no image has several rows; the layout is {source.layout!r}",
-        cure="use a recipe for one label per image, such as photos_finetune; or give the separator of the labels, for "
-        "example: --data.separator ' '",
-    )
+    why, cure = f"the layout is {source.layout!r}", "use a recipe for one label per image, such as photos_finetune"
+    if source.layout == "csv":
+        why = "no label has a separator, as in cat;dog, and no image has several rows"
+        cure += "; or give the separator of the labels, for example: --data.separator ' '"
+    what = "every image has one label, and this recipe is for several"
+    raise SightlineError(what, where=source.path, why=why, cure=cure)
 
 
 def with_threshold_split(source: Source, data: Data, fraction: float, say: Say) -> Source:
