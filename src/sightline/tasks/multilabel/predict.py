@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...data.image_cache import decode
-from ...data.label_arrays import SEPARATOR, label_texts
-from ...data.sources.open import open_source
+from ...data.label_arrays import SEPARATOR
 from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
 from ...inference.predictor import Decision, Predictor
 from ...inference.tables import predict_table
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import shipped_checkpoints
-from ...serve.examples import if_readable, index_of, spread
-from ...serve.models import ExampleImages, ServedClassifier, ServedModel
+from ...serve.models import ServedModel
 from ..contract import Say
 from ..whole_image.predict import predictor
+from ..whole_image.serve import served_classifier
 from .config import MultilabelConfig
 from .predictions import load_thresholds
 from .task import MultilabelLearner, logit_mean
@@ -57,25 +55,9 @@ def load(folder: Path, config: MultilabelConfig) -> LoadedPredictor:
 
 
 def served(folder: Path, config: MultilabelConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
-    """Load a classifier for the web page, with an index of its training images if the data can be read."""
+    """Load a classifier for the web page, with an index of its training images if the data can be read.
 
-    def examples() -> ExampleImages:
-        val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
-        assert val.labels is not None
-        rows = np.argsort(val.labels.sum(1), kind="stable")[spread(len(val.names))]
-        return ExampleImages(
-            [np.array(val.images[row]) for row in rows],
-            [val.names[row] for row in rows],
-            label_texts(val.labels[rows], val.classes),
-        )
-
-    index, note = None, ""
-    if neighbors:
-        index, note = if_readable(
-            lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
-        )
+    Example images are taken from those with few labels to those with many.
+    """
     network = load_predictor(folder, config, features=True)
-    return ServedClassifier(
-        name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
-        examples=if_readable(examples, name, say)[0] or ExampleImages(),
-    )  # fmt: skip
+    return served_classifier(config, network, name, neighbors, say, order=lambda labels: labels.sum(1))

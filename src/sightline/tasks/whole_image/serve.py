@@ -1,0 +1,50 @@
+"""Serve a network with one output vector per image on a web page."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...config.schema import Config
+from ...data.image_cache import decode
+from ...data.label_arrays import label_texts
+from ...data.sources.open import open_source
+from ...inference.predictor import Predictor
+from ...serve.examples import Say, if_readable, index_of, spread
+from ...serve.models import ExampleImages, ServedClassifier
+
+
+def served_classifier(
+    config: Config,
+    network: Predictor,
+    name: str,
+    neighbors: bool,
+    say: Say,
+    order: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
+    note: str = "",
+) -> ServedClassifier:
+    """A classifier for the web page, with examples from the validation images if the data can be read.
+
+    neighbors: whether to index the training images, so that the page shows the nearest ones. order: labels of N images
+    -> the values [N] by which the images are sorted before examples are taken at equal distances. note: why there is no
+    index.
+    """
+
+    def examples() -> ExampleImages:
+        val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
+        assert val.labels is not None
+        rows = np.argsort(order(val.labels), kind="stable")[spread(len(val.names))]
+        return ExampleImages(
+            [np.array(val.images[row]) for row in rows],
+            [val.names[row] for row in rows],
+            label_texts(val.labels[rows], val.classes),
+        )
+
+    index = None
+    if neighbors:
+        index, note = if_readable(
+            lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
+        )
+    return ServedClassifier(
+        name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
+        examples=if_readable(examples, name, say)[0] or ExampleImages(),
+    )  # fmt: skip
