@@ -160,3 +160,21 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p * (len(ascending) - rank)))
         corrected[index] = largest
     return corrected
+
+
+def holm_levels(values: Sequence[float], alpha: float = 0.05) -> list[float]:
+    """Levels of the intervals of several comparisons so that an interval excludes 0 if and only if Holm's corrected p
+    is below `alpha`. values: p values before the correction; NaN gets the level 1 - alpha.
+
+    The k-th smallest of m p values is tested at alpha / (m - k + 1), until one is not significant; all further
+    comparisons have the level of that one.
+    """
+    ascending = sorted((p, index) for index, p in enumerate(values) if p == p)
+    levels, stopped = [1 - alpha] * len(values), False
+    level = 1 - alpha
+    for rank, (p, index) in enumerate(ascending):
+        if not stopped:
+            level = 1 - alpha / (len(ascending) - rank)
+            stopped = p >= alpha / (len(ascending) - rank)
+        levels[index] = level
+    return levels

@@ -1,0 +1,73 @@
+"""Intervals of runs with several seeds and pre-trainings: these are drawn at random, as the images are.
+
+Correct predictions, or other values of each image, are arrays [P, S, N]: P pre-trainings (1 without), S seeds of the
+training on each, N images. With one pre-training or one seed, the interval is that of this one.
+"""
+
+import numpy as np
+
+from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance, t_quantile, undetected
+from .units import FEWEST, count_units, effective_units, sums
+
+
+def runs_of(values: np.ndarray) -> np.ndarray:
+    """The values [U, N] of the U independent runs: the means over the seeds of each pre-training, or the seeds of the
+    only one."""
+    values = np.asarray(values, dtype=np.float64)
+    assert values.ndim == 3 and values.size, f"values {values.shape}: [pre-trainings, seeds, images]"
+    return values.mean(1) if len(values) > 1 else values[0]
+
+
+def nested_mean(values: np.ndarray, groups: np.ndarray | None = None, level: float = LEVEL) -> tuple[float, Interval]:
+    """(mean of `values` [P, S, N], its interval over images or groups, seeds and pre-trainings)."""
+    runs = runs_of(values)
+    if len(runs) == 1:
+        return float(runs.mean()), mean_interval(runs[0], groups, level)
+    found = combined([runs], runs.mean(0), groups)
+    return found.value, found.interval(level)
+
+
+def nested_difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
+    """Estimate mean(second) - mean(first) on the same N images.
+
+    first, second: [P, S, N] each, with any P and S. The images, or groups, are the same for both; seeds and
+    pre-trainings are not.
+    """
+    runs = [runs_of(first), runs_of(second)]
+    assert runs[0].shape[1] == runs[1].shape[1], "not the same images"
+    return combined(runs, runs[1].mean(0) - runs[0].mean(0), groups)
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
+    """Estimate mean(second) - mean(first) of the values [N] of two runs, such as correct predictions, on the same
+    images."""
+    return nested_difference(*(np.asarray(values)[None, None] for values in (first, second)), groups)
+
+
+def combined(settings: list[np.ndarray], values: np.ndarray, groups: np.ndarray | None) -> Estimate:
+    """Estimate the mean of `values` [N] with the variance between images plus that between the runs [U, N] of each
+    setting.
+
+    Both contain the variance of the single predictions, so one of them is subtracted (two-way analysis of variance
+    with random effects). Degrees of freedom: Satterthwaite (1946), with the variance between runs as it was measured.
+    """
+    count, units = len(values), count_units(len(values), groups)
+    mean = float(values.mean())
+    if units < FEWEST:
+        return Estimate(mean, mean, float("nan"), 1.0)
+    effective = effective_units(count, groups)
+    between_items = mean_variance(values, groups)
+    parts = [(between_items, max(effective - 1, 1.0))]
+    between_runs = single = 0.0
+    for runs in (runs for runs in settings if len(runs) > 1):
+        means, free = runs.mean(1), len(runs) - 1
+        rest = np.stack([sums(row, groups) for row in runs - runs.mean(0) - means[:, None] + runs.mean()])
+        parts.append((float(means.var(ddof=1)) / len(runs), free))
+        between_runs += parts[-1][0]
+        single += float((rest**2).sum()) / (free * (units - 1)) * units / count**2 / len(runs)
+    variance = between_items + max(between_runs - single, 0.0)
+    if not variance:
+        degrees = max(effective - 1, 1.0)
+        return Estimate(mean, mean, undetected(effective) / float(t_quantile(degrees)), degrees)
+    degrees = variance**2 / sum(part**2 / free for part, free in parts)
+    return Estimate(mean, mean, variance**0.5, max(degrees, 1.0))
