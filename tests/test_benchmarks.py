@@ -54,3 +54,15 @@ def test_the_gpu_benchmark_without_a_gpu_is_an_error(
     with pytest.raises(SystemExit) as raised:
         gpu.main()
     assert raised.value.code == ENVIRONMENT and "no CUDA device" in capsys.readouterr().err
+
+
+def test_planted_near_copies_are_counted() -> None:
+    import numpy as np
+
+    from near_copies import planted
+
+    images = np.random.default_rng(0).integers(0, 256, (30, 3, 4, 4)).astype(np.uint8).repeat(8, 2).repeat(8, 3)
+    assert planted(images, "JPEG of quality 75", 0, 10) == (10, 0)
+    assert planted(images, "mirrored", 0, 10) == (0, 0)
+    mirrored = np.concatenate([images, images[:, :, :, ::-1]])
+    assert planted(mirrored, "mirrored", 0, 60) == (0, 60), "each copy is the mirrored image of another"

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from ..data.near import LEAST_SIDE, candidates, confirmed, connected
 from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
-from .near import MOST, candidates, confirmed, connected
 
 FRAMES = r"(?P<group>.+)[_. -][0-9]+[.][A-Za-z]+$"
 """Regular expression for names of video frames, such as `clip01_0001.jpg`; its group is the name of the video."""
-LEAST_SIDE = 16
-"""Images with a smaller side, in pixels, are not compared: near copies look like images of similar objects."""
+MOST = 30_000
+"""Maximum number of pairs of images that are compared in detail, the most similar first."""
 
 
 def identical(facts: Sequence[Facts]) -> list[list[Facts]]:
@@ -64,8 +64,7 @@ def near_checks(
     pairs = candidates(thumbs)
     left = len(pairs) - MOST
     notes = [f"{left:,} pairs of images with similar thumbnails were not compared in detail"] * (left > 0)
-    in_order = pairs[np.lexsort(pairs[:MOST].T[::-1])]  # so that each image is read about once
-    links = confirmed(in_order, lambda row: read(distinct[row]))
+    links = confirmed(pairs[:MOST], lambda row: read(distinct[row]))
     best: dict[int, float] = {}
     for *rows, alike in links:
         best |= {row: max(best.get(row, 0.0), alike) for row in rows}

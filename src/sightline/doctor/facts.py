@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..data.decode.decoding import PROGRESS_SECONDS
 from ..data.decode.images import Header, open_image
+from ..data.near import thumbnail
 from ..data.types import Items
 from ..engine.device import processors
 from ..errors import SightlineError
@@ -20,7 +21,6 @@ from ..tasks.contract import Say
 SIDE = 512
 """Large JPEG files are decoded at a reduced scale, with sides of at least twice this many pixels, which saves most
 of the time. Truncated files are still detected."""
-THUMB = 8
 CHUNK = 128
 PLAIN = 1
 """An image has a single color if the values of each channel differ by at most this (of 255)."""
@@ -31,8 +31,8 @@ class Facts(NamedTuple):
 
     label: class index, -1 without one. path: of the file, or "" if the image is not a file. why, cure: reason and cure
     if the image cannot be read, else "". size: (width, height) after the EXIF rotation. file: SHA-256 of the file's
-    bytes, empty without a file. pixels: SHA-256 of size and RGB pixels. thumb: bytes of a thumbnail of THUMB x THUMB
-    RGB pixels. plain: whether the image has a single color.
+    bytes, empty without a file. pixels: SHA-256 of size and RGB pixels. thumb: bytes of a thumbnail (`near.thumbnail`).
+    plain: whether the image has a single color.
     """
 
     name: str
@@ -85,9 +85,8 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
     if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading
         size = image.size
     pixels = hashlib.sha256(repr(size).encode() + image.tobytes()).digest()
-    thumb = image.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes()
     plain = all(high - low <= PLAIN for low, high in image.getextrema())  # ty: ignore[not-iterable]
-    return Facts(*known, size=size, file=file, pixels=pixels, thumb=thumb, plain=plain, header=header)
+    return Facts(*known, size=size, file=file, pixels=pixels, thumb=thumbnail(image), plain=plain, header=header)
 
 
 def opener(splits: dict[str, Items], root: str, max_pixels: int) -> Callable[[str], Image.Image]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.doctor.near import candidates, confirmed, connected, correlation
+from sightline.data.near import candidates, confirmed, connected, groups_of_near_copies, standardized
 
 
 def photograph(seed: int, side: int = 96) -> Image.Image:
@@ -68,12 +68,16 @@ def test_similar_gradients_are_not_copies() -> None:
     assert pairs_of([*skies, skies[2].point(lambda value: int(value * 0.8))]) == {(2, 6)}
 
 
-def test_correlation() -> None:
+def test_the_product_of_standardized_images_is_their_correlation() -> None:
     first = np.array([[0, 2], [4, 6]], np.uint8)
-    assert correlation(first, 10 + first // 2) == pytest.approx(1)
-    assert correlation(first, first[::-1, ::-1]) == pytest.approx(-1)
-    assert correlation(first, np.array([[2, 0], [6, 4]], np.uint8)) == pytest.approx(0.6)  # 12 of 20
-    assert correlation(first, np.full((2, 2), 7, np.uint8)) == 0
+
+    def correlation(second: np.ndarray) -> float:
+        return float(standardized(first) @ standardized(second))
+
+    assert correlation(10 + first // 2) == pytest.approx(1)
+    assert correlation(first[::-1, ::-1]) == pytest.approx(-1)
+    assert correlation(np.array([[2, 0], [6, 4]], np.uint8)) == pytest.approx(0.6)  # 12 of 20
+    assert correlation(np.full((2, 2), 7, np.uint8)) == 0
 
 
 def test_all_copies_among_thousands_of_images_are_found() -> None:
@@ -87,3 +91,28 @@ def test_all_copies_among_thousands_of_images_are_found() -> None:
 def test_connected_components() -> None:
     assert connected([(1, 4, 1.0), (4, 9, 0.99), (2, 3, 0.97)]) == [[1, 4, 9], [2, 3]]
     assert connected([]) == []
+
+
+def test_only_pairs_across_the_boundary_are_candidates() -> None:
+    random = np.random.default_rng(3)
+    thumbs = random.integers(0, 255, (6, 192)).astype(np.uint8)
+    plain = np.zeros((1, 192), np.uint8)
+    both = np.concatenate([plain, thumbs, thumbs[:2], thumbs[2:4], thumbs[2:4]])
+    found = {tuple(pair) for pair in candidates(both, 9).tolist()}
+    assert found == {(3, 9), (3, 11), (4, 10), (4, 12)}
+    assert not len(candidates(both, 1)), "there is no image with contrast before the boundary"
+
+
+def test_groups_of_identical_images_and_near_copies() -> None:
+    images = [photograph(seed, 32) for seed in range(40)]
+    images[5] = images[6] = Image.new("RGB", (32, 32), "white")
+    copies = [saved(images[3], 60), images[5], images[3], images[7].point(lambda value: int(value * 0.9))]
+    groups = groups_of_near_copies(np.stack([np.asarray(image).transpose(2, 0, 1) for image in [*images, *copies]]))
+    single = [index - (index > 6) for index in range(40)]
+    assert groups.tolist() == [*single[:6], 5, *single[7:], 3, 5, 3, 6] and groups.dtype == np.int64
+
+
+def test_small_images_are_only_grouped_if_they_are_identical() -> None:
+    image = np.asarray(photograph(0, 8)).transpose(2, 0, 1)
+    assert groups_of_near_copies(np.stack([image, image + (image < 255), image])).tolist() == [0, 1, 0]
+    assert groups_of_near_copies(np.empty((0, 3, 8, 8), np.uint8)).shape == (0,)
