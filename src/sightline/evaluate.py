@@ -6,6 +6,7 @@ from typing import Any
 from .config.paths import absolute
 from .engine.memory import explain_out_of_memory
 from .runs import run_folder
+from .runs.atomic import finite
 from .runs.terminal import print_plain
 from .tasks import TASKS
 from .tasks.files import load_recipe_file
@@ -24,8 +25,9 @@ def evaluate(
     """Compute the metrics of a run's best weights on a split of the run's own data, or on `data`, with 95 % intervals.
 
     split: by default `val`, or the only split of the data. For the run's own data, `val` gives the same metrics as
-    training. Returns {metric: value, metric_interval: (low, high)}. Each evaluation of a test split or of other data is
-    counted in the run's log. Predictions for the run's own data are written to predictions/SPLIT.csv.
+    training. Returns {metric: value, metric_interval: [low, high]}, with None for an interval that cannot be given.
+    Each evaluation of a test split or of other data is counted in the run's log. Predictions for the run's own data are
+    written to predictions/SPLIT.csv.
     """
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
@@ -37,4 +39,4 @@ def evaluate(
     if not other and split == "train":
         say("the model was trained on these images: the metrics do not show how well it generalizes")
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
-        return TASKS[config.task].evaluate(folder, config, other, split, say)
+        return finite(TASKS[config.task].evaluate(folder, config, other, split, say))

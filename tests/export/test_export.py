@@ -106,8 +106,8 @@ def test_the_results_of_the_check_are_saved_beside_the_graph(classifier: Path) -
     assert files["items"] == 24 and same["largest_difference"] <= files["largest_difference"] < 0.05
     small = facts["int8"]
     assert 0 < small["bytes"] < 0.6 * facts["bytes"]
-    low, high = small["interval"]
-    assert low <= small["difference"] <= high and small["int8"] - small["float32"] == pytest.approx(small["difference"])
+    assert small["interval"] == [None, None], "the images of a color are near copies: fewer than 10 groups"
+    assert small["int8"] - small["float32"] == pytest.approx(small["difference"])
     assert min(small["images_per_second"].values()) > 0
     kinds = [node.op_type for node in onnx.load(classifier / "export" / "model-int8.onnx").graph.node]
     assert "QuantizeLinear" in kinds

@@ -42,7 +42,7 @@ def hints_for(truth: Sequence[int], predicted: Sequence[int], confidence: float)
     """The hints for predictions of three classes."""
     arrays = (np.array(predicted), np.array(truth), np.full(len(truth), confidence))
     predictions = Predictions(tuple(map(str, range(len(truth)))), *arrays, ("a", "b", "c"))
-    summary, none = summarize(predictions, 0), np.zeros(0, np.int64)
+    summary, none = summarize(predictions, None), np.zeros(0, np.int64)
     confused = confused_pairs(predictions, summary.pairs, {})
     found = Findings(history([]), summary, [], confused, [], none, (), [], none)
     return [text for text, _ in classifier_hints(found, predictions.classes)]

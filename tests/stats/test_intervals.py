@@ -3,111 +3,15 @@ import pytest
 from scipy import stats
 
 from sightline.stats.intervals import (
-    bootstrap_interval,
-    mcnemar,
-    paired_bootstrap,
+    bracketed,
+    effective_images,
+    jackknife,
+    mean_interval,
     verdict,
     wilson_interval,
 )
 
 RIGHT = np.random.default_rng(0).random(400) < 0.8
-
-
-def test_interval_of_an_accuracy_equals_binomial_percentiles():
-    low, high = bootstrap_interval(RIGHT, resamples=200_000)
-    expected = stats.binom.ppf([0.025, 0.975], 400, RIGHT.mean()) / 400
-    assert [low, high] == pytest.approx(expected, abs=1.01 / 400)
-    theirs = stats.bootstrap((RIGHT.astype(float),), np.mean, method="percentile", n_resamples=5000, rng=1)
-    assert [low, high] == pytest.approx(theirs.confidence_interval, abs=2.01 / 400)
-
-
-def test_interval_of_a_mean_equals_scipy():
-    values = np.random.default_rng(3).exponential(size=300)
-    low, high = bootstrap_interval(values, level=0.9, resamples=20_000)
-    theirs = stats.bootstrap(
-        (values,), np.mean, confidence_level=0.9, method="percentile", n_resamples=20_000, batch=500, rng=1
-    ).confidence_interval
-    spread = values.std() / np.sqrt(300)
-    assert [low, high] == pytest.approx(theirs, abs=0.06 * spread)
-
-
-def test_intervals_have_their_nominal_coverage():
-    rng = np.random.default_rng(5)
-    hits = [low <= 0.7 <= high for low, high in (bootstrap_interval(rng.random(200) < 0.7, seed=i) for i in range(300))]
-    assert 0.91 <= np.mean(hits) <= 0.98
-
-
-def test_interval_depends_only_on_the_seed_argument():
-    np.random.seed(0)
-    first = bootstrap_interval(RIGHT, seed=7)
-    np.random.seed(1)
-    assert bootstrap_interval(RIGHT, seed=7) == first
-    values = np.linspace(0, 1, 50) ** 2
-    assert (
-        bootstrap_interval(values, seed=7) == bootstrap_interval(values, seed=7) != bootstrap_interval(values, seed=8)
-    )
-
-
-@pytest.mark.parametrize("count", [1, 5, 100])
-def test_interval_of_equal_values_is_the_exact_binomial_one(count):
-    for hits, values in ((count, np.ones(count)), (0, np.zeros(count))):
-        theirs = stats.binomtest(hits, count).proportion_ci(0.95, method="exact")
-        assert bootstrap_interval(values) == pytest.approx((theirs.low, theirs.high))
-
-
-def test_large_sets_are_resampled_in_blocks():
-    values = np.random.default_rng(0).normal(size=2**21)
-    low, high = bootstrap_interval(values, resamples=5)
-    assert low < high and abs(low - values.mean()) < 5e-3
-
-
-def test_paired_bootstrap_equals_that_of_the_differences():
-    rng = np.random.default_rng(2)
-    better = RIGHT | (rng.random(400) < 0.3)
-    difference, (low, high) = paired_bootstrap(RIGHT, better, resamples=20_000)
-    assert difference == pytest.approx(better.mean() - RIGHT.mean())
-    theirs = stats.bootstrap(
-        (better * 1.0 - RIGHT * 1.0,), np.mean, method="percentile", n_resamples=20_000, batch=500, rng=1
-    ).confidence_interval
-    assert (low, high) == pytest.approx(theirs, abs=1.01 / 400)
-    assert 0 < low < difference < high
-    back, (back_low, back_high) = paired_bootstrap(better, RIGHT, resamples=20_000)
-    assert (back, back_low, back_high) == pytest.approx((-difference, -high, -low), abs=1.01 / 400)
-
-
-def test_the_paired_interval_excludes_common_noise():
-    # the noise is common to both, so the paired interval is much narrower than that of either mean
-    shared = np.random.default_rng(1).normal(size=1000)
-    a, b = shared, shared + 0.01
-    difference, (low, high) = paired_bootstrap(a, b)
-    assert low == pytest.approx(0.01) and high == pytest.approx(0.01) and difference == pytest.approx(0.01)
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 4), (3, 3), (5, 15), (40, 20)])
-def test_mcnemar_equals_scipys_binomial_test(only_a, only_b):
-    a = np.repeat([True, False, True, False], [only_a, only_b, 30, 10])
-    b = np.repeat([False, True, True, False], [only_a, only_b, 30, 10])
-    expected = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    assert mcnemar(a, b) == pytest.approx(expected)
-
-
-def test_verdicts():
-    assert verdict(0.041, (0.019, 0.062), "A", "B") == "B beats A by 4.1 points of accuracy [1.9, 6.2]"
-    assert verdict(-0.041, (-0.062, -0.019), "A", "B", "F1") == "A beats B by 4.1 points of F1 [1.9, 6.2]"
-    same = verdict(0.003, (-0.012, 0.018), "A", "B")
-    assert same == "no difference in accuracy between A and B can be shown: 0.3 points [-1.2, 1.8]"
-    assert "beats" not in verdict(0.01, (0.0, 0.02), "A", "B")
-    assert "[0.02, 2.0]" in verdict(0.01, (0.0002, 0.02), "A", "B")
-
-
-def test_verdict_requires_a_small_p_value_too():
-    a, b = np.ones(100), np.ones(100)
-    a[:4] = 0
-    difference, interval = paired_bootstrap(a, b)
-    assert interval[0] > 0
-    assert "beats" in verdict(difference, interval, "A", "B")
-    assert verdict(difference, interval, "A", "B", p=mcnemar(a, b)).startswith("no difference")
-    assert verdict(difference, interval, "A", "B", p=0.01).endswith("p = 0.01")
 
 
 def test_wilson_interval_on_published_numbers() -> None:
@@ -120,3 +24,79 @@ def test_wilson_interval_on_published_numbers() -> None:
     }.items():
         assert wilson_interval(count, total) == pytest.approx(edges, abs=6e-5)
     assert wilson_interval(20, 20)[1] == 1.0 and wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_interval_of_an_accuracy_is_wilsons_and_that_of_a_mean_is_students() -> None:
+    assert mean_interval(RIGHT) == wilson_interval(RIGHT.sum(), 400)
+    values = np.random.default_rng(3).exponential(size=300)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert mean_interval(values, level=0.9) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_groups_of_one_image_change_little_and_copies_count_once() -> None:
+    values = np.random.default_rng(1).random(60)
+    assert mean_interval(values, np.arange(60)) == pytest.approx(mean_interval(values))
+    groups = np.repeat(np.arange(60), 5)
+    assert mean_interval(np.repeat(values, 5), groups) == pytest.approx(mean_interval(values), abs=1e-9)
+    right = RIGHT[:60]
+    low, high = mean_interval(np.repeat(right, 5), groups)
+    alone = mean_interval(right)
+    assert low == pytest.approx(alone[0], abs=0.02) and high == pytest.approx(alone[1], abs=0.02)
+    assert effective_images(np.repeat(right, 5), groups) == pytest.approx(60, rel=0.03)
+    assert effective_images(right, None) == 60
+
+
+def test_too_few_groups_have_no_interval() -> None:
+    groups = np.repeat(np.arange(5), 20)
+    assert np.isnan(mean_interval(RIGHT[:100], groups)).all()
+    assert np.isnan(jackknife(0.5, np.full(9, 0.5)).interval()).all() and np.isnan(jackknife(0.5, np.full(9, 0.5)).p)
+    assert bracketed((np.nan, np.nan)) == ", without an interval" and bracketed((0.1, 0.25)) == " [0.1000, 0.2500]"
+
+
+def test_the_jackknife_of_a_mean_is_students_interval() -> None:
+    values = np.random.default_rng(2).normal(0.3, 1, 50)
+    left_out = (values.sum() - values) / 49
+    found = jackknife(values.mean(), left_out)
+    assert found.middle == pytest.approx(values.mean())
+    # the variance is larger by the factor N / (N - 1)
+    assert found.error == pytest.approx(values.std(ddof=1) / 50**0.5 * (50 / 49) ** 0.5)
+    low, high = found.interval()
+    assert (found.p < 0.05) == (low > 0 or high < 0)
+    assert low < stats.ttest_1samp(values, 0).confidence_interval().low
+
+
+def test_the_jackknife_removes_the_bias_of_a_square() -> None:
+    values = np.random.default_rng(4).normal(0.5, 1, 40)
+    means = (values.sum() - values) / 39
+    found = jackknife(values.mean() ** 2, means**2)
+    assert found.middle == pytest.approx(values.mean() ** 2 - values.var(ddof=1) / 40)
+
+
+def test_a_statistic_on_which_no_unit_has_influence_has_an_interval_of_positive_width() -> None:
+    low, high = jackknife(1.0, np.ones(20), share=True).interval()
+    assert 0.6 < low < 0.9 and high == 1
+    low, high = jackknife(0.0, np.zeros(20)).interval()
+    assert -0.2 < low < 0 < high < 0.2 and jackknife(0.0, np.zeros(20)).p == 1
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_interval_and_p_value_agree(level: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        values = rng.normal(rng.choice([0, 0.3]), 1, 30)
+        found = jackknife(values.mean(), (values.sum() - values) / 29)
+        low, high = found.interval(level)
+        assert (found.p < 1 - level) == (low > 0 or high < 0)
+
+
+def test_verdicts() -> None:
+    assert verdict(0.041, (0.019, 0.062), "A", "B") == "B beats A by 4.1 points of accuracy [1.9, 6.2]"
+    assert verdict(-0.041, (-0.062, -0.019), "A", "B", "F1") == "A beats B by 4.1 points of F1 [1.9, 6.2]"
+    same = verdict(0.003, (-0.012, 0.018), "A", "B")
+    assert same == "no difference in accuracy between A and B can be shown: 0.3 points [-1.2, 1.8]"
+    assert "beats" not in verdict(0.01, (0.0, 0.02), "A", "B")
+    assert "[0.02, 2.0]" in verdict(0.01, (0.0002, 0.02), "A", "B")
+    none = verdict(0.3, (np.nan, np.nan), "A", "B")
+    assert none == "no difference in accuracy between A and B can be shown: 30.0 points, without an interval"
+    assert verdict(0.01, (0.001, 0.02), "A", "B", p=0.2).startswith("no difference")
+    assert verdict(0.01, (0.001, 0.02), "A", "B", p=0.01).endswith("p = 0.01")

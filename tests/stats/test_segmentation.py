@@ -20,6 +20,7 @@ from sightline.stats.segmentation import (
     class_numbers,
     confusion,
     confusion_per_image,
+    effective_images,
     interval,
     mean_iou,
     micro_iou,
@@ -303,73 +304,72 @@ def test_definitions_equal_segmentation_models_pytorch():
 # ---- intervals ----
 
 
-def test_interval_equals_a_bootstrap_in_a_loop():
-    matrix = confusion_per_image(*masks(7, (12, 8, 8), 4), 4)
+def test_intervals_have_the_width_of_a_bootstrap_of_many_images():
+    matrix = confusion_per_image(*masks(7, (200, 8, 8), 4), 4)
     rng, means, classes = np.random.default_rng(1), [], []
-    for _ in range(4000):
-        drawn = matrix[rng.integers(0, 12, 12)].sum(0)
+    for _ in range(1000):
+        drawn = matrix[rng.integers(0, 200, 200)].sum(0)
         means.append(mean_iou(drawn))
         classes.append(class_iou(drawn))
-    np.testing.assert_allclose(interval(matrix), np.quantile(means, [0.025, 0.975]), atol=0.004)
-    np.testing.assert_allclose(interval(matrix, level=0.5), np.quantile(means, [0.25, 0.75]), atol=0.004)
-    np.testing.assert_allclose(class_intervals(matrix), np.quantile(classes, [0.025, 0.975], axis=0), atol=0.012)
+    low, high = interval(matrix)
+    assert low < mean_iou(matrix.sum(0)) < high
+    assert high - low == pytest.approx(np.diff(np.quantile(means, [0.025, 0.975]))[0], rel=0.12)
+    low, high = class_intervals(matrix)
+    np.testing.assert_allclose(high - low, np.diff(np.quantile(classes, [0.025, 0.975], axis=0), axis=0)[0], rtol=0.2)
 
 
-def test_interval_of_two_images():
-    """Resamples are (A, A), (A, B) and (B, B) with probabilities 1/4, 1/2 and 1/4: the median is that of the pair."""
-    pair = PER_IMAGE[:2]
-    np.testing.assert_allclose(interval(pair, level=0.4), [mean_iou(pair.sum(0))] * 2)
-    np.testing.assert_allclose(interval(pair, level=0.6), sorted(mean_iou(pair)))
-
-
-def test_interval_is_deterministic_by_seed_and_accepts_counts():
+def test_intervals_accept_counts_and_any_statistic():
     matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
-    low, high = interval(matrix, seed=3)
+    low, high = interval(matrix)
     assert isinstance(low, float) and low < segment_numbers(matrix)["mean_iou"] < high
-    assert interval(as_counts(matrix), seed=3) == (low, high) != interval(matrix, seed=4)
+    assert interval(as_counts(matrix)) == (low, high)
     narrow = as_counts(matrix)
     narrow = Counts(*(part.astype(np.uint32) for part in (narrow.hits, narrow.truth, narrow.predicted)))
-    assert interval(narrow, seed=3) == (low, high)
+    assert interval(narrow) == (low, high)
     low, high = interval(matrix, pixel_accuracy)
     assert low < segment_numbers(matrix)["pixel_accuracy"] < high
 
 
-def test_interval_does_not_depend_on_the_block_size(monkeypatch):
+def test_copies_in_groups_count_once():
     matrix = confusion_per_image(*masks(8, (30, 8, 8), 4), 4)
-    whole = class_intervals(matrix, resamples=100)
-    monkeypatch.setattr("sightline.stats.segmentation.DRAWS", 30 * 7)
-    np.testing.assert_array_equal(class_intervals(matrix, resamples=100), whole)
+    copies, groups = np.repeat(matrix, 4, 0), np.repeat(np.arange(30), 4)
+    np.testing.assert_allclose(interval(copies, groups=groups), interval(matrix))
+    assert effective_images(copies, groups) == pytest.approx(30, rel=0.1)
+    low, high = interval(copies)
+    assert high - low < 0.6 * np.diff(interval(matrix))[0]
+    assert np.isnan(interval(copies, groups=np.repeat(np.arange(5), 24))).all()
 
 
-def test_intervals_have_their_nominal_coverage():
-    """200 samples of 40 images of varying difficulty: about 95 % of the intervals contain the true accuracy."""
-    rng, covered = np.random.default_rng(0), 0
-    for _ in range(200):
-        hits = rng.binomial(100, rng.beta(6, 2, 40))
-        matrix = np.zeros((40, 2, 2), dtype=np.int64)
-        matrix[:, 0, 0], matrix[:, 0, 1] = hits, 100 - hits
-        low, high = interval(matrix, pixel_accuracy, resamples=300)
-        covered += low <= 0.75 <= high
-    assert 180 <= covered <= 198
+def test_intervals_cover_with_20_images_and_with_groups():
+    """Images of varying difficulty, some of them in groups of four that are equally difficult."""
+    rng = np.random.default_rng(0)
+    for size in (1, 4):
+        covered, groups = 0, np.repeat(np.arange(20), size)
+        for _ in range(200):
+            chance = np.repeat(rng.beta(6, 2, 20), size)
+            hits = rng.binomial(100, chance)
+            matrix = np.zeros((20 * size, 2, 2), dtype=np.int64)
+            matrix[:, 0, 0], matrix[:, 0, 1] = hits, 100 - hits
+            low, high = interval(matrix, pixel_accuracy, groups if size > 1 else None)
+            covered += low <= 0.75 <= high
+        assert 182 <= covered <= 198
 
 
-def test_no_interval_of_fewer_than_two_images():
-    single = confusion_per_image(*masks(9, (1, 8, 8), 4), 4)
-    assert np.isnan(interval(single)).all() and np.isnan(class_intervals(single)).all()
-    ignored = np.concatenate([single, np.zeros_like(single)])  # a second image without a counted pixel
+def test_no_interval_of_few_images():
+    few = confusion_per_image(*masks(9, (9, 8, 8), 4), 4)
+    assert np.isnan(interval(few)).all() and np.isnan(class_intervals(few)).all()
+    ignored = np.concatenate([few, np.zeros_like(few)])  # images without a counted pixel
     assert np.isnan(interval(ignored)).all()
-    low, high = class_intervals(PER_IMAGE)
-    np.testing.assert_array_equal(np.isnan(low), [False, False, False, True])
-    np.testing.assert_array_equal(np.isnan(high), np.isnan(low))
-    alone = PER_IMAGE.copy()
-    alone[0, 1, 2], alone[0, 1, 1] = 0, 2  # now class 2 occurs only in image 1
-    np.testing.assert_array_equal(np.isnan(class_intervals(alone)[0]), [False, False, True, True])
+    many = np.repeat(few, 2, 0)
+    many[1:, 2], many[1:, :, 2] = 0, 0  # now class 2 occurs only in image 0
+    np.testing.assert_array_equal(np.isnan(class_intervals(many)[0]), [False, False, True, False])
 
 
-def test_2000_resamples_take_less_than_a_second():
+def test_intervals_of_many_images_take_less_than_a_second():
     matrix = confusion_per_image(*masks(10, (257, 16, 16), 7), 7)
+    many = np.tile(matrix, (20, 1, 1))
     started = time.process_time()
-    interval(matrix)
+    interval(many)
     assert time.process_time() - started < 1.0
 
 

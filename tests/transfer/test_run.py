@@ -8,9 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from statistics import NormalDist
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,7 +21,6 @@ from sightline.config.resolve import resolve
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Train
 from sightline.recipes import GRIDS, load_grid, load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.stats.intervals import seeded_bootstrap
 from sightline.transfer.grid import Grid, grid_yaml, load_grid_file, resolve_grid
 from sightline.transfer.results import read_results
 from sightline.transfer.run import grid_changes
@@ -422,25 +419,6 @@ def test_the_built_in_grids_round_trip_and_have_one_head(name: str, tmp_path: Pa
     assert all(f"{letter} {value:.4f}" in text for letter, value in grid.reported.items())
 
 
-def test_the_bootstrap_over_images_and_seeds() -> None:
-    rng = np.random.default_rng(0)
-    chance = rng.random((1, 500))
-    first, second = (chance + 0.1 * rng.random((3, 500)) < level for level in (0.45, 0.55))
-    difference, (low, high) = seeded_bootstrap(first, second)
-    assert difference == pytest.approx(float(second.mean() - first.mean())) and 0 < low < difference < high
-    mean, (low, high) = seeded_bootstrap(first)
-    assert low < mean < high and mean == pytest.approx(float(first.mean()))
-    same, (low, high) = seeded_bootstrap(first, first)
-    assert same == 0 and low <= 0 <= high
-    one = np.ones((2, 10))
-    assert np.ravel(seeded_bootstrap(one, one * 0)[1]) == pytest.approx([-1, -1])
-    # Seeds with different accuracies widen the interval.
-    apart = np.stack([np.arange(500) < 200, np.arange(500) < 300])
-    level = np.stack([np.arange(500) < 250] * 2)
-    widths = [high - low for _, (low, high) in (seeded_bootstrap(apart), seeded_bootstrap(level))]
-    assert widths[0] > 1.5 * widths[1]
-
-
 def test_runs_with_other_validation_images_are_left_out_with_a_note(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
     copied = shutil.copytree(done, tmp_path / "grid")
@@ -452,22 +430,6 @@ def test_runs_with_other_validation_images_are_left_out_with_a_note(done: Path, 
     assert [outcome.seeds for outcome in result.outcomes] == [(0, 1), (0, 1), (0,), (0, 1), (1,)]
     assert len(result.notes) == 2 and "C-1 was evaluated on other validation images" in result.notes[0]
     assert result.missing == ("E-0",)
-
-
-def test_the_coverage_of_the_interval_is_near_its_level() -> None:
-    """Simulated grids: images of different difficulty, seeds with small differences, a known difference."""
-    rng, covered, grids = np.random.default_rng(1), 0, 150
-    spread = np.sqrt(1 + 0.7**2 + 0.05**2)
-    truth = NormalDist().cdf(0.2 / spread) - 0.5
-    for _ in range(grids):
-        easy = rng.normal(size=600)
-        first, second = (
-            np.stack([easy + rng.normal(level, 0.05) + 0.7 * rng.normal(size=600) > 0 for _ in range(3)])
-            for level in (0.0, 0.2)
-        )
-        _, (low, high) = seeded_bootstrap(first, second, resamples=400)
-        covered += low <= truth <= high
-    assert 0.9 <= covered / grids <= 0.995
 
 
 def test_label_sets_are_not_for_a_grid_of_classifiers(quarters: Path, flat: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Commands that measure and compare: evaluate, score, report."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -26,8 +25,7 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None,
         if name.endswith("_interval"):
             continue
         low, high = numbers.get(f"{name}_interval", (None, None))
-        known = low is not None and math.isfinite(low)  # the interval of a single image is NaN
-        interval = f"  [{low:.4f}, {high:.4f}]" if known else ""
+        interval = f"  [{low:.4f}, {high:.4f}]" if low is not None else ""
         print_plain(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
 
 

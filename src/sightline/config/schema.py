@@ -19,6 +19,21 @@ from .fields import (
     count_or_names,
 )
 
+NO_GROUPS = "none"
+"""The value of `data.group` with which no groups are used."""
+
+
+def group_pattern(group: str) -> re.Pattern[str]:
+    """The regular expression of `data.group`, whose group `group` is the group of a path.
+
+    In a template, `{group}` and `*` stand for any characters but `/`, and the template for the end of the path without
+    its extension.
+    """
+    if "{group}" not in group:
+        return re.compile(group)
+    parts = (re.escape(part).replace(r"\*", "[^/]*") for part in group.split("{group}", 1))
+    return re.compile("(?:^|/)" + "(?P<group>[^/]+?)".join(parts) + r"(?:\.[^./]+)?$")
+
 
 class Data(Section):
     path: str = ""
@@ -50,8 +65,10 @@ class Data(Section):
     split_seed: CountOrZero = 0
     """Seed of the random validation split. As it is not `train.seed`, runs with several seeds share one split."""
     group: str = ""
-    """A regular expression with a group `(?P<group>...)`, matched against image paths. Images with the same group, such
-    as frames of a video, are kept in one split. Empty: the column `group` of a CSV file, if it has one."""
+    """Images that belong together, such as frames of a film: they are kept in one split, and intervals are over groups.
+    A template of paths such as `{group}_*`, or a regular expression with a group `(?P<group>...)`. Empty: the column
+    `group` of a CSV file if it has one, else groups that are found by name and pixels, for intervals only. `none`: no
+    groups."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What happens with images that cannot be read. `stop`: an error; `skip`: train without them."""
     on_copies: Literal["stop", "warn"] = "stop"
@@ -88,11 +105,11 @@ class Data(Section):
     @classmethod
     def _group_is_named(cls, value: str) -> str:
         try:
-            named = not value or "group" in re.compile(value).groupindex
+            named = value in ("", NO_GROUPS) or "group" in group_pattern(value).groupindex
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"this is not a regular expression: {error}") from error
         if not named:
-            raise ValueError("it needs a group (?P<group>...), such as '(?P<group>[^/]+)_[0-9]+'")
+            raise ValueError("it needs {group}, such as '{group}_*', or (?P<group>...); or none")
         return value
 
 

@@ -58,7 +58,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
         items = items.subset(np.setdiff1d(np.arange(len(items.names)), [int(index) for index in meta["bad"]]))
     digest = content_digest(meta["sha256"], items, source.classes)
     digests = image_digests(folder, len(images))
-    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests)
+    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests, items.groups)
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
@@ -79,7 +79,8 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
     digest = hashlib.sha256(decoded.digest.encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()
     images, names = decoded.images[rows], tuple(decoded.names[row] for row in rows)
     digests = None if decoded.digests is None else decoded.digests[rows]
-    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes, digests)
+    groups = None if decoded.groups is None else tuple(decoded.groups[row] for row in rows)
+    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes, digests, groups)
 
 
 def entry_key(source: Source, split: str, side: int, data: Data) -> str:

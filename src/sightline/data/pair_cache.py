@@ -74,7 +74,7 @@ def decode_pairs(
         return {"format": FORMAT, "source": printable(f"{source.path} ({split}, with masks)"), **meta}
 
     (images, masks), meta = cached_entry(folder, fill, announce)
-    kept, every = meta["kept"], source.splits[split].names
+    kept, every, groups = meta["kept"], source.splits[split].names, source.splits[split].groups
     names = tuple(every[index] for index in kept)
     if len(names) < len(every):
         lost = [every[index] for index in np.setdiff1d(np.arange(len(every)), kept)]
@@ -92,6 +92,7 @@ def decode_pairs(
         classes=palette.classes,
         digest=key_of([meta["sha256"], names, palette.classes]),
         nbytes=images.nbytes + masks.nbytes,
+        groups=None if groups is None else tuple(groups[index] for index in kept),
         masks=masks,
         sizes=facts.shapes,
         counts=facts.counts,

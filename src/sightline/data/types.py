@@ -96,6 +96,7 @@ class Decoded:
     digest: str
     nbytes: int
     digests: np.ndarray | None = None
+    groups: tuple[str, ...] | None = None
     masks: np.ndarray | None = None
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))

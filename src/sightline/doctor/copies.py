@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from ..data.near import LEAST_SIDE, candidates, confirmed, connected
 from ..data.sources.splits import ALL
+from ..stats.groups import found_by_name, name_parts, rows_by
 from .facts import Facts
 from .findings import Finding, Group, finding
 
@@ -75,6 +77,19 @@ def near_checks(
         kinds["near_leak" if leak else "near_duplicate"].append(group)
     frames = frames_option(facts)
     return [one for kind, groups in kinds.items() for one in finding(kind, groups, frames=frames)], notes
+
+
+def film_checks(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
+    """Find films, scenes and the like that have images in several splits, by name and pixels."""
+    usable = [fact for fact in facts if not fact.why and not fact.plain]
+    if len({fact.split for fact in usable}) < 2:
+        return []
+    thumbs = np.frombuffer(b"".join(fact.thumb for fact in usable), np.uint8).reshape(len(usable), -1)
+    parts = [name_parts(PurePosixPath(fact.name).name) for fact in usable]
+    found = found_by_name(parts, thumbs.astype(np.float32), [fact.label for fact in usable])
+    members = [[usable[row] for row in rows] for rows in rows_by(found.ids.tolist())] if found else []
+    groups = [described(f"{len(some):,} images", some, classes) for some in members]
+    return finding("film_leak", [group for group, _, leak in groups if leak])
 
 
 def frames_option(facts: Sequence[Facts]) -> str:

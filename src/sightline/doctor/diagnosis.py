@@ -17,7 +17,7 @@ from ..tasks import TASKS, task_learning_from
 from ..tasks.contract import Say
 from .checks import image_checks, imbalance, missing_classes
 from .clean import check_clean_list, write_clean_list
-from .copies import exact_checks, near_checks
+from .copies import exact_checks, film_checks, near_checks
 from .facts import gather, opener
 from .findings import KINDS, Diagnosis, Group
 from .labels import label_checks
@@ -85,6 +85,7 @@ def of_data(
     open_named = opener(opened.splits, opened.root, data.max_pixels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
     findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
+    findings += film_checks(facts, distinct.classes)
     near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
     findings += near
     for note in notes:

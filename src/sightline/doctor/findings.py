@@ -68,6 +68,11 @@ KINDS = {
     "near_leak": FindingKind("warning", "set* of near copies in several splits",
         "the model is trained on near copies of validation images: the scores may be too high",
         "look at these images; move each set, such as the frames of one video, to a single split"),
+    "film_leak": FindingKind("warning", "film* or scene* with images in several splits",
+        "validation shares its films with training: the scores are those for films that the model knows, and are lower "
+        "for new ones",
+        "hold out complete films: move each to a single split, or give data without splits and --data.group "
+        "'{{group}}_*', where {{group}} is the name of the film in the file names"),
     "near_duplicate": FindingKind("warning", "set* of near copies within a split",
         "a set counts several times; a random split puts copies into train and val; if a set has two labels, one is "
         "likely wrong",

@@ -54,8 +54,8 @@ def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) 
     path = target.with_name(f"{target.stem}-int8{target.suffix}")
     atomic_write(path, small)
     speeds, batch, threads = images_per_second(graphs, task.sample), len(task.sample), torch.get_num_threads()
-    low, high = cost.interval
-    change = f"{points(cost.difference)} points [{points(low)}, {points(high)}]"
+    low, high = map(points, cost.interval)
+    change = f"{points(cost.difference)} points" + (f" [{low}, {high}]" if np.isfinite(cost.interval).all() else "")
     say(f"int8: {cost.metric} {cost.values[1]:.4f}, float32 {cost.values[0]:.4f}: {change}; {cost.changed}")
     say(
         f"{path}: {size_text(len(small))}, float32 {size_text(len(model))}; "

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..insight.curves import History, history, number
+from ..insight.curves import History, history
 from ..insight.features import unit_rows
 from ..insight.projection import MIN_SAMPLES, EpochMap, epoch_maps
-from ..stats.intervals import bootstrap_interval
+from ..stats.groups import Groups, read_groups
+from ..stats.intervals import mean_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
-from .formatting import section
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
 
 PAIRS = 12
@@ -24,7 +24,7 @@ MOST_GROUPS, MEMBERS = 10, 20
 class PredictionSummary:
     """Metrics of the N predictions in predictions/val.csv.
 
-    interval: 95 % interval of the accuracy, from a bootstrap over images. baseline: accuracy of always predicting the
+    interval: 95 % interval of the accuracy. groups: of the images, or None. baseline: accuracy of always predicting the
     most frequent class. confidence: float64 [N], of the predicted class. correct: bool [N]. confusion: int64 [K, K],
     rows: true class, columns: predicted class. classes: measures of each class. pairs: (true class, predicted class,
     number of images) of the most confused classes. calibration: the expected calibration error.
@@ -32,6 +32,7 @@ class PredictionSummary:
 
     accuracy: float
     interval: tuple[float, float]
+    groups: Groups | None
     baseline: float
     confidence: np.ndarray
     correct: np.ndarray
@@ -76,7 +77,7 @@ class Findings:
 def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
     """Compute the content of the report. neighbors: whether to compute t-SNE, which takes seconds per epoch."""
     predictions, classes = files.predictions, len(files.classes)
-    summary = summarize(predictions, seed_of(files)) if predictions else None
+    summary = summarize(predictions, read_groups(files.path, predictions.names)) if predictions else None
     labels, why = labels_of(files.samples, files.snapshots, classes)
     notes = [why] if why else []
     maps = [] if why else maps_of(files.snapshots, None if files.clustered else labels, neighbors)
@@ -102,18 +103,14 @@ def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbor
     return epoch_maps([s.epoch for s in snapshots], [s.features for s in snapshots], labels, neighbors)
 
 
-def seed_of(files: RunFiles) -> int:
-    """The seed of the run, which is also the seed of its bootstrap intervals."""
-    return max(0, int(number(section(files.recipe, "train").get("seed"), 0)))
-
-
-def summarize(predictions: Predictions, seed: int) -> PredictionSummary:
-    """Compute the metrics of the predictions. seed: of the bootstrap interval."""
+def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSummary:
+    """Compute the metrics of the predictions. groups: of the images, or None."""
     correct = predictions.predicted == predictions.truth
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
         accuracy=float(correct.mean()),
-        interval=bootstrap_interval(correct, seed=seed),
+        interval=mean_interval(correct, None if groups is None else groups.ids),
+        groups=groups,
         baseline=float(confusion.sum(1).max() / len(correct)),
         confidence=predictions.confidence,
         correct=correct,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
+from ..stats.groups import Groups
 from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
 from .formatting import count, device, duration, epochs_text, known, percent, section, status, times
@@ -187,3 +188,21 @@ def split_size(files: RunFiles, split: str) -> int:
 def part_of(shown: int, total: int) -> str:
     """How many of `total` are shown: `24 of 500`, or `all 24`; `24` if the total is unknown (0) or smaller."""
     return f"all {shown:,}" if shown == total else f"{shown:,} of {total:,}" if total > shown else f"{shown:,}"
+
+
+def interval_text(interval: Sequence[float], digits: int = 1) -> str:
+    """The 95 % interval of a share in percent, such as "95% interval 81.2 to 90.4%"."""
+    if not np.isfinite(interval).all():
+        return "no interval can be given"
+    low, high = (percent(edge, digits) for edge in interval)
+    return f"95% interval {low} to {high}%"
+
+
+def interval_note(count: int, groups: Groups | None, effective: float) -> str:
+    """Sentences on what the interval of a run's score is over, and what it covers. effective: the number of independent
+    images that would be as informative."""
+    units = f"the {count:,} validation images" if groups is None else groups.sentence(effective)
+    return (
+        f"The interval is over {units}. It covers new images of the same distribution, not the choice of the best "
+        "epoch, which was made on these images, nor other seeds."
+    )

@@ -68,7 +68,7 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
     ]
     head = ["Class", "IoU before", "IoU after", "Difference", "95 % interval"]
     note = (
-        "IoU over all images. Differences are paired by image, and intervals are bootstrapped over images. Do not "
+        "IoU over all images. Differences are paired by image, and intervals are over images. Do not "
         "choose quality and stability on the images for which you report results."
     )
     return [lead, *parts, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]

@@ -6,7 +6,7 @@ training on each, N images. With one pre-training or one seed, the interval is t
 
 import numpy as np
 
-from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance, t_quantile, undetected
+from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance
 from .units import FEWEST, count_units, effective_units, sums
 
 
@@ -50,13 +50,17 @@ def combined(settings: list[np.ndarray], values: np.ndarray, groups: np.ndarray 
 
     Both contain the variance of the single predictions, so one of them is subtracted (two-way analysis of variance
     with random effects). Degrees of freedom: Satterthwaite (1946), with the variance between runs as it was measured.
+
+    To the variance between images, half an image (or group) is added that differs by 1 in each direction. Otherwise
+    four images on which only one model is right would be enough for "beats", and models that never differ would have
+    an interval without width.
     """
     count, units = len(values), count_units(len(values), groups)
     mean = float(values.mean())
     if units < FEWEST:
         return Estimate(mean, mean, float("nan"), 1.0)
     effective = effective_units(count, groups)
-    between_items = mean_variance(values, groups)
+    between_items = mean_variance(values, groups) + 0.5 / units**2
     parts = [(between_items, max(effective - 1, 1.0))]
     between_runs = single = 0.0
     for runs in (runs for runs in settings if len(runs) > 1):
@@ -66,8 +70,5 @@ def combined(settings: list[np.ndarray], values: np.ndarray, groups: np.ndarray 
         between_runs += parts[-1][0]
         single += float((rest**2).sum()) / (free * (units - 1)) * units / count**2 / len(runs)
     variance = between_items + max(between_runs - single, 0.0)
-    if not variance:
-        degrees = max(effective - 1, 1.0)
-        return Estimate(mean, mean, undetected(effective) / float(t_quantile(degrees)), degrees)
     degrees = variance**2 / sum(part**2 / free for part, free in parts)
     return Estimate(mean, mean, variance**0.5, max(degrees, 1.0))

@@ -9,7 +9,7 @@ TP, FP and FN (true positives, false positives, false negatives) of a class are 
 division. `segment_numbers` has the main metrics; `other_definitions` has those that other tools call mIoU.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import numpy as np
 
 from ..data.decode.palettes import IGNORE
 from ..errors import SightlineError
+from .intervals import Estimate, jackknife
+from .units import FEWEST, blocks, effective_units, ids_of, sums
 
 BLOCK = 2**18
 """Number of pixels that are counted at a time, so that they stay in the CPU cache and memory is limited."""
-DRAWS = 2**22
-"""Number of multinomial draws that the bootstrap holds at a time: 32 MiB."""
 HEADLINE = (
     "mean over the classes that occur in truth or prediction of TP / (TP + FP + FN), summed over the whole set without "
     "ignored pixels; MMSegmentation, Hugging Face evaluate, torchmetrics JaccardIndex average='macro'"
@@ -278,46 +278,65 @@ def other_definitions(per_image: Confusion, with_ignored: np.ndarray | None = No
     return {name: Definition(float(value), meaning) for name, (value, meaning) in definitions.items()}
 
 
-def interval(
-    per_image: Confusion,
-    statistic: Callable[[Counts], np.ndarray] = mean_iou,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Any, Any]:
-    """Percentile bootstrap interval (low, high) of a metric of a set of images, which are resampled; deterministic by
-    `seed`.
+Statistic = Callable[[Counts], np.ndarray]
+"""A metric of Counts [..., K], such as `mean_iou` ([...]) or `class_iou` ([..., K])."""
 
-    per_image: confusion matrices [N, K, K] or Counts [N, K]. statistic: a function of Counts [resamples, K], such as
-    `mean_iou` (then low and high are numbers) or `class_iou` (then float64 [K]). Resamples in which the statistic is
-    NaN, such as the IoU of an absent class, are left out. NaN if fewer than two images have a pixel that is not
-    ignored.
+
+def estimate(
+    per_image: Confusion, statistic: Statistic = mean_iou, groups: np.ndarray | None = None, by_class: bool = False
+) -> Estimate:
+    """Estimate a metric, a share of 1, of a set of images by a jackknife over the images or their groups.
+
+    per_image: confusion matrices [N, K, K] or Counts [N, K]. Images whose pixels are all ignored are left out.
+    by_class: whether the statistic has one value for each class.
     """
+    counts, groups = labeled(as_counts(per_image), groups)
+    full, left_out = left_out_values(counts, statistic, groups)
+    effective = effective_units(len(counts.truth), groups)
+    if by_class:
+        effective = np.minimum(effective, units_with_class(counts, groups))
+    return jackknife(full, left_out, effective, share=True)
+
+
+def interval(
+    per_image: Confusion, statistic: Statistic = mean_iou, groups: np.ndarray | None = None
+) -> tuple[Any, Any]:
+    """The 95 % interval (low, high) of a metric, see `estimate`; NaN for fewer than FEWEST images or groups."""
+    return estimate(per_image, statistic, groups).interval()
+
+
+def effective_images(per_image: Confusion, groups: np.ndarray) -> float:
+    """The number of independent images whose mean IoU is as precise as that of these images in groups, at most N."""
+    alone, together = (float(estimate(per_image, mean_iou, ids).error) for ids in (None, groups))
+    count = len(as_counts(per_image).truth)
+    return count * min(1.0, (alone / together) ** 2) if together > 0 else float(count)
+
+
+def class_intervals(per_image: Confusion, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals (low, high) of each class's IoU, float64 [K] each; NaN if in fewer than FEWEST images or groups."""
     counts = as_counts(per_image)
-    values = np.concatenate([statistic(part) for part in resampled(counts, resamples, seed)])
-    blank = np.isnan(values).all(axis=0) | ((counts.truth.sum(-1) > 0).sum() < 2)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.nanquantile(np.where(blank, 0.0, values), tails, axis=0)  # NumPy warns about columns of NaN
-    return np.where(blank, np.nan, low)[()], np.where(blank, np.nan, high)[()]
+    low, high = estimate(counts, class_iou, groups, by_class=True).interval()
+    few = units_with_class(counts, groups) < FEWEST
+    return np.where(few, np.nan, low), np.where(few, np.nan, high)
 
 
-def class_intervals(
-    per_image: Confusion, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap intervals (low, high) of each class's IoU, float64 [K] each; NaN if in fewer than two images."""
-    counts = as_counts(per_image)
-    low, high = interval(counts, class_iou, level, resamples, seed)
-    too_few = (counts.union > 0).sum(0) < 2
-    return np.where(too_few, np.nan, low), np.where(too_few, np.nan, high)
+def labeled(counts: Counts, groups: np.ndarray | None) -> tuple[Counts, np.ndarray | None]:
+    """The counts and groups of the images that have a pixel that is not ignored."""
+    kept = counts.truth.sum(-1) > 0
+    if kept.all():
+        return counts, groups
+    groups = None if groups is None else ids_of(groups[kept].tolist())
+    return Counts(counts.hits[kept], counts.truth[kept], counts.predicted[kept]), groups
 
 
-def resampled(counts: Counts, resamples: int, seed: int) -> Iterator[Counts]:
-    """Yield Counts [rows, K] of bootstrap samples of N images, summed over each sample; `resamples` rows in all. How
-    often each image is drawn is multinomial, so that the sums are one matrix product."""
-    flat = np.concatenate([counts.hits, counts.truth, counts.predicted], axis=-1).astype(np.float64)
-    assert flat.ndim == 2 and len(flat), f"one row of counts an image, not {flat.shape}"
-    rng, n = np.random.default_rng(seed), len(flat)
-    rows = max(1, DRAWS // n)
-    for start in range(0, resamples, rows):
-        draws = rng.multinomial(n, np.full(n, 1 / n), min(rows, resamples - start))
-        yield Counts(*np.split(draws @ flat, 3, axis=1))
+def units_with_class(counts: Counts, groups: np.ndarray | None) -> np.ndarray:
+    """In how many images or groups each class occurs, int64 [K]."""
+    return (sums(counts.union.astype(np.int64), groups) > 0).sum(0)
+
+
+def left_out_values(counts: Counts, statistic: Statistic, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(the statistic of all images, its values [B, ...] without each block of complete images or groups)."""
+    flat = np.stack([counts.hits, counts.truth, counts.predicted], axis=1).astype(np.float64)
+    parts, total = sums(flat, blocks(len(flat), groups)), flat.sum(0)
+    rest = np.moveaxis(total - parts, 1, 0)
+    return statistic(Counts(*total)), statistic(Counts(*rest))

@@ -28,7 +28,7 @@ OPTIMISTIC = (
     "No test split was used. If the data have one, evaluate the best run on it once, at the end."
 )
 PAIRED = (
-    "Intervals are 95% paired bootstrap intervals over the same images. They do not include the variation between "
+    "Intervals are 95% paired intervals over the same images. They do not include the variation between "
     "seeds: with another train.seed, the order of two trials may change."
 )
 

@@ -13,7 +13,9 @@ from ..report.run import UNREADABLE, read_predictions
 from ..runs.atomic import atomic_write, read_json_lines
 from ..runs.csv_io import csv_text
 from ..runs.run_folder import provenance
-from ..stats.intervals import seeded_bootstrap, verdict
+from ..stats.intervals import verdict
+from ..stats.nested import nested_difference, nested_mean
+from ..stats.paired import holm_levels
 from ..tasks.pretrain.collapse import collapse
 from .grid import COMPARISONS, PRETRAININGS, SETTINGS, Grid
 from .outcomes import GridResult, SettingResult
@@ -51,7 +53,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             seconds.append(number(done[-1].get("seconds"), 0.0))
         if rows:
             correct = np.stack(rows)
-            accuracy, interval = seeded_bootstrap(correct)
+            accuracy, interval = nested_mean(correct[None])
             outcomes.append(SettingResult(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
     notes += [*collapse_notes(pretraining_folder(folder, grid)), *image_count_notes(folder, grid)]
     return GridResult(folder, tuple(outcomes), compare_settings(outcomes), tuple(missing), tuple(notes))
@@ -74,11 +76,13 @@ def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, flo
 
     Returns (first, second, difference in accuracy, its interval, sentence) for each pair.
     """
-    correct, found = {outcome.setting: outcome.correct for outcome in outcomes}, []
-    for first, second in COMPARISONS:
-        if first in correct and second in correct:
-            difference, interval = seeded_bootstrap(correct[first], correct[second])
-            found.append((first, second, difference, interval, verdict(difference, interval, first, second)))
+    correct = {outcome.setting: outcome.correct[None] for outcome in outcomes}
+    pairs = [pair for pair in COMPARISONS if set(pair) <= correct.keys()]
+    apart = [nested_difference(correct[first], correct[second]) for first, second in pairs]
+    found = []
+    for (first, second), each, level in zip(pairs, apart, holm_levels([each.p for each in apart]), strict=True):
+        interval = each.interval(level)
+        found.append((first, second, each.value, interval, verdict(each.value, interval, first, second)))
     return tuple(found)
 
 

@@ -18,7 +18,8 @@ def test_the_loss_of_confident_errors_is_computed_from_logits() -> None:
     expected = [300.0, 200.0, float(np.log1p(np.exp(-2)))]
     np.testing.assert_allclose(arrays["losses"], expected, rtol=1e-6)
     assert numbers["loss"] == pytest.approx(np.mean(expected)) and numbers["accuracy"] == pytest.approx(1 / 3)
-    low, high = classification_intervals(arrays, 0)["loss_interval"]
+    many = {name: np.repeat(array, 10, 0) for name, array in arrays.items()}
+    low, high = classification_intervals(many, None)["loss_interval"]
     assert 0 < low < numbers["loss"] < high <= 300
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...config.schema import Data
+from ...config.schema import NO_GROUPS, Data, group_pattern
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
@@ -116,20 +115,22 @@ def groups_of(path: str, items: Items, data: Data) -> list[str] | None:
     An image with an empty cell is a separate group. Raises SightlineError if the expression does not match an image's
     name.
     """
+    if data.group == NO_GROUPS:
+        return None
     if not data.group:
         if items.groups is None:
             return None
         return [group or f"\0{name}" for group, name in zip(items.groups, items.names, strict=True)]
-    expression = re.compile(data.group)
+    expression = group_pattern(data.group)
     found = [match["group"] if (match := expression.search(name)) else None for name in items.names]
     missed = [name for name, group in zip(items.names, found, strict=True) if not group]
     if missed:
         raise SightlineError(
             f"{len(missed):,} of {len(found):,} images have no group by --data.group, e.g. {missed[0]!r}",
             where=path,
-            why=f"the regular expression {data.group!r} matches no part of these paths:\n{listing(missed, 5)}",
-            cure="correct --data.group; to make every image that has no group a group of its own, add the "
-            "alternative `|.+`, for example --data.group '(?P<group>clip[0-9]+|.+)'",
+            why=f"{data.group!r} does not match these paths:\n{listing(missed, 5)}",
+            cure="correct --data.group; to make every image that has no group a group of its own, use a regular "
+            "expression with the alternative `|.+`, for example --data.group '(?P<group>clip[0-9]+|.+)'",
         )
     return [group or "" for group in found]
 

@@ -216,7 +216,7 @@ def most_different(difference: np.ndarray, limit: int = CLASSES) -> np.ndarray:
 def draw_runs(comparison: Comparison) -> Figure:
     """Draw how much each run differs from the reference, with the confidence intervals."""
     pairs = comparison.pairs
-    values = np.array([[pair.numbers.difference, *pair.numbers.interval] for pair in pairs]).T
+    values = np.array([[pair.difference, *pair.interval] for pair in pairs]).T
     title = f"{comparison.kind.title}: difference to {short(comparison.reference.name, NAME)}"
     return draw_differences([pair.second for pair in pairs], *values, title, [pair.significant for pair in pairs])
 

@@ -138,15 +138,17 @@ def as_values(comparison: Comparison, folder: Path) -> dict[str, Any]:
 
 def pair_values(pair: RunPair) -> dict[str, Any]:
     """The numbers of one pair of runs, as an element of `comparisons` in compare.json."""
-    numbers, names = pair.numbers._asdict(), pair.results[0].classes
+    numbers, names = pair.numbers, pair.results[0].classes
     classes = {
         measure: [
             {"class": name, **{key: column[row] for key, column in apart.items()}} for row, name in enumerate(names)
         ]
-        for measure, apart in ((name, one._asdict()) for name, one in numbers.pop("classes").items())
+        for measure, apart in ((name, one._asdict()) for name, one in numbers.classes.items())
     }
     pair_of = {"first": pair.first, "second": pair.second, "images": pair.count}
-    return pair_of | numbers | {"p_holm": pair.holm, "sentence": pair.sentence, "classes": classes}
+    found: dict[str, Any] = {"difference": pair.difference, "interval": pair.interval, "level": pair.level, "p": pair.p}
+    found |= {"p_holm": pair.holm, "agreement": numbers.agreement}
+    return pair_of | found | {"sentence": pair.sentence, "classes": classes}
 
 
 def as_csv(comparison: Comparison) -> bytes:
@@ -157,7 +159,7 @@ def as_csv(comparison: Comparison) -> bytes:
     for entry in comparison.entries:
         pair = comparison.pair_of(entry.name)
         own = [entry.quality, *(entry.interval or ("", ""))]
-        apart = [pair.numbers.difference, *pair.numbers.interval, pair.numbers.p, pair.holm] if pair else [""] * 5
+        apart = [pair.difference, *pair.interval, pair.p, pair.holm] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]
         rows.append([entry.name, *map(number_text, numbers), str(entry.past.finished).lower()])
     return csv_text(rows)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...data.label_arrays import label_texts
 from ...insight.curves import History, MetricCurve, number
-from ...stats.intervals import Interval
+from ...stats.intervals import Estimate, Interval
 from ...stats.paired import ClassDifferences
 from ..drawing import Plan
 from ..formatting import section
@@ -25,6 +25,8 @@ class ImageResults:
 
     For classifiers: truth and predicted are class indices, int64 [N]; confidence: float64 [N], of the predicted class.
 
+    groups: int64 [N], the group of each image that shares its errors with others, see `stats.groups`; None without.
+
     For label sets: truth and predicted are bool [N, K]; scores: float64 [N, K], the probabilities.
 
     For segmenters: truth is the number of pixels of each class, int64 [N, K]; predicted has a confusion matrix per
@@ -38,6 +40,7 @@ class ImageResults:
     confidence: np.ndarray
     rows: np.ndarray
     scores: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @property
     def has_sets(self) -> bool:
@@ -57,16 +60,14 @@ class ImageResults:
 
 
 class PairedNumbers(NamedTuple):
-    """The difference between two runs on the same images, with its test.
+    """The difference between two runs on the same images.
 
-    difference: metric of the second run minus that of the first, as a share of 1. interval: 95 % interval of the
-    difference, paired by image. p: p value of the task's test. agreement: numbers of images on which the runs agree or
-    differ, by the keys of `TaskComparison.agreement`. classes: differences of each class, by the name of the measure.
+    difference: metric of the second run minus that of the first, as a share of 1, with its error.
+    agreement: numbers of images on which the runs agree or differ, by the keys of `TaskComparison.agreement`. classes:
+    differences of each class, by the name of the measure.
     """
 
-    difference: float
-    interval: Interval
-    p: float
+    difference: Estimate
     agreement: dict[str, int]
     classes: dict[str, ClassDifferences]
 
@@ -105,7 +106,8 @@ class RunPair:
     """The reference run `first` and a run `second`, compared on the same images.
 
     results: the results of both runs, with images and classes in the order of the reference. holm: p value after Holm's
-    correction for all pairs of the comparison. sentence: the result in words.
+    correction for all pairs of the comparison. level: of the interval, 0.95 or more, so that the interval excludes 0 if
+    and only if `holm` is below 0.05. sentence: the result in words.
     """
 
     first: str
@@ -113,6 +115,7 @@ class RunPair:
     results: tuple[ImageResults, ImageResults]
     numbers: PairedNumbers
     holm: float
+    level: float
     sentence: str
     notes: tuple[str, ...]
 
@@ -122,10 +125,25 @@ class RunPair:
         return len(self.results[0].names)
 
     @property
+    def difference(self) -> float:
+        """The metric of the second run minus that of the first, as a share of 1."""
+        return float(self.numbers.difference.value)
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of the difference."""
+        low, high = self.numbers.difference.interval(self.level)
+        return float(low), float(high)
+
+    @property
+    def p(self) -> float:
+        """The p value of no difference, before the correction."""
+        return float(self.numbers.difference.p)
+
+    @property
     def significant(self) -> bool:
-        """Whether the interval of the difference excludes zero and the corrected p value is below 0.05."""
-        low, high = self.numbers.interval
-        return self.holm < 0.05 and (low > 0 or high < 0)
+        """Whether the corrected p value is below 0.05, and the interval excludes zero."""
+        return self.holm < 0.05
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import SightlineError, counted
-from ...stats.intervals import points, verdict
-from ...stats.paired import holm
+from ...stats.intervals import LEVEL, verdict
+from ...stats.paired import holm, holm_levels
 from ..formatting import device, known, percent, section
 from ..origin import flat, shown
 from .kinds import ComparedRun, Comparison, RunPair, TaskComparison, UnpairedRun
@@ -37,8 +35,9 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
             unpaired.append(UnpairedRun(other.name, *fault))
         else:
             pairs.append(compare_pair(reference, other, kind))
-    corrected = holm([pair.numbers.p for pair in pairs])
-    pairs = tuple(with_verdict(pair, p, kind, len(pairs)) for pair, p in zip(pairs, corrected, strict=True))
+    values = [pair.p for pair in pairs]
+    corrected = zip(pairs, holm(values), holm_levels(values), strict=True)
+    pairs = tuple(with_verdict(pair, p, level, kind, len(pairs)) for pair, p, level in corrected)
     notes = [*([kind.no_pairs] if kind.no_pairs else []), *other_differences(entries, kind), *kind.notes(entries)]
     return Comparison(task, kind, tuple(entries), pairs, tuple(unpaired), recipe_differences(entries), tuple(notes))
 
@@ -46,7 +45,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
 def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
     """Compare a run with the reference image by image.
 
-    The fields `holm` and `sentence` of the result are not set here, see `with_verdict`.
+    The fields `holm`, `level` and `sentence` of the result are not set here, see `with_verdict`.
     """
     assert reference.results and other.results and kind.paired
     a, b = reference.results, aligned_to(reference.results, other.results)
@@ -60,30 +59,20 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
             f"{reference.name} and {other.name}: the images have the same names and labels; whether their pixels are "
             f"equal is unknown ({doubt})."
         )
-    found = kind.paired(a, b)
-    low, high = found.interval
-    found = found._replace(difference=float(found.difference), interval=(float(low), float(high)))
-    return RunPair(reference.name, other.name, (a, b), found, float("nan"), "", tuple(notes))
+    return RunPair(reference.name, other.name, (a, b), kind.paired(a, b), float("nan"), LEVEL, "", tuple(notes))
 
 
-def with_verdict(pair: RunPair, corrected: float, kind: TaskComparison, several: int) -> RunPair:
-    """Add the corrected p value and the sentence to a pair.
+def with_verdict(pair: RunPair, corrected: float, level: float, kind: TaskComparison, several: int) -> RunPair:
+    """Add the corrected p value, the level of the interval and the sentence to a pair.
 
-    corrected: p value after Holm's correction. several: number of comparisons in this correction. The sentence says
-    "beats" only if the interval excludes zero and `corrected` is below 0.05. It mentions p only if the interval
-    excludes zero and `corrected` is 0.05 or more.
+    corrected: p value after Holm's correction. several: number of comparisons in this correction.
     """
-    names, difference, interval = (pair.first, pair.second), pair.numbers.difference, pair.numbers.interval
-    low, high = interval
-    if not np.isfinite(interval).all():
-        found = f"{points(difference)} points, too few images for an interval"
-        sentence = f"no difference in {kind.name} between {pair.first} and {pair.second} can be shown: {found},"
-    elif corrected >= 0.05 and (low > 0 or high < 0):
-        after = f" after correction for {several} comparisons" if several > 1 else ""
-        sentence = f"{verdict(difference, interval, *names, kind.name, corrected)}{after},"
-    else:
-        sentence = verdict(difference, interval, *names, kind.name)
-    return replace(pair, holm=corrected, sentence=f"{sentence} on the same {counted(pair.count, 'image')}")
+    pair = replace(pair, holm=corrected, level=level)
+    sentence = verdict(pair.difference, pair.interval, pair.first, pair.second, kind.name)
+    for_all = f", corrected for {several} comparisons," if several > 1 else ""
+    groups = pair.results[0].groups
+    units = "" if groups is None else f" in {counted(int(groups.max()) + 1, 'group')}"
+    return replace(pair, sentence=f"{sentence}{for_all} on the same {counted(pair.count, 'image')}{units}")
 
 
 def recipe_differences(entries: Sequence[ComparedRun]) -> tuple[tuple[str, tuple[str, ...]], ...]:

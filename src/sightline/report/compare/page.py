@@ -17,10 +17,11 @@ from .numbers import quality_text
 from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
-    "Differences are computed on the same images, with 95% intervals of a paired bootstrap over images. A sentence "
-    "says “beats” only if the interval excludes zero and p is below 0.05. The intervals do not include the variation "
-    "between seeds: two runs that differ only in the seed may differ by as much. Each run's best epoch was chosen on "
-    "these same images."
+    "Differences are computed on the same images. Their intervals are over images, or over groups of images that "
+    "belong together, and are widened for the number of comparisons (Holm), so that all sentences of a page are right "
+    "in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not include the "
+    "variation between seeds: two runs that differ only in the seed may differ by as much. Each run's best epoch was "
+    "chosen on these same images."
 )
 LOSS_SETTINGS = ("loss.", "pretrain.method", "pretrain.contrast")
 LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
@@ -155,8 +156,8 @@ def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
     pair = comparison.pair_of(entry.name)
     if pair is None:
         return ["reference" if entry is comparison.reference else "not comparable", ""]
-    value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.numbers.difference, *pair.numbers.interval))
-    edges = f"{value} [{low}, {high}]" if np.isfinite(pair.numbers.interval).all() else value
+    value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.difference, *pair.interval))
+    edges = f"{value} [{low}, {high}]" if np.isfinite(pair.interval).all() else f"{value}, no interval"
     return [element("b", edges) if pair.significant else edges, p_text(pair.holm)]
 
 

@@ -1,4 +1,4 @@
-"""Comparison of classifiers: accuracy on the same images, McNemar's exact test, F1 and recall of each class."""
+"""Comparison of classifiers: accuracy on the same images, F1 and recall of each class."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ import numpy as np
 
 from ...report.compare.kinds import ComparedRun, ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.paired_sections import galleries
-from ...report.findings import seed_of
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...stats.intervals import Interval, bootstrap_interval, mcnemar, paired_bootstrap
+from ...stats.groups import group_ids
+from ...stats.intervals import Interval, mean_interval
+from ...stats.nested import paired_difference
 from ...stats.paired import paired_classes
 
 
@@ -26,19 +27,20 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
         cure = f"`sightline evaluate {shlex.quote(str(files.path))}` writes its predictions again"
         return None, f"has no predictions to compare ({why})", cure
     rows = np.arange(len(found.names))
-    return ImageResults(found.names, found.classes, found.truth, found.predicted, found.confidence, rows), "", ""
+    sets = (found.truth, found.predicted, found.confidence, rows)
+    return ImageResults(found.names, found.classes, *sets, groups=group_ids(files.path, found.names)), "", ""
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Validation accuracy and its 95 % bootstrap interval. The seed is that of the run, so that its own report has
-    the same interval."""
-    return float(results.correct.mean()), bootstrap_interval(results.correct, seed=seed_of(files))
+    """Validation accuracy and its 95 % interval."""
+    interval = mean_interval(results.correct, results.groups)
+    return float(results.correct.mean()), interval if np.isfinite(interval).all() else None
 
 
 def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
-    """Compare two classifiers on the same images: accuracy, McNemar's test, agreement, F1 and recall by class."""
-    difference, interval = paired_bootstrap(a.correct, b.correct)
-    recall, f1 = paired_classes(a.truth, a.predicted, b.predicted, len(a.classes))
+    """Compare two classifiers on the same images: accuracy, agreement, F1 and recall by class."""
+    difference = paired_difference(a.correct, b.correct, a.groups)
+    recall, f1 = paired_classes(a.truth, a.predicted, b.predicted, len(a.classes), a.groups)
     agreement = {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
@@ -46,8 +48,7 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
         "both wrong": int((~a.correct & ~b.correct).sum()),
         "same answer": int((a.predicted == b.predicted).sum()),
     }
-    p = mcnemar(a.correct, b.correct)
-    return PairedNumbers(difference, interval, p, agreement, {"F1": f1, "recall": recall})
+    return PairedNumbers(difference, agreement, {"F1": f1, "recall": recall})
 
 
 def ensembles(entries: Sequence[ComparedRun]) -> list[str]:
@@ -65,7 +66,7 @@ def comparison() -> TaskComparison:
         read=read,
         result=result,
         paired=paired,
-        test="p: McNemar's exact test on the images that only one of the two classifies correctly.",
+        test="p: paired t test over images or their groups.",
         class_note="Sorted by the difference in F1; the recall is on the same images. ",
         agreement={
             "both right": "Both correct",

@@ -10,6 +10,7 @@ from ...data.types import Decoded
 from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
+from ...stats.groups import groups_of, write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
@@ -29,7 +30,8 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)
-    numbers |= classification_intervals(arrays, config.train.seed)
+    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
+    numbers |= classification_intervals(arrays, groups)
     if tests:
         log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, numbers, say)
     if not data:

@@ -9,7 +9,8 @@ from ...data.sources.open import open_source
 from ...export.contract import Cost, Say, TaskGraph
 from ...export.parity import Parity
 from ...export.session import OnnxSession
-from ...stats.intervals import paired_bootstrap
+from ...stats.groups import groups_of
+from ...stats.nested import paired_difference
 from ..whole_image.export import ImageGraph
 from .config import ClassifyConfig
 from .evaluate import with_classes
@@ -53,7 +54,10 @@ class ClassifierExport(TaskGraph):
     def cost(self, graph: OnnxSession) -> Cost:
         """The change in accuracy from this graph to another, such as a quantized one, paired by image."""
         correct = self.own.probabilities(graph).argmax(1) == self.own.decoded.labels
-        difference, interval = paired_bootstrap(self.correct, correct, seed=self.config.train.seed)
+        groups = groups_of(self.own.decoded, self.config.data)
+        apart = paired_difference(self.correct, correct, None if groups is None else groups.ids)
         lost, won = int((self.correct & ~correct).sum()), int((~self.correct & correct).sum())
         changed = f"{lost:,} of {len(correct):,} become wrong, {won:,} right"
-        return Cost("accuracy", (float(self.correct.mean()), float(correct.mean())), difference, interval, changed)
+        return Cost(
+            "accuracy", (float(self.correct.mean()), float(correct.mean())), apart.value, apart.interval(), changed
+        )

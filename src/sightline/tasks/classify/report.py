@@ -14,7 +14,7 @@ from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...stats.intervals import wilson_interval
+from ...stats.intervals import effective_images, wilson_interval
 from ..contract import Metric
 
 CLASS_TABLE = (
@@ -64,14 +64,12 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     parts: list[Child] = [element("p", lead(files, findings), class_="lead")]
     facts: list[tuple[str, str, str]] = []
     if scores:
-        low, high = (percent(edge, 2) for edge in scores.interval)
-        facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", f"95% interval {low} to {high}%"))
+        edges = sections.interval_text(scores.interval, 2)
+        facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", edges))
     parts.append(sections.fact_cards(files, past, facts))
     if scores:
-        note = (
-            f"The interval is a bootstrap over the {len(scores.correct):,} validation images. It covers new images of "
-            "the same distribution, not the choice of the best epoch, which was made on these images, nor other seeds."
-        )
+        effective = effective_images(scores.correct, scores.groups.ids if scores.groups else None)
+        note = sections.interval_note(len(scores.correct), scores.groups, effective)
         parts.append(element("p", note, class_="small"))
     return parts
 
@@ -94,10 +92,10 @@ def lead(files: RunFiles, findings: Findings) -> str:
         reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
         return f"{begin} is {status(findings.past)} at {epochs_text([findings.past.last_epoch])}{reached}."
     scores = findings.summary
-    low, high = (percent(edge) for edge in scores.interval)
     sentence = (
-        f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly (95% "
-        f"interval {low} to {high}%; always predicting the most frequent class gives {percent(scores.baseline)}%)."
+        f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly "
+        f"({sections.interval_text(scores.interval)}; always predicting the most frequent class gives "
+        f"{percent(scores.baseline)}%)."
     )
     if not findings.confused:
         return sentence

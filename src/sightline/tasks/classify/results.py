@@ -18,6 +18,8 @@ from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text
 from ...runs.run_folder import shipped_checkpoints
+from ...stats.groups import said, write_groups
+from ...stats.intervals import bracketed
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
@@ -32,11 +34,12 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
-    intervals = classification_intervals(arrays, training.config.train.seed)
+    groups = write_groups(folder, "val", parts.val, training.config.data)
+    intervals = classification_intervals(arrays, groups)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
-    low, high = intervals["accuracy_interval"]
-    return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
+    edges = bracketed(intervals["accuracy_interval"])
+    return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
 
 
 def preview(training: Training, batch: Batch) -> Figure:

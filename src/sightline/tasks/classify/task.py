@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch.nn import functional
 from ...config.checks import loss_arguments
 from ...engine.parts import Arrays
 from ...inference.predictor import mirror_mean
-from ...stats.intervals import bootstrap_interval
+from ...stats.groups import Groups
+from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
 from ..whole_image.learner import ImageLearner
 from . import losses
@@ -65,17 +67,19 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
     }
 
 
-def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, by name.
+def classification_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
+    """95 % intervals [low, high] of accuracy, top-5 accuracy and loss, by name, and the facts of the groups.
 
-    arrays: as returned by `ClassifyLearner.metrics`.
+    arrays: as returned by `ClassifyLearner.metrics`. groups: of the images, or None.
     """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
     truth = labels[:, None]
     top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
     right, among = probabilities.argmax(1) == labels, (top == truth).any(1)
     items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": arrays["losses"]}
-    return {f"{name}_interval": list(bootstrap_interval(values, seed=seed)) for name, values in items.items()}
+    ids = None if groups is None else groups.ids
+    found: dict[str, Any] = {f"{name}_interval": list(mean_interval(values, ids)) for name, values in items.items()}
+    return found | (groups.facts(effective_images(items["accuracy"], ids)) if groups else {})
 
 
 def negative_log_likelihood(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 
 from ...report.compare.kinds import ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.paired_sections import galleries
-from ...report.findings import seed_of
 from ...report.run import RunFiles
+from ...stats.groups import group_ids
 from ...stats.intervals import Interval
 from .metrics import paired_precision, precision_intervals
 from .predictions import read_label_sets
@@ -22,20 +22,20 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
         return None, f"has no predictions to compare ({why})", cure
     highest, rows = found.probabilities.max(1), np.arange(len(found.names))
     sets = (found.truth, found.predicted, highest, rows, found.probabilities)
-    return ImageResults(found.names, found.classes, *sets), "", ""
+    return ImageResults(found.names, found.classes, *sets, group_ids(files.path, found.names)), "", ""
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
     """Mean average precision and its 95 % interval, equal to those in the run's own report."""
     assert results.scores is not None
-    found = precision_intervals(results.scores, results.truth, seed_of(files))
-    return found.mean, found.interval
+    found = precision_intervals(results.scores, results.truth, results.groups)
+    return found.mean, found.interval if np.isfinite(found.interval).all() else None
 
 
 def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
     """Compare two runs on the same images: mean average precision, exact matches, average precision by class."""
     assert a.scores is not None and b.scores is not None
-    difference, interval, p, classes = paired_precision(a.scores, b.scores, a.truth)
+    difference, classes = paired_precision(a.scores, b.scores, a.truth, a.groups)
     agreement = {
         "both right": int((a.correct & b.correct).sum()),
         "only first right": int((a.correct & ~b.correct).sum()),
@@ -43,7 +43,7 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
         "both wrong": int((~a.correct & ~b.correct).sum()),
         "same labels": int((a.predicted == b.predicted).all(1).sum()),
     }
-    return PairedNumbers(difference, interval, p, agreement, {"average precision": classes})
+    return PairedNumbers(difference, agreement, {"average precision": classes})
 
 
 def comparison() -> TaskComparison:
@@ -55,7 +55,7 @@ def comparison() -> TaskComparison:
         read=lambda files: read_label_sets(files)[0],
         result=result,
         paired=paired,
-        test="p: normal approximation with the standard deviation of a paired bootstrap over images.",
+        test="p: t test with the standard error of a paired jackknife over images or their groups.",
         class_note="Sorted by the difference in average precision. ",
         agreement={
             "both right": "Both exactly right",

@@ -14,6 +14,7 @@ from ...errors import SightlineError, some_of
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ...runs.checkpoint import load_model
+from ...stats.groups import groups_of, write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
@@ -34,7 +35,8 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
     size = config.train.eval_batch_size
     numbers, arrays = evaluate_split(parts.learner, decoded, size, parts.device, parts.dtype)
     thresholds = load_thresholds(folder, parts.classes)
-    found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
+    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
+    found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     if tests:
         log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
     if not data:

@@ -12,7 +12,8 @@ from ...export.contract import Cost, Say, TaskGraph
 from ...export.parity import Parity
 from ...export.session import OnnxSession
 from ...runs.checkpoint import load_model
-from ...stats.intervals import paired_bootstrap
+from ...stats.groups import groups_of
+from ...stats.nested import paired_difference
 from ..whole_image.export import ImageGraph
 from .config import MultilabelConfig
 from .evaluate import with_classes, with_own_splits
@@ -69,7 +70,10 @@ class MultilabelExport(TaskGraph):
     def cost(self, graph: OnnxSession) -> Cost:
         """The change in exact matches from this graph to another, such as a quantized one, paired by image."""
         exact = self.exact_of(self.own.probabilities(graph))
-        difference, interval = paired_bootstrap(self.exact, exact, seed=self.config.train.seed)
+        groups = groups_of(self.own.decoded, self.config.data)
+        apart = paired_difference(self.exact, exact, None if groups is None else groups.ids)
         lost, won = int((self.exact & ~exact).sum()), int((~self.exact & exact).sum())
         changed = f"{lost:,} of {len(exact):,} become wrong, {won:,} right"
-        return Cost("exact match", (float(self.exact.mean()), float(exact.mean())), difference, interval, changed)
+        return Cost(
+            "exact match", (float(self.exact.mean()), float(exact.mean())), apart.value, apart.interval(), changed
+        )

@@ -1,24 +1,23 @@
-"""Metrics of label sets with bootstrap intervals: average precision, and precision, recall and F1 at thresholds.
+"""Metrics of label sets with intervals: average precision, and precision, recall and F1 at thresholds.
 
 Shapes: scores float [N, K] (probabilities or logits), truth and predicted bool [N, K], thresholds float [K]. A class
 without a positive image has no average precision, recall or F1: NaN here, and left out of the means.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from ...stats.intervals import Interval, percentiles
-from ...stats.paired import ClassDifferences
+from ...stats.intervals import NONE, Estimate, Interval, jackknife
+from ...stats.paired import ClassDifferences, class_differences
+from ...stats.segmentation import nan_mean
+from ...stats.units import FEWEST, blocks, effective_units, sums, weights_without
 
-LEVEL = 0.95
-RESAMPLES = 1000
 BLOCK = 2**22
-"""Number of resampled weights that are held at a time: 32 MiB."""
+"""Number of weights that are used at a time: 32 MiB."""
 FEW = 5
-"""A class with fewer positives than this makes the interval of the mean average precision too narrow, see below."""
+"""A class with fewer positives than this has no threshold of its own."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Precision:
     """Average precision by class and its mean, each with a 95 % interval.
 
     by_class, positives: [K]; class_intervals: [K, 2]; NaN for a class without a positive. few: number of classes with
-    1 to FEW - 1 positives.
+    positives in fewer than FEWEST images or groups; the mean then has no interval.
     """
 
     mean: float
@@ -34,16 +33,12 @@ class Precision:
     by_class: np.ndarray
     class_intervals: np.ndarray
     positives: np.ndarray
-
-    @property
-    def few(self) -> int:
-        """Number of classes with so few positives that the interval may be too narrow."""
-        return int(((self.positives > 0) & (self.positives < FEW)).sum())
+    few: int
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Precision, recall and F1 of thresholded predictions, for each of B bootstrap samples.
+    """Precision, recall and F1 of thresholded predictions, for each of B rows of weights.
 
     precision, recall, f1: by class [B, K]; recall and F1 are NaN for a class without a positive. micro_*: over all
     decisions [B]. macro_f1: mean over the classes with a positive [B]. exact: share of images with the right set [B].
@@ -92,108 +87,54 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.array([weighted_precision(column, hits, once)[0] for column, hits in columns(scores, truth)])
 
 
-def precision_intervals(scores: np.ndarray, truth: np.ndarray, seed: int = 0) -> Precision:
-    """Average precision with bias-corrected bootstrap intervals over images.
+def precision_intervals(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None) -> Precision:
+    """Average precision with jackknife intervals over images or their groups.
 
-    The average precision of few positives is too high on average, and the bootstrap repeats this error. The plain
-    percentile interval of the mean over 10 classes therefore contained the population's value in 5 to 98 % of 150
-    simulated sets. Here the interval's center is 2 * estimate - mean of the resampled values, its width is normal on
-    the logit scale, and deviations are scaled, see `deviations_of`. The coverage by simulation is in
-    tests/tasks/multilabel/test_metrics.py.
+    The average precision of few positives is too high on average, which the jackknife corrects. docs/claims.md has the
+    coverage by simulation.
     """
-    point, positives = average_precision(scores, truth), truth.sum(0)
-    resampled = np.nan_to_num(next(resampled_precision([scores], truth, seed)))
-    center, deviations = 2 * point - resampled.mean(0), deviations_of(resampled, positives)
-    present = positives > 0
-    edges = [
-        with_point(logit_interval(c, d), value, n) if n else (np.nan, np.nan)
-        for c, d, value, n in zip(center, deviations.T, point, positives, strict=True)
+    point, left_out = without_blocks(scores, truth, groups)
+    effective = effective_units(len(truth), groups)
+    present, units = truth.any(0), (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    edges = np.stack(jackknife(point, left_out, np.minimum(effective, units), share=True).interval(), axis=1)
+    edges[units < FEWEST] = np.nan
+    mean, interval = float("nan"), NONE
+    few = int((present & (units < FEWEST)).sum())
+    if present.any():
+        mean = float(point[present].mean())
+    if present.any() and not few:
+        low, high = jackknife(mean, nan_mean(left_out[:, present]), min(effective, units.sum()), share=True).interval()
+        interval = float(low), float(high)
+    return Precision(mean, interval, point, edges, truth.sum(0), few)
+
+
+def without_blocks(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(average precision of each class [K], the same without each block of complete images or groups [B, K])."""
+    weights, rows = weights_without(blocks(len(truth), groups)), max(1, BLOCK // len(truth))
+    parts = [
+        np.stack([weighted_precision(*pair, weights[start : start + rows]) for pair in columns(scores, truth)], axis=1)
+        for start in range(0, len(weights), rows)
     ]
-    if not present.any():
-        return Precision(np.nan, (np.nan, np.nan), point, np.array(edges), positives)
-    mean = float(point[present].mean())
-    whole = logit_interval(float(center[present].mean()), deviations[:, present].mean(1))
-    return Precision(mean, with_point(whole, mean, int(positives.sum())), point, np.array(edges), positives)
-
-
-def with_point(interval: Interval, point: float, positives: int) -> Interval:
-    """Extend an interval so that it contains the estimate `point`.
-
-    A bootstrap of a perfect ranking has no deviations. The lower edge is then at most that of the exact binomial
-    interval of `positives` successes in as many trials.
-    """
-    low, high = interval
-    if point == 1:
-        low = min(low, ((1 - LEVEL) / 2) ** (1 / positives))
-    return min(low, point), max(high, point)
-
-
-def deviations_of(resampled: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Deviations [B, K] of bootstrap values from their mean, scaled by sqrt(n / (n - 1)) for n positives, 2 for one.
-
-    A bootstrap of n items has a variance that is too small by the factor (n - 1) / n.
-    """
-    scale = np.where(positives > 1, np.sqrt(positives / np.maximum(positives - 1, 1)), 2.0)
-    return (resampled - resampled.mean(0)) * scale
-
-
-def resampled_precision(models: Sequence[np.ndarray], truth: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Average precision of RESAMPLES bootstrap samples of the images, float64 [RESAMPLES, K], for each model.
-
-    models: scores [N, K]. The samples are the same for all models.
-    """
-    for scores in models:
-        blocks = [
-            np.stack([weighted_precision(*pair, weights) for pair in columns(scores, truth)], axis=1)
-            for weights in bootstrap_weights(len(truth), seed)
-        ]
-        yield np.concatenate(blocks)
-
-
-def bootstrap_weights(count: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of `count` images is drawn, float64 [B, count], in blocks of RESAMPLES bootstrap samples."""
-    rng, rows = np.random.default_rng(seed), max(1, BLOCK // count)
-    for start in range(0, RESAMPLES, rows):
-        yield rng.multinomial(count, np.full(count, 1 / count), min(rows, RESAMPLES - start)).astype(np.float64)
+    return average_precision(scores, truth), np.concatenate(parts)
 
 
 def paired_precision(
-    first: np.ndarray, second: np.ndarray, truth: np.ndarray, seed: int = 0
-) -> tuple[float, Interval, float, ClassDifferences]:
-    """Compare the scores [N, K] of two models: (difference of their mean average precisions, its 95 % interval, p
-    value, differences of each class).
-
-    Difference is second - first. Interval and p value are of a normal distribution with the standard deviation of
-    the differences in RESAMPLES bootstrap samples of the images. A class with one positive has no interval.
-
-    For two models of equal quality and 10 classes that 3 to 30 % of the images have, the interval excluded 0 in 2.0 and
-    3.2 % of 250 simulated sets of 100 images (weak and good models), and in 4.4 and 4.8 % of 300 images.
-    """
-    positives = truth.sum(0)
-    present = positives > 0
-    points = [average_precision(scores, truth) for scores in (first, second)]
-    resampled = [np.nan_to_num(values) for values in resampled_precision([first, second], truth, seed)]
-    apart, deviations = points[1] - points[0], deviations_of(resampled[1] - resampled[0], positives)
-    error = np.where(positives > 1, deviations.std(0), np.nan)
-    z = float(special.ndtri((1 + LEVEL) / 2))
-    classes = ClassDifferences(*points, apart, apart - z * error, apart + z * error)
+    first: np.ndarray, second: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None
+) -> tuple[Estimate, ClassDifferences]:
+    """Compare the scores [N, K] of two models: (the difference second - first of their mean average precisions, the
+    differences of each class)."""
+    present, units = truth.any(0), (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    (point, left), (other, other_left) = (without_blocks(scores, truth, groups) for scores in (first, second))
+    effective = effective_units(len(truth), groups)
+    apart, left_apart = other - point, other_left - left
+    classes = class_differences(point, other, jackknife(apart, left_apart, effective), units)
     if not present.any():
-        return np.nan, (np.nan, np.nan), np.nan, classes
-    difference, spread = float(apart[present].mean()), float(deviations[:, present].mean(1).std())
-    p = float(2 * special.ndtr(-abs(difference) / spread)) if spread else 1.0
-    return difference, (difference - z * spread, difference + z * spread), p, classes
-
-
-def logit_interval(center: float, deviations: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of a value from 0 to 1, from bootstrap deviations [B]: normal on the logit scale around `center`."""
-    center = float(np.clip(center, 1e-3, 1 - 1e-3))
-    error = special.logit(np.clip(center + deviations, 1e-3, 1 - 1e-3)).std()
-    half = special.ndtri((1 + level) / 2) * error
-    return float(special.expit(special.logit(center) - half)), float(special.expit(special.logit(center) + half))
+        return Estimate(float("nan"), float("nan"), float("nan"), 1.0), classes
+    return jackknife(apart[present].mean(), nan_mean(left_apart[:, present]), effective), classes
 
 
 def decisions(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Decisions:
-    """Precision, recall and F1 of predicted label sets; of B bootstrap samples for weights [B, N], with [B, K] each.
+    """Precision, recall and F1 of predicted label sets; with weights [B, N] of the images, of shape [B, K] each.
 
     A quotient 0 / 0 is 0: the precision of a class that is never predicted.
     """
@@ -219,10 +160,17 @@ def decisions(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | No
     )
 
 
-def decision_intervals(predicted: np.ndarray, truth: np.ndarray, seed: int = 0) -> dict[str, Interval]:
-    """95 % percentile bootstrap intervals over images of the means of `decisions`, by the name of the field."""
-    blocks = [decisions(predicted, truth, weights) for weights in bootstrap_weights(len(truth), seed)]
-    return {name: percentiles(np.concatenate([getattr(block, name) for block in blocks]), LEVEL) for name in MEANS}
+def decision_intervals(
+    predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Interval]:
+    """Intervals over images or their groups of the means of `decisions`, by the name of the field."""
+    weights = weights_without(blocks(len(truth), groups))
+    full, left_out = decisions(predicted, truth), decisions(predicted, truth, weights)
+    effective, found = effective_units(len(truth), groups), {}
+    for name in MEANS:
+        low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), effective, share=True).interval()
+        found[name] = float(low), float(high)
+    return found
 
 
 def choose_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:

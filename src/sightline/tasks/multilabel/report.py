@@ -13,20 +13,23 @@ from ...insight.projection import MIN_SAMPLES, EpochMap, epoch_maps, static_maps
 from ...insight.style import png_rgb, short
 from ...report import sections
 from ...report.drawing import Plan, draw_all, kinds, plan_curves
-from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS, seed_of
+from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS
 from ...report.formatting import epochs_text, percent, section, status
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
 from ...report.maps import PCA, TSNE
 from ...report.run import RunFiles, Thumbnails
+from ...stats.groups import Groups, read_groups
+from ...stats.intervals import effective_images
+from ...stats.units import FEWEST
 from ..contract import Metric
 from .metrics import FEW, Decisions, Precision, decisions, precision_intervals
 from .predictions import LabelSets, Pair, confused_pairs, confusion, losses_of, read_label_sets
 
 CLASS_TABLE = (
     "Sorted by average precision, lowest first; click a heading to sort. Average precision: the area under the curve "
-    "of precision against recall over all thresholds. Its interval is a bootstrap over images. Precision, recall and "
-    "F1 are at the threshold of the class, which was chosen on images held out from training, not on these."
+    "of precision against recall over all thresholds. Its interval is over images or their groups. Precision, recall "
+    "and F1 are at the threshold of the class, which was chosen on images held out from training, not on these."
 )
 CONFUSION = (
     "Rows are true classes, columns predicted ones. The diagonal counts the images in which the class was found. If a "
@@ -59,6 +62,7 @@ class Summary:
     """
 
     sets: LabelSets
+    groups: Groups | None
     ranked: Precision
     at: Decisions
     baseline: float
@@ -69,7 +73,7 @@ class Summary:
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
     """Sections and figures of a run's page. watched: whether the run is still training; t-SNE is then left out."""
     files, sets = read_label_sets(files)
-    past, summary = history(files.records), summarize(sets, seed_of(files)) if sets else None
+    past, summary = history(files.records), summarize(sets, read_groups(files.path, sets.names)) if sets else None
     maps = maps_of(files, summary, with_tsne=not watched)
     images = thumbnails_by_row(files, len(sets.names)) if sets else {}
     curves = [MetricCurve(name, metrics[name].title) for name in ("mean_average_precision", "macro_f1")]
@@ -89,13 +93,15 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
 MISSING = "predictions/val.csv is missing or cannot be read; it is written when training ends."
 
 
-def summarize(sets: LabelSets, seed: int) -> Summary:
-    """Compute the content of the report from predictions/val.csv. seed: of the bootstrap intervals."""
-    ranked, predicted = precision_intervals(sets.probabilities, sets.truth, seed), sets.predicted
+def summarize(sets: LabelSets, groups: Groups | None) -> Summary:
+    """Compute the content of the report from predictions/val.csv. groups: of the images, or None."""
+    ids = None if groups is None else groups.ids
+    ranked, predicted = precision_intervals(sets.probabilities, sets.truth, ids), sets.predicted
     present, losses = sets.truth.any(0), losses_of(sets)
     wrong = np.flatnonzero((predicted != sets.truth).any(1))
     return Summary(
         sets=sets,
+        groups=groups,
         ranked=ranked,
         at=decisions(predicted, sets.truth),
         baseline=float(sets.truth.mean(0)[present].mean()) if present.any() else 0.0,
@@ -111,13 +117,13 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
         sentence = f"{model} is {status(past)} at {epochs_text([past.last_epoch])}."
         return [element("p", sentence, class_="lead"), sections.fact_cards(files, past, [])]
     sets, ranked, at = summary.sets, summary.ranked, summary.at
-    low, high = (percent(edge) for edge in ranked.interval)
+    edges = sections.interval_text(ranked.interval)
     sentence = (
         f"{model} finds the labels of {counted(len(sets.names), 'validation image')} with a mean average precision of "
-        f"{percent(ranked.mean)}% (95% interval {low} to {high}%) over {int((ranked.positives > 0).sum())} classes. "
+        f"{percent(ranked.mean)}% ({edges}) over {int((ranked.positives > 0).sum())} classes. "
         f"The same scores for every image give {percent(summary.baseline)}%."
     )
-    facts = [("Mean average precision", f"{percent(ranked.mean, 2)}%", f"95% interval {low} to {high}%")]
+    facts = [("Mean average precision", f"{percent(ranked.mean, 2)}%", edges)]
     for title, value in (("Macro F1", at.macro_f1), ("Micro F1", at.micro_f1), ("Exactly right", at.exact)):
         facts.append((title, f"{percent(float(value[0]))}%", "at the chosen thresholds"))
     return [
@@ -130,16 +136,15 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
 def notes(summary: Summary) -> list[str]:
     """Sentences on what the interval covers, and on classes and images that the metrics leave out."""
     ranked, found = summary.ranked, []
-    found.append(
-        f"The interval is a bootstrap over the {len(summary.sets.names):,} validation images. It covers new images of "
-        "the same distribution, not the choice of the best epoch, which was made on these images, nor other seeds."
-    )
+    exact, groups = (summary.sets.predicted == summary.sets.truth).all(1), summary.groups
+    effective = effective_images(exact, None if groups is None else groups.ids)
+    found.append(sections.interval_note(len(exact), groups, effective))
     absent = [name for name, count in zip(summary.sets.classes, ranked.positives, strict=True) if not count]
     if absent:
         found.append(f"Left out, because no validation image has them: {', '.join(absent)}.")
     if ranked.few:
-        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEW} images"
-        found.append(f"{few}: the interval of the mean may be too narrow.")
+        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} images"
+        found.append(f"{few}: no interval of the mean can be given.")
     if bare := int((~summary.sets.truth.any(1)).sum()):
         found.append(f"{counted(bare, 'validation image')} without any label.")
     return found

@@ -17,6 +17,8 @@ from ...insight.figures import draw_preview
 from ...runs.atomic import write_json
 from ...runs.checkpoint import load_model
 from ...runs.run_folder import THRESHOLDS_FILE, shipped_checkpoints
+from ...stats.groups import Groups, said, write_groups
+from ...stats.intervals import bracketed, effective_images
 from .build import THRESHOLDS
 from .metrics import MEANS, choose_thresholds, decision_intervals, decisions, precision_intervals
 from .predictions import write_predictions
@@ -39,22 +41,24 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
     write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
     numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
-    final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
+    groups = write_groups(folder, "val", parts.val, config.data)
+    final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)
-    low, high = final["mean_average_precision_interval"]
-    return final, f"mean average precision {final['mean_average_precision']:.4f} [{low:.4f}, {high:.4f}]"
+    interval = bracketed(final["mean_average_precision_interval"])
+    return final, f"mean average precision {final['mean_average_precision']:.4f}{interval}{said(groups, final)}"
 
 
-def measured(arrays: Arrays, thresholds: np.ndarray, seed: int) -> dict[str, Any]:
+def measured(arrays: Arrays, thresholds: np.ndarray, groups: Groups | None) -> dict[str, Any]:
     """The metrics with their intervals, from the arrays of `MultilabelLearner.numbers`.
 
     baseline: the mean average precision of the same score for every image.
     """
     probabilities, truth = arrays["label_probabilities"], arrays["labels"]
-    ranked = precision_intervals(probabilities, truth, seed)
+    ids = None if groups is None else groups.ids
+    ranked = precision_intervals(probabilities, truth, ids)
     predicted = probabilities >= thresholds
-    made, edges = decisions(predicted, truth), decision_intervals(predicted, truth, seed)
+    made, edges = decisions(predicted, truth), decision_intervals(predicted, truth, ids)
     present = truth.any(0)
     return {
         "mean_average_precision": ranked.mean,
@@ -64,6 +68,7 @@ def measured(arrays: Arrays, thresholds: np.ndarray, seed: int) -> dict[str, Any
         "classes_with_few_positives": ranked.few,
         **{name: float(getattr(made, name)[0]) for name in MEANS},
         **{f"{name}_interval": list(edges[name]) for name in MEANS},
+        **(groups.facts(effective_images((predicted == truth).all(1), ids)) if groups else {}),
     }
 
 

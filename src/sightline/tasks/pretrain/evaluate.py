@@ -14,6 +14,7 @@ from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
+from ...stats.groups import groups_of
 from ..contract import Say
 from .build import build_learner, build_siamese, evaluated_images, open_images, probe_images
 from .config import PretrainConfig
@@ -52,7 +53,8 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
     dtype = pick_precision(run_folder.precision_of(folder), device)
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device, dtype)
-    found = {"split": "val", "images": len(val.names), **numbers, **pretraining_intervals(arrays, config.train.seed)}
+    intervals = pretraining_intervals(arrays, groups_of(val, config.data))
+    found = {"split": "val", "images": len(val.names), **numbers, **intervals}
     if data:
         log_test_evaluation(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
     return found

@@ -10,6 +10,8 @@ from ...engine.state import Training
 from ...insight.figures import denormalized, draw_image_grid
 from ...runs.checkpoint import load_model
 from ...runs.run_folder import shipped_checkpoints
+from ...stats.groups import said, write_groups
+from ...stats.intervals import bracketed
 from .task import PretrainLearner, pretraining_intervals
 
 
@@ -19,12 +21,13 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     (shipped,) = shipped_checkpoints(training.folder)
     parts.learner.parameters().load_state_dict(load_model(shipped)[0])
     numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
-    final: dict[str, Any] = numbers | pretraining_intervals(arrays, training.config.train.seed)
+    groups = write_groups(training.folder, "val", parts.val, training.config.data)
+    final: dict[str, Any] = numbers | pretraining_intervals(arrays, groups)
     spread = f"spread {numbers['feature_std']:.3f} of 1, effective rank {numbers['effective_rank']:.1f}"
     if "knn_accuracy" not in numbers:
         return final, f"pre-trained without labels: {spread}"
-    low, high = final["knn_accuracy_interval"]
-    return final, f"k-NN accuracy {numbers['knn_accuracy']:.4f} [{low:.4f}, {high:.4f}]; {spread}"
+    edges = bracketed(final["knn_accuracy_interval"])
+    return final, f"k-NN accuracy {numbers['knn_accuracy']:.4f}{edges}{said(groups, final)}; {spread}"
 
 
 def preview(training: Training, batch: Batch) -> Figure:

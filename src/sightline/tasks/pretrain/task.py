@@ -8,6 +8,7 @@ Methods: BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no secon
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from ...data.types import Batch
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...engine.schedules import training_side
-from ...stats.intervals import bootstrap_interval
+from ...stats.groups import Groups
+from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
@@ -187,12 +189,13 @@ class PretrainLearner:
         return self.model
 
 
-def pretraining_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """The 95 % bootstrap interval [low, high] of the k-NN accuracy, by name; {} without labels.
+def pretraining_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
+    """The 95 % interval [low, high] of the k-NN accuracy, by name, and the facts of the groups; {} without labels.
 
-    arrays: as returned by `PretrainLearner.metrics`.
+    arrays: as returned by `PretrainLearner.metrics`. groups: of the images, or None.
     """
     if "predictions" not in arrays:
         return {}
-    right = arrays["predictions"] == arrays["labels"]
-    return {"knn_accuracy_interval": list(bootstrap_interval(right, seed=seed))}
+    right, ids = arrays["predictions"] == arrays["labels"], None if groups is None else groups.ids
+    found: dict[str, Any] = {"knn_accuracy_interval": list(mean_interval(right, ids))}
+    return found | (groups.facts(effective_images(right, ids)) if groups else {})

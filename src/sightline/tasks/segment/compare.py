@@ -1,4 +1,4 @@
-"""Comparison of segmenters: mean IoU on the same images, a permutation test, IoU by class, masks of all runs."""
+"""Comparison of segmenters: mean IoU on the same images, IoU by class, masks of all runs."""
 
 import os
 from collections.abc import Sequence
@@ -30,8 +30,9 @@ from ...report.formatting import section
 from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
+from ...stats.groups import group_ids
 from ...stats.intervals import Interval
-from ...stats.paired import paired_interval, paired_ious, randomization_test
+from ...stats.paired import iou_difference, paired_ious
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
 from .report import read_palette
 from .results import mask_names
@@ -56,25 +57,24 @@ def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
         raise ValueError(f"counts {counts.shape} of {len(names)} images and {len(classes)} classes")
-    return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)))
+    groups = group_ids(path.parent.parent, names)
+    return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)), groups=groups)
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:
-    """Mean IoU and its 95 % bootstrap interval, equal to those in the run's own report. The interval is None if it
-    is undefined."""
-    low, high = interval(results.predicted)
+    """Mean IoU and its 95 % interval, None if it cannot be given."""
+    low, high = interval(results.predicted, groups=results.groups)
     return float(mean_iou(summed(results.predicted))), (float(low), float(high)) if np.isfinite(low) else None
 
 
 def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
-    """Compare two segmenters on the same images: mean IoU, permutation test, pixel accuracy, IoU by class."""
-    difference, edges = paired_interval(a.predicted, b.predicted)
+    """Compare two segmenters on the same images: mean IoU, pixel accuracy, IoU by class."""
     # NaN without labeled pixels, which no count includes.
     apart = pixel_accuracy(b.predicted) - pixel_accuracy(a.predicted)
     counts = {"first better": apart < 0, "equal": apart == 0, "second better": apart > 0}
     agreement = {name: int(which.sum()) for name, which in counts.items()}
-    p, classes = randomization_test(a.predicted, b.predicted), {"IoU": paired_ious(a.predicted, b.predicted)}
-    return PairedNumbers(difference, edges, p, agreement, classes)
+    difference = iou_difference(a.predicted, b.predicted, groups=a.groups)
+    return PairedNumbers(difference, agreement, {"IoU": paired_ious(a.predicted, b.predicted, a.groups)})
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def comparison() -> TaskComparison:
         image_results=image_results,
         result=result,
         paired=paired,
-        test="p: 10,000 random swaps of the two runs' results, image by image.",
+        test="p: t test with the standard error of a paired jackknife over images or their groups.",
         class_note="Sorted by the difference. ",
         agreement={
             "first better": "{first} has more correct pixels",

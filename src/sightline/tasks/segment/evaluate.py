@@ -16,6 +16,7 @@ from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_c
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
+from ...stats.groups import groups_of, write_groups
 from ..contract import Say
 from .build import normalizer
 from .config import SegmentConfig
@@ -80,7 +81,8 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None
-    found, _ = measure(parts, decoded, palette, masks)
+    groups = write_groups(folder, split, decoded, config.data) if own else groups_of(decoded, config.data)
+    found, _ = measure(parts, decoded, palette, masks, groups)
     if split.startswith("test") or not own:
         log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
     return {"split": split, "images": len(decoded.names), **found}

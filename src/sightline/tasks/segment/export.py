@@ -19,7 +19,8 @@ from ...inference.tiles import argmax_classes
 from ...models.segmenters import Segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
-from ...stats.paired import paired_interval
+from ...stats.groups import groups_of
+from ...stats.paired import iou_difference
 from ...stats.segmentation import confusion_per_image, mean_iou, summed
 from .config import SegmentConfig
 from .evaluate import load_segmenter
@@ -73,6 +74,7 @@ class SegmenterExport(TaskGraph):
             mask = graph(batch.images.numpy())["mask"]
             found.append(confusion_per_image(mask, batch.labels.numpy(), self.learner.classes))
         confusions = np.concatenate(found)
-        difference, (low, high) = paired_interval(self.confusions, confusions)
+        groups = groups_of(self.decoded, self.config.data)
+        apart = iou_difference(self.confusions, confusions, groups=None if groups is None else groups.ids)
         values = (float(mean_iou(summed(self.confusions))), float(mean_iou(summed(confusions))))
-        return Cost("mean IoU", values, float(difference), (float(low), float(high)), counted(len(confusions), "image"))
+        return Cost("mean IoU", values, float(apart.value), apart.interval(), counted(len(confusions), "image"))

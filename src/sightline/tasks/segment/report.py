@@ -23,6 +23,7 @@ from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
 from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
+from ...stats.groups import Groups, read_groups
 from ..contract import Metric
 
 STRIPS = 6
@@ -36,12 +37,12 @@ class MaskFindings:
     """The data of a segmenter's report; None or empty where the run has none.
 
     per_image: confusion matrices of the validation images, int64 [N, K, K]; rows: true class, columns: predicted class.
-    with_ignored: their sum over the split, with ignored pixels as one more class, int64 [K + 1, K + 1]. colors: uint8
-    [K, 3], of the classes. samples: arrays of the M sample images: "images" uint8 [M, 3, h, w], "labels" (true masks)
-    uint8 [M, h, w], "names", "index". epochs: those with stored masks. masks: for each of these epochs the predicted
-    masks uint8 [M, h, w]. worst: arrays "images", "truth", "predicted", "names" of the images with the most errors.
-    pixels: for each split the number of pixels of each class. named: image names in report.samples. missing: notes on
-    missing files.
+    with_ignored: their sum over the split, with ignored pixels as one more class, int64 [K + 1, K + 1]. groups: of the
+    validation images, or None. colors: uint8 [K, 3], of the classes. samples: arrays of the M sample images: "images"
+    uint8 [M, 3, h, w], "labels" (true masks) uint8 [M, h, w], "names", "index". epochs: those with stored masks. masks:
+    for each of these epochs the predicted masks uint8 [M, h, w]. worst: arrays "images", "truth", "predicted", "names"
+    of the images with the most errors. pixels: for each split the number of pixels of each class. named: image names in
+    report.samples. missing: notes on missing files.
     """
 
     past: History
@@ -49,6 +50,7 @@ class MaskFindings:
     colors: np.ndarray
     per_image: np.ndarray | None
     with_ignored: np.ndarray | None
+    groups: Groups | None
     samples: dict[str, np.ndarray]
     epochs: tuple[int, ...]
     masks: tuple[np.ndarray, ...]
@@ -80,6 +82,7 @@ def find_masks(files: RunFiles) -> MaskFindings:
         colors=colors,
         per_image=confusion.get("confusion"),
         with_ignored=confusion.get("with_ignored"),
+        groups=read_groups(files.path, [str(name) for name in confusion.get("names", [])]),
         samples=samples,
         epochs=tuple(masks),
         masks=tuple(masks.values()),
@@ -102,7 +105,7 @@ def plan_masks(findings: MaskFindings, curve: MetricCurve) -> Plan:
         todo["film-strip"] = lambda: film_strip(findings)
     if findings.per_image is not None:
         matrix = findings.per_image.sum(0)
-        edges = np.stack(measures.class_intervals(findings.per_image), axis=1)
+        edges = np.stack(measures.class_intervals(findings.per_image, ids_of(findings)), axis=1)
         mean = measures.segment_numbers(matrix)["mean_iou"]
         todo["iou"] = lambda: mask_figures.draw_ious(
             measures.class_iou(matrix), edges, findings.classes, findings.colors, mean
@@ -200,20 +203,25 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
     facts: list[tuple[str, str, str]] = []
     if findings.per_image is not None:
         numbers = measures.segment_numbers(findings.per_image)
-        low, high = measures.interval(findings.per_image)
-        known = np.isfinite(low)
-        edges = f"95% interval {percent(low, 2)} to {percent(high, 2)}%" if known else "one image: no interval"
+        edges = sections.interval_text(measures.interval(findings.per_image, groups=ids_of(findings)), 2)
         facts.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
         facts.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
     parts.append(sections.fact_cards(files, past, facts))
     if findings.per_image is not None:
         note = (
-            "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all "
-            f"{len(findings.per_image):,} validation images, without ignored pixels. The interval is a bootstrap over "
-            "these images: it does not cover the choice of the best epoch, made on the same images, nor other seeds."
+            "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all validation images, "
+            "without ignored pixels. "
         )
+        groups, count = findings.groups, len(findings.per_image)
+        effective = measures.effective_images(findings.per_image, groups.ids) if groups else count
+        note += sections.interval_note(count, groups, effective)
         parts.append(element("p", note, class_="small"))
     return parts
+
+
+def ids_of(findings: MaskFindings) -> np.ndarray | None:
+    """The ids of the groups of the validation images; None without groups."""
+    return None if findings.groups is None else findings.groups.ids
 
 
 def lead(files: RunFiles, findings: MaskFindings) -> str:
@@ -252,7 +260,7 @@ def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
     if findings.per_image is None:
         return [missing_note("predictions/val-confusion.npz is missing; it is written when training ends.")]
     numbers = measures.class_numbers(findings.per_image)
-    low, high = measures.class_intervals(findings.per_image)
+    low, high = measures.class_intervals(findings.per_image, ids_of(findings))
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])

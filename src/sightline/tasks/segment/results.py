@@ -21,7 +21,9 @@ from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
-from ...stats.segmentation import interval, per_image_iou, pixel_accuracy
+from ...stats.groups import Groups, said, write_groups
+from ...stats.intervals import bracketed
+from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy
 from .task import SegmentLearner
 
 PREVIEWED = 16
@@ -41,13 +43,13 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     (best,) = shipped_checkpoints(folder)
     parts.learner.parameters().load_state_dict(load_model(best)[0])
     masks = folder / "predictions" / "val"
-    numbers, arrays = measure(parts, val, palette, masks)
+    groups = write_groups(folder, "val", val, training.config.data)
+    numbers, arrays = measure(parts, val, palette, masks, groups)
     counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
     save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
-    low, high = numbers["mean_iou_interval"]
-    edges = f" [{low:.4f}, {high:.4f}]" if np.isfinite(low) else ", of one image, which has no interval"
-    return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}"
+    edges = bracketed(numbers["mean_iou_interval"])
+    return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}{said(groups, numbers)}"
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
@@ -85,12 +87,14 @@ def preview(training: Training, batch: Batch) -> Figure:
     return draw_image_grid(tiles, [""] * len(tiles), columns)
 
 
-def measure(parts: Any, decoded: Decoded, palette: Palette, masks: Path | None) -> tuple[dict[str, Any], Arrays]:
+def measure(
+    parts: Any, decoded: Decoded, palette: Palette, masks: Path | None, groups: Groups | None
+) -> tuple[dict[str, Any], Arrays]:
     """Evaluate a split; returns (metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`).
 
     parts: `Parts` or `MaskInference`, for learner, device and dtype. masks: folder to which the predicted masks are
     written, such as predictions/val; the scores of each image are then written to the CSV file beside it,
-    predictions/val.csv. None: nothing is written.
+    predictions/val.csv. None: nothing is written. groups: of the images, or None.
     """
     each = mask_writer(masks, decoded.names, palette) if masks else None
     learner, metrics = parts.learner, partial(parts.learner.metrics, each=each)
@@ -98,8 +102,9 @@ def measure(parts: Any, decoded: Decoded, palette: Palette, masks: Path | None) 
     numbers, arrays = evaluate(learner, decoded, size, parts.device, parts.dtype, metrics)
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
-    low, high = interval(arrays["confusion"])  # seed 0, as in `sightline score`
-    return {**numbers, "mean_iou_interval": [low, high]}, arrays
+    ids = None if groups is None else groups.ids
+    found = {**numbers, "mean_iou_interval": list(interval(arrays["confusion"], groups=ids))}
+    return found | (groups.facts(effective_images(arrays["confusion"], groups.ids)) if groups else {}), arrays
 
 
 def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callable[[Batch, np.ndarray], None]:

@@ -24,6 +24,7 @@ from ...data.sources.pairs import choose_palette
 from ...data.sources.scan import CLASS_LIST, left_out
 from ...errors import SightlineError, listing
 from ...stats import segmentation as measures
+from ...stats.groups import groups_of_masks
 from ..contract import Say
 
 MASK_ENDING = "_mask"
@@ -132,15 +133,14 @@ def score(
     palette: str | Data = "",
     *,
     threads: int = 0,
-    seed: int = 0,
     say: Say = lambda text: None,
 ) -> Score:
     """Compute the metrics of the predicted masks in the folder `pred` against the true masks in the folder `truth`.
 
     Subfolders are included. palette: name of a palette (`landcover`), or data settings; empty: the pixel values are
     class indices, whose names are in classes.txt in `truth` or its parent folder. threads: number of threads, each with
-    one pair in memory; 0: one per CPU, at most 8. seed: of the bootstrap intervals. say: called with the progress every
-    few seconds. Raises one SightlineError with all masks that have no counterpart, differ in size or cannot be read.
+    one pair in memory; 0: one per CPU, at most 8. say: called with the progress every few seconds. Raises one
+    SightlineError with all masks that have no counterpart, differ in size or cannot be read.
     """
     folders = os.fspath(truth), os.fspath(pred)
     missing = [folder for folder in folders if not os.path.isdir(folder)]
@@ -160,16 +160,22 @@ def score(
     if os.path.samefile(*folders):
         notes.append("the true and the predicted masks are the same folder")
     numbers: dict[str, Any] = dict(measures.segment_numbers(counts))
+    names = tuple(pair.name for pair in pairs)
+    groups = groups_of_masks(names, counts.truth, data)
+    ids = None if groups is None else groups.ids
+    if groups:
+        numbers |= groups.facts(measures.effective_images(counts, groups.ids))
+        notes.append(groups.sentence(numbers["effective_images"]))
     for name, statistic in (("mean_iou", measures.mean_iou), ("pixel_accuracy", measures.pixel_accuracy)):
-        numbers[f"{name}_interval"] = [float(end) for end in measures.interval(counts, statistic, seed=seed)]
+        numbers[f"{name}_interval"] = [float(end) for end in measures.interval(counts, statistic, ids)]
     return Score(
-        names=tuple(pair.name for pair in pairs),
+        names=names,
         classes=meaning.classes,
         per_image=counts,
         confusion=total,
         numbers=numbers,
         by_class=measures.class_numbers(counts),
-        class_intervals=np.stack(measures.class_intervals(counts, seed=seed), axis=1),
+        class_intervals=np.stack(measures.class_intervals(counts, ids), axis=1),
         others=measures.other_definitions(counts, total),
         notes=(*notes, *notes_on(total, counts, inexact)),
     )

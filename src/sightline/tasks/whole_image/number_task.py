@@ -35,7 +35,8 @@ from ...runs import run_folder
 from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
-from ...stats.intervals import bootstrap_interval
+from ...stats.groups import Groups, groups_of, said, write_groups
+from ...stats.intervals import bracketed, effective_images, mean_interval
 from ..contract import Metric, Say, Task
 from .build import build_for_inference, build_parts, check_settings
 from .evaluate import open_split
@@ -91,22 +92,24 @@ class NumberFunctions:
         checkpoint, size = run_folder.shipped_checkpoints(training.folder)[0], config.train.eval_batch_size
         learner.parameters().load_state_dict(load_model(checkpoint)[0])
         numbers, arrays = evaluate_learner(learner, parts.val, size, parts.device, parts.dtype)
-        intervals = self.intervals(arrays, config.train.seed)
+        groups = write_groups(training.folder, "val", parts.val, config.data)
+        intervals = self.intervals(arrays, groups)
         self.write_predictions(training.folder, "val", parts.val, arrays)
         assert parts.train.labels is not None and parts.val.labels is not None
         trivial = self.baseline(parts.train.labels, parts.val.labels)
         name, metric = next(iter(self.metrics.items()))
         text = f"{metric.title.lower()} {numbers[name]:.4g}"
         if name in self.means:
-            text += " [{:.4g}, {:.4g}]".format(*intervals[f"{name}_interval"])
+            text += bracketed(intervals[f"{name}_interval"]) + said(groups, intervals)
         others = "".join(f"; {words(key)} {value:.4g}" for key, value in trivial.items())
         return numbers | intervals | trivial, text + others
 
-    def intervals(self, arrays: Arrays, seed: int) -> dict[str, list[float]]:
-        """95 % bootstrap intervals [low, high] of the metrics that are means over the images."""
-        return {
-            f"{name}_interval": list(bootstrap_interval(arrays[key], seed=seed)) for name, key in self.means.items()
-        }
+    def intervals(self, arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
+        """95 % intervals [low, high] of the metrics that are means over the images, and the facts of their groups."""
+        ids = None if groups is None else groups.ids
+        edges = {f"{name}_interval": list(mean_interval(arrays[key], ids)) for name, key in self.means.items()}
+        values = next((arrays[key] for key in self.means.values()), np.zeros(0))
+        return edges | (groups.facts(effective_images(values, ids)) if groups and len(values) else {})
 
     def write_predictions(self, folder: Path, split: str, decoded: Decoded, arrays: Arrays) -> None:
         """Write predictions/SPLIT.csv: filename, the predicted number, and the true one."""
@@ -124,7 +127,8 @@ class NumberFunctions:
         parts.learner.model.load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
         size = config.train.eval_batch_size
         numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device, parts.dtype)
-        found = numbers | self.intervals(arrays, config.train.seed)
+        groups = write_groups(folder, name, decoded, config.data) if not data else groups_of(decoded, config.data)
+        found = numbers | self.intervals(arrays, groups)
         if tests:
             log_test_evaluation(folder, parts.step, parts.epoch, name, source.path, found, say)
         if not data:
@@ -175,7 +179,7 @@ class NumberFunctions:
         facts = []
         for key, title in titles.items():
             low, high = done.get(f"{key}_interval") or (None, None)
-            note = "" if low is None else f"95% interval {number(low):.4g} to {number(high):.4g}"
+            note = "" if low is None or high is None else f"95% interval {number(low):.4g} to {number(high):.4g}"
             facts += [(title[0].upper() + title[1:], f"{number(done[key]):.4g}", note)] if key in done else []
         return facts
 
@@ -232,7 +236,7 @@ def number_task(
     name, does, config, metrics: as of `Task`. learner: its method `numbers` returns the metrics, and arrays of which
     `predictions` has the predicted number of each image, float [N]. output: the column of the predicted number in
     tables. means: the metrics that are means over the images, with the array of which they are the mean; they get
-    bootstrap intervals. baseline: (numbers of the training images [M], of the validation images [N]) -> metrics of a
+    intervals. baseline: (numbers of the training images [M], of the validation images [N]) -> metrics of a
     trivial prediction by name, which starts with `baseline`.
     """
     functions = NumberFunctions(learner, output, metrics, means or {}, baseline)

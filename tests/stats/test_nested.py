@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from sightline.stats.intervals import mean_interval
+from sightline.stats.nested import nested_difference, nested_mean, paired_difference
+
+RNG = np.random.default_rng(0)
+
+
+def test_one_run_each_is_the_paired_t_test() -> None:
+    first, second = RNG.random(200) < 0.6, RNG.random(200) < 0.7
+    found = paired_difference(first, second)
+    theirs = stats.ttest_rel(second * 1.0, first * 1.0)
+    error = (second * 1.0 - first).std(ddof=1) / 200**0.5
+    assert found.value == pytest.approx(second.mean() - first.mean())
+    assert found.error == pytest.approx((error**2 + 0.5 / 200**2) ** 0.5) and found.degrees == pytest.approx(199)
+    assert found.p == pytest.approx(theirs.pvalue, rel=0.05)
+    four = np.zeros(60)
+    assert paired_difference(four, four + (np.arange(60) < 4)).p > 0.05, "four images alone do not show a difference"
+    assert nested_mean(first[None, None]) == (first.mean(), mean_interval(first))
+
+
+def test_seeds_that_agree_add_nothing_and_seeds_that_differ_do() -> None:
+    first, second = ((RNG.random(300) < p)[None, None] for p in (0.5, 0.6))
+    alone = nested_difference(first, second)
+    same = nested_difference(*(np.repeat(each, 3, 1) for each in (first, second)))
+    assert same.error == pytest.approx(alone.error) and same.value == alone.value
+    apart = np.array([0.0, 0.1, 0.2])[None, :, None]
+    wide = nested_difference(np.repeat(first, 3, 1) + apart, np.repeat(second, 3, 1))
+    assert wide.error == pytest.approx((alone.error**2 + 0.1**2 / 3) ** 0.5) and wide.degrees < 5
+
+
+def test_pretrainings_are_the_runs_if_there_are_several() -> None:
+    values = RNG.random((2, 3, 100))
+    shifted = values + np.array([0.0, 0.2])[:, None, None]
+    mean, (low, high) = nested_mean(shifted)
+    assert mean == pytest.approx(shifted.mean()) and high - low > 1, "two pre-trainings: one degree of freedom"
+    swapped = nested_mean(shifted[:, ::-1])
+    assert swapped == (pytest.approx(mean), pytest.approx((low, high)))
+
+
+def test_groups_and_too_few_of_them() -> None:
+    first, second = ((RNG.random(40) < p).astype(float) for p in (0.3, 0.6))
+    alone = paired_difference(first, second)
+    copied = paired_difference(np.repeat(first, 4), np.repeat(second, 4), np.repeat(np.arange(40), 4))
+    assert copied.interval() == pytest.approx(alone.interval()) and copied.p == pytest.approx(alone.p)
+    none = paired_difference(first, second, np.repeat(np.arange(5), 8))
+    assert np.isnan(none.interval()).all() and np.isnan(none.p)
+    equal = paired_difference(first, first)
+    assert equal.p == 1 and equal.interval()[0] < 0 < equal.interval()[1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "spread", "pretrainings"), [(3, 300, 0.0, 1), (3, 1000, 0.02, 1), (3, 500, 0.02, 2)]
+)
+def test_intervals_cover(seeds: int, images: int, spread: float, pretrainings: int) -> None:
+    """Two equal settings, images of different difficulty, seeds and pre-trainings with their own spread."""
+    rng, hits = np.random.default_rng(5), 0
+    for _ in range(200):
+        chance = np.clip(rng.normal(0.6, 0.2, images), 0.02, 0.98)
+        runs = []
+        for _ in range(2):
+            own = spread if pretrainings > 1 else 0  # with one pre-training, the interval is that of this one
+            shift = rng.normal(0, own, (pretrainings, 1, 1)) + rng.normal(0, spread, (pretrainings, seeds, 1))
+            runs.append(rng.random((pretrainings, seeds, images)) < chance + shift)
+        low, high = nested_difference(*runs).interval()
+        hits += low <= 0 <= high
+    assert 182 <= hits <= 198, hits
