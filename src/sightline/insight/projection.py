@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..errors import counted
 from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
@@ -45,7 +46,7 @@ def why_no_map(features: np.ndarray) -> str:
     t-SNE would show this error, and fails for equal features.
     """
     if len(features) < MIN_SAMPLES:
-        return f"there are {len(features)} images; at least {MIN_SAMPLES} are needed"
+        return f"{counted(len(features), 'image')}, but at least {MIN_SAMPLES} are needed"
     half, largest = np.finfo(np.float16), np.abs(features).max(0)
     if not (largest <= half.max).all():  # also for NaN
         return f"the features have values that are not numbers or exceed {float(half.max):,.0f}, the limit of float16"
