@@ -28,7 +28,8 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None,
         low, high = numbers.get(f"{name}_interval", (None, None))
         known = low is not None and math.isfinite(low)  # the interval of a single image is NaN
         interval = f"  [{low:.4f}, {high:.4f}]" if known else ""
-        print_plain(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
+        text = f"{value:.6f}{interval}" if isinstance(value, float) else str(value)
+        print_plain(f"{name:<18} {'not defined for these images' if value != value else text}")
 
 
 @app.command

@@ -66,15 +66,15 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, by name.
+    """95 % bootstrap intervals [low, high] of accuracy, top-5 accuracy and loss, by name. The top-5 accuracy of at most
+    five classes, which is always 1, has none.
 
     arrays: as returned by `ClassifyLearner.metrics`.
     """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
-    truth = labels[:, None]
-    top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
-    right, among = probabilities.argmax(1) == labels, (top == truth).any(1)
-    items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": arrays["losses"]}
+    items = {"accuracy": (probabilities.argmax(1) == labels).numpy(), "loss": arrays["losses"]}
+    if probabilities.shape[1] > 5:
+        items["accuracy_top5"] = (probabilities.topk(5, 1).indices == labels[:, None]).any(1).numpy()
     return {f"{name}_interval": list(bootstrap_interval(values, seed=seed)) for name, values in items.items()}
 
 
