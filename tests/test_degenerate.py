@@ -332,6 +332,14 @@ PAGES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         lambda run: with_features(compare_toys.classifier(run, [0], [1]), VARIED[:1]),
         ["No maps of epoch 1: 1 image, but at least 10 are needed."],
     ),
+    "a class without images, one predicted class": (
+        lambda run: compare_toys.classifier(run, NONE, MANY % 2),
+        [
+            "Every image is predicted as cat: the model does not distinguish the classes",
+            ">no images</td>",
+            ">never predicted</td>",
+        ],
+    ),
     "a mask of one class": (lambda run: compare_toys.segmenter(run, *np.zeros((2, 1, 8, 8), np.uint8)), ["one image"]),
     "a collapsed pre-training": (
         lambda run: compare_toys.write_run(run, "byol", numbers={"feature_std": 0.0, "effective_rank": 1.0}),
@@ -449,3 +457,12 @@ def test_a_set_of_one_color_is_trained_evaluated_and_reported(
     output, text = "".join(capfd.readouterr()), page_text(run / "report.html")
     assert not NAN.search(output) and not NAN.search(text)
     assert ("the features of all images are the same" in text) == ("Features over the epochs" in text)
+
+
+def test_evaluate_prints_a_metric_that_is_not_defined(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"images": 3, "mean_average_precision": np.nan, "mean_average_precision_interval": (np.nan, np.nan)}
+    monkeypatch.setattr(sightline, "evaluate", lambda *_, **options: numbers)
+    assert run_command(["evaluate", "run"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "mean_average_precision not defined for these images"
