@@ -293,7 +293,7 @@ def feature_maps(
     files: RunFiles, figures: sections.Figures, maps: Sequence[EpochMap], summary: Summary | None
 ) -> list[Child]:
     """Section: PCA and t-SNE maps at the stored epochs, colored by a class that the reader chooses."""
-    without = [missing_note(f"{note[0].upper()}{note[1:]}.") for note in without_map(files.snapshots)]
+    without: list[Child] = [missing_note(f"{note[0].upper()}{note[1:]}.") for note in without_map(files.snapshots)]
     if not maps or summary is None or files.samples is None:
         return without or [missing_note("No maps: the run has no stored features, or is not finished.")]
     static = "Each point has the color of its label that the fewest images have."
