@@ -80,3 +80,13 @@ def test_right_labels_and_missing_predictions(made: Callable[[bool], Path], tmp_
     shutil.rmtree(folder / "predictions")
     with pytest.raises(SightlineError, match="the predictions of this run cannot be read"):
         sightline.doctor(folder, out=tmp_path / "out", quiet=True)
+
+
+def test_one_class_for_every_image_shows_no_wrong_labels(made: Callable[[bool], Path], tmp_path: Path) -> None:
+    path = made(False) / "predictions" / "val.csv"
+    header, *rows = path.read_text().splitlines()
+    constant = [f"{row.split(',')[0]},class_0,{row.split(',')[2]},0.7,0.7,0.1,0.1,0.1" for row in rows]
+    path.write_text("\n".join([header, *constant]))
+    with pytest.raises(SightlineError, match="cannot show wrong labels") as caught:
+        sightline.doctor(path.parent.parent, out=tmp_path / "out", quiet=True)
+    assert "predicts class_0 for every validation image" in caught.value.why

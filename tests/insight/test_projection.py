@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from sightline.insight.projection import epoch_maps, first_middle_last, principal_components, rotated_to, tsne
+from sightline.insight.projection import (
+    epoch_maps,
+    first_middle_last,
+    principal_components,
+    rotated_to,
+    tsne,
+    why_no_map,
+    why_not_separable,
+)
 
 
 def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +91,36 @@ def test_a_map_has_the_k_of_its_knn_accuracy(count, neighbors):
 )
 def test_first_middle_last(kept, chosen):
     assert first_middle_last(kept) == chosen
+
+
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [
+        (np.eye(9), "9 images, but at least 10"),
+        (np.full((12, 3), 7.0), "are the same"),
+        (np.zeros((12, 3)), "are the same"),
+        (np.where(np.eye(12, 3) > 0, 1 + 2**-10, 1.0), "are the same"),  # the next float16
+        (np.where(np.eye(12, 3) > 0, 1 + 2**-9, 1.0), ""),
+        (np.where(np.eye(12, 3) > 0, 1e-3, [100.0, 0.0, 0.0]), ""),  # small differences beside a large constant
+        (np.where(np.eye(12, 3) > 0, np.nan, 1.0), "limit of float16"),
+        (np.where(np.eye(12, 3) > 0, 7e4, 1.0), "limit of float16"),
+    ],
+)
+def test_features_without_a_map(features, why):
+    assert why in why_no_map(features) if why else not why_no_map(features)
+
+
+def test_epochs_whose_features_have_no_map_are_left_out():
+    features, labels = clusters(0)
+    arrays = [np.ones_like(features), features, np.full_like(features, np.nan)]
+    assert [one.epoch for one in epoch_maps([1, 2, 3], arrays, labels)] == [2]
+    assert epoch_maps([1], arrays[:1], labels) == []
+
+
+def test_one_class_and_one_image_a_class_have_no_measures():
+    features, labels = clusters(0, 12)
+    for alone, why in ((np.zeros(12, np.int64), "of one class"), (np.arange(12), "only one of its class")):
+        assert why in why_not_separable(alone)
+        (found,) = epoch_maps([1], [features], alone, with_tsne=False)
+        assert found.knn is None and found.silhouette is None
+    assert not why_not_separable(labels)

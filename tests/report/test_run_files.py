@@ -80,13 +80,6 @@ def test_arrays_of_invalid_shapes_are_listed_and_ignored(tmp_path, make_run, nam
     assert len(files.missing) == 1 and files.missing[0].startswith(f"snapshots/{name}: cannot be read")
 
 
-def test_features_that_are_not_finite_are_an_error(tmp_path, make_run):
-    run = make_run(tmp_path / "run")
-    np.savez(run / "snapshots" / "epoch-00001" / "features.npz", features=np.full((24, 5), np.nan, dtype=np.float16))
-    files = read_all(run)
-    assert [snapshot.epoch for snapshot in files.snapshots] == [2, 3, 6] and len(files.missing) == 1
-
-
 def test_a_folder_that_is_not_a_run_is_an_error_with_the_cure(tmp_path, make_run):
     with pytest.raises(SightlineError, match="not a run") as missing:
         read_run(tmp_path / "nowhere")

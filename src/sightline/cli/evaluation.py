@@ -25,8 +25,9 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None,
         if name.endswith("_interval"):
             continue
         low, high = numbers.get(f"{name}_interval", (None, None))
-        interval = f"  [{low:.4f}, {high:.4f}]" if low is not None else ""
-        print_plain(f"{name:<18} {value:.6f}{interval}" if isinstance(value, float) else f"{name:<18} {value}")
+        interval = f"  [{low:.4f}, {high:.4f}]" if low is not None and low == low else ""
+        text = f"{value:.6f}{interval}" if isinstance(value, float) else str(value)
+        print_plain(f"{name:<18} {'not defined for these images' if value is None or value != value else text}")
 
 
 @app.command

@@ -5,6 +5,7 @@ Uses cleanlab (Apache-2.0 since 2.9) from the extra `doctor`.
 
 import csv
 import importlib.util
+import shlex
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
     """Find likely wrong validation labels of a run: (findings, classes, number of images, the run's recipe).
 
     They are found by the probabilities in predictions/val.csv. Raises SightlineError if the run does not predict one
-    label per image.
+    label per image, or predicts the same class for all images of several classes.
     """
     config = load_recipe_file(run_folder.existing(folder) / "recipe.yaml")
     if TASKS[config.task].predicts != "label":
@@ -31,6 +32,12 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
         why = f"the task of this run is {config.task}"
         raise SightlineError("only the labels of a classifier can be checked", why=why, cure=cure)
     names, labels, classes, probabilities = read_probabilities(folder / "predictions" / "val.csv")
+    predicted = np.unique(probabilities.argmax(1))
+    if len(predicted) == 1 and len(np.unique(labels)) > 1:
+        why = f"it predicts {classes[predicted[0]]} for every validation image, so it does not distinguish the classes"
+        cure = f"train it for more epochs: sightline resume {shlex.quote(str(folder))} --train.epochs N"
+        what = "the predictions of this run cannot show wrong labels"
+        raise SightlineError(what, where=str(folder), why=why, cure=cure)
     groups = []
     for row in likely_wrong(labels, probabilities):
         best, own = int(probabilities[row].argmax()), labels[row]

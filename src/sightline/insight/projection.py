@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..errors import counted
 from ..stats.metrics import knn_accuracy
 from .features import silhouette
 
@@ -24,8 +25,9 @@ class EpochMap:
     """The maps of the features at one epoch, and measures of these features.
 
     pca, tsne: float64 [N, 2]; tsne is None if it was not requested. explained: share of the variance that the two axes
-    of `pca` have, 0 to 1. knn: leave-one-out accuracy of k-NN with k = `neighbors`, or None without labels. silhouette:
-    mean silhouette coefficient, -1 to 1, or None. knn and silhouette use the cosine distance of the original features.
+    of `pca` have, 0 to 1. knn: leave-one-out accuracy of k-NN with k = `neighbors`. silhouette: mean silhouette
+    coefficient, -1 to 1. Both use the cosine distance of the original features, and are None without labels and where
+    `why_not_separable` has a reason.
     """
 
     epoch: int
@@ -37,18 +39,44 @@ class EpochMap:
     silhouette: float | None
 
 
+def why_no_map(features: np.ndarray) -> str:
+    """Why features float [N, D] have no map, in words; "" if they have one.
+
+    Features are stored in float16, so differences of at most its rounding error in every dimension are no differences:
+    t-SNE would show this error, and fails for equal features.
+    """
+    if len(features) < MIN_SAMPLES:
+        return f"{counted(len(features), 'image')}, but at least {MIN_SAMPLES} are needed"
+    half, largest = np.finfo(np.float16), np.abs(features).max(0)
+    if not (largest <= half.max).all():  # also for NaN
+        return f"the features have values that are not numbers or exceed {float(half.max):,.0f}, the limit of float16"
+    if (np.ptp(features, 0) <= half.eps * np.maximum(largest, half.tiny)).all():
+        return "the features of all images are the same, so there are no neighborhoods to show"
+    return ""
+
+
+def why_not_separable(labels: np.ndarray) -> str:
+    """Why k-NN accuracy and silhouette are not defined for class indices int64 [N], in words; "" if they are."""
+    classes = np.unique(labels).size
+    if classes < 2:
+        return "all these images are of one class"
+    return "each of these images is the only one of its class" if classes == len(labels) else ""
+
+
 def epoch_maps(
     epochs: list[int], features: list[np.ndarray], labels: np.ndarray | None, with_tsne: bool = True
 ) -> list[EpochMap]:
     """Compute aligned maps of the same N samples at several epochs.
 
     epochs: ascending. features: float [N, D] of each epoch. labels: class indices int64 [N], or None. with_tsne:
-    whether to compute t-SNE too.
+    whether to compute t-SNE too. Epochs whose features have no map (`why_no_map`) are left out.
 
     PCA is fitted to each epoch separately, because feature spaces differ between epochs. Its scores are divided by the
     root mean square distance from the mean, then rotated or mirrored to match the map of the last epoch. t-SNE is
     initialized with the map of the previous epoch, then rotated or mirrored to match that map.
     """
+    usable = [index for index, array in enumerate(features) if not why_no_map(array)]
+    epochs, features = [epochs[index] for index in usable], [features[index] for index in usable]
     reduced = [principal_components(array, COMPONENTS) for array in features]
     planes = [scores[:, :2] / max(spread, 1e-12) for scores, _, spread in reduced]
     planes = [rotated_to(centered(plane), planes[-1]) for plane in planes]
@@ -60,7 +88,7 @@ def epoch_maps(
             embedding = rotated_to(embedding, previous)
         explained, k = float(shares[:2].sum()), min(NEIGHBORS, len(array) - 1)
         knn, separation = None, None
-        if labels is not None:
+        if labels is not None and not why_not_separable(labels):
             knn, separation = knn_accuracy(array, labels, k), silhouette(array, labels)
         maps.append(EpochMap(epoch, plane, embedding, explained, knn, k, separation))
     return maps

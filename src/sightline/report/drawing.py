@@ -179,9 +179,8 @@ def maps_text(kind: str, maps: Sequence[EpochMap], labels: np.ndarray, images: s
     epochs, count = epochs_text([one.epoch for one in maps]), np.unique(labels).size
     accuracies = ", ".join(f"{percent(one.knn)}% after epoch {one.epoch}" for one in maps if one.knn is not None)
     what = f"{kind} maps of {len(labels)} {images} images"
-    if not accuracies:
+    if images == "evaluated":
         return f"{what} after {epochs}, one dot per image, in the color of its cluster, one of {count}"
-    return (
-        f"{what} of {count} classes after {epochs}, one dot per image, in the color of its true class; k-NN accuracy "
-        f"in feature space {accuracies}"
-    )
+    measured = f"; k-NN accuracy in feature space {accuracies}" if accuracies else ""
+    classes = "1 class" if count == 1 else f"{count} classes"
+    return f"{what} of {classes} after {epochs}, one dot per image, in the color of its true class{measured}"

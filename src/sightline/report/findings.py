@@ -1,16 +1,17 @@
 """Compute the metrics, images and maps of a report from the files of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..insight.curves import History, history
 from ..insight.features import unit_rows
-from ..insight.projection import MIN_SAMPLES, EpochMap, epoch_maps
+from ..insight.projection import EpochMap, epoch_maps, why_no_map
 from ..stats.groups import Groups, read_groups
 from ..stats.intervals import mean_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
+from .formatting import epochs_text
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
 
 PAIRS = 12
@@ -78,14 +79,13 @@ def compute_findings(files: RunFiles, neighbors: bool = True) -> Findings:
     """Compute the content of the report. neighbors: whether to compute t-SNE, which takes seconds per epoch."""
     predictions, classes = files.predictions, len(files.classes)
     summary = summarize(predictions, read_groups(files.path, predictions.names)) if predictions else None
-    labels, why = labels_of(files.samples, files.snapshots, classes)
-    notes = [why] if why else []
-    maps = [] if why else maps_of(files.snapshots, None if files.clustered else labels, neighbors)
+    labels, notes = labels_of(files.samples, files.snapshots, classes)
+    maps = maps_of(files.snapshots, None if files.clustered else labels, neighbors) if len(labels) else []
     training, training_maps = np.zeros(0, dtype=np.int64), []
     if files.train_samples is not None:
         training, why = labels_of(files.train_samples, files.train_snapshots, classes)
-        training_maps = [] if why else maps_of(files.train_snapshots, training, neighbors)
-        notes += [f"of the training images: {why}"] if why else []
+        training_maps = maps_of(files.train_snapshots, training, neighbors) if len(training) else []
+        notes += [f"of the training images: {reason}" for reason in why]
     wrong, confused = [], []
     if predictions and summary:
         images = images_by_row(files, len(predictions.names))
@@ -121,23 +121,33 @@ def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSumm
     )
 
 
-def labels_of(samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int) -> tuple[np.ndarray, str]:
-    """(class indices int64 [M] of the sample images, why their maps cannot be drawn).
+def without_map(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Notes on the epochs that have no map: their numbers and the reason."""
+    reasons: dict[str, list[float]] = {}
+    for one in snapshots:
+        reasons.setdefault(why_no_map(one.features), []).append(one.epoch)
+    return [f"no maps of {epochs_text(epochs)}: {why}" for why, epochs in reasons.items() if why]
 
-    The second value is "" if they can be drawn; otherwise the first is an empty array. classes: number of classes.
+
+def labels_of(
+    samples: Thumbnails | None, snapshots: tuple[Snapshot, ...], classes: int
+) -> tuple[np.ndarray, list[str]]:
+    """(class indices int64 [M] of the sample images, why maps of all or of some epochs cannot be drawn).
+
+    The first is an empty array if no map can be drawn. classes: number of classes.
     """
-    labels, why = samples.labels if samples else None, ""
+    labels, why, notes = samples.labels if samples else None, "", without_map(snapshots)
     if not snapshots:
         why = "no maps: the run has no stored features (report.samples is 0, or no epoch has ended)"
+    elif all(why_no_map(snapshot.features) for snapshot in snapshots):
+        return np.zeros(0, dtype=np.int64), notes
     elif labels is None:
         why = "no maps: the labels are in snapshots/samples.npz, which is written when training ends"
     elif any(len(snapshot.features) != len(labels) for snapshot in snapshots):
         why = "no maps: the numbers of samples and of features differ in snapshots/"
-    elif len(labels) < MIN_SAMPLES:
-        why = f"no maps: there are {len(labels)} samples; at least {MIN_SAMPLES} are needed"
     elif labels.min() < 0 or labels.max() >= classes:
         why = "no maps: snapshots/samples.npz has invalid labels"
-    return (np.zeros(0, dtype=np.int64) if why or labels is None else labels), why
+    return (np.zeros(0, dtype=np.int64), [why]) if why or labels is None else (labels, notes)
 
 
 def images_by_row(files: RunFiles, count: int) -> dict[int, np.ndarray]:
@@ -187,16 +197,14 @@ def with_clusters(files: RunFiles) -> RunFiles:
     """If the sample images of a run have no labels, use clusters of their features as classes; else return `files`
     unchanged.
 
-    The clusters are computed by k-means on the features of the last stored epoch, normalized to unit length, and
-    numbered by descending size. An accuracy must not be computed with them, because they depend on the features.
+    The clusters are computed by k-means on the features of the last epoch that has a map, normalized to unit length,
+    and numbered by descending size. An accuracy must not be computed with them, because they depend on the features.
     """
     samples, snapshots = files.samples, files.snapshots
-    if samples is None or samples.labels is not None or not snapshots:
+    usable = [one.features for one in snapshots if not why_no_map(one.features)]
+    if samples is None or samples.labels is not None or not usable or len(usable[-1]) != len(samples.rows):
         return files
-    features = snapshots[-1].features
-    if len(features) != len(samples.rows) or len(features) < MIN_SAMPLES:
-        return files
-    labels = cluster_labels(features)
+    labels = cluster_labels(usable[-1])
     names = tuple(f"group {number}" for number in range(1, int(labels.max()) + 2))
     return replace(files, samples=replace(samples, labels=labels), classes=names, clustered=True)
 

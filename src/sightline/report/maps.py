@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..insight.projection import EpochMap, static_maps
+from ..insight.projection import EpochMap, static_maps, why_not_separable
 from .drawing import maps_text
 from .findings import Findings
 from .formatting import epochs_text, percent
@@ -44,7 +44,8 @@ def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
     """Section: PCA and t-SNE maps at the stored epochs, with measures of the features."""
     parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in findings.notes]
     if findings.maps:
-        parts += maps_of(figures, findings.maps, files.snapshots, findings.map_labels, files.classes, "")
+        labels, clustered = findings.map_labels, files.clustered
+        parts += maps_of(figures, findings.maps, files.snapshots, labels, files.classes, "", clustered)
     if findings.training_maps:
         assert files.train_samples is not None
         parts.append(element("h3", "Training images"))
@@ -61,14 +62,14 @@ def maps_of(
     labels: np.ndarray,
     classes: Sequence[str],
     ending: str,
+    clustered: bool = False,
 ) -> list[Child]:
     """The maps of one split, as figures and interactive views, with a table of measures of the features.
 
-    labels: class or cluster of each image. ending: suffix of the figures' names, "" for validation images, "-training"
-    for training images.
+    labels: class of each image, or its cluster if `clustered`. ending: suffix of the figures' names, "" for validation
+    images, "-training" for training images.
     """
-    labeled = maps[0].knn is not None
-    images = "training" if ending else "validation" if labeled else "evaluated"
+    images = "training" if ending else "evaluated" if clustered else "validation"
     only = " Only one epoch was stored." if len(maps) == 1 else ""
     crowd = (
         " The twelve classes with the lowest recall are named and in full color; all others are faint."
@@ -76,6 +77,7 @@ def maps_of(
         else ""
     )
     plain = " (without augmentation)" if images == "training" else ""
+    why = "" if clustered else why_not_separable(labels)
     shown = static_maps(maps)
     still = [
         element("h3", "Neighborhoods: t-SNE") if f"tsne{ending}" in figures else None,
@@ -86,9 +88,10 @@ def maps_of(
     name, items_name = f"map-data{ending}", f"items{ending or '-data'}"
     return [
         element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
-                     f"{epochs_text([one.epoch for one in maps])}.{only}{crowd} {MAPS if labeled else GROUPS}"),
+                     f"{epochs_text([one.epoch for one in maps])}.{only}{crowd} {GROUPS if clustered else MAPS}"),
         with_live_views(still, map_block(name, maps, snapshots, len(classes)), live("map", name, items_name)),
-        features_table(maps, labeled),
+        features_table(maps, maps[0].knn is not None),
+        element("p", f"No k-NN accuracy and no silhouette: {why}.", class_="small") if why else None,
         element("p", TSNE, class_="small") if f"tsne{ending}" in figures else None,
         element("p", PCA, class_="small"),
     ]  # fmt: skip

@@ -234,13 +234,13 @@ def read_snapshots(folder: Path, missing: list[str], file: str = "features.npz")
 def read_snapshot(path: Path) -> Snapshot:
     """Read the snapshot of an epoch from features.npz or train-features.npz.
 
-    Raises ValueError for invalid features. Invalid predictions and confidences are ignored.
+    Raises ValueError for features of another shape. Invalid predictions and confidences are ignored.
     """
     arrays = read_arrays(path)
     features, predictions = arrays["features"].astype(np.float32), arrays.get("predictions")
     confidence = arrays.get("confidence")
-    if features.ndim != 2 or not features.shape[1] or not np.isfinite(features).all():
-        raise ValueError(f"features {features.shape} with values that are not finite, or not [M, D]")
+    if features.ndim != 2 or not features.shape[1]:
+        raise ValueError(f"features {features.shape} are not [M, D]")
     epoch, count = int(path.parent.name.removeprefix("epoch-")), features.shape[:1]
     if predictions is None or predictions.shape != count or predictions.dtype.kind not in "iu":
         return Snapshot(epoch, features)

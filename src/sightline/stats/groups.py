@@ -67,7 +67,8 @@ class Groups:
 
     def facts(self, effective_images: float) -> dict[str, Any]:
         """The groups as fields of a run's results."""
-        return {"groups": self.count, "grouped_by": self.by, "effective_images": round(effective_images, 1)}
+        found = {"groups": self.count, "grouped_by": self.by}
+        return found if self.count < FEWEST else found | {"effective_images": round(effective_images, 1)}
 
 
 def groups_of(decoded: Decoded, data: Data) -> Groups | None:
@@ -249,7 +250,7 @@ FINDERS: dict[str, Callable[..., np.ndarray | None]] = {
 
 def said(groups: Groups | None, facts: Mapping[str, Any]) -> str:
     """The sentence on the groups after a result; "" without groups. facts: of `Groups.facts`."""
-    return f" ({groups.sentence(facts['effective_images'])})" if groups else ""
+    return f" ({groups.sentence(facts.get('effective_images', 0))})" if groups else ""
 
 
 def write_groups(run: Path, split: str, decoded: Decoded, data: Data) -> Groups | None:

@@ -201,9 +201,12 @@ def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
     centering.
 
     It is 1 for points on a line or equal rows, and at most min(N - 1, D) (Roy and Vetterli 2007). RankMe (arXiv
-    2210.02885) is the same without centering. If N exceeds `most`, rows are subsampled with a fixed stride.
+    2210.02885) is the same without centering. If N exceeds `most`, rows are subsampled with a fixed stride. It is NaN
+    for features that are not finite.
     """
     rows = features[:: -(-len(features) // most)].cpu().double()
+    if not rows.isfinite().all():
+        return float("nan")
     values = torch.linalg.svdvals(rows - rows.mean(0))
     if float(values[0]) <= 1e-12 * float(rows.abs().max().clamp_min(1e-300)):
         return 1.0

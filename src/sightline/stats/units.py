@@ -39,7 +39,7 @@ def effective_units(count: int, groups: np.ndarray | None) -> float:
 
     If one group has nearly all images, it is near 1.
     """
-    if groups is None:
+    if groups is None or not count:
         return float(count)
     sizes = np.bincount(groups).astype(np.float64)
     return float(sizes.sum() ** 2 / (sizes**2).sum())

@@ -34,3 +34,13 @@ def test_the_loss_of_probabilities_is_limited_by_float32() -> None:
     """Ensembles average probabilities and have no logits."""
     probabilities = torch.tensor([[1.0, 0.0]])
     assert float(negative_log_likelihood(probabilities, torch.tensor([1]))) == pytest.approx(87.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("classes", "known"), [(5, False), (6, True)])
+def test_the_top_5_accuracy_of_five_classes_has_no_interval(classes: int, known: bool) -> None:
+    arrays = {
+        "probabilities": np.eye(classes, dtype=np.float32),
+        "labels": np.arange(classes),
+        "losses": np.ones(classes),
+    }
+    assert ("accuracy_top5_interval" in classification_intervals(arrays, 0)) == known

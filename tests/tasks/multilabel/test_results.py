@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,26 @@ def test_the_thresholds_are_chosen_on_training_images_that_are_held_out(trained:
     everything = {row["filename"] for row in read_rows(quarters) if row["split"] == "train"}
     assert held | kept == everything and not held & kept and 20 <= len(held) <= 26
     assert json.loads((trained / "provenance.json").read_text())["data"]["counts"]["train"] == len(kept)
-    inner = decode(source, THRESHOLDS, 16, config.data, lambda text: None)
-    predictor = load_predictor(trained, config, features=False)
-    probabilities, _ = predictor.predict(torch.from_numpy(np.array(inner.images)))
+    assert load_thresholds(trained, CLASSES) == pytest.approx(chosen_again(trained), abs=1e-5)
+
+
+def chosen_again(run: Path) -> np.ndarray:
+    """The thresholds of a run, from the predictions of its images that were held out for them."""
+    config = load_recipe(str(run))
+    inner = decode(open_label_sets(config, lambda text: None), THRESHOLDS, 16, config.data, lambda text: None)
+    probabilities, _ = load_predictor(run, config, features=False).predict(torch.from_numpy(np.array(inner.images)))
     assert probabilities is not None and inner.labels is not None
-    expected = choose_thresholds(probabilities, inner.labels)
-    assert load_thresholds(trained, CLASSES) == pytest.approx(expected, abs=1e-5)
+    return choose_thresholds(probabilities, inner.labels)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_thresholds_with_fewer_validation_images_than_are_held_out(
+    train_with: Callable[..., sightline.Run], tmp_path: Path, frozen: bool
+) -> None:
+    data = write_quarters(tmp_path / "data", train=40, val=8)
+    settings = {"model.freeze": frozen, "augment.horizontal_flip": 0.0, "report.samples": 8}
+    run = train_with(data, **settings).path
+    assert load_thresholds(run, CLASSES) == pytest.approx(chosen_again(run), abs=1e-5)
 
 
 def test_evaluate_repeats_the_metrics_and_the_predictions(copied: Path) -> None:

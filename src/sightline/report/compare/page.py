@@ -162,7 +162,9 @@ def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
 
 
 def p_text(p: float) -> str:
-    """A p value as text, rounded: "<0.001", "0.042", "0.37"."""
+    """A p value as text, rounded: "<0.001", "0.042", "0.37"; "none" if it cannot be given."""
+    if p != p:
+        return "none"
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -113,6 +113,10 @@ def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[section
     hints: list[sections.Hint] = []
     if scores is None:
         return sections.curve_hints(findings.past)
+    predicted = np.flatnonzero(scores.confusion.sum(0))
+    if len(predicted) == 1 and np.count_nonzero(scores.classes.support) > 1:
+        text = f"Every image is predicted as {classes[predicted[0]]}: the model does not distinguish the classes"
+        return [(text, "errors-by-class"), *sections.curve_hints(findings.past)]
     recall = np.where(scores.classes.support >= FEW, scores.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < scores.accuracy - 0.05:
@@ -138,15 +142,16 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
     scores = findings.summary
     if scores is None:
         return [missing_note("predictions/val.csv is missing or cannot be read; it is written when training ends.")]
-    order = np.lexsort((np.arange(len(files.classes)), scores.classes.recall, scores.classes.f1))
+    keys = (np.arange(len(files.classes)), scores.classes.recall, scores.classes.f1, scores.classes.support == 0)
     rows: list[list[Child]] = []
-    for index in order:
-        numbers = (scores.classes.f1, scores.classes.recall, scores.classes.precision)
-        f1, recall, precision = (percent(float(values[index])) for values in numbers)
+    for index in np.lexsort(keys):  # classes without an image are last
         right, of_truth = int(scores.confusion[index, index]), int(scores.classes.support[index])
-        of_prediction = interval_text(right, int(scores.confusion[:, index].sum()))
-        row: list[Child] = [files.classes[index], sections.bar(float(scores.classes.f1[index])), f1, recall]
-        rows.append([*row, interval_text(right, of_truth), precision, of_prediction, f"{of_truth:,}"])
+        of_prediction = int(scores.confusion[:, index].sum())
+        found = [percent(float(values[index])) for values in (scores.classes.f1, scores.classes.recall)]
+        precision = percent(float(scores.classes.precision[index])) if of_prediction else ""
+        row: list[Child] = [files.classes[index], sections.bar(float(scores.classes.f1[index]))]
+        row += [*found, interval_text(right, of_truth)] if of_truth else ["", "", "no images"]
+        rows.append([*row, precision, interval_text(right, of_prediction) or "never predicted", f"{of_truth:,}"])
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
     pairs: list[list[Child]] = [
         [

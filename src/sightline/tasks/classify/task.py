@@ -68,15 +68,15 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
-    """95 % intervals [low, high] of accuracy, top-5 accuracy and loss, by name, and the facts of the groups.
+    """95 % intervals [low, high] of accuracy, top-5 accuracy and loss, by name, and the facts of the groups. The top-5
+    accuracy of at most five classes, which is always 1, has none.
 
     arrays: as returned by `ClassifyLearner.metrics`. groups: of the images, or None.
     """
     probabilities, labels = torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["labels"])
-    truth = labels[:, None]
-    top = probabilities.topk(min(5, probabilities.shape[1]), 1).indices
-    right, among = probabilities.argmax(1) == labels, (top == truth).any(1)
-    items = {"accuracy": right.numpy(), "accuracy_top5": among.numpy(), "loss": arrays["losses"]}
+    items = {"accuracy": (probabilities.argmax(1) == labels).numpy(), "loss": arrays["losses"]}
+    if probabilities.shape[1] > 5:
+        items["accuracy_top5"] = (probabilities.topk(5, 1).indices == labels[:, None]).any(1).numpy()
     ids = None if groups is None else groups.ids
     found: dict[str, Any] = {f"{name}_interval": list(mean_interval(values, ids)) for name, values in items.items()}
     return found | (groups.facts(effective_images(items["accuracy"], ids)) if groups else {})

@@ -12,7 +12,7 @@ import numpy as np
 from ...stats.intervals import NONE, Estimate, Interval, jackknife
 from ...stats.paired import ClassDifferences, class_differences
 from ...stats.segmentation import nan_mean
-from ...stats.units import FEWEST, blocks, effective_units, sums, weights_without
+from ...stats.units import FEWEST, blocks, count_units, effective_units, sums, weights_without
 
 BLOCK = 2**22
 """Number of weights that are used at a time: 32 MiB."""
@@ -110,6 +110,8 @@ def precision_intervals(scores: np.ndarray, truth: np.ndarray, groups: np.ndarra
 
 def without_blocks(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """(average precision of each class [K], the same without each block of complete images or groups [B, K])."""
+    if count_units(len(truth), groups) < FEWEST:
+        return average_precision(scores, truth), np.zeros((0, scores.shape[1]))
     weights, rows = weights_without(blocks(len(truth), groups)), max(1, BLOCK // len(truth))
     parts = [
         np.stack([weighted_precision(*pair, weights[start : start + rows]) for pair in columns(scores, truth)], axis=1)
@@ -164,6 +166,8 @@ def decision_intervals(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None
 ) -> dict[str, Interval]:
     """Intervals over images or their groups of the means of `decisions`, by the name of the field."""
+    if count_units(len(truth), groups) < FEWEST:
+        return dict.fromkeys(MEANS, NONE)
     weights = weights_without(blocks(len(truth), groups))
     full, left_out = decisions(predicted, truth), decisions(predicted, truth, weights)
     effective, found = effective_units(len(truth), groups), {}

@@ -9,11 +9,11 @@ from ...data.label_arrays import label_texts, strata
 from ...errors import counted
 from ...insight import figures as drawings
 from ...insight.curves import History, MetricCurve, history
-from ...insight.projection import MIN_SAMPLES, EpochMap, epoch_maps, static_maps
+from ...insight.projection import EpochMap, epoch_maps, static_maps
 from ...insight.style import png_rgb, short
 from ...report import sections
 from ...report.drawing import Plan, draw_all, kinds, plan_curves
-from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS
+from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS, without_map
 from ...report.formatting import epochs_text, percent, section, status
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
@@ -175,7 +175,7 @@ def class_table(summary: Summary) -> list[Child]:
         value, (low, high) = ranked.by_class[index], ranked.class_intervals[index]
         known = bool(ranked.positives[index])
         row: list[Child] = [sets.classes[index], sections.bar(float(value) if known else 0.0), share(value)]
-        row += [f"{percent(low)} to {percent(high)}" if known else ""]
+        row += [f"{percent(low)} to {percent(high)}" if np.isfinite(low) else ""]
         row += [share(each[0, index]) for each in (at.precision, at.recall, at.f1)]
         rows.append([*row, f"{sets.thresholds[index]:.3f}", f"{ranked.positives[index]:,}"])
     head = ["Class", "", "Average precision, %", "95% interval", "Precision, %", "Recall, %", "F1, %", "Threshold",
@@ -287,7 +287,7 @@ def plan(files: RunFiles, summary: Summary | None, maps: Sequence[EpochMap], ima
 def maps_of(files: RunFiles, summary: Summary | None, with_tsne: bool) -> list[EpochMap]:
     """The maps of the features of the sample images; [] if the run stored too few, or has no predictions yet."""
     samples, snapshots = files.samples, files.snapshots
-    if summary is None or samples is None or not snapshots or len(samples.rows) < MIN_SAMPLES:
+    if summary is None or samples is None or not len(samples.rows):
         return []
     if len(summary.sets.names) <= samples.rows.max() or any(len(s.features) != len(samples.rows) for s in snapshots):
         return []
@@ -298,8 +298,9 @@ def feature_maps(
     files: RunFiles, figures: sections.Figures, maps: Sequence[EpochMap], summary: Summary | None
 ) -> list[Child]:
     """Section: PCA and t-SNE maps at the stored epochs, colored by a class that the reader chooses."""
+    without: list[Child] = [missing_note(f"{note[0].upper()}{note[1:]}.") for note in without_map(files.snapshots)]
     if not maps or summary is None or files.samples is None:
-        return [missing_note("No maps: the run has no stored features of at least 10 images, or is not finished.")]
+        return without or [missing_note("No maps: the run has no stored features, or is not finished.")]
     static = "Each point has the color of its label that the fewest images have."
     titles = {"tsne": "Neighborhoods: t-SNE", "pca": "Directions of largest variance: PCA"}
     still: list[Child] = []
@@ -308,6 +309,7 @@ def feature_maps(
         still += [element("h3", titles[kind]), sections.figure(figures, kind, text, static, wide=True)]
     text = MAP.format(count=f"{len(files.samples.rows):,}", epochs=epochs_text([one.epoch for one in maps]))
     return [
+        *without,
         element("p", text),
         points_block(files.samples, files.mistakes, summary.sets),
         with_live_views(still, map_block("map-data", maps, files.snapshots, 0), live("map", "map-data", "items-data")),

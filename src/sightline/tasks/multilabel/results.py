@@ -1,5 +1,6 @@
 """Results of a multi-label run: metrics with intervals, thresholds, predictions and the worst mistakes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     thresholds = np.full(len(parts.val.classes), 0.5)
     if THRESHOLDS in parts.source.splits:
         inner = decode(parts.source, THRESHOLDS, config.data.size, config.data, lambda text: None)
-        _, found = evaluate(parts.learner, inner, size, parts.device, parts.dtype)
+        assert isinstance(parts.learner, MultilabelLearner)
+        learner = replace(parts.learner, feature_mask=None, fixed=None)  # both are of the validation images
+        _, found = evaluate(learner, inner, size, parts.device, parts.dtype)
         thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
     write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
     numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)

@@ -15,7 +15,7 @@ def collapse(numbers: Mapping[str, float], stage: str = "") -> str:
     which lack both. stage: prefix of the options in the remedy, such as "unlabeled." for a stage of a transfer grid.
     """
     std, rank = numbers.get("feature_std", 1.0), numbers.get("effective_rank", COLLAPSED_RANK)
-    if std >= COLLAPSED_STD and rank >= COLLAPSED_RANK:
+    if not (std < COLLAPSED_STD or rank < COLLAPSED_RANK):  # also for NaN
         return ""
     return (
         f"collapsed: the features of all images are nearly the same (spread {std:.3f} of 1, effective rank "

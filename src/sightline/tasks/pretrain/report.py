@@ -11,7 +11,7 @@ from ...report.formatting import percent, section
 from ...report.html import Child, element
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
-from ...report.sections import Content, curves, displayed_images, fact_cards
+from ...report.sections import Content, curves, displayed_images, fact_cards, interval_text
 from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE
@@ -64,7 +64,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
         edges = ends[-1].get("knn_accuracy_interval") if ends else None
         note = "of the evaluated images"
         if isinstance(edges, list) and len(edges) == 2:
-            note = f"95% interval {percent(number(edges[0]), 2)} to {percent(number(edges[1]), 2)}%"
+            note = interval_text([number(edge) for edge in edges], 2)
         facts.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
     if "feature_std" in numbers:
         facts.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))

@@ -165,7 +165,7 @@ def score(
     ids = None if groups is None else groups.ids
     if groups:
         numbers |= groups.facts(measures.effective_images(counts, groups.ids))
-        notes.append(groups.sentence(numbers["effective_images"]))
+        notes.append(groups.sentence(numbers.get("effective_images", 0)))
     for name, statistic in (("mean_iou", measures.mean_iou), ("pixel_accuracy", measures.pixel_accuracy)):
         numbers[f"{name}_interval"] = [float(end) for end in measures.interval(counts, statistic, ids)]
     return Score(
