@@ -31,10 +31,14 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     """
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
-    numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device)
     intervals = classification_intervals(arrays, training.config.train.seed)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
+    if parts.dtype == torch.bfloat16:
+        _, half = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+        changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
+        numbers["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     low, high = intervals["accuracy_interval"]
     return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
 
@@ -60,7 +64,12 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
 
 
 def evaluate_checkpoints(
-    learner: Learner, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+    learner: Learner,
+    folders: list[Path],
+    decoded: Decoded,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[dict[str, Any], Arrays]:
     """(metrics, arrays) of one checkpoint or of an ensemble, whose probabilities are the mean over its members.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ...data.image_cache import decode
@@ -35,13 +36,17 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     thresholds = np.full(len(parts.val.classes), 0.5)
     if THRESHOLDS in parts.source.splits:
         inner = decode(parts.source, THRESHOLDS, config.data.size, config.data, lambda text: None)
-        _, found = evaluate(parts.learner, inner, size, parts.device, parts.dtype)
+        _, found = evaluate(parts.learner, inner, size, parts.device)
         thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
     write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
-    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device)
     final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, config.train.seed)}
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)
+    if parts.dtype == torch.bfloat16:
+        _, half = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+        changed = (half["label_probabilities"] >= thresholds) != (arrays["label_probabilities"] >= thresholds)
+        final["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "labels"}
     low, high = final["mean_average_precision_interval"]
     return final, f"mean average precision {final['mean_average_precision']:.4f} [{low:.4f}, {high:.4f}]"
 
