@@ -175,6 +175,21 @@ def test_regression_is_evaluated_resumed_and_predicted(regression: sightline.Run
     assert more.metrics["epoch"] == 3
 
 
+def test_numbers_of_a_run_in_bfloat16_are_those_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, settings = "rotated/angles.csv", {**TOY, **MODEL, "train.precision": "bf16"}
+    run = sightline.train("rotation", data, out=tmp_path / "run", code=CODE, **settings)
+    table = sightline.predict(run, "images", out=tmp_path / "p.csv", quiet=True, code=CODE)
+    found, own = (
+        {row["filename"]: float(row["angle"]) for row in csv.DictReader(path.read_text().splitlines())}
+        for path in (table, run.path / "predictions" / "val.csv")
+    )
+    largest = run.metrics["bfloat16"]["largest_change"]
+    assert max(abs(found[name] - value) for name, value in own.items()) < largest / 20
+    assert f"bfloat16, used in training, would change the predicted numbers by at most {largest:.2g}" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_regression_is_reported_compared_and_exported_as_weights(regression: sightline.Run, tmp_path: Path) -> None:
     page = sightline.report(regression.path, code=CODE).read_text(encoding="utf-8")
     assert "Mean absolute error" in page and "Baseline mean absolute error" in page and "95% interval" in page

@@ -16,12 +16,12 @@ from multilabel_toys import SETTINGS
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
-from sightline.engine import setup, training_state
+from sightline.engine import device, setup, training_state
 from sightline.engine.schedules import training_side
 from sightline.runs import run_folder
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.provenance import rounding_note
-from sightline.runs.run_folder import precision_of
+from sightline.runs.run_folder import holds_run_of, precision_of
 from sightline.tasks.files import load_recipe_file
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -58,9 +58,12 @@ def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, q
     return copied
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_a_resumed_run_equals_an_uninterrupted_run(photos: Path, tmp_path: Path, tiny: dict, optimizer: str) -> None:
+@pytest.mark.parametrize(("optimizer", "precision"), [("sgd", "fp32"), ("adamw", "bf16"), ("muon", "fp32")])
+def test_a_resumed_run_equals_an_uninterrupted_run(
+    photos: Path, tmp_path: Path, tiny: dict, optimizer: str, precision: str
+) -> None:
     settings = {"optim.name": optimizer, "train.epochs": 4, "schedule.name": "constant", "optim.lr": 0.01}
+    settings["train.precision"] = precision
     whole = sightline.train(base(tiny, **settings), photos, out=tmp_path / "whole", quiet=True)
     half = sightline.train(base(tiny, **settings | {"train.epochs": 2}), photos, out=tmp_path / "half", quiet=True)
     longer = sightline.resume(half.path, quiet=True, **{"train.epochs": 4})
@@ -265,9 +268,40 @@ def test_the_note_on_rounding_lists_the_changes() -> None:
     other = {"step": 1005, "device": "B", "threads": 4, "processes": 3, "versions": {"torch": "2.12"}}
     found = rounding_note(first, other, cpu)
     assert found.endswith("from step 1,005 on: device A -> B, processes 1 -> 3, torch 2.11 -> 2.12, threads 2 -> 4")
-    assert rounding_note(first, first | {"step": 5, "threads": 8}, gpu) == "", "threads do not matter on a GPU"
+    code = {"git_commit": "a1", "versions": {"torch": "2.11", "sightline-vision": "1", "openTSNE": "1"}}
+    newer = {"step": 5, "git_commit": "b2", "versions": {"torch": "2.11", "sightline-vision": "2", "openTSNE": "2"}}
+    found = rounding_note(first | code, first | newer, cpu)
+    assert found.endswith("step 5 on: sightline-vision 1 -> 2, git_commit a1 -> b2"), (
+        "t-SNE does not affect the weights"
+    )
+    found = rounding_note(first, first | {"step": 5}, gpu)
+    assert found.endswith("from step 5 on: computed on cuda, where the order of sums is not fixed")
     assert rounding_note(first | {"resumes": [other]}, other, cpu) == "", "compared with the previous resume"
     assert rounding_note({"threads": 2}, {"step": 5} | first, cpu) == "", "older runs recorded fewer fields"
+
+
+def test_the_precision_that_was_chosen_is_recorded_and_kept(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    auto = base(tiny, **{"train.epochs": 1, "train.precision": "auto"})
+    monkeypatch.setattr(device, "bfloat16_gain", lambda: 2.0)
+    first = sightline.train(auto, photos, out=tmp_path / "first", quiet=True).path
+    assert load_recipe_file(first / "recipe.yaml").train.precision == "bf16"
+    record = json.loads((first / "provenance.json").read_text())
+    assert (record["precision"], record["precision_setting"]) == ("bf16", "auto")
+    monkeypatch.setattr(device, "bfloat16_gain", lambda: 0.5)  # measured while other programs run
+    again = sightline.train(str(first / "recipe.yaml"), out=tmp_path / "again", quiet=True).path
+    assert same(weights(first), weights(again))
+    assert json.loads((again / "provenance.json").read_text())["precision_setting"] == "bf16"
+    asked = resolve(load_recipe_file(first / "recipe.yaml"), {"train.precision": "auto"})
+    assert run_folder.differences(load_recipe_file(first / "recipe.yaml"), asked) == [], "as in a grid"
+    assert holds_run_of(first, asked) and not holds_run_of(first, resolve(asked, {"train.precision": "fp32"}))
+    capsys.readouterr()
+    sightline.resume(first, **{"train.precision": "auto", "train.epochs": 2})
+    assert "saved: train.epochs 1 -> 2\n" in capsys.readouterr().out
+    assert load_recipe_file(first / "recipe.yaml").train.precision == "bf16"
+    with pytest.raises(SightlineError, match="cannot change"):
+        sightline.resume(first, **{"train.precision": "fp32", "train.epochs": 3})
 
 
 @pytest.mark.parametrize("text", ['{"precision": "fp30"}', '{"precision": ["fp32"]}', '{"precision": null}'])

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import SightlineError
-from .inference.autotune import PRECISIONS
-from .inference.options import PredictOptions
+from .inference.options import PRECISIONS, PredictOptions
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
@@ -24,7 +23,7 @@ def predict(
     features: bool = False,
     overlay: bool = False,
     tile: int = 1024,
-    precision: str = "run",
+    precision: str = "fp32",
     quiet: bool = False,
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
@@ -37,7 +36,8 @@ def predict(
     Columns of the table: filename (relative to the input folder), label, confidence, one probability per class, and
     error (the reason if an image cannot be read). features: also write the features before the last layer, float32
     [rows, D], to `NAME.features.npy`, with NaN for images that cannot be read; runs of pre-training write only these.
-    precision: see `inference.autotune.choose_precision`.
+    precision: of the computation, for tables: `fp32`, in which the run's own results are computed; `bf16`; or `auto`,
+    bfloat16 if it is faster.
 
     Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted prediction. Under
     torchrun the images are divided among the processes. Raises SightlineError for invalid input or existing output.

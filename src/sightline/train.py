@@ -17,7 +17,7 @@ from .config.schema import Config
 from .data.loader import part_range, prefetch, training_batches
 from .data.types import Batch
 from .engine import distributed, setup, training_state
-from .engine.device import autocast
+from .engine.device import autocast, precision_name
 from .engine.evaluate import evaluate, log_results
 from .engine.memory import explain_out_of_memory, split_if_out_of_memory
 from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbed
@@ -79,6 +79,7 @@ def train(
             run_folder.require_outside_data(folder, config.data.path)
         with setup.open_run(folder, quiet) as log, explain_out_of_memory(config), stoppable(folder):
             parts = setup.build_parts(config, TASKS[config.task], log)
+            config = run_folder.with_precision(config, precision_name(parts.dtype))
             if world.is_rank0:
                 setup.start_run(config, folder, log, parts)
             training = assemble(config, folder, log, parts, Progress())
@@ -123,6 +124,7 @@ def resume(
         # settings was interrupted before it saved the state: then its differences are changes to apply.
         old = config_of(values["config"], str(folder))
         config = run_folder.with_absolute_paths(with_schedule_length(written, resolve(written, settings), extend))
+        config = run_folder.with_precision(config, old.train.precision)
         run_folder.check_changes(old, config)
         progress = Progress(**values["progress"])
         if run_folder.is_finished(folder) and config == old:

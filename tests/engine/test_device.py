@@ -43,6 +43,15 @@ def test_a_cuda_index_that_does_not_exist_has_status_2(monkeypatch: pytest.Monke
         assert error.status == 2 and error.why == why
 
 
+def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
+    device.pick_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    device.pick_device("cuda")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
 @pytest.mark.parametrize("name", ["cuda", "cuda:9"])
 def test_an_unavailable_type_of_device_has_status_3(name: str) -> None:

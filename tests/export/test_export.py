@@ -100,7 +100,10 @@ def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Pat
 
 def test_the_results_of_the_check_are_saved_beside_the_graph(classifier: Path) -> None:
     facts = json.loads((classifier / "export" / "model.json").read_text(encoding="utf-8"))
-    same, files = facts["checks"]
+    same, stored, files = facts["checks"]
+    assert (
+        stored["items"] == 24 and stored["differ"] == stored["ties"] and stored["predictions/val.csv"] == same["onnx"]
+    )
     assert same["items"] == 24 and same["differ"] == same["ties"] and same["largest_difference"] < 1e-4
     assert same["pytorch"] == sightline.evaluate(classifier, quiet=True)["accuracy"]
     assert files["items"] == 24 and same["largest_difference"] <= files["largest_difference"] < 0.05
@@ -178,7 +181,8 @@ def test_masks_of_any_size_and_number(segmenter: Path) -> None:
     assert mask.dtype == np.uint8 and mask.shape == (4, 40, 40)
     assert (probabilities.argmax(1) == mask).all() and np.allclose(probabilities.sum(1), 1, atol=1e-5)
     checks = json.loads((segmenter / "export" / "model.json").read_text(encoding="utf-8"))["checks"]
-    (found,) = checks
+    found, stored = checks
+    assert stored["items"] == found["items"] and stored["differ"] == stored["ties"] and "predictions/val" in stored
     assert found["items"] == 4 * 40 * 40 and found["differ"] == found["ties"] and found["unit"] == "pixels"
     shown = facts["palette"]
     written = np.asarray(Image.open(segmenter / "predictions" / "val" / "0900_mask.png").convert("RGB"))

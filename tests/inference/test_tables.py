@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -18,8 +19,9 @@ import sightline
 from config_toys import configured
 from sightline import SightlineError
 from sightline import __main__ as command
+from sightline.engine import device
 from sightline.errors import INTERRUPTED
-from sightline.inference import autotune, batching, inputs
+from sightline.inference import batching, inputs
 from sightline.inference.resumable_csv import ResumableTable
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -43,6 +45,23 @@ def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tm
         mine = ours[row["filename"].removeprefix("val/")]
         assert mine["label"] == row["label"] and mine["error"] == ""
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gain", "dtype"), [("fp32", 9, "fp32"), ("auto", 9, "bf16"), ("auto", 1, "fp32")]
+)
+def test_bfloat16_is_used_only_on_request(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch, capsys, precision: str, gain: float, dtype: str
+) -> None:
+    monkeypatch.setattr(device, "convolution_seconds", lambda kind: 1.0 if kind is torch.bfloat16 else gain)
+    sightline.predict(run, photos / "val", out=tmp_path / "a.csv", precision=precision)
+    assert f"computing in {dtype}, 32 images per batch" in capsys.readouterr().out
+
+
+def test_the_batch_size_on_an_accelerator_is_limited_by_the_recipe() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert batching.batch_size(cpu, 256) == batching.batch_size(cpu, 8) == 32
+    assert batching.batch_size(cuda, 256) == 128 and batching.batch_size(cuda, 8) == 8
 
 
 def test_an_unreadable_file_is_a_row_and_names_are_unchanged(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
@@ -162,7 +181,7 @@ def test_a_resumed_table_equals_an_uninterrupted_one(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
-    monkeypatch.setattr(autotune, "CPU_BATCH", 4)
+    monkeypatch.setattr(batching, "CPU_BATCH", 4)
     add, calls = ResumableTable.add, []
 
     def add_three_times(self: ResumableTable, *rows: Any) -> None:

@@ -18,7 +18,7 @@ def predict(
     features: Flag = False,
     overlay: Flag = False,
     tile: Integer = 1024,
-    precision: str = "run",
+    precision: str = "fp32",
     code: Code = None,
 ) -> None:
     """Predict images with a trained run: a classifier writes a table, a segmentation model a folder of masks.
@@ -36,7 +36,7 @@ def predict(
         features: Also write the penultimate features to NAME.features.npy; runs of pre-training write only these.
         overlay: Segmentation: also write the masks drawn over the images.
         tile: Segmentation: predict images larger than this many pixels in overlapping tiles of this side.
-        precision: Classification: run (as trained), auto (bf16 where it is faster), fp32 or bf16.
+        precision: Tables: fp32 (as the results of the run), bf16, or auto (bf16 where it is faster).
     """
     import sightline
 

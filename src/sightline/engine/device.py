@@ -37,7 +37,8 @@ def pick_device(name: str, fallback: bool = False) -> torch.device:
 
 
 def usable_device(name: str, cure: str) -> torch.device:
-    """The torch device `name`; raises SightlineError with `cure` if no tensor can be allocated on it."""
+    """The torch device `name`; raises SightlineError with `cure` if no tensor can be allocated on it. On CUDA, TF32 is
+    switched off: results in float32 must be those of an exported graph."""
 
     def unusable(why: str, status: int = USER) -> SightlineError:
         what = f"the device {name!r} cannot be used"
@@ -56,6 +57,8 @@ def usable_device(name: str, cure: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
         raise unusable((str(error) or type(error).__name__).splitlines()[0], ENVIRONMENT) from error
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # on by default for convolutions, with 10 of float32's 23 bits
     return device
 
 

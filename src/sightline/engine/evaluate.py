@@ -1,7 +1,8 @@
 """Evaluation of a split, and the final results of a run."""
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -20,16 +21,17 @@ def evaluate(
     decoded: Decoded,
     batch_size: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype = torch.float32,
     metrics: Callable[[Iterable[Batch]], tuple[dict[str, float], Arrays]] | None = None,
 ) -> tuple[dict[str, float], Arrays]:
     """Compute the metrics and output arrays of a split with the model in evaluation mode: (numbers by name, arrays by
     name).
 
-    metrics: a function to call instead of `learner.metrics`. Metrics are computed over the full split, not averaged
-    over batches. They are bit-identical for equal batch size, precision and number of threads. Several processes share
-    the batches; all return the same numbers, but only rank 0 returns the arrays. Afterwards the model is in training
-    mode again if it was before.
+    dtype: torch.bfloat16 only in evaluations during training; results are those of float32, in which the weights are
+    used later. metrics: a function to call instead of `learner.metrics`. Metrics are computed over the full split, not
+    averaged over batches. They are bit-identical for equal batch size, precision and number of threads. Several
+    processes share the batches; all return the same numbers, but only rank 0 returns the arrays. Afterwards the model
+    is in training mode again if it was before.
     """
     module = learner.parameters()
     training = module.training
@@ -66,3 +68,18 @@ def log_results(training: Training) -> None:
     log.event("done", step=progress.step, epoch=training.epoch, **best_epoch, train_flops=flops, **numbers)
     weights = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
     log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")
+    if "bfloat16" in numbers:
+        log.say(bfloat16_line(numbers["bfloat16"]))
+
+
+def bfloat16_line(found: Mapping[str, Any]) -> str:
+    """One line on the entry `bfloat16` of the final metrics, which a run trained in bfloat16 has.
+
+    found: the number of predicted classes that differ if the final evaluation is repeated in bfloat16 (`changed`, `of`,
+    `unit`); for predicted numbers the largest difference (`largest_change`).
+    """
+    if "largest_change" in found:
+        change = f"the predicted numbers by at most {found['largest_change']:.2g}"
+    else:
+        change = f"the predictions of {found['changed']:,} of {found['of']:,} {found['unit']}"
+    return f"computed in float32, as by predict and export; bfloat16, used in training, would change {change}"

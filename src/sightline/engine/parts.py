@@ -128,7 +128,8 @@ def build(
     on_device = resident(parts.train, config.data.resident, parts.device) if copyable else None
     if on_device:
         say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
-    return replace(parts, resident=on_device, facts=parts.facts | {"resident": on_device is not None})
+    facts = {"resident": on_device is not None, "precision_setting": config.train.precision}
+    return replace(parts, resident=on_device, facts=parts.facts | facts)
 
 
 def check_batch_size(config: Config, model: nn.Module) -> None:

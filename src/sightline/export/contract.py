@@ -33,16 +33,15 @@ class TaskGraph:
     """Base class: the network that a task exports, and the data with which the exported graph is checked.
 
     network: module from images uint8 [N, 3, H, W] to the outputs. outputs: a description of each output by name.
-    smallest: minimum height and width of images. metric: key of the task's metric in the run's results. split: name of
-    the split on which graph and PyTorch are compared. digest: of the images of that split. train: training images, for
-    the calibration of int8. sample: validation images uint8 [N, 3, H, W], for the measurement of the speed. metadata:
-    further entries of the graph's metadata, stored as JSON.
+    smallest: minimum height and width of images. split: name of the split on which graph and PyTorch are compared.
+    digest: of the images of that split. train: training images, for the calibration of int8. sample: validation images
+    uint8 [N, 3, H, W], for the measurement of the speed. metadata: further entries of the graph's metadata, stored as
+    JSON.
     """
 
     network: nn.Module
     outputs: dict[str, str]
     smallest: int
-    metric: str
     split: str
     digest: str
     train: Items
@@ -50,8 +49,8 @@ class TaskGraph:
     metadata: Mapping[str, Any] = {}
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare the exported graph with PyTorch on the validation images. The graph's predictions are stored for
-        `cost`."""
+        """Compare the exported graph with PyTorch on the validation images, and with the predictions in the run folder.
+        The graph's predictions are stored for `cost`."""
         raise NotImplementedError
 
     def cost(self, graph: OnnxSession) -> Cost:

@@ -1,6 +1,7 @@
 """`sightline export --format onnx`: trace the graph, compare it with PyTorch on the validation images, write it."""
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
         except SightlineError:
             atomic_write(rejected, content)
             raise
-    say_precision(folder, task.metric, say)
+        if parity.stored and parity.differ > parity.ties:
+            say(
+                f"warning: {parity.stored} does not have the predictions of these weights in float32; to write them "
+                f"again: sightline evaluate {shlex.quote(str(folder))}"
+            )
     seconds = time.monotonic() - start
     facts: dict[str, Any] = {"file": target.name, "bytes": len(content), "checks": checks}
     facts["check_seconds"] = round(seconds, 1)
@@ -71,14 +76,6 @@ def graph_of(folder: Path, config: Config, say: Say) -> TaskGraph:
             "give the present path of the run's data, whose validation images are used to check the graph: --data PATH"
         )
         raise SightlineError(error.what, where=error.where, why=error.why, cure=cure, status=error.status) from error
-
-
-def say_precision(folder: Path, metric: str, say: Say) -> None:
-    """If the run's own metric was computed in bfloat16, print it with a note that the graph computes in float32."""
-    with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
-        value = (run_folder.Run(folder).metrics or description.get("metrics") or {}).get(metric)
-    if run_folder.provenance(folder).get("precision") == "bf16" and isinstance(value, float):
-        say(f"note: the run's own {metric} of {value:.4f} was computed in bfloat16; the graph computes in float32")
 
 
 def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:

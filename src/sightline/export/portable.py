@@ -46,7 +46,7 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
     private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
     atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
     code = keep_copy(target) if "code" in run_folder.provenance(folder) else {}
-    write_json(target / "provenance.json", {"precision": run_folder.precision_of(folder), **code})
+    write_json(target / "provenance.json", code)
     if metrics:
         atomic_write(target / "metrics.jsonl", json.dumps(metrics) + "\n")
     thresholds = folder / run_folder.THRESHOLDS_FILE

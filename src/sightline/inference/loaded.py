@@ -12,8 +12,7 @@ from torch import nn
 from ..config.schema import Config
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
-from .autotune import batch_size
-from .batching import PredictedBatch, predict_batches
+from .batching import PredictedBatch, batch_size, predict_batches
 from .images import images_in, is_several, item_image
 from .predictor import Predictor
 

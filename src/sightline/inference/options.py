@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+PRECISIONS = ("fp32", "bf16", "auto")
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -11,4 +13,4 @@ class PredictOptions:
     features: bool = False
     overlay: bool = False
     tile: int = 1024
-    precision: str = "run"
+    precision: str = "fp32"

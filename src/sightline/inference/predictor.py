@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ class Predictor:
     models: in evaluation mode; several are an ensemble. classes: class names; empty for a backbone without a head.
     transform: images uint8 [N, 3, h, w] -> network input. square: how images are resized before the transform; images
     of the size `decoded_size` (height, width) are not. flip: whether to average over each image and its mirror image.
-    features: whether to return features.
+    features: whether to return features. dtype: of the computation; bfloat16 for speed only.
     """
 
     models: Sequence[nn.Module]
@@ -59,10 +59,10 @@ class Predictor:
     square: Square
     decoded_size: tuple[int, int]
     device: torch.device
-    dtype: torch.dtype
     flip: bool
     features: bool
     decision: Decision = Decision()
+    dtype: torch.dtype = torch.float32
 
     def resized(self, image: Image.Image) -> np.ndarray:
         """Resize an RGB image as the validation images of the run were resized: uint8 [3, h, w].
@@ -99,12 +99,6 @@ class Predictor:
             if self.features:
                 features = penultimate.float().cpu().numpy()
         return np.stack(found).mean(0, dtype=np.float64).astype(np.float32) if found else None, features
-
-
-def in_precision(predictor: Predictor, name: str) -> Predictor:
-    """Return the predictor with float32 for the name `fp32`, bfloat16 for `bf16`; unchanged for any other name."""
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return replace(predictor, dtype=known[name]) if name in known else predictor
 
 
 def with_weights(model: nn.Module, checkpoint: Path) -> nn.Module:

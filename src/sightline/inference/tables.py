@@ -4,27 +4,24 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 from ..config.schema import Config
 from ..data.parallel import share_of
 from ..data.sources.scan import left_out
-from ..engine.device import precision_name
+from ..engine.device import pick_precision, precision_name
 from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
-from .autotune import batch_size, choose_precision
-from .batching import ProgressLines, predict_batches
+from .batching import ProgressLines, batch_size, predict_batches
 from .inputs import InputImage, input_images
 from .options import PredictOptions
 from .parquet import require_parquet
 from .predictor import Predictor
 from .resumable_csv import ResumableTable
 from .sharded_predict import merge_shards, shard_table
-
-FEW = 64
-"""With fewer images, `--precision run` does not measure whether float32 is faster, because that would take longer."""
 
 
 def predict_table(
@@ -45,10 +42,9 @@ def predict_table(
     features, precision = options.features, options.precision
     skipped, share = Counter[str](), share_of(os.environ)
     images = islice(input_images(inputs, skipped), share.rank, None, share.world)
-    first = list(islice(images, FEW))  # before the model is loaded
+    first = list(islice(images, 1))  # before the model is loaded
     predictor = load()
-    if len(first) >= FEW or precision != "run":
-        predictor = choose_precision(predictor, precision)
+    predictor = replace(predictor, dtype=pick_precision(precision, predictor.device))
     size = batch_size(predictor.device, config.train.eval_batch_size)
     say(f"computing in {precision_name(predictor.dtype)}, {size} images per batch")
     columns = predictor.columns

@@ -13,12 +13,23 @@ from .run import RunFiles
 NAMES = {
     "git_commit": "Sightline commit",
     "platform": "Operating system",
+    "precision_setting": "Setting of the precision",
     "weights": "Weights at the start",
     "train_flops": "FLOPs of the training, planned",
     "train_flops_done": "FLOPs of the training, done",
     "train_flops_per_image": "FLOPs of the training per image",
 }
-PLAIN = ("device", "git_commit", "platform", "precision", "threads", "seed", "parameters", "versions")
+PLAIN = (
+    "device",
+    "git_commit",
+    "platform",
+    "precision",
+    "precision_setting",
+    "threads",
+    "seed",
+    "parameters",
+    "versions",
+)
 
 
 def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:

@@ -22,6 +22,8 @@ PACKAGES = (
     "openTSNE",
     "safetensors",
 )
+COMPUTES = ("sightline-vision", "torch", "torchvision", "timm", "numpy", "pillow")
+"""Those that affect the weights of a run."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -58,16 +60,18 @@ def command_line() -> list[str]:
 
 
 def rounding_note(record: dict[str, Any], entry: dict[str, Any], device: torch.device) -> str:
-    """A note if a resumed run cannot be bit-identical to an uninterrupted one, because sums are rounded differently;
-    else "".
+    """A note if a resumed run may not be bit-identical to an uninterrupted one; else "".
 
-    This is the case if device, threads, number of processes or version of torch changed. record: provenance.json before
-    the resume. entry: what the resume will add to the list `resumes` in it.
+    This is the case if the processor, the threads, the number of processes, the source code or the version of a package
+    in COMPUTES changed; and always on a GPU, because torch's deterministic algorithms are not switched on. record:
+    provenance.json before the resume. entry: what the resume will add to the list `resumes` in it.
     """
     before = {**record, **next(iter(record.get("resumes", [])[-1:]), {})}
-    was, now = ({**part, "torch": part.get("versions", {}).get("torch")} for part in (before, entry))
-    keys = ["device", "processes", "torch", *(["threads"] if device.type == "cpu" else [])]
-    changed = [f"{key} {was[key]} -> {now[key]}" for key in keys if was.get(key) not in (None, now[key])]
+    was, now = (part.get("versions", {}) | part for part in (before, entry))
+    keys = ("device", "processes", *COMPUTES, "threads", "git_commit")
+    changed = [f"{key} {was[key]} -> {now.get(key)}" for key in keys if was.get(key) not in (None, now.get(key))]
+    if device.type != "cpu":
+        changed.append(f"computed on {device.type}, where the order of sums is not fixed")
     if not changed:
         return ""
     return f"not bit-identical to an uninterrupted run, from step {entry['step']:,} on: {', '.join(changed)}"

@@ -87,6 +87,12 @@ def with_absolute_paths(config: Config) -> Config:
     return resolve(config, {key: path for key, path in named.items() if os.path.exists(path) or path.endswith(".tar")})
 
 
+def with_precision(config: Config, name: str) -> Config:
+    """The configuration with the precision `name`, fp32 or bf16, in the place of `auto`, so that recipe.yaml repeats
+    the run where a measurement would choose another one."""
+    return resolve(config, {"train.precision": name}) if config.train.precision == "auto" else config
+
+
 def default_folder(name: str) -> Path:
     """runs/NAME. Raises SightlineError if the name is empty, too long, or contains a path separator."""
     marks = [mark for mark in ("/", "\\", "\0") if mark in name]
@@ -130,9 +136,9 @@ def require_free_folder(folder: Path, overwrite: bool) -> None:
 
 
 def holds_run_of(folder: Path, config: Config) -> bool:
-    """Whether the folder holds a run of exactly this configuration."""
-    path = folder / "recipe.yaml"
-    return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(config)
+    """Whether the folder holds a run of exactly this configuration; `auto` is the precision that was chosen then."""
+    path, chosen = folder / "recipe.yaml", precision_of(folder)
+    return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(with_precision(config, chosen))
 
 
 def clear(folder: Path) -> None:
@@ -243,8 +249,9 @@ def check_changes(old: Config, new: Config) -> None:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The dotted keys of the settings that differ between two configurations, in order."""
-    before, after = old.model_dump(), new.model_dump()
+    """The dotted keys of the settings that differ between two configurations, in order. The precision `auto` in `new`
+    stands for that of `old`."""
+    before, after = old.model_dump(), with_precision(new, old.train.precision).model_dump()
     keys = []
     for section, value in after.items():
         if isinstance(value, dict):

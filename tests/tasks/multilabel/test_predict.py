@@ -89,7 +89,8 @@ def test_the_graph_alone_gives_the_labels(exported: Path, quarters: Path, predic
 
 def test_the_checks_of_the_graph(exported: Path, trained: Path, predictions: Rows) -> None:
     facts = json.loads(exported.with_suffix(".json").read_text(encoding="utf-8"))
-    (same,) = facts["checks"]
+    same, stored = facts["checks"]
+    assert stored["predictions/val.csv"] == same["onnx"] and stored["differ"] == stored["ties"]
     assert same["items"] == 4 * len(predictions) and same["differ"] == same["ties"] and same["unit"] == "labels"
     assert same["largest_difference"] < 1e-4
     assert same["pytorch"] == pytest.approx(sightline.Run(trained).metrics["mean_average_precision"])

@@ -26,10 +26,10 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     `sightline.evaluate`. For the run's own data, the predictions are written to predictions/SPLIT.csv.
     """
     source, split, decoded, tests = open_split(folder, config, data, split, say)
-    parts = build_for_inference(ClassifyLearner, folder, config, run_folder.precision_of(folder))
+    parts = build_for_inference(ClassifyLearner, folder, config)
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
-    numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device)
     groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
     numbers |= classification_intervals(arrays, groups)
     if tests:

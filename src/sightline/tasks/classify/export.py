@@ -23,7 +23,6 @@ class ClassifierExport(TaskGraph):
 
     outputs = {"probabilities": "float32 [N, classes]"}
     smallest = 1
-    metric = "accuracy"
 
     def __init__(self, folder: Path, config: ClassifyConfig, say: Say):
         source = open_source(config.data, config.data.split_seed)
@@ -32,22 +31,25 @@ class ClassifierExport(TaskGraph):
         self.split, self.digest, self.train = own.split, own.digest, source.splits["train"]
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare PyTorch with the exported graph: on cached images, then on the image files if their size differs."""
+        """Compare PyTorch, and the run's table of predictions, with the exported graph on cached images; then PyTorch
+        with it on the image files if their size differs."""
         own, batch = self.own, self.config.train.eval_batch_size
         parts = own.parts
-        _, arrays = evaluate_checkpoints(parts.learner, own.folders, own.decoded, batch, parts.device, parts.dtype)
+        _, arrays = evaluate_checkpoints(parts.learner, own.folders, own.decoded, batch, parts.device)
         found = own.probabilities(graph)
         self.correct = found.argmax(1) == own.decoded.labels
         yield self.parity(arrays["probabilities"], found)
+        if own.stored is not None:
+            yield self.parity(own.stored, found, stored=own.table)
         resized = own.from_files(graph, found)
         if resized is not None:
             yield self.parity(arrays["probabilities"], resized, from_files=True)
 
-    def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False) -> Parity:
-        """Agreement of the probabilities [N, K] of PyTorch, `own`, and of the exported graph, `found`."""
+    def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False, stored: str = "") -> Parity:
+        """Agreement of the probabilities [N, K] of PyTorch or of a table, `own`, and of the exported graph, `found`."""
         labels, truth = (own.argmax(1), found.argmax(1)), self.own.decoded.labels
         low, high = (float((predicted == truth).mean()) for predicted in labels)
-        parity = Parity("accuracy", from_files=from_files, values=(low, high))
+        parity = Parity("accuracy", from_files=from_files, stored=stored, values=(low, high))
         parity.add(self.own.decoded.names, (own, found), labels)
         return parity
 

@@ -33,11 +33,15 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     """
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
-    numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device)
     groups = write_groups(folder, "val", parts.val, training.config.data)
     intervals = classification_intervals(arrays, groups)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
+    if parts.dtype == torch.bfloat16:
+        _, half = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+        changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
+        intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
     return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
 
@@ -63,7 +67,12 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
 
 
 def evaluate_checkpoints(
-    learner: Learner, folders: list[Path], decoded: Decoded, batch_size: int, device: torch.device, dtype: torch.dtype
+    learner: Learner,
+    folders: list[Path],
+    decoded: Decoded,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[dict[str, Any], Arrays]:
     """(metrics, arrays) of one checkpoint or of an ensemble, whose probabilities are the mean over its members.
 

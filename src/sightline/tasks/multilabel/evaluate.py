@@ -29,11 +29,11 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
     """Metrics of the final weights on a split. data: path of other data, or "". See `sightline.evaluate`."""
     own_splits = partial(with_own_splits, config=config)
     source, split, decoded, tests = open_split(folder, config, data, split, say, own_splits)
-    parts = build_for_inference(MultilabelLearner, folder, config, run_folder.precision_of(folder))
+    parts = build_for_inference(MultilabelLearner, folder, config)
     decoded = with_classes(decoded, parts.classes, source.path)
     parts.learner.parameters().load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
     size = config.train.eval_batch_size
-    numbers, arrays = evaluate_split(parts.learner, decoded, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate_split(parts.learner, decoded, size, parts.device)
     thresholds = load_thresholds(folder, parts.classes)
     groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
     found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}

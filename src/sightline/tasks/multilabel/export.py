@@ -27,7 +27,6 @@ class MultilabelExport(TaskGraph):
 
     outputs = {"probabilities": "float32 [N, classes]"}
     smallest = 1
-    metric = "mean_average_precision"
 
     def __init__(self, folder: Path, config: MultilabelConfig, say: Say):
         source = with_own_splits(open_source(config.data, config.data.split_seed), config)
@@ -38,27 +37,32 @@ class MultilabelExport(TaskGraph):
         self.metadata = {"thresholds": dict(zip(own.parts.classes, self.thresholds.tolist(), strict=True))}
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:
-        """Compare PyTorch with the exported graph: on cached images, then on the image files if their size differs."""
+        """Compare PyTorch, and the run's table of predictions, with the exported graph on cached images; then PyTorch
+        with it on the image files if their size differs."""
         own, parts = self.own, self.own.parts
         parts.learner.parameters().load_state_dict(load_model(own.folders[0])[0])
         size = self.config.train.eval_batch_size
-        _, arrays = evaluate(parts.learner, own.decoded, size, parts.device, parts.dtype)
+        _, arrays = evaluate(parts.learner, own.decoded, size, parts.device)
         found = own.probabilities(graph)
         self.exact = self.exact_of(found)
         yield self.parity(arrays["label_probabilities"], found)
+        if own.stored is not None:
+            yield self.parity(own.stored, found, stored=own.table)
         resized = own.from_files(graph, found)
         if resized is not None:
             yield self.parity(arrays["label_probabilities"], resized, from_files=True)
 
-    def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False) -> Parity:
-        """Agreement of the probabilities [N, K] of PyTorch, `own`, and of the exported graph, `found`.
+    def parity(self, own: np.ndarray, found: np.ndarray, from_files: bool = False, stored: str = "") -> Parity:
+        """Agreement of the probabilities [N, K] of PyTorch or of a table, `own`, and of the exported graph, `found`.
 
         Each label of each image is one decision; it is a tie if the probability is at its threshold up to rounding.
         """
         truth = self.own.decoded.labels
         assert truth is not None
         low, high = (float(average_precision(each, truth)[truth.any(0)].mean()) for each in (own, found))
-        parity = Parity("mean average precision", unit="labels", from_files=from_files, values=(low, high))
+        parity = Parity(
+            "mean average precision", unit="labels", from_files=from_files, stored=stored, values=(low, high)
+        )
         sides = [np.stack([each, 2 * self.thresholds - each], axis=1) for each in (own, found)]
         parity.add(self.own.decoded.names, sides, [each >= self.thresholds for each in (own, found)])
         return parity

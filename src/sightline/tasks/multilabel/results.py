@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ...data.image_cache import decode
@@ -40,14 +41,18 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         inner = decode(parts.source, THRESHOLDS, config.data.size, config.data, lambda text: None)
         assert isinstance(parts.learner, MultilabelLearner)
         learner = replace(parts.learner, feature_mask=None, fixed=None)  # both are of the validation images
-        _, found = evaluate(learner, inner, size, parts.device, parts.dtype)
+        _, found = evaluate(learner, inner, size, parts.device)
         thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
     write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
-    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device)
     groups = write_groups(folder, "val", parts.val, config.data)
     final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)
+    if parts.dtype == torch.bfloat16:
+        _, half = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+        changed = (half["label_probabilities"] >= thresholds) != (arrays["label_probabilities"] >= thresholds)
+        final["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "labels"}
     interval = bracketed(final["mean_average_precision_interval"])
     return final, f"mean average precision {final['mean_average_precision']:.4f}{interval}{said(groups, final)}"
 

@@ -8,7 +8,7 @@ import torch
 
 from ...config.resolve import resolve
 from ...data.image_cache import decode
-from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.device import pick_device, use_threads
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
@@ -51,8 +51,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     model.to(device).to(memory_format=torch.channels_last)
     none = np.zeros(0, dtype=np.int64)
     learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
-    dtype = pick_precision(run_folder.precision_of(folder), device)
-    numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device, dtype)
+    numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device)
     intervals = pretraining_intervals(arrays, groups_of(val, config.data))
     found = {"split": "val", "images": len(val.names), **numbers, **intervals}
     if data:

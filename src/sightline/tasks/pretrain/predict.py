@@ -9,7 +9,7 @@ import torch
 from ...config.resolve import resolve
 from ...data.augment.batch import evaluation_transform
 from ...data.decode.images import Square
-from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
 from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
@@ -37,8 +37,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
     model = build_siamese(resolve(config, known))
     model.load_state_dict(load_model(shipped)[0])
     model.to(device).to(memory_format=torch.channels_last)
-    dtype = pick_precision(run_folder.precision_of(folder), device)
-    return Predictor([model.eval()], (), transform, square, decoded_size, device, dtype, flip=False, features=True)
+    return Predictor([model.eval()], (), transform, square, decoded_size, device, flip=False, features=True)
 
 
 def predict(

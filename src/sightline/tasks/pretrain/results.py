@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from ...data.types import Batch
@@ -20,12 +21,16 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     parts, size = training.parts, training.config.train.eval_batch_size
     (shipped,) = shipped_checkpoints(training.folder)
     parts.learner.parameters().load_state_dict(load_model(shipped)[0])
-    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+    numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device)
     groups = write_groups(training.folder, "val", parts.val, training.config.data)
     final: dict[str, Any] = numbers | pretraining_intervals(arrays, groups)
     spread = f"spread {numbers['feature_std']:.3f} of 1, effective rank {numbers['effective_rank']:.1f}"
     if "knn_accuracy" not in numbers:
         return final, f"pre-trained without labels: {spread}"
+    if parts.dtype == torch.bfloat16:
+        _, half = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
+        changed = half["predictions"] != arrays["predictions"]
+        final["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images by k-NN"}
     edges = bracketed(final["knn_accuracy_interval"])
     return final, f"k-NN accuracy {numbers['knn_accuracy']:.4f}{edges}{said(groups, final)}; {spread}"
 

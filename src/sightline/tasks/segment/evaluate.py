@@ -10,7 +10,7 @@ from ...config.resolve import resolve
 from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.pairs import open_pairs
-from ...engine.device import pick_device, pick_precision, use_threads
+from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
 from ...models.segmenters import build_segmenter
@@ -26,12 +26,11 @@ from .task import SegmentLearner
 
 @dataclass(frozen=True)
 class MaskInference:
-    """A trained segmenter with its palette, device and dtype. step, epoch: at which its checkpoint was written."""
+    """A trained segmenter with its palette and device. step, epoch: at which its checkpoint was written."""
 
     learner: SegmentLearner
     palette: Palette
     device: torch.device
-    dtype: torch.dtype
     step: int
     epoch: int
 
@@ -56,8 +55,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     network.to(device).to(memory_format=torch.channels_last).eval()
     normalize = normalizer(tuple(mean), tuple(std))
     learner = SegmentLearner(config=config, model=network, classes=len(palette.classes), normalize=normalize)
-    dtype = pick_precision(run_folder.precision_of(folder), device)
-    return MaskInference(learner, palette, device, dtype, moment.get("step", 0), moment.get("epoch", 0))
+    return MaskInference(learner, palette, device, moment.get("step", 0), moment.get("epoch", 0))
 
 
 def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
-from ...engine.device import autocast
 from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
@@ -292,8 +291,7 @@ def predict_tiles(parts: MaskInference, scene: Scene, tile: int, write: Write) -
     """
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
-        with autocast(parts.device, parts.dtype):
-            return parts.learner.logits(pixels.to(parts.device))
+        return parts.learner.logits(pixels.to(parts.device))
 
     tiling, classes = Tiling(tile, tile // 4), len(parts.palette.classes)
     predict_scene(forward, scene.read, scene.height, scene.width, classes, tiling, write)

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ...data.decode.masks import padded, read_mask, write_mask
 from ...data.decode.palettes import Palette, display_colors, from_dict
 from ...data.types import Batch, Decoded
 from ...engine.evaluate import evaluate
-from ...engine.parts import Arrays
+from ...engine.parts import Arrays, Parts
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, subsampled
 from ...insight.figures import denormalized, draw_image_grid
@@ -48,8 +49,26 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
     save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
+    if parts.dtype == torch.bfloat16:
+        numbers["bfloat16"] = bfloat16_changes(parts, masks, palette)
     edges = bracketed(numbers["mean_iou_interval"])
     return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}{said(groups, numbers)}"
+
+
+def bfloat16_changes(parts: Parts, masks: Path, palette: Palette) -> dict[str, Any]:
+    """The number of pixels of the validation images that get another class in bfloat16, the number of all, the unit.
+    masks: folder of the masks predicted in float32."""
+    targets, changed, learner = mask_names(parts.val.names), [], cast(SegmentLearner, parts.learner)
+
+    def compare(batch: Batch, predicted: np.ndarray) -> None:
+        for sample, mask in zip(batch.samples.tolist(), predicted, strict=True):
+            differs = read_mask(str(masks / targets[sample]), palette) != mask
+            changed.append((int(differs.sum()), differs.size))
+
+    metrics = partial(learner.metrics, each=compare)
+    evaluate(learner, parts.val, learner.config.train.eval_batch_size, parts.device, parts.dtype, metrics)
+    pixels, total = (sum(counts) for counts in zip(*changed, strict=True))
+    return {"changed": pixels, "of": total, "unit": "pixels"}
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
@@ -92,14 +111,14 @@ def measure(
 ) -> tuple[dict[str, Any], Arrays]:
     """Evaluate a split; returns (metrics with the interval of the mean IoU, arrays of `SegmentLearner.metrics`).
 
-    parts: `Parts` or `MaskInference`, for learner, device and dtype. masks: folder to which the predicted masks are
+    parts: `Parts` or `MaskInference`, for learner and device. masks: folder to which the predicted masks are
     written, such as predictions/val; the scores of each image are then written to the CSV file beside it,
     predictions/val.csv. None: nothing is written. groups: of the images, or None.
     """
     each = mask_writer(masks, decoded.names, palette) if masks else None
     learner, metrics = parts.learner, partial(parts.learner.metrics, each=each)
     size = learner.config.train.eval_batch_size
-    numbers, arrays = evaluate(learner, decoded, size, parts.device, parts.dtype, metrics)
+    numbers, arrays = evaluate(learner, decoded, size, parts.device, metrics=metrics)
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
     ids = None if groups is None else groups.ids

@@ -101,7 +101,7 @@ def build_parts(
         class_weights=parts.weights_of_classes(config, class_counts(labels, len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=parts.row_mask(rows, len(val.names), device),
-        fixed=fixed_features(config, model, transform, (train, val), device, dtype),
+        fixed=fixed_features(config, model, transform, (train, val), device),
     )
     description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
@@ -128,24 +128,26 @@ def fixed_features(
     transform: Callable[[torch.Tensor], torch.Tensor],
     splits: tuple[Decoded, Decoded],
     device: torch.device,
-    dtype: torch.dtype,
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None:
     """Two functions that return the features [N, D] of a frozen backbone, for the training and the validation split.
 
-    Each function computes the features at its first call and stores them, so that only the head is computed afterwards.
-    None if the backbone is trained or its input is augmented.
+    Each function computes the features at its first call in a precision and stores them, so that only the head is
+    computed afterwards. None if the backbone is trained or its input is augmented.
     """
     if not has_fixed_features(config):
         return None
 
+    @cache
     @torch.no_grad()
-    def features_of(decoded: Decoded) -> torch.Tensor:
-        batches = evaluation_batches(decoded, config.train.eval_batch_size, device)
-        with autocast(device, dtype):
+    def features_of(row: int, half: bool) -> torch.Tensor:
+        batches = evaluation_batches(splits[row], config.train.eval_batch_size, device)
+        with autocast(device, torch.bfloat16 if half else torch.float32):
             return torch.cat([model.features(transform(batch.images)) for batch in batches])
 
-    train, val = (cache(partial(features_of, split)) for split in splits)
-    return train, val
+    def of_split(row: int) -> torch.Tensor:
+        return features_of(row, torch.is_autocast_enabled(device.type))  # in float32 in the final evaluation
+
+    return partial(of_split, 0), partial(of_split, 1)
 
 
 def step_flops(config: Config, model: Classifier, side: int) -> float:
@@ -167,7 +169,7 @@ def head_flops(model: Classifier) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """What inference with a run needs: its learner with an untrained model, its preprocessing, device and dtype.
+    """What inference with a run needs: its learner with an untrained model, its preprocessing and device.
 
     square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
     which the checkpoint was written.
@@ -178,18 +180,17 @@ class Inference:
     square: Square
     decoded_size: tuple[int, int]
     device: torch.device
-    dtype: torch.dtype
     step: int
     epoch: int
 
 
 def build_for_inference(
-    learner_class: type[ImageLearner], folder: Path, config: Config, precision: str, outputs: int | None = None
+    learner_class: type[ImageLearner], folder: Path, config: Config, outputs: int | None = None
 ) -> Inference:
     """Build the network of the run in `folder` for evaluation or prediction, without loading its weights.
 
-    Model, classes and preprocessing are read from config.json in the checkpoint. precision: "auto", "fp32" or "bf16".
-    outputs: of the network for an image; None: one for each class.
+    Model, classes and preprocessing are read from config.json in the checkpoint. outputs: of the network for an image;
+    None: one for each class.
     """
     require_weights(folder)
     shipped = shipped_checkpoints(folder)[0]
@@ -207,6 +208,5 @@ def build_for_inference(
     model.to(device).to(memory_format=torch.channels_last)
     transform = evaluation_transform(size, mean, std)
     learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
-    dtype = pick_precision(precision, device)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, decoded_size, device, dtype, step, epoch)
+    return Inference(learner, classes, square, decoded_size, device, step, epoch)

@@ -1,6 +1,7 @@
 """What the ONNX export of whole-image tasks shares: the network, and the graph's probabilities of validation images."""
 
-from collections.abc import Callable
+import csv
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from ...export.networks import ClassifierGraph, Normalized, Resize
 from ...export.session import OnnxSession
 from ...inference.evaluation import chosen_split
 from ...inference.predictor import with_weights
+from ...report.run import UNREADABLE
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
+from ...runs.csv_io import RUN_COLUMNS, classes_of
 from .build import build_for_inference
 from .learner import ImageLearner
 
@@ -29,7 +32,9 @@ class ImageGraph:
     """The network of a run to export, or an ensemble of its epochs, with the validation images to compare it on.
 
     parts: the same in PyTorch, in float32. folders: its checkpoints. network: images uint8 [N, 3, H, W] of any size ->
-    probabilities [N, K]. source, split, decoded: the data, the name of the compared split, and its images.
+    probabilities [N, K]. source, split, decoded: the data, the name of the compared split, and its images. table: the
+    path of the run's own predictions of this split, in the run folder. stored: their probabilities float64 [N, K], or
+    None if they are missing or of other images.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class ImageGraph:
         activation: nn.Module | None = None,
     ):
         """with_classes: maps the labels of the images to the classes of the run. activation: see `ClassifierGraph`."""
-        self.parts, self.source = build_for_inference(learner_class, folder, config, "fp32"), source
+        self.parts, self.source = build_for_inference(learner_class, folder, config), source
         self.split, square = chosen_split(None, source), self.parts.square
         decoded = decode(source, self.split, square.side, config.data, say)
         self.digest, self.decoded = decoded.digest, with_classes(decoded, self.parts.classes, source.path)
+        self.table = f"predictions/{self.split}.csv"
+        self.stored = stored_probabilities(folder / self.table, self.decoded.names, self.parts.classes, say)
         self.folders = run_folder.shipped_checkpoints(folder)
         with checked_description(self.folders[0]) as description:
             normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
@@ -80,3 +87,18 @@ class ImageGraph:
                     if image.shape != self.decoded.images.shape[1:]:
                         found[row], any_other = graph(image[None])["probabilities"][0], True
         return found if any_other else None
+
+
+def stored_probabilities(path: Path, names: Sequence[str], classes: tuple[str, ...], say: Say) -> np.ndarray | None:
+    """The probabilities float64 [N, K] of a run's table of predictions; None, with a message, if the table is not one
+    of these images and classes."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            header, *rows = csv.reader(file)
+        if classes_of(header[len(RUN_COLUMNS) :]) == classes and [row[0] for row in rows] == list(names):
+            return np.array([row[len(RUN_COLUMNS) :] for row in rows], np.float64)
+        why = "it has other images or classes"
+    except UNREADABLE as error:
+        why = f"it cannot be read ({type(error).__name__})"
+    say(f"note: the graph is not compared with {path}: {why}")
+    return None

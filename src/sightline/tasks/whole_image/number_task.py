@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ...config.schema import Config
@@ -91,7 +92,7 @@ class NumberFunctions:
         learner: Any = parts.learner
         checkpoint, size = run_folder.shipped_checkpoints(training.folder)[0], config.train.eval_batch_size
         learner.parameters().load_state_dict(load_model(checkpoint)[0])
-        numbers, arrays = evaluate_learner(learner, parts.val, size, parts.device, parts.dtype)
+        numbers, arrays = evaluate_learner(learner, parts.val, size, parts.device)
         groups = write_groups(training.folder, "val", parts.val, config.data)
         intervals = self.intervals(arrays, groups)
         self.write_predictions(training.folder, "val", parts.val, arrays)
@@ -102,7 +103,11 @@ class NumberFunctions:
         if name in self.means:
             text += bracketed(intervals[f"{name}_interval"]) + said(groups, intervals)
         others = "".join(f"; {words(key)} {value:.4g}" for key, value in trivial.items())
-        return numbers | intervals | trivial, text + others
+        final: dict[str, Any] = numbers | intervals | trivial
+        if parts.dtype == torch.bfloat16:
+            half = evaluate_learner(learner, parts.val, size, parts.device, parts.dtype)[1]["predictions"]
+            final["bfloat16"] = {"largest_change": float(np.abs(half - arrays["predictions"]).max())}
+        return final, text + others
 
     def intervals(self, arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
         """95 % intervals [low, high] of the metrics that are means over the images, and the facts of their groups."""
@@ -123,10 +128,10 @@ class NumberFunctions:
         if decoded.labels is None:
             cure = "use a table with numbers: --data TABLE.csv; or predict: sightline predict RUN IMAGES --out FILE.csv"
             raise SightlineError("evaluation needs labels", where=source.path, cure=cure)
-        parts = build_for_inference(self.learner, folder, config, run_folder.precision_of(folder), 1)
+        parts = build_for_inference(self.learner, folder, config, 1)
         parts.learner.model.load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
         size = config.train.eval_batch_size
-        numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device, parts.dtype)
+        numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device)
         groups = write_groups(folder, name, decoded, config.data) if not data else groups_of(decoded, config.data)
         found = numbers | self.intervals(arrays, groups)
         if tests:

@@ -23,11 +23,11 @@ def predictor(
 
     Raises SightlineError if features are requested from an ensemble.
     """
-    parts = build_for_inference(learner_class, folder, config, run_folder.precision_of(folder), outputs)
+    parts = build_for_inference(learner_class, folder, config, outputs)
     shipped = run_folder.shipped_checkpoints(folder)
     if features and len(shipped) > 1:
         why = f"the run is an ensemble of {len(shipped)} epochs, whose features cannot be averaged"
         raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="omit --features")
     models = [with_weights(parts.learner.model, checkpoint) for checkpoint in shipped]
-    rest = (parts.square, parts.decoded_size, parts.device, parts.dtype, config.train.flip_test, features)
+    rest = (parts.square, parts.decoded_size, parts.device, config.train.flip_test, features)
     return Predictor(models, parts.classes, parts.learner.transform, *rest, decision or Decision())
