@@ -52,6 +52,33 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
 
 
+def test_identical_files_are_left_out_of_train(
+    leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
+) -> None:
+    settings = tiny | {"train.epochs": 1, "data.on_copies": "leave_out"}
+    with pytest.raises(SightlineError, match="1 image is in several splits") as caught:
+        sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
+    assert "(val and test)" in caught.value.why, "leaving an image out of train does not separate val from test"
+    (leaky / "test/class_1/again.png").unlink()
+    run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
+    assert "1 training image left out: train/class_0/1.png" in capsys.readouterr().out
+    assert "train/class_0/1.png" not in (run.path / "splits.csv").read_text()
+    assert sightline.evaluate(run, split="train")["images"] == 15
+    assert "changed" not in capsys.readouterr().out
+
+
+def test_named_training_images_are_left_out(leaky: Path) -> None:
+    data = Data(path=str(leaky), leave_out=("train/class_0/1.png", "train/class_2/3.png"), on_copies="warn")
+    lines: list[str] = []
+    source = reject_leaks(open_source(data, 0), data, lines.append)
+    assert lines[0] == "2 training images left out: train/class_0/1.png, train/class_2/3.png" == source.notes[-2]
+    assert "val and test" in lines[1], "the other copy is no longer in several splits"
+    assert len(source.splits["train"].names) == 14 and not {*data.leave_out} & {*source.splits["train"].names}
+    wrong = data.replace(leave_out=("train/class_0/1.png", "val/class_0/leak.png", "nothing.png"))
+    with pytest.raises(SightlineError, match=r"2 of the paths .* nothing.png, val/class_0/leak.png"):
+        reject_leaks(open_source(wrong, 0), wrong, print)
+
+
 @pytest.mark.parametrize("task", ["byol", "segment"])
 def test_every_task_rejects_validation_images_in_train(
     task: str, leaky: Path, make_scenes: Callable[..., Path], tmp_path: Path, small: Callable[..., Config]

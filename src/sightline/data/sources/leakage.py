@@ -198,9 +198,39 @@ def digest_of(path: str) -> str:
         return ""
 
 
+def without_left_out(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
+    """The source without the training images in `data.leave_out` and, with `data.on_copies` leave_out, without those
+    that are identical files of other splits. `announce` is called with their number, which is a note of the source too.
+
+    Raises SightlineError if a path in `data.leave_out` is not that of a training image, or if the data are in shards.
+    """
+    train, names = source.splits.get("train"), set(data.leave_out)
+    if not train or not (names or data.on_copies == "leave_out"):
+        return source
+    if unknown := sorted(names - set(train.names)):
+        what = f"{len(unknown):,} of the paths in data.leave_out are not training images: {some_of(unknown)}"
+        cure = "remove these paths from --data.leave_out; they are relative to the data"
+        raise SightlineError(what, where=source.path, cure=cure)
+    if data.on_copies == "leave_out":
+        own = set(train.names)
+        groups = [set(group) for group in copies_among(source.path, source.splits, data)]
+        names |= {name for group in groups if group - own for name in group & own}
+    if not names:
+        return source
+    if train.shards is not None:
+        cure = "pack the data again without these images: sightline pack DATA --out FOLDER"
+        raise SightlineError("images of data in shards cannot be left out", where=source.path, cure=cure)
+    note = f"{counted(len(names), 'training image')} left out: {some_of(sorted(names))}"
+    announce(note)
+    kept = train.subset(np.array([index for index, name in enumerate(train.names) if name not in names], np.int64))
+    return replace(source, splits=source.splits | {"train": kept}, notes=(*source.notes, note))
+
+
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files; otherwise return the source. With `data.on_copies`
-    warn, call `announce` with a warning instead of raising, and add it to the notes of the source."""
+    """Raise SightlineError if two splits have identical files; otherwise return the source, without the training images
+    that the settings leave out. With `data.on_copies` warn, call `announce` with a warning instead of raising, and add
+    it to the notes of the source."""
+    source = without_left_out(source, data, announce)
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}
@@ -226,6 +256,6 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
         what,
         where=source.path,
         why="the model would be evaluated on images that it was trained on:\n" + listing(shared),
-        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train anyway: --data.on_copies "
-        "warn",
+        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train without those of train: "
+        "--data.on_copies leave_out; to train anyway: --data.on_copies warn",
     )
