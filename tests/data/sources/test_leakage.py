@@ -60,10 +60,11 @@ def test_identical_files_are_left_out_of_train(
         sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
     assert "(val and test)" in caught.value.why, "leaving an image out of train does not separate val from test"
     (leaky / "test/class_1/again.png").unlink()
+    shutil.copy(leaky / "train/class_1/2.png", leaky / "train/class_1/twice.png")
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
     assert "1 training image left out: train/class_0/1.png" in capsys.readouterr().out
     assert "train/class_0/1.png" not in (run.path / "splits.csv").read_text()
-    assert sightline.evaluate(run, split="train")["images"] == 15
+    assert sightline.evaluate(run, split="train")["images"] == 16, "copies within train stay"
     assert "changed" not in capsys.readouterr().out
 
 
