@@ -97,9 +97,11 @@ def test_copies_within_the_target_are_refused_or_left_out_of_all_its_runs(target
     assert "1 training image of the target is identical" in caught.value.why
     options = "--full.data.on_copies leave_out --frozen.data.on_copies leave_out"
     assert options in caught.value.cure
+    shutil.copy(first, target / "train/class_1/copied.png")
     modes = {f"{stage}.data.on_copies": "leave_out" for stage in ("full", "frozen")}
+    names = ("train/class_1/again.bmp", "train/class_1/copied.png")
     grid = without_leaks(grid_on(target, settings=("A",), **modes), print)
-    assert grid.full.data == grid.frozen.data and grid.full.data.leave_out == ("train/class_1/again.bmp",)
+    assert grid.full.data == grid.frozen.data and grid.full.data.leave_out == names
     assert without_leaks(grid, print) == grid
 
 
@@ -116,3 +118,16 @@ def test_the_images_of_an_earlier_pretraining_are_compared(target: Path, leaky: 
     lines: list[str] = []
     without_leaks(grid_on(target, **changes), lines.append)
     assert len(lines) == 1 and lines[0].startswith("note: the training images of --labeled were not compared")
+
+
+def test_images_in_shards_are_not_compared_and_a_note_says_so(target: Path, leaky: Path, tmp_path: Path) -> None:
+    packed = sightline.pack(leaky, tmp_path / "packed", quiet=True)
+    lines: list[str] = []
+    without_leaks(grid_on(target, settings=("B",), **{"labeled.data.path": str(packed)}), lines.append)
+    assert lines == [
+        "note: the training images of --labeled were not compared with the validation or test images of the target: "
+        "images in shards are not compared"
+    ]
+    with pytest.raises(SightlineError, match="images in shards cannot be left out"):
+        grid = grid_on(target, settings=("B",), **{"labeled.data.path": str(packed), "labeled.data.leave_out": ["a"]})
+        without_leaks(grid, print)

@@ -13,6 +13,8 @@ from .checks import attempt, needed_pretrainings, open_data, with_default_probe
 from .grid import Grid
 
 EVALUATED = "validation or test images of the target"
+ALL_COPIES = {"data.on_copies": "warn"}
+"""Settings with which data are opened to be searched, so that no copies are left out before."""
 
 
 def without_leaks(grid: Grid, say: Callable[[str], None]) -> Grid:
@@ -23,7 +25,7 @@ def without_leaks(grid: Grid, say: Callable[[str], None]) -> Grid:
     warning. This applies to pre-training without labels too: a network that was trained on the validation images, even
     without their labels, is adapted to them, so that its accuracy on them is not the accuracy on new images.
     """
-    target = open_data(grid.full)
+    target = open_data(resolve(grid.full, ALL_COPIES))
     faults: dict[str, str] = {}
     for stage in ("full", *needed_pretrainings(grid)):
         copies = search(grid, stage, target, say)
@@ -58,7 +60,7 @@ def search(grid: Grid, stage: str, target: Source, say: Callable[[str], None]) -
         config = load_recipe_file(path) if path.is_file() else None
         source = attempt(lambda: open_data(config))[0] if config else None
     elif config and stage != "full":
-        source = open_data(with_default_probe(config, grid.full))
+        source = open_data(with_default_probe(resolve(config, ALL_COPIES), grid.full))
     what = f"the training images{whose(stage)} were not compared with the {EVALUATED}"
     if config is None or source is None:
         say(f"note: {what}: the images from which {given} was trained are not known or cannot be read")

@@ -17,11 +17,11 @@ from sightline.data.sources import leakage
 from sightline.data.sources.leakage import copies_among, reject_leaks
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
-from sightline.data.sources.splits import held_out, held_out_groups
+from sightline.data.sources.splits import ALL, held_out, held_out_groups
 from sightline.data.types import Source
 from sightline.errors import SightlineError
 from sightline.tasks.segment.build import open_masked
-from source_toys import opened, put
+from source_toys import open_error, opened, put
 
 
 def numbered(root: Path, counts: dict[str, int]) -> None:
@@ -69,15 +69,24 @@ def test_identical_files_are_left_out_of_train(
 
 
 def test_named_training_images_are_left_out(leaky: Path) -> None:
-    data = Data(path=str(leaky), leave_out=("train/class_0/1.png", "train/class_2/3.png"), on_copies="warn")
-    lines: list[str] = []
-    source = reject_leaks(open_source(data, 0), data, lines.append)
-    assert lines[0] == "2 training images left out: train/class_0/1.png, train/class_2/3.png" == source.notes[-2]
-    assert "val and test" in lines[1], "the other copy is no longer in several splits"
-    assert len(source.splits["train"].names) == 14 and not {*data.leave_out} & {*source.splits["train"].names}
-    wrong = data.replace(leave_out=("train/class_0/1.png", "val/class_0/leak.png", "nothing.png"))
-    with pytest.raises(SightlineError, match=r"2 of the paths .* nothing.png, val/class_0/leak.png"):
-        reject_leaks(open_source(wrong, 0), wrong, print)
+    names = ("train/class_0/1.png", "train/class_2/3.png")
+    source = opened(leaky, leave_out=names)
+    assert "2 training images left out: train/class_0/1.png, train/class_2/3.png" in source.notes
+    assert len(source.splits["train"].names) == 14 and not {*names} & {*source.splits["train"].names}
+    assert "14 train + 9 val + 9 test images of 4 classes" in source.notes
+    error = open_error(leaky, leave_out=(names[0], "val/class_0/leak.png", "nothing.png"))
+    assert "2 of the paths in data.leave_out are not training images: nothing.png, val/class_0/leak" in error.what
+
+
+def test_images_that_are_left_out_do_not_change_the_held_out_split(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_photos(tmp_path / "photos", train=10, val=0) / "train"
+    whole = opened(root).splits
+    left = whole["train"].names[5]
+    source = opened(root, leave_out=(left,))
+    assert source.splits["val"].names == whole["val"].names and len(source.splits["train"].names) == 35
+    assert left not in opened(root, hold_out=False, leave_out=(left,)).splits[ALL].names
 
 
 @pytest.mark.parametrize("task", ["byol", "segment"])

@@ -35,6 +35,9 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
         train = splits["train"]
         if "val" not in splits and (train.labels is not None or train.read_mask is not None):
             splits = with_validation(source.path, splits, data, seed, notes)
+    if data.leave_out:
+        splits = without_images(source.path, splits, set(data.leave_out), notes)
+    if hold_out:
         notes += divided_groups(source.path, splits, data)
     counts = [f"all {len(i.names):,}" if s == ALL else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
@@ -198,39 +201,46 @@ def digest_of(path: str) -> str:
         return ""
 
 
-def without_left_out(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """The source without the training images in `data.leave_out` and, with `data.on_copies` leave_out, without those
-    that are identical files of other splits. `announce` is called with their number, which is a note of the source too.
+def without_images(path: str, splits: dict[str, Items], names: set[str], notes: list[str]) -> dict[str, Items]:
+    """The splits without the training images `names`; adds a note with their number. path: of the data.
 
-    Raises SightlineError if a path in `data.leave_out` is not that of a training image, or if the data are in shards.
+    Raises SightlineError if one of them is not a training image.
     """
-    train, names = source.splits.get("train"), set(data.leave_out)
-    if not train or not (names or data.on_copies == "leave_out"):
-        return source
-    if unknown := sorted(names - set(train.names)):
+    split = "train" if "train" in splits else ALL
+    if unknown := sorted(names - set(splits[split].names)):
         what = f"{len(unknown):,} of the paths in data.leave_out are not training images: {some_of(unknown)}"
         cure = "remove these paths from --data.leave_out; they are relative to the data"
-        raise SightlineError(what, where=source.path, cure=cure)
-    if data.on_copies == "leave_out":
-        own = set(train.names)
-        groups = [set(group) for group in copies_among(source.path, source.splits, data)]
-        names |= {name for group in groups if group - own for name in group & own}
+        raise SightlineError(what, where=path, cure=cure)
+    notes.append(f"{counted(len(names), 'training image')} left out: {some_of(sorted(names))}")
+    kept = [index for index, name in enumerate(splits[split].names) if name not in names]
+    return splits | {split: splits[split].subset(np.array(kept, np.int64))}
+
+
+def source_without(source: Source, names: set[str], announce: Callable[[str], None]) -> Source:
+    """The source without the training images `names`. `announce` is called with a note about them, if there are any."""
     if not names:
         return source
-    if train.shards is not None:
-        cure = "pack the data again without these images: sightline pack DATA --out FOLDER"
-        raise SightlineError("images of data in shards cannot be left out", where=source.path, cure=cure)
-    note = f"{counted(len(names), 'training image')} left out: {some_of(sorted(names))}"
-    announce(note)
-    kept = train.subset(np.array([index for index, name in enumerate(train.names) if name not in names], np.int64))
-    return replace(source, splits=source.splits | {"train": kept}, notes=(*source.notes, note))
+    notes = list(source.notes)
+    splits = without_images(source.path, dict(source.splits), names, notes)
+    announce(notes[-1])
+    return replace(source, splits=splits, notes=tuple(notes))
+
+
+def without_copies(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
+    """With `data.on_copies` leave_out, the source without the training images that are identical files of other splits;
+    otherwise the source itself."""
+    if data.on_copies != "leave_out" or "train" not in source.splits:
+        return source
+    own = set(source.splits["train"].names)
+    groups = [set(group) for group in copies_among(source.path, source.splits, data)]
+    return source_without(source, {name for group in groups if group - own for name in group & own}, announce)
 
 
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files; otherwise return the source, without the training images
-    that the settings leave out. With `data.on_copies` warn, call `announce` with a warning instead of raising, and add
-    it to the notes of the source."""
-    source = without_left_out(source, data, announce)
+    """Raise SightlineError if two splits have identical files; otherwise return the source, without the copies that
+    `data.on_copies` leaves out. If it is warn, `announce` is called with a warning instead, which is a note of the
+    source too."""
+    source = without_copies(source, data, announce)
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}

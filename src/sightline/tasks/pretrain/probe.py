@@ -3,7 +3,7 @@
 from ...config.schema import Data
 from ...data.copies import copies_of, sentences
 from ...data.image_cache import decode, subset
-from ...data.sources.leakage import reject_leaks, without_left_out
+from ...data.sources.leakage import reject_leaks, source_without
 from ...data.sources.open import open_source
 from ...data.types import Decoded, Source
 from ...errors import SightlineError
@@ -46,8 +46,7 @@ def without_probe_images(config: PretrainConfig, source: Source, say: Say) -> So
     copies = copies_of(source, probe, config.augment.resize or config.data.size, config.data)
     mode, evaluated = config.data.on_copies, "validation or test images of pretrain.probe"
     if mode == "leave_out":
-        names = (*copies.identical, *copies.near)
-        return without_left_out(source, config.data.model_copy(update={"leave_out": names}), say)
+        return source_without(source, {*copies.identical, *copies.near}, say)
     identical, near = sentences(copies, "", evaluated, "the k-NN accuracy")
     if identical and mode == "stop":
         cure = "train without them: --data.on_copies leave_out; or to train anyway: --data.on_copies warn"
