@@ -369,30 +369,6 @@ def test_all_mistakes_are_reported_before_any_training(photos: Path, done: Path,
         assert words in f"{caught.value}", words
 
 
-def test_validation_images_of_the_target_in_the_pretraining_data(photos: Path, tmp_path: Path, capsys) -> None:
-    """An error for the pre-training with labels, a note for the one without."""
-    every = tmp_path / "every"
-    for split in ("train", "val"):
-        for path in sorted((photos / split).rglob("*.png")):
-            (every / path.parent.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, every / path.parent.name / f"{split}{path.name}")
-    rows = [f"{path.relative_to(every)},{path.parent.name},{path.name[:2]}" for path in sorted(every.rglob("*.png"))]
-    table = every / "target.csv"
-    lines = [row.rsplit(",", 1)[0] + "," + ("val" if row.endswith("va") else "train") for row in rows]
-    table.write_text("filename,label,split\n" + "\n".join(lines) + "\n")
-    with pytest.raises(SightlineError, match="cannot start") as caught:
-        sightline.transfer(
-            tiny_grid(), table, labeled=every, settings="B", out=tmp_path / "g", **{"labeled.data.layout": "classes"}
-        )
-    assert "validation images of the target are training images of --labeled" in str(caught.value)
-    settings = {"unlabeled.data.layout": "classes", "unlabeled.train.epochs": 1, "full.train.epochs": 1}
-    sightline.transfer(tiny_grid(), table, unlabeled=every, settings="C", seeds="0", out=tmp_path / "h", **settings)
-    note = (
-        "16 validation images of the target are training images of --unlabeled; this pre-training does not use labels"
-    )
-    assert note in capsys.readouterr().out
-
-
 def test_a_grid_with_incomparable_stages_is_rejected() -> None:
     grid = tiny_grid()
     with pytest.raises(ValueError, match="same model"):

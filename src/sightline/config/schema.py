@@ -71,8 +71,12 @@ class Data(Section):
     groups."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """What happens with images that cannot be read. `stop`: an error; `skip`: train without them."""
-    on_copies: Literal["stop", "warn"] = "stop"
-    """What happens if two splits contain byte-identical files: an error (`stop`) or a warning."""
+    on_copies: Literal["stop", "warn", "leave_out"] = "stop"
+    """What happens if training images are identical to validation or test images: an error (`stop`), a warning, or they
+    are left out of the training images. Files are compared; `transfer` and `pretrain.probe` compare pixels."""
+    leave_out: tuple[str, ...] = ()
+    """Paths of training images, relative to the data, that are left out. `transfer` writes them here for `on_copies
+    leave_out`."""
     mask: str = ""
     """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: detected."""

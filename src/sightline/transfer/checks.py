@@ -1,6 +1,5 @@
 """Checks of a transfer grid's data and weights before any training. All problems are reported in one error."""
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +21,9 @@ from .grid import LEARNS_FROM, PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
 T = TypeVar("T")
 
 
-def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
-    """Raise one SightlineError for all missing or invalid data and weights that the grid's settings need.
-
-    Also raises if the grid's folder is inside its data, and if validation images of the target data are training images
-    of the pre-training with labels. For the pre-training without labels, the number of such images is only printed.
-    """
+def check_sources(grid: Grid, folder: Path) -> None:
+    """Raise one SightlineError for all missing or invalid data and weights that the grid's settings need, and if the
+    grid's folder is inside its data."""
     for stage in ("full", *needed_pretrainings(grid)):
         run_folder.require_outside_data(folder, getattr(grid, stage).data.path)
     faults: list[str] = []
@@ -44,15 +40,7 @@ def check_sources(grid: Grid, folder: Path, say: Callable[[str], None]) -> None:
         if getattr(grid, f"{stage}_weights"):
             faults += attempt(lambda stage=stage: check_weights(grid, stage, target))[1]
         elif config.data.path:
-            source, fault = attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))
-            faults += fault
-            common = count_shared(target, source) if target and source else 0
-            images = f"{common:,} validation images of the target are training images of --{stage}"
-            if common and stage == "labeled":
-                faults.append(images)
-                cures.append("remove these images from the data of --labeled, or give other images")
-            elif common:
-                say(f"note: {images}; this pre-training does not use labels")
+            faults += attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))[1]
         else:
             users = [s for s in grid.settings if SETTINGS[s].pretraining == stage]
             wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[LEARNS_FROM[stage]]}"
@@ -81,12 +69,6 @@ def with_default_probe(config: Config, target: Config) -> Config:
     if not setting or setting in paths_in(config):
         return config
     return resolve(config, {setting: target.data.path, "data.split_seed": target.data.split_seed})
-
-
-def count_shared(target: Source, other: Source) -> int:
-    """The number of files in the target's validation split that are training images of the source `other`."""
-    paths = {os.path.normpath(os.path.join(target.path, name)) for name in target.splits["val"].names}
-    return sum(os.path.normpath(os.path.join(other.path, name)) in paths for name in other.splits["train"].names)
 
 
 def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:

@@ -23,6 +23,7 @@ from ..train import resume, train
 from ..user_code import accepts_code
 from .checks import check_sources, check_weights_unchanged, needed_pretrainings, open_data, with_default_probe
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file, resolve_grid
+from .leaks import without_leaks
 from .results import GridResult, pretraining_folder, text_table, write_grid_report
 
 RESUME = "run the same command again to resume the grid in {}"
@@ -75,7 +76,8 @@ def transfer(
     grid = resolve_grid(recipe if isinstance(recipe, Grid) else load_grid(recipe), wanted)
     grid = grid.model_copy(update={stage: run_folder.with_absolute_paths(getattr(grid, stage)) for stage in STAGES})
     folder = grid_folder(recipe, out, grid)
-    check_sources(grid, folder, say)
+    check_sources(grid, folder)
+    grid = without_leaks(grid, say)
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")

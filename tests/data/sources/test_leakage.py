@@ -17,11 +17,11 @@ from sightline.data.sources import leakage
 from sightline.data.sources.leakage import copies_among, reject_leaks
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
-from sightline.data.sources.splits import held_out, held_out_groups
+from sightline.data.sources.splits import ALL, held_out, held_out_groups
 from sightline.data.types import Source
 from sightline.errors import SightlineError
 from sightline.tasks.segment.build import open_masked
-from source_toys import opened, put
+from source_toys import open_error, opened, put
 
 
 def numbered(root: Path, counts: dict[str, int]) -> None:
@@ -50,6 +50,43 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings | {"data.on_copies": "warn"})
     note = "warning: 2 images are in several splits, as identical files, so the scores may be too high"
     assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
+
+
+def test_identical_files_are_left_out_of_train(
+    leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
+) -> None:
+    settings = tiny | {"train.epochs": 1, "data.on_copies": "leave_out"}
+    with pytest.raises(SightlineError, match="1 image is in several splits") as caught:
+        sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
+    assert "(val and test)" in caught.value.why, "leaving an image out of train does not separate val from test"
+    (leaky / "test/class_1/again.png").unlink()
+    shutil.copy(leaky / "train/class_1/2.png", leaky / "train/class_1/twice.png")
+    run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
+    assert "1 training image left out: train/class_0/1.png" in capsys.readouterr().out
+    assert "train/class_0/1.png" not in (run.path / "splits.csv").read_text()
+    assert sightline.evaluate(run, split="train")["images"] == 16, "copies within train stay"
+    assert "changed" not in capsys.readouterr().out
+
+
+def test_named_training_images_are_left_out(leaky: Path) -> None:
+    names = ("train/class_0/1.png", "train/class_2/3.png")
+    source = opened(leaky, leave_out=names)
+    assert "2 training images left out: train/class_0/1.png, train/class_2/3.png" in source.notes
+    assert len(source.splits["train"].names) == 14 and not {*names} & {*source.splits["train"].names}
+    assert "14 train + 9 val + 9 test images of 4 classes" in source.notes
+    error = open_error(leaky, leave_out=(names[0], "val/class_0/leak.png", "nothing.png"))
+    assert "2 of the paths in data.leave_out are not training images: nothing.png, val/class_0/leak" in error.what
+
+
+def test_images_that_are_left_out_do_not_change_the_held_out_split(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_photos(tmp_path / "photos", train=10, val=0) / "train"
+    whole = opened(root).splits
+    left = whole["train"].names[5]
+    source = opened(root, leave_out=(left,))
+    assert source.splits["val"].names == whole["val"].names and len(source.splits["train"].names) == 35
+    assert left not in opened(root, hold_out=False, leave_out=(left,)).splits[ALL].names
 
 
 @pytest.mark.parametrize("task", ["byol", "segment"])

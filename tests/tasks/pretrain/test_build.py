@@ -1,5 +1,6 @@
 """Pre-training runs with and without labels, resuming, fine-tuning, invalid settings."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,28 @@ def test_with_a_probe_all_images_are_training_images(small: Toy, photos: Path, t
         run = sightline.train(small(**{"pretrain.probe": probe}), table, out=tmp_path / name, quiet=True)
         counts.append(sum(row.endswith(",train") for row in (run.path / "splits.csv").read_text().splitlines()))
     assert counts[0] == 64 and counts[1] < 64, "without a probe the labels give one, and a tenth is held out for it"
+
+
+def test_training_images_that_are_copies_of_probe_images(
+    small: Toy, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error, unless `data.on_copies` says that they are announced or left out."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        shutil.copy(path, images / f"{number}.png")
+    Image.open(min((photos / "val").rglob("*.png"))).save(images / "renamed.bmp")
+    probed = {"pretrain.probe": str(photos)}
+    with pytest.raises(SightlineError, match="are also training images") as caught:
+        sightline.train(small(**probed), images, out=tmp_path / "stop", quiet=True)
+    assert "1 training image is identical" in caught.value.why and "renamed.bmp = val/" in caught.value.why
+    assert "--data.on_copies leave_out" in caught.value.cure
+    for mode, count in (("warn", 65), ("leave_out", 64)):
+        run = sightline.train(small(**probed, **{"data.on_copies": mode}), images, out=tmp_path / mode)
+        assert json.loads((run.path / "provenance.json").read_text())["data"]["counts"]["train"] == count
+    out = capsys.readouterr().out
+    assert "warning: 1 training image is identical to one of the validation or test images of pretrain.probe" in out
+    assert "1 training image left out: renamed.bmp" in out
 
 
 def test_a_collapse_is_reported_even_if_quiet(small: Toy, photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:

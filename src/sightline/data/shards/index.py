@@ -137,6 +137,9 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     which replaces that of the index. Raises SightlineError for settings that contradict the index.
     """
     require_webdataset()
+    if data.leave_out and hold_out:
+        cure = "pack the data without these images: sightline pack DATA --out FOLDER --data.leave_out PATHS"
+        raise SightlineError("images in shards cannot be left out", where=data.path, cure=cure)
     store = Store(data)
     index, origin = store.index(), "packed by sightline"
     if index is None:

@@ -35,6 +35,9 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
         train = splits["train"]
         if "val" not in splits and (train.labels is not None or train.read_mask is not None):
             splits = with_validation(source.path, splits, data, seed, notes)
+    if data.leave_out:
+        splits = without_images(source.path, splits, set(data.leave_out), notes)
+    if hold_out:
         notes += divided_groups(source.path, splits, data)
     counts = [f"all {len(i.names):,}" if s == ALL else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
@@ -198,9 +201,46 @@ def digest_of(path: str) -> str:
         return ""
 
 
+def without_images(path: str, splits: dict[str, Items], names: set[str], notes: list[str]) -> dict[str, Items]:
+    """The splits without the training images `names`; adds a note with their number. path: of the data.
+
+    Raises SightlineError if one of them is not a training image.
+    """
+    split = "train" if "train" in splits else ALL
+    if unknown := sorted(names - set(splits[split].names)):
+        what = f"{len(unknown):,} of the paths in data.leave_out are not training images: {some_of(unknown)}"
+        cure = "remove these paths from --data.leave_out; they are relative to the data"
+        raise SightlineError(what, where=path, cure=cure)
+    notes.append(f"{counted(len(names), 'training image')} left out: {some_of(sorted(names))}")
+    kept = [index for index, name in enumerate(splits[split].names) if name not in names]
+    return splits | {split: splits[split].subset(np.array(kept, np.int64))}
+
+
+def source_without(source: Source, names: set[str], announce: Callable[[str], None]) -> Source:
+    """The source without the training images `names`. `announce` is called with a note about them, if there are any."""
+    if not names:
+        return source
+    notes = list(source.notes)
+    splits = without_images(source.path, dict(source.splits), names, notes)
+    announce(notes[-1])
+    return replace(source, splits=splits, notes=tuple(notes))
+
+
+def without_copies(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
+    """With `data.on_copies` leave_out, the source without the training images that are identical files of other splits;
+    otherwise the source itself."""
+    if data.on_copies != "leave_out" or "train" not in source.splits:
+        return source
+    own = set(source.splits["train"].names)
+    groups = [set(group) for group in copies_among(source.path, source.splits, data)]
+    return source_without(source, {name for group in groups if group - own for name in group & own}, announce)
+
+
 def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) -> Source:
-    """Raise SightlineError if two splits have identical files; otherwise return the source. With `data.on_copies`
-    warn, call `announce` with a warning instead of raising, and add it to the notes of the source."""
+    """Raise SightlineError if two splits have identical files; otherwise return the source, without the copies that
+    `data.on_copies` leaves out. If it is warn, `announce` is called with a warning instead, which is a note of the
+    source too."""
+    source = without_copies(source, data, announce)
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}
@@ -226,6 +266,6 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
         what,
         where=source.path,
         why="the model would be evaluated on images that it was trained on:\n" + listing(shared),
-        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train anyway: --data.on_copies "
-        "warn",
+        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train without those of train: "
+        "--data.on_copies leave_out; to train anyway: --data.on_copies warn",
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config.schema import Augment, Data
+from ...config.schema import Augment
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
@@ -36,17 +36,16 @@ from ...models import (
 from ...models.heads import mlp
 from ...models.segmenters import SEGMENTERS, build_segmenter, segmenter_names
 from ...models.weights import load_weights
-from ...runs.sampling import sample_rows
 from ..contract import Say
 from .collapse import collapse
 from .config import PretrainConfig
 from .objectives import OBJECTIVES
+from .probe import BANKED, open_probe, probe_images, without_probe_images
 from .siamese import LastMap, Siamese
 from .task import Bank, PretrainLearner
 
-EVALUATED, BANKED = 2500, 5000
-"""EVALUATED: maximum number of images for evaluation if the data have no validation split. BANKED: maximum number of
-labeled images among which the nearest neighbors are searched (the k-NN bank)."""
+EVALUATED = 2500
+"""Maximum number of images for evaluation if the data have no validation split."""
 
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 """Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
@@ -96,6 +95,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     if fresh and config.model.weights != "none":
         loaded = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
         say(str(loaded))
+    source = without_probe_images(config, source, say)
     train = parts.training_images(config, source, say)
     say(quick_line(config.data, {"train": train}))
     if len(train.names) < 2:
@@ -294,27 +294,3 @@ def evaluated_images(
     say("labels are not used for training, only for the k-NN accuracy on the validation images")
     val = decode(source, "val", config.data.size, config.data, say)
     return val, subset(train, sampled(train, BANKED, seed))
-
-
-def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
-    """List the labeled data of `pretrain.probe`; returns (the listing, the data settings for reading it).
-
-    Raises SightlineError if the data have no training labels.
-    """
-    changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": ""}
-    data = config.data.model_copy(update=changes)
-    probe = open_source(data, data.split_seed)
-    for note in probe.notes:
-        say(f"    {note}")
-    if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "give labeled images: --pretrain.probe PATH; or remove this option"
-        raise SightlineError("the images of pretrain.probe have no labels", where=data.path, cure=cure)
-    return probe, data
-
-
-def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
-    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank)."""
-    say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
-    probe, data = open_probe(config, say)
-    bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
-    return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))

@@ -16,8 +16,9 @@ from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
 from ...stats.groups import groups_of
 from ..contract import Say
-from .build import build_learner, build_siamese, evaluated_images, open_images, probe_images
+from .build import build_learner, build_siamese, evaluated_images, open_without_leaks
 from .config import PretrainConfig
+from .probe import probe_images
 from .task import pretraining_intervals
 
 
@@ -42,7 +43,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     if config.pretrain.probe:
         val, bank = probe_images(config, say)
     else:
-        source = open_images(config, say)
+        source = open_without_leaks(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
         val, bank = evaluated_images(config, source, train, say)
     model = build_siamese(config)

@@ -9,6 +9,7 @@ import torch
 from ...config.resolve import resolve
 from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
+from ...data.sources.leakage import without_copies
 from ...data.sources.pairs import open_pairs
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
@@ -66,11 +67,12 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     """
     own = not data
     if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto"})
+        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     parts = load_segmenter(folder, config)
     source, palette = open_pairs(config.data, config.data.split_seed, hold_out=own, known=parts.palette)
     for note in source.notes if not own else ():
         say(note)
+    source = without_copies(source, config.data, lambda text: None) if own else source
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
         cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"

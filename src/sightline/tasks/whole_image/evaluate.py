@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...config.resolve import resolve
 from ...config.schema import Config
 from ...data.image_cache import decode
+from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
 from ...data.types import Decoded, Source
 from ...inference.evaluation import chosen_split, warn_if_changed
@@ -36,11 +37,11 @@ def open_split(
     """
     own = not data
     if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto"})
+        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     source = open_source(config.data, config.data.split_seed, hold_out=own)
     for note in source.notes if not own else ():
         say(note)
-    source = own_splits(source) if own else source
+    source = own_splits(without_copies(source, config.data, lambda text: None)) if own else source
     name = chosen_split(split, source)
     decoded = decode(source, name, config.data.size, config.data, say)
     if own:

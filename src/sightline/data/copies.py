@@ -1,0 +1,87 @@
+"""Find training images of one source that are copies of the validation or test images of another, by their pixels."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..config.schema import Data
+from ..errors import counted, some_of
+from .decode.images import Square
+from .image_cache import DIGEST_BYTES, decode
+from .near import LEAST_SIDE, candidates, confirmed, image_at, thumbnail
+from .types import Decoded, Source
+
+
+class Copies(NamedTuple):
+    """Training images that are copies: name of the image -> name of the validation or test image that it is a copy of.
+
+    identical: images with the same pixels after decoding. near: near copies (near.py) that are not identical.
+    """
+
+    identical: dict[str, str]
+    near: dict[str, str]
+
+
+def copies_of(source: Source, target: Source, side: int, data: Data) -> Copies:
+    """Find the images of `train` in `source` that are copies of images of `val` or `test` in `target`.
+
+    side, data: the size and the settings with which `source` is decoded for training. The images of `target` are
+    decoded in the same way, because two identical files could otherwise have different pixels.
+    """
+    splits = [(target, split) for split in ("val", "test") if split in target.splits]
+    parts = [decode(*each, side, data, lambda text: None) for each in (*splits, (source, "train"))]
+    names = [name for part in parts for name in part.names]
+    start = len(names) - len(parts[-1].names)  # the index of the first training image
+    read, digests = joined(parts, Square.of_settings(data, side))
+    known = dict(zip(reversed(digests[:start]), reversed(names[:start]), strict=True))
+    copied = [digest in known for digest in digests[start:]]
+    identical = {names[row]: known[digests[row]] for row in range(start, len(names)) if copied[row - start]}
+    rows = [*range(start), *(row for row in range(start, len(names)) if not copied[row - start])]
+    if not start or min(read(0).size) < LEAST_SIDE:
+        return Copies(identical, {})
+    thumbs = np.frombuffer(b"".join(thumbnail(read(row)) for row in rows), np.uint8).reshape(len(rows), -1)
+    links = confirmed(candidates(thumbs, start), lambda index: read(rows[index]))
+    links.sort(key=lambda link: link[2])  # so that the most similar image is the last, which the dict keeps
+    return Copies(identical, {names[rows[second]]: names[first] for first, second, _ in links})
+
+
+def joined(parts: Sequence[Decoded], square: Square) -> tuple[Callable[[int], Image.Image], list[bytes]]:
+    """Number the images of all parts in order: (function that returns an image, a hash of the pixels of each image).
+
+    A split whose images all have one small size is stored at that size, any other is fitted into `square`. If the parts
+    differ in that, the images are fitted here.
+    """
+    ends = np.cumsum([len(part.names) for part in parts])
+    alike = len({part.images.shape[1:] for part in parts}) == 1
+
+    def planes(index: int) -> np.ndarray:
+        part = int(np.searchsorted(ends, index, "right"))
+        pixels = parts[part].images[index - ends[part]]
+        return pixels if alike else square.of(image_at(pixels[None], 0))
+
+    digests: list[bytes] = []
+    for part in parts:
+        if alike and part.digests is not None:
+            digests += [digest.tobytes() for digest in part.digests]
+        else:
+            rows = range(len(digests), len(digests) + len(part.names))
+            digests += [hashlib.sha256(planes(row).tobytes()).digest()[:DIGEST_BYTES] for row in rows]
+    return lambda index: image_at(planes(index)[None], 0), digests
+
+
+def sentences(copies: Copies, whose: str, evaluated: str, scores: str) -> tuple[str, str]:
+    """A sentence on identical images and one on near copies, each with the first pairs; "" without such images.
+
+    whose: follows "training images". evaluated: the images of which they are copies. scores: what is too high then.
+    """
+
+    def sentence(found: dict[str, str], one: str, many: str, sign: str) -> str:
+        pairs = some_of([f"{name} {sign} {original}" for name, original in found.items()])
+        what = f"{counted(len(found), 'training image')}{whose} {one if len(found) == 1 else many} {evaluated}"
+        return f"{what}, so {scores} may be too high: {pairs}" if found else ""
+
+    identical = sentence(copies.identical, "is identical to one of the", "are identical to", "=")
+    return identical, sentence(copies.near, "is a near copy of one of the", "are near copies of", "~")

@@ -1,0 +1,66 @@
+"""The labeled data of `pretrain.probe`, on which the k-NN accuracy of a pre-training is measured."""
+
+from ...config.schema import Data
+from ...data.copies import copies_of, sentences
+from ...data.image_cache import decode, subset
+from ...data.sources.leakage import reject_leaks, source_without
+from ...data.sources.open import open_source
+from ...data.types import Decoded, Source
+from ...errors import SightlineError
+from ...runs.sampling import sample_rows
+from ..contract import Say
+from .config import PretrainConfig
+
+BANKED = 5000
+"""Maximum number of labeled images among which the nearest neighbors are searched (the k-NN bank)."""
+
+
+def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
+    """List the labeled data of `pretrain.probe`; returns (the listing, the data settings for reading it).
+
+    Raises SightlineError if the data have no training labels.
+    """
+    changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": "", "leave_out": ()}
+    data = config.data.model_copy(update=changes)
+    probe = open_source(data, data.split_seed)
+    for note in probe.notes:
+        say(f"    {note}")
+    if "train" not in probe.splits or probe.splits["train"].labels is None:
+        cure = "give labeled images: --pretrain.probe PATH; or remove this option"
+        raise SightlineError("the images of pretrain.probe have no labels", where=data.path, cure=cure)
+    return reject_leaks(probe, data, say), data
+
+
+def without_probe_images(config: PretrainConfig, source: Source, say: Say) -> Source:
+    """The source without the training images that are copies of validation images of `pretrain.probe`, if
+    `data.on_copies` is leave_out.
+
+    Raises SightlineError for identical images if it is stop; otherwise, and for near copies, a warning is printed.
+    """
+    if not config.pretrain.probe:
+        return source
+    probe, _ = open_probe(config, lambda text: None)
+    if any(items.shards is not None for each in (source, probe) for items in each.splits.values()):
+        say("images in shards are not compared with the validation images of pretrain.probe: there may be copies")
+        return source
+    copies = copies_of(source, probe, config.augment.resize or config.data.size, config.data)
+    mode, evaluated = config.data.on_copies, "validation or test images of pretrain.probe"
+    if mode == "leave_out":
+        return source_without(source, {*copies.identical, *copies.near}, say)
+    identical, near = sentences(copies, "", evaluated, "the k-NN accuracy")
+    if identical and mode == "stop":
+        cure = "train without them: --data.on_copies leave_out; or to train anyway: --data.on_copies warn"
+        raise SightlineError(
+            "images of pretrain.probe are also training images", where=source.path, why=identical, cure=cure
+        )
+    for sentence in filter(None, (identical, near)):
+        say(f"warning: {sentence}")
+    return source
+
+
+def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
+    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank)."""
+    say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
+    probe, data = open_probe(config, say)
+    bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
+    return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))

@@ -1,0 +1,89 @@
+"""Copies of validation and test images among training images are found by their pixels, whatever their names."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from sightline.config.schema import Data
+from sightline.data.copies import Copies, copies_of, sentences
+from source_toys import opened
+
+Folder = Callable[[str, Mapping[str, Image.Image]], Path]
+
+
+def photograph(seed: int, side: int = 24) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """folder(NAME, {path: image}): write images; returns the folder."""
+
+    def make(name: str, images: Mapping[str, Image.Image]) -> Path:
+        for path, image in images.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / name / path)
+        return tmp_path / name
+
+    return make
+
+
+def splits_of(train: range, val: range, **more: Image.Image) -> dict[str, Image.Image]:
+    """Images of two classes for `folder`, and more in the class `a`; the names of these have _ for /."""
+    images = {f"train/{'ab'[n % 2]}/{n}.png": photograph(n) for n in train}
+    images |= {f"val/{'ab'[n % 2]}/{n}.png": photograph(n) for n in val}
+    return images | {name.replace("_", "/") + ".png": image for name, image in more.items()}
+
+
+def found(source: Path, target: Path, side: int = 32) -> Copies:
+    return copies_of(opened(source), opened(target), side, Data())
+
+
+def test_identical_images_are_found_under_other_names_and_in_other_formats(folder: Folder) -> None:
+    target = folder("target", splits_of(range(6), range(6, 10), test_a_0=photograph(20)))
+    source = folder(
+        "source", splits_of(range(30, 40), range(40, 44), train_a_x=photograph(7), train_a_y=photograph(20))
+    )
+    photograph(8).save(source / "train/b/z.bmp")
+    photograph(9).save(source / "val/b/not_for_training.png")
+    copies = {"train/a/x.png": "val/b/7.png", "train/a/y.png": "test/a/0.png", "train/b/z.bmp": "val/a/8.png"}
+    assert found(source, target) == Copies(copies, {})
+    assert found(target, target) == Copies({}, {}), "train images of the target are no copies of its val images"
+
+
+def test_near_copies_are_found_once_with_the_most_similar_image(folder: Folder) -> None:
+    darker = ImageEnhance.Brightness(photograph(7)).enhance(0.9)
+    smooth = photograph(7).filter(ImageFilter.GaussianBlur(0.8))
+    target = folder("target", splits_of(range(6), range(6, 10), val_a_smooth=smooth, val_b_smooth=smooth))
+    source = folder("source", splits_of(range(30, 40), range(40, 44), train_a_x=darker, train_a_y=photograph(6)))
+    copies = found(source, target)
+    assert copies.identical == {"train/a/y.png": "val/a/6.png"}
+    assert copies.near == {"train/a/x.png": "val/b/7.png"}
+
+
+def test_images_of_another_stored_size_are_compared(folder: Folder) -> None:
+    """The images of the target have different sizes and are enlarged to 32 pixels, those of the source are not."""
+    target = folder("target", splits_of(range(6), range(6, 10), val_a_large=photograph(50, 30)))
+    source = folder("source", splits_of(range(30, 40), range(40, 44), train_a_x=photograph(7)))
+    assert found(source, target).identical == {"train/a/x.png": "val/b/7.png"}
+
+
+def test_small_images_are_only_compared_exactly(folder: Folder) -> None:
+    images = {f"{split}/{label}/0.png": photograph(ord(label), 8) for split in ("train", "val") for label in "ab"}
+    images["train/a/1.png"] = ImageEnhance.Brightness(images["val/a/0.png"]).enhance(0.9)
+    copies = found(folder("target", images), folder("target", images), 8)
+    assert copies == Copies({"train/a/0.png": "val/a/0.png", "train/b/0.png": "val/b/0.png"}, {})
+
+
+def test_sentences_list_the_first_pairs_only() -> None:
+    copies = Copies({f"{n}.png": f"val/{n}.png" for n in range(1200)}, {})
+    identical, near = sentences(copies, " of A", "validation images", "the accuracy")
+    assert identical.startswith("1,200 training images of A are identical to validation images, so the accuracy may be")
+    assert "too high: 0.png = val/0.png, 1.png" in identical and identical.endswith(", ...") and len(identical) < 400
+    assert near == ""
+    _, near = sentences(Copies({}, {"a": "b"}), "", "validation images", "the accuracy")
+    assert near.startswith("1 training image is a near copy of one of the validation images") and near.endswith("a ~ b")
