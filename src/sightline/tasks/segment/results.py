@@ -23,7 +23,7 @@ from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import Groups, said, write_groups
 from ...stats.intervals import bracketed
-from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy
+from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy, segment_numbers
 from .task import SegmentLearner
 
 PREVIEWED = 16
@@ -50,6 +50,21 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     edges = bracketed(numbers["mean_iou_interval"])
     return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}{said(groups, numbers)}"
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """Mean IoU and pixel accuracy of the class that is most frequent in the training masks, predicted for every pixel.
+
+    They are computed from the pixels of each class, so `flops`, the cost of the training, is not used.
+    """
+    train, val = training.parts.train.counts.sum(0), training.parts.val.counts.sum(0)
+    matrix = np.zeros((len(val), len(val)), np.int64)
+    matrix[:, train.argmax()] = val
+    numbers = segment_numbers(matrix)
+    return {
+        "most_frequent_class": numbers["mean_iou"],
+        "most_frequent_class_pixel_accuracy": numbers["pixel_accuracy"],
+    }, []
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
