@@ -3,16 +3,18 @@
     python benchmarks/byol_step.py --data transfer/pretrain/train --probe transfer/target --rivals rivals/bin/python
 
 All use the same backbone (ResNet-18 with a 3x3 stem), batch size, images and number of threads, and run one after
-another. The other packages run as in their documentation, with their own views, heads, optimizer and precision;
-byol_rivals.py describes how to install them. Sightline trains `byol_fast` (contrastive loss, Muon) without progressive
-resizing, with heads as wide as those of the other package: 1024 for lightly, 4096 for byol-pytorch.
+another. The other packages run BYOL as in their documentation, with their own views, heads, optimizer and precision;
+byol_rivals.py describes how to install them. Sightline trains `byol_fast`, whose loss is that of MoCo v3 and not that
+of BYOL, with the optimizer Muon, without progressive resizing, with heads as wide as those of the other package: 1024
+for lightly, 4096 for byol-pytorch. So the k-NN accuracies compare two methods, not two programs for the same one.
 
 Speed is measured in pairs of short runs, without the first steps. It includes data loading, views and training steps,
 and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
 
 k-NN accuracy is measured after one longer run of each, whose schedule has the number of epochs that fit into --minutes
 at the measured speed. One function computes it for all, from the backbone's features of the validation images in
---probe. A package that cannot be imported is skipped with a message.
+--probe, and also from their pixels minus the mean image, and from the features of the backbone without training. A
+package that cannot be imported is skipped with a message.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,20 +128,32 @@ def compare_accuracy(
         return knn_accuracy(options, weights), knn_accuracy(options, torch.load(other[1], weights_only=True))
 
 
-def knn_accuracy(options: argparse.Namespace, weights: dict[str, torch.Tensor]) -> float:
-    """Return the k-NN accuracy on --probe of a ResNet-18 with these weights; images are normalized for ImageNet."""
+def knn_accuracy(options: argparse.Namespace, weights: dict[str, torch.Tensor] | None) -> float:
+    """Return the k-NN accuracy on --probe of a ResNet-18 with these weights, or without training if they are None;
+    images are normalized for ImageNet."""
+    torch.manual_seed(0)
+    network, _ = build_backbone("resnet18", options.size)
+    if weights is not None:
+        network.load_state_dict(weights)
+    network.eval()
+    transform = evaluation_transform(options.size, *NORMALIZATIONS["imagenet"])
+    return accuracy_of_neighbors(options, lambda images: network(transform(images)))
+
+
+@torch.inference_mode()
+def accuracy_of_neighbors(
+    options: argparse.Namespace, features: Callable[[torch.Tensor], torch.Tensor], centered: bool = False
+) -> float:
+    """Return the k-NN accuracy on --probe of features of images uint8 [N, 3, H, W]. centered: minus their mean over
+    the labeled images."""
     config = resolve(load_recipe("byol_fast"), {"data.size": options.size, "pretrain.probe": options.probe})
     assert isinstance(config, PretrainConfig)
     val, bank = probe_images(config, lambda text: None)
-    network, _ = build_backbone("resnet18", options.size)
-    network.load_state_dict(weights)
-    network.eval()
-    mean, std = NORMALIZATIONS["imagenet"]
-    transform = evaluation_transform(options.size, mean, std)
-    with torch.inference_mode():
-        features = [torch.cat([network(transform(b.images)) for b in evaluation_batches(d, 256)]) for d in (bank, val)]
+    known, asked = (torch.cat([features(b.images) for b in evaluation_batches(d, 256)]) for d in (bank, val))
     assert bank.labels is not None and val.labels is not None
-    votes = knn_votes(features[0], torch.from_numpy(bank.labels), features[1], len(bank.classes))
+    if centered:
+        known, asked = known - known.mean(0), asked - known.mean(0)
+    votes = knn_votes(known, torch.from_numpy(bank.labels), asked, len(bank.classes))
     return float((votes.argmax(1) == torch.from_numpy(val.labels)).float().mean())
 
 
@@ -161,6 +176,9 @@ def main() -> None:
         print(f"{'images/s':<14}{'sightline':>10}{'other':>8}{'ratio':>8}")
         speeds = {rival: compare_speed(options, rival, hidden) for rival, hidden in HEADS.items()}
         print(f"k-NN accuracy after {options.minutes:g} minutes of each, {options.images:,} images")
+        pixels = evaluation_transform(options.size, (0.0,) * 3, (1.0,) * 3)
+        raw = accuracy_of_neighbors(options, lambda images: pixels(images).flatten(1), centered=True)
+        print(f"{'raw pixels':<14}{raw:>10.4f}\n{'untrained':<14}{knn_accuracy(options, None):>10.4f}", flush=True)
         for rival, hidden in HEADS.items():
             if pair := speeds[rival]:
                 accuracy, other = compare_accuracy(options, rival, hidden, pair)

@@ -101,6 +101,7 @@ def test_the_page_has_the_numbers(whole: tuple[Path, str]) -> None:
     assert re.search(r"b&b beats <i>a by 16\.7 points of accuracy \[\d+\.\d, \d+\.\d\] on the same 60 images\.", words)
     assert "76.67 [" in words and "93.33 [" in words and "+16.67 [+" in words and "0.008" in words
     assert "3 min 10 s 3 G 1 k 3" in words and "reference" in words
+    assert "The same score of <i>a without training: most frequent class 25.0%" in words
     assert "optim.lr 0.5 0.25" in words and "train.seed" not in words
     assert re.search(r"<b>cow</b> <i>a: cat, \d+% b&b: <b>cow</b>, \d+%", words)
     assert "Each run against <i>a, on 60 images." in words and "44 (73.3%)" in words

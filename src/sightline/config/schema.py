@@ -266,6 +266,8 @@ class Report(Section):
     """Number of training images of a classifier whose features are recorded too, without augmentation."""
     snapshots: Count = 8
     """Number of epochs whose features or masks are kept on disk, evenly spaced over the run so far."""
+    baselines: bool = True
+    """Whether to compute scores that need no training, such as k-NN on raw pixels, to read beside the final score."""
 
     @pydantic.field_validator("samples", mode="before")
     @classmethod

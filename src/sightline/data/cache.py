@@ -30,6 +30,8 @@ DIGESTS = "digests.npy"
 """File in a cache entry with a hash of each image's pixels, to find identical images without reading them."""
 COPIES = "copies-"
 """Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
+BASELINES = "baseline-"
+"""Prefix of files in the cache folder that have the score of a trivial baseline (tasks/whole_image/baselines.py)."""
 LISTED = "shards-"
 """Prefix of folders in the cache folder that have the index of WebDataset shards (shards/webdataset_index.py)."""
 _verified: set[Path] = set()  # entries whose checksum this process has compared
@@ -176,14 +178,14 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
-    """Remove all cache entries, lists of identical files, indexes of shards and unused temporary folders; other
-    files stay. Returns (number of entries, bytes freed)."""
+    """Remove all cache entries, lists of identical files, scores of baselines, indexes of shards and unused temporary
+    folders; other files stay. Returns (number of entries, bytes freed)."""
     root = root or cache_root()
     sweep(root)
     entries = cache_list(root)
     for folder in [*(entry.folder for entry in entries), *root.glob(f"{LISTED}*")]:
         shutil.rmtree(folder, ignore_errors=True)
-    for path in root.glob(f"{COPIES}*.json"):
+    for path in (*root.glob(f"{COPIES}*.json"), *root.glob(f"{BASELINES}*.json")):
         path.unlink(missing_ok=True)
     return len(entries), sum(entry.nbytes for entry in entries)
 

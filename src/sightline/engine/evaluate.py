@@ -9,6 +9,7 @@ import torch
 from ..data.loader import evaluation_batches
 from ..data.types import Batch, Decoded
 from ..errors import SightlineError, counted
+from ..stats.baselines import baselines_text
 from .device import autocast
 from .distributed import align_buffers, broadcast_json, world
 from .parts import Arrays, Learner, training_flops
@@ -65,11 +66,15 @@ def log_results(training: Training) -> None:
     flops = training_flops(training.config, parts.flops, images, epochs) + parts.once_flops * images
     best = progress.best_epoch
     best_epoch = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
+    found, notes = baselines(training, flops)
+    numbers |= {"baselines": found, "baseline_notes": notes} if found else {}
     log.event("done", step=progress.step, epoch=training.epoch, **best_epoch, train_flops=flops, **numbers)
     weights = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
     log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")
     if "bfloat16" in numbers:
         log.say(bfloat16_line(numbers["bfloat16"]))
+    if found:
+        log.say("; ".join([baselines_text(found), *notes]))
 
 
 def bfloat16_line(found: Mapping[str, Any]) -> str:
@@ -83,3 +88,18 @@ def bfloat16_line(found: Mapping[str, Any]) -> str:
     else:
         change = f"the predictions of {found['changed']:,} of {found['of']:,} {found['unit']}"
     return f"computed in float32, as by predict and export; bfloat16, used in training, would change {change}"
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """(scores that need no training by name, notes) of a run's task; ({}, []) if it has none or they are switched off.
+
+    An error is printed as a warning: it must not cost the result of the training.
+    """
+    compute = training.functions.baselines
+    if compute is None or not training.config.report.baselines:
+        return {}, []
+    try:
+        return compute(training, flops)
+    except Exception as error:
+        training.log.warn(f"the baselines were not computed ({type(error).__name__}: {error})")
+        return {}, []

@@ -62,6 +62,9 @@ class TrainingFunctions(Protocol):
     @property
     def results(self) -> "Callable[[Training], tuple[dict[str, Any], str]]": ...
 
+    @property
+    def baselines(self) -> "Callable[[Training, float], tuple[dict[str, float], list[str]]] | None": ...
+
 
 @dataclass(frozen=True)
 class Training:

@@ -25,16 +25,15 @@ MOST_GROUPS, MEMBERS = 10, 20
 class PredictionSummary:
     """Metrics of the N predictions in predictions/val.csv.
 
-    interval: 95 % interval of the accuracy. groups: of the images, or None. baseline: accuracy of always predicting the
-    most frequent class. confidence: float64 [N], of the predicted class. correct: bool [N]. confusion: int64 [K, K],
-    rows: true class, columns: predicted class. classes: measures of each class. pairs: (true class, predicted class,
-    number of images) of the most confused classes. calibration: the expected calibration error.
+    interval: 95 % interval of the accuracy. groups: of the images, or None. confidence: float64 [N], of the predicted
+    class. correct: bool [N]. confusion: int64 [K, K], rows: true class, columns: predicted class. classes: measures of
+    each class. pairs: (true class, predicted class, number of images) of the most confused classes. calibration: the
+    expected calibration error.
     """
 
     accuracy: float
     interval: tuple[float, float]
     groups: Groups | None
-    baseline: float
     confidence: np.ndarray
     correct: np.ndarray
     confusion: np.ndarray
@@ -111,7 +110,6 @@ def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSumm
         accuracy=float(correct.mean()),
         interval=mean_interval(correct, None if groups is None else groups.ids),
         groups=groups,
-        baseline=float(confusion.sum(1).max() / len(correct)),
         confidence=predictions.confidence,
         correct=correct,
         confusion=confusion,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
+from ..stats.baselines import TITLES, baselines_of
 from ..stats.groups import Groups
 from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
@@ -89,6 +90,18 @@ def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, s
     ]  # fmt: skip
     columns = len(cards) if len(cards) < 5 else 3 if len(cards) in (5, 6, 9) else 4
     return element("dl", cards, class_=f"cards cards-{columns}")
+
+
+def baselines_line(files: RunFiles, of: str = "") -> Html | None:
+    """A paragraph with the scores that need no training; None if the run has none. of: what the score belongs to."""
+    found, ends = baselines_of(files.records), [one for one in files.records if one.get("event") == "done"]
+    if not found:
+        return None
+    parts: list[Child] = [f"The same score{of} without training: "]
+    for name, value in found.items():
+        parts += [", " if len(parts) > 1 else None, f"{TITLES[name]} ", element("b", f"{percent(value)}%")]
+    notes = "; ".join(map(str, ends[-1].get("baseline_notes") or []))
+    return element("p", parts, f" ({notes})" if notes else None, ".", class_="small")
 
 
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:

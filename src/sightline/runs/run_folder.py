@@ -45,6 +45,7 @@ CHANGEABLE = (
     "data.resident",
     "data.on_copies",
     "report.snapshots",
+    "report.baselines",
     "schedule.total_epochs",
     "train.epochs",
     "train.max_minutes",

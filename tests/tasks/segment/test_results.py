@@ -1,10 +1,27 @@
-"""Paths of predicted masks, which stay below the output folder."""
+"""The baseline, and paths of predicted masks, which stay below the output folder."""
 
 from pathlib import PurePosixPath
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import jaccard_score
 
-from sightline.tasks.segment.results import mask_names
+from sightline.tasks.segment.results import baselines, mask_names
+
+
+def test_the_class_that_is_most_frequent_in_training_is_predicted_for_every_pixel() -> None:
+    def split(*counts: list[int]) -> Any:
+        return SimpleNamespace(counts=np.array(counts))
+
+    training: Any = SimpleNamespace(
+        parts=SimpleNamespace(train=split([1, 9, 5, 0], [9, 6, 0, 0]), val=split([4, 2, 6, 0]))
+    )
+    truth, predicted = np.repeat([0, 1, 2], [4, 2, 6]), np.full(12, 1)
+    found, notes = baselines(training, 1.0)
+    assert found["most_frequent_class"] == pytest.approx(jaccard_score(truth, predicted, average="macro"))
+    assert found["most_frequent_class_pixel_accuracy"] == pytest.approx(2 / 12) and not notes
 
 
 def test_masks_are_named_after_their_images_with_folders_if_ambiguous() -> None:

@@ -10,7 +10,7 @@ from ..drawing import value_range
 from ..formatting import duration
 from ..html import Child, Html, element, missing_note, table
 from ..page import layout
-from ..sections import Figures, figure
+from ..sections import Figures, baselines_line, figure
 from .figures import LOSSES
 from .kinds import ComparedRun, Comparison
 from .numbers import quality_text
@@ -95,6 +95,7 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
         lead,
         table(head, rows, "The runs", numeric=1),
         figure(drawn, "differences", text),
+        baselines_line(comparison.reference.files, f" of {comparison.reference.name}"),
         element("p", " ".join(notes), class_="small") if notes else None,
     ]
 

@@ -16,6 +16,7 @@ TASK = Task(
     losses=lazy("sightline.tasks.classify.losses:losses"),
     preview=lazy("sightline.tasks.classify.results:preview"),
     results=lazy("sightline.tasks.classify.results:results"),
+    baselines=lazy("sightline.tasks.classify.results:baselines"),
     evaluate=lazy("sightline.tasks.classify.evaluate:evaluate"),
     report=lazy("sightline.tasks.classify.report:content"),
     comparison=lazy("sightline.tasks.classify.compare:comparison"),

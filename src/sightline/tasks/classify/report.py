@@ -66,7 +66,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     if scores:
         edges = sections.interval_text(scores.interval, 2)
         facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", edges))
-    parts.append(sections.fact_cards(files, past, facts))
+    parts += [sections.fact_cards(files, past, facts), sections.baselines_line(files)]
     if scores:
         effective = effective_images(scores.correct, scores.groups.ids if scores.groups else None)
         note = sections.interval_note(len(scores.correct), scores.groups, effective)
@@ -94,8 +94,7 @@ def lead(files: RunFiles, findings: Findings) -> str:
     scores = findings.summary
     sentence = (
         f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly "
-        f"({sections.interval_text(scores.interval)}; always predicting the most frequent class gives "
-        f"{percent(scores.baseline)}%)."
+        f"({sections.interval_text(scores.interval)})."
     )
     if not findings.confused:
         return sentence

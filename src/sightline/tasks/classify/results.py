@@ -20,6 +20,8 @@ from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import said, write_groups
 from ...stats.intervals import bracketed
+from ...stats.metrics import accuracy
+from ..whole_image.baselines import image_baselines
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
@@ -44,6 +46,11 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
     return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """Accuracies that need no training, see `ImageBaselines`. flops: floating-point operations of the training."""
+    return image_baselines(training, flops, "most_frequent_class", accuracy)
 
 
 def preview(training: Training, batch: Batch) -> Figure:

@@ -16,6 +16,7 @@ TASK = Task(
     losses=lazy("sightline.tasks.multilabel.losses:losses"),
     preview=lazy("sightline.tasks.multilabel.results:preview"),
     results=lazy("sightline.tasks.multilabel.results:results"),
+    baselines=lazy("sightline.tasks.multilabel.results:baselines"),
     evaluate=lazy("sightline.tasks.multilabel.evaluate:evaluate"),
     report=lazy("sightline.tasks.multilabel.report:content"),
     comparison=lazy("sightline.tasks.multilabel.compare:comparison"),

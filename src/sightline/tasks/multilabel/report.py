@@ -65,7 +65,6 @@ class Summary:
     groups: Groups | None
     ranked: Precision
     at: Decisions
-    baseline: float
     wrong: np.ndarray
     pairs: list[Pair]
 
@@ -97,14 +96,13 @@ def summarize(sets: LabelSets, groups: Groups | None) -> Summary:
     """Compute the content of the report from predictions/val.csv. groups: of the images, or None."""
     ids = None if groups is None else groups.ids
     ranked, predicted = precision_intervals(sets.probabilities, sets.truth, ids), sets.predicted
-    present, losses = sets.truth.any(0), losses_of(sets)
+    losses = losses_of(sets)
     wrong = np.flatnonzero((predicted != sets.truth).any(1))
     return Summary(
         sets=sets,
         groups=groups,
         ranked=ranked,
         at=decisions(predicted, sets.truth),
-        baseline=float(sets.truth.mean(0)[present].mean()) if present.any() else 0.0,
         wrong=wrong[np.argsort(-losses[wrong], kind="stable")],
         pairs=confused_pairs(sets, PAIRS),
     )
@@ -120,8 +118,7 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
     edges = sections.interval_text(ranked.interval)
     sentence = (
         f"{model} finds the labels of {counted(len(sets.names), 'validation image')} with a mean average precision of "
-        f"{percent(ranked.mean)}% ({edges}) over {int((ranked.positives > 0).sum())} classes. "
-        f"The same scores for every image give {percent(summary.baseline)}%."
+        f"{percent(ranked.mean)}% ({edges}) over {int((ranked.positives > 0).sum())} classes."
     )
     facts = [("Mean average precision", f"{percent(ranked.mean, 2)}%", edges)]
     for title, value in (("Macro F1", at.macro_f1), ("Micro F1", at.micro_f1), ("Exactly right", at.exact)):
@@ -129,6 +126,7 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
     return [
         element("p", sentence, class_="lead"),
         sections.fact_cards(files, past, facts),
+        sections.baselines_line(files),
         element("p", " ".join(notes(summary)), class_="small"),
     ]
 

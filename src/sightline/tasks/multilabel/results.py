@@ -21,8 +21,9 @@ from ...runs.checkpoint import load_model
 from ...runs.run_folder import THRESHOLDS_FILE, shipped_checkpoints
 from ...stats.groups import Groups, said, write_groups
 from ...stats.intervals import bracketed, effective_images
+from ..whole_image.baselines import image_baselines
 from .build import THRESHOLDS
-from .metrics import MEANS, choose_thresholds, decision_intervals, decisions, precision_intervals
+from .metrics import MEANS, average_precision, choose_thresholds, decision_intervals, decisions, precision_intervals
 from .predictions import write_predictions
 from .task import MultilabelLearner
 
@@ -58,26 +59,31 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 
 
 def measured(arrays: Arrays, thresholds: np.ndarray, groups: Groups | None) -> dict[str, Any]:
-    """The metrics with their intervals, from the arrays of `MultilabelLearner.numbers`.
-
-    baseline: the mean average precision of the same score for every image.
-    """
+    """The metrics with their intervals, from the arrays of `MultilabelLearner.numbers`."""
     probabilities, truth = arrays["label_probabilities"], arrays["labels"]
     ids = None if groups is None else groups.ids
     ranked = precision_intervals(probabilities, truth, ids)
     predicted = probabilities >= thresholds
     made, edges = decisions(predicted, truth), decision_intervals(predicted, truth, ids)
-    present = truth.any(0)
     return {
         "mean_average_precision": ranked.mean,
         "mean_average_precision_interval": list(ranked.interval),
-        "baseline": float(truth.mean(0)[present].mean()) if present.any() else 0.0,
-        "classes_without_positive": int((~present).sum()),
+        "classes_without_positive": int((~truth.any(0)).sum()),
         "classes_with_few_positives": ranked.few,
         **{name: float(getattr(made, name)[0]) for name in MEANS},
         **{f"{name}_interval": list(edges[name]) for name in MEANS},
         **(groups.facts(effective_images((predicted == truth).all(1), ids)) if groups else {}),
     }
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """Mean average precisions that need no training, see `ImageBaselines`. flops: floating-point operations of the
+    training."""
+
+    def score(scores: np.ndarray, labels: np.ndarray) -> float:
+        return float(np.nanmean(average_precision(scores, labels)))
+
+    return image_baselines(training, flops, "class_frequencies", score)
 
 
 def preview(training: Training, batch: Batch) -> Figure:

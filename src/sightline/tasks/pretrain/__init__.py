@@ -15,6 +15,7 @@ TASK = Task(
     build=lazy("sightline.tasks.pretrain.build:build"),
     preview=lazy("sightline.tasks.pretrain.results:preview"),
     results=lazy("sightline.tasks.pretrain.results:results"),
+    baselines=lazy("sightline.tasks.pretrain.results:baselines"),
     evaluate=lazy("sightline.tasks.pretrain.evaluate:evaluate"),
     report=lazy("sightline.tasks.pretrain.report:content"),
     comparison=lazy("sightline.tasks.pretrain.compare:comparison"),

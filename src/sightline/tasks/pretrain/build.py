@@ -156,7 +156,7 @@ def build_learner(
     neighbors = None
     if bank is not None:
         size = config.train.eval_batch_size  # each process computes its share of the bank
-        neighbors = Bank(lambda: evaluation_batches(bank, size, device, world().share), len(bank.classes))
+        neighbors = Bank(bank, lambda: evaluation_batches(bank, size, device, world().share), len(bank.classes))
     large, small = view_functions(config, mean, std)
     return PretrainLearner(
         config=config,

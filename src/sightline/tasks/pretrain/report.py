@@ -11,7 +11,7 @@ from ...report.formatting import percent, section
 from ...report.html import Child, element
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
-from ...report.sections import Content, curves, displayed_images, fact_cards, interval_text
+from ...report.sections import Content, baselines_line, curves, displayed_images, fact_cards, interval_text
 from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE
@@ -70,7 +70,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
         facts.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:
         facts.append(("Effective rank", f"{numbers['effective_rank']:.1f}", "of the backbone's features"))
-    parts.append(fact_cards(files, findings.past, facts))
+    parts += [fact_cards(files, findings.past, facts), baselines_line(files)]
     return parts
 
 

@@ -1,5 +1,6 @@
 """Final metrics of a pre-training run, and a preview of its augmented views."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from ...runs.checkpoint import load_model
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import said, write_groups
 from ...stats.intervals import bracketed
+from ...stats.metrics import accuracy
+from ..whole_image.baselines import ImageBaselines
+from .build import build_siamese
 from .task import PretrainLearner, pretraining_intervals
 
 
@@ -33,6 +37,18 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         final["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images by k-NN"}
     edges = bracketed(final["knn_accuracy_interval"])
     return final, f"k-NN accuracy {numbers['knn_accuracy']:.4f}{edges}{said(groups, final)}; {spread}"
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """Accuracies that need no training, with the same labeled images as the k-NN accuracy; ({}, []) if there are none.
+    flops: floating-point operations of the training."""
+    learner: Any = training.parts.learner
+    config: Any = training.config
+    if learner.bank is None or training.parts.val.labels is None:
+        return {}, []
+    known, network = learner.bank.images, partial(build_siamese, config)
+    found = ImageBaselines(training, "most_frequent_class", accuracy, known, network, config.pretrain.neighbors)
+    return found.compute(flops)
 
 
 def preview(training: Training, batch: Batch) -> Figure:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data.types import Batch
+from ...data.types import Batch, Decoded
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...engine.schedules import training_side
@@ -48,6 +48,7 @@ class Bank:
     """Labeled images among which nearest neighbors are searched. batches: function that returns them in batches.
     classes: number of classes."""
 
+    images: Decoded
     batches: Callable[[], Iterable[Batch]]
     classes: int
 

@@ -16,6 +16,7 @@ TASK = Task(
     losses=lazy("sightline.tasks.segment.losses:losses"),
     preview=lazy("sightline.tasks.segment.results:preview"),
     results=lazy("sightline.tasks.segment.results:results"),
+    baselines=lazy("sightline.tasks.segment.results:baselines"),
     evaluate=lazy("sightline.tasks.segment.evaluate:evaluate"),
     report=lazy("sightline.tasks.segment.report:content"),
     comparison=lazy("sightline.tasks.segment.compare:comparison"),

@@ -206,7 +206,7 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
         edges = sections.interval_text(measures.interval(findings.per_image, groups=ids_of(findings)), 2)
         facts.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
         facts.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
-    parts.append(sections.fact_cards(files, past, facts))
+    parts += [sections.fact_cards(files, past, facts), sections.baselines_line(files)]
     if findings.per_image is not None:
         note = (
             "Mean IoU is the mean over the classes of TP / (TP + FP + FN), each summed over all validation images, "

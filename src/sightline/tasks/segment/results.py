@@ -24,7 +24,7 @@ from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import Groups, said, write_groups
 from ...stats.intervals import bracketed
-from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy
+from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy, segment_numbers
 from .task import SegmentLearner
 
 PREVIEWED = 16
@@ -69,6 +69,21 @@ def bfloat16_changes(parts: Parts, masks: Path, palette: Palette) -> dict[str, A
     evaluate(learner, parts.val, learner.config.train.eval_batch_size, parts.device, parts.dtype, metrics)
     pixels, total = (sum(counts) for counts in zip(*changed, strict=True))
     return {"changed": pixels, "of": total, "unit": "pixels"}
+
+
+def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:
+    """Mean IoU and pixel accuracy of the class that is most frequent in the training masks, predicted for every pixel.
+
+    They are computed from the pixels of each class, so `flops`, the cost of the training, is not used.
+    """
+    train, val = training.parts.train.counts.sum(0), training.parts.val.counts.sum(0)
+    matrix = np.zeros((len(val), len(val)), np.int64)
+    matrix[:, train.argmax()] = val
+    numbers = segment_numbers(matrix)
+    return {
+        "most_frequent_class": numbers["mean_iou"],
+        "most_frequent_class_pixel_accuracy": numbers["pixel_accuracy"],
+    }, []
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:
