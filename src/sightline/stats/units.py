@@ -37,12 +37,12 @@ def sums(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 def effective_units(count: int, groups: np.ndarray | None) -> float:
     """The number of units of equal size that are as informative: (sum of sizes)^2 / sum of squared sizes (Kish 1965).
 
-    If one group has nearly all images, it is near 1.
+    If one group has nearly all images, it is near 1; without images it is 0.
     """
     if groups is None or not count:
         return float(count)
     sizes = np.bincount(groups).astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1.0))
 
 
 def blocks(count: int, groups: np.ndarray | None) -> np.ndarray:

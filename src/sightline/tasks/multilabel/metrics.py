@@ -158,7 +158,7 @@ def decisions(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | No
         micro_recall=total[0] / np.maximum(total[2], 1),
         micro_f1=2 * total[0] / np.maximum(total[1] + total[2], 1),
         macro_f1=np.where(present, f1, 0).sum(1) / np.maximum(present.sum(1), 1),
-        exact=weights @ (predicted == truth).all(1) / weights.sum(1),
+        exact=weights @ (predicted == truth).all(1) / np.maximum(weights.sum(1), 1),
     )
 
 
