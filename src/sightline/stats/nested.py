@@ -19,12 +19,13 @@ def runs_of(values: np.ndarray) -> np.ndarray:
 
 
 def nested_mean(values: np.ndarray, groups: np.ndarray | None = None, level: float = LEVEL) -> tuple[float, Interval]:
-    """(mean of `values` [P, S, N], its interval over images or groups, seeds and pre-trainings)."""
+    """(mean of shares `values` [P, S, N], its interval over images or groups, seeds and pre-trainings)."""
     runs = runs_of(values)
     if len(runs) == 1:
         return float(runs.mean()), mean_interval(runs[0], groups, level)
     found = combined([runs], runs.mean(0), groups)
-    return found.value, found.interval(level)
+    low, high = found.interval(level)
+    return found.value, (max(low, 0.0), min(high, 1.0))
 
 
 def nested_difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
