@@ -104,7 +104,7 @@ def test_the_own_model_is_exported_as_onnx() -> None:
 def regression(workspace: Path) -> sightline.Run:
     """A finished run of the regression."""
     data, code = workspace / "rotated" / "angles.csv", workspace / "rotation.py"
-    settings = {**TOY, **MODEL, "train.preview": True}
+    settings = {**TOY, **MODEL, "train.preview": True, "data.group": "none"}
     return sightline.train("rotation", data, out=workspace / "regression", quiet=True, code=code, **settings)
 
 

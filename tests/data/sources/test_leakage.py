@@ -245,7 +245,7 @@ def test_errors_for_a_data_group_that_does_not_match_or_cannot_be_divided(tmp_pa
     assert caught.value.cure
     with pytest.raises(SightlineError, match="no image can be held out"):
         opened(tmp_path, group="(?P<group>.)/")
-    for wrong, why in (("(", "not a regular expression"), ("clip[0-9]+", r"needs a group \(\?P<group>")):
+    for wrong, why in (("(", "not a regular expression"), ("clip[0-9]+", r"needs \{group\}")):
         with pytest.raises(SightlineError, match=why):
             configured({"data.group": wrong})
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE, LANDCOVER
 from sightline.errors import SightlineError
-from sightline.stats.segmentation import confusion, confusion_per_image, interval, other_definitions, segment_numbers
+from sightline.stats.segmentation import confusion, confusion_per_image, other_definitions, segment_numbers
 from sightline.tasks.segment.score import pair_name, score, text
 
 MODULE = importlib.import_module("sightline.tasks.segment.score")  # the package has a function of this name
@@ -51,7 +51,7 @@ def test_score_is_what_evaluation_computes_of_the_arrays(folders):
     assert result.classes == tuple(LANDCOVER)[:6]
     assert result.names == tuple(f"{seed:04}_mask.png" for seed in range(5))
     assert {name: result.numbers[name] for name in segment_numbers(matrix)} == segment_numbers(matrix)
-    assert result.numbers["mean_iou_interval"] == pytest.approx(list(interval(matrix)), nan_ok=True)
+    assert result.numbers["mean_iou_interval"] == [None, None], "five images are too few"
     np.testing.assert_array_equal(result.confusion, confusion(predicted, truth, 6, ignored=True))
     assert result.others == other_definitions(matrix, result.confusion)
     np.testing.assert_array_equal(result.per_image.hits, np.diagonal(matrix, axis1=1, axis2=2))

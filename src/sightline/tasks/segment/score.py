@@ -23,6 +23,7 @@ from ...data.sources.layouts import require_images
 from ...data.sources.pairs import choose_palette
 from ...data.sources.scan import CLASS_LIST, left_out
 from ...errors import SightlineError, listing
+from ...runs.atomic import finite
 from ...stats import segmentation as measures
 from ...stats.groups import groups_of_masks
 from ..contract import Say
@@ -72,7 +73,8 @@ class Score:
 
     names: paths of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1] of all pairs, rows:
     true class, columns: predicted class, ignored pixels last. numbers: the metrics of
-    `stats.segmentation.segment_numbers`, with mean_iou_interval and pixel_accuracy_interval, [low, high].
+    `stats.segmentation.segment_numbers`, with mean_iou_interval and pixel_accuracy_interval, [low, high]
+    or [None, None].
     class_intervals: of the IoU of each class, float64 [K, 2]. others: other definitions of mean IoU. notes: sentences
     for the user.
     """
@@ -167,7 +169,7 @@ def score(
         numbers |= groups.facts(measures.effective_images(counts, groups.ids))
         notes.append(groups.sentence(numbers.get("effective_images", 0)))
     for name, statistic in (("mean_iou", measures.mean_iou), ("pixel_accuracy", measures.pixel_accuracy)):
-        numbers[f"{name}_interval"] = [float(end) for end in measures.interval(counts, statistic, ids)]
+        numbers[f"{name}_interval"] = finite([float(end) for end in measures.interval(counts, statistic, ids)])
     return Score(
         names=names,
         classes=meaning.classes,
@@ -338,4 +340,5 @@ def fixed(value: float) -> str:
 def interval_text(ends: Any) -> str:
     """An interval such as `[0.7201, 0.7611]`, or a dash if it is undefined."""
     low, high = ends
-    return f"[{low:.4f}, {high:.4f}]" if low == low else f"{'-':<16}"
+    known = low is not None and low == low
+    return f"[{low:.4f}, {high:.4f}]" if known else f"{'-':<16}"
