@@ -62,6 +62,9 @@ class Data(Section):
     """Class names in index order; empty: taken from the data."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of each class that is held out for validation, if the data have no validation split."""
+    inner_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Above 0: validate on this fraction of the training images, held out by `split_seed`, and do not read the
+    validation images, so that nothing is chosen on them. They are then the split `outer` of `sightline evaluate`."""
     split_seed: CountOrZero = 0
     """Seed of the random validation split. As it is not `train.seed`, runs with several seeds share one split."""
     group: str = ""

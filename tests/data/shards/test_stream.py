@@ -391,6 +391,12 @@ def test_only_folders_without_images_are_recognized_as_shards(tmp_path: Path, pa
     assert not is_sharded(Data(path=str(tmp_path / "photos"))) and not is_sharded(Data(path=str(tmp_path)))
 
 
+def test_shards_have_no_inner_split(packed: Path) -> None:
+    with pytest.raises(SightlineError, match="data in shards have no inner split") as caught:
+        open_source(Data(path=str(packed), inner_fraction=0.2), 0)
+    assert "--data.inner_fraction" in caught.value.cure
+
+
 def test_without_webdataset_the_error_has_the_install_command(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "webdataset.tariterators", None)
     with pytest.raises(SightlineError, match="in shards") as caught:

@@ -14,10 +14,10 @@ from config_toys import configured
 from sightline.config.schema import Config, Data
 from sightline.data.cache import COPIES, cache_clear
 from sightline.data.sources import leakage
-from sightline.data.sources.leakage import copies_among, reject_leaks
+from sightline.data.sources.leakage import copies_among, inner_split, reject_leaks
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
-from sightline.data.sources.splits import ALL, held_out, held_out_groups
+from sightline.data.sources.splits import ALL, OUTER, held_out, held_out_groups
 from sightline.data.types import Source
 from sightline.errors import SightlineError
 from sightline.tasks.segment.build import open_masked
@@ -265,6 +265,23 @@ def test_a_group_column_keeps_its_groups_in_one_split(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="cannot be matched") as caught:
         opened(tmp_path / "labels.csv")
     assert "lines 2 and 62: 'a/a00_0.png' has the groups 'a00' and 'other'" in caught.value.why
+
+
+def test_an_inner_split_of_train_replaces_the_validation_images(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    settings = {"group": "(?P<group>[^/]+)_[0-9]", "val_fraction": 0.2}
+    whole = opened(tmp_path, **settings).splits
+    inner = opened(tmp_path, **settings, inner_fraction=0.25)
+    splits = inner.splits
+    assert splits[OUTER].names == whole["val"].names, "the images on which the result is reported stay the same"
+    assert sorted(splits["train"].names + splits["val"].names) == sorted(whole["train"].names)
+    assert np.bincount(splits["val"].labels).tolist() == [6, 6], "stratified by class"
+    assert not videos_of(inner, "train") & videos_of(inner, "val")
+    note = "12 of 48 training images are the validation set; the images of val are not read (split outer)"
+    assert any(note in line for line in inner.notes)
+    data = Data(path=str(tmp_path), **settings, inner_fraction=0.25)
+    first, second, third = (inner_split("", whole["train"], data, seed)[1].names for seed in (0, 0, 1))
+    assert first == second == splits["val"].names and third != first, "chosen by the seed"
 
 
 def test_groups_divided_by_given_splits_are_reported(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
         flat.mkdir(exist_ok=True)
         (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    with pytest.raises(SightlineError, match="unlabeled images have no inner split"):
+        sightline.train(small(**{"data.inner_fraction": 0.2}), flat, out=tmp_path / "run", quiet=True)
     run = sightline.train(small(), flat, out=tmp_path / "run", quiet=True)
     evaluations = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
     assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)

@@ -140,6 +140,9 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     if data.leave_out and hold_out:
         cure = "pack the data without these images: sightline pack DATA --out FOLDER --data.leave_out PATHS"
         raise SightlineError("images in shards cannot be left out", where=data.path, cure=cure)
+    if data.inner_fraction and hold_out:
+        cure = "leave out --data.inner_fraction, or unpack the shards: tar xf FILE.tar"
+        raise SightlineError("data in shards have no inner split of the training images", where=data.path, cure=cure)
     store = Store(data)
     index, origin = store.index(), "packed by sightline"
     if index is None:

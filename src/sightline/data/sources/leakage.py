@@ -17,7 +17,7 @@ from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
 from ..label_arrays import are_numbers, class_counts, strata
 from ..types import Items, Source
-from .splits import ALL, held_out, held_out_groups
+from .splits import ALL, OUTER, held_out, held_out_groups
 
 MEMO_FROM = 1000
 """If at least this number of files is compared, the result is stored in the cache folder."""
@@ -38,6 +38,8 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     if data.leave_out:
         splits = without_images(source.path, splits, set(data.leave_out), notes)
     if hold_out:
+        if data.inner_fraction and "val" in splits:
+            splits = with_inner_split(source.path, splits, data, seed, notes)
         notes += divided_groups(source.path, splits, data)
     counts = [f"all {len(i.names):,}" if s == ALL else f"{len(i.names):,} {s}" for s, i in splits.items()]
     classes = f" of {len(source.classes):,} class{'es' * (len(source.classes) != 1)}" if source.classes else ""
@@ -69,6 +71,33 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     others = {split: items for split, items in splits.items() if split != "train"}
     return {"train": kept, "val": val, **others}
+
+
+def with_inner_split(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
+    """Replace `val` by an inner split of the training images; the images of `val` are then in the split OUTER, which
+    training does not read. Adds notes about it."""
+    train, inner, details = inner_split(path, splits["train"], data, seed)
+    total = counted(len(splits["train"].names), "training image")
+    note = f"data.inner_fraction: {len(inner.names):,} of {total} are the validation set"
+    notes += [f"{note}; the images of val are not read (split {OUTER})", *details]
+    others = {split: items for split, items in splits.items() if split not in ("train", "val")}
+    return {"train": train, "val": inner, OUTER: splits["val"], **others}
+
+
+def inner_split(path: str, train: Items, data: Data, seed: int) -> tuple[Items, Items, list[str]]:
+    """Divide training images: (images to train with, images on which settings are chosen, notes for the user).
+
+    The second part is the share `data.inner_fraction`, stratified by label; groups and identical files stay together.
+    path: of the data. seed: of the validation split, from which this split's own is derived. Raises SightlineError if
+    no image can be held out.
+    """
+    labels = np.zeros(len(train.names), np.int64) if train.labels is None else strata(train.labels)
+    groups = groups_of(path, train, data)
+    share = data.model_copy(update={"val_fraction": data.inner_fraction})
+    mask, notes = validation_mask(path, train, labels, groups, share, seed + 2)  # seed + 1: thresholds of multilabel
+    if not mask.any():
+        raise cannot_hold_out(path, data, groups)
+    return train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask)), notes
 
 
 def validation_mask(

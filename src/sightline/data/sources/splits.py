@@ -17,6 +17,8 @@ beside a folder or table `train`."""
 PREFIX = re.compile(r"(training|train|validation|valid|val|testing|test)(?=$|\d|[_\-. ])", re.IGNORECASE)
 ALL = "all"
 """Name of the only split of data that are not split."""
+OUTER = "outer"
+"""Name of the data's validation split if `data.inner_fraction` replaces it for training."""
 
 
 def split_of(name: str, wide: bool = False) -> str | None:

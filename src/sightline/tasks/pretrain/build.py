@@ -184,6 +184,9 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
         source = open_source(config.data, config.data.split_seed)
+    elif config.data.inner_fraction and not config.pretrain.probe:
+        cure = "leave out --data.inner_fraction, or measure on labeled images: --pretrain.probe PATH"
+        raise SightlineError("unlabeled images have no inner split", where=source.path, cure=cure)
     elif ALL in source.splits:
         source = replace(source, splits={"train": source.splits[ALL]})
     for note in source.notes:
