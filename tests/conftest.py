@@ -43,6 +43,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Cache decoded images in a folder of the test session instead of the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SIGHTLINE_CACHE", str(folder))
+    shutil.rmtree(folder / "test-looks", ignore_errors=True)  # the data of tests have the same content
     return folder
 
 

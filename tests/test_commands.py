@@ -46,6 +46,21 @@ def test_evaluate_repeats_the_metrics_and_counts_test_evaluations(make_photos, t
     assert looks == [1, 2]
 
 
+def test_the_choice_of_the_best_epoch_is_stated_with_the_metrics(
+    photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run")
+    best, ending = run.metrics["best_epoch"], "on these images: the result is optimistic, and its interval does not"
+    text = f"epoch {best} is the best of 2 by accuracy {ending} cover this choice"
+    assert run.metrics["selection"] == text and text in capsys.readouterr().out
+    assert sightline.evaluate(run.path, quiet=True)["selection"] == text
+    assert "selection" not in sightline.evaluate(run.path, data=photos / "train", quiet=True), "chose nothing"
+    mean = sightline.train(base(tiny, **{"train.ensemble": 2}), photos, out=tmp_path / "mean", quiet=True)
+    assert mean.metrics["selection"].startswith(f"the best 2 of 2 epochs by loss are averaged, chosen {ending}")
+    once = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "once", quiet=True)
+    assert "selection" not in once.metrics, "one epoch is no choice"
+
+
 @pytest.fixture
 def flat(make_photos, tmp_path: Path) -> Path:
     """Class folders without splits."""
@@ -61,7 +76,7 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
     output = capsys.readouterr().out
-    assert "40" in output and "evaluation 1 of the run on these images" in output
+    assert "40" in output and "this is look 1 at this test set, from 1 run" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")

@@ -25,8 +25,9 @@ def evaluate(
     """Compute the metrics of a run's best weights on a split of the run's own data, or on `data`, with 95 % intervals.
 
     split: by default `val`, or the only split of the data. For the run's own data, `val` gives the same metrics as
-    training. Returns {metric: value, metric_interval: [low, high]}, with None for an interval that cannot be given.
-    Each evaluation of a test split or of other data is counted in the run's log. Predictions for the run's own data are
+    training. Returns {metric: value, metric_interval: [low, high]}, with None for an interval that cannot be given, and
+    as `selection` a sentence if the weights were chosen on these images. An evaluation of a test split or of other data
+    is counted as a look at this test set, across runs: `look` and `look_runs`. Predictions for the run's own data are
     written to predictions/SPLIT.csv.
     """
     folder = run_folder.existing(run)
@@ -39,4 +40,6 @@ def evaluate(
     if not other and split == "train":
         say("the model was trained on these images: the metrics do not show how well it generalizes")
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
-        return finite(TASKS[config.task].evaluate(folder, config, other, split, say))
+        found = finite(TASKS[config.task].evaluate(folder, config, other, split, say))
+    chosen = run_folder.Run(folder).metrics.get("selection") if not other and found["split"] == "val" else None
+    return found | ({"selection": chosen} if chosen else {})

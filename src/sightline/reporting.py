@@ -1,6 +1,7 @@
 """`sightline report`: write the report of a run, a grid or a sweep again, or compare runs, from their files."""
 
 import os
+import shlex
 from pathlib import Path
 
 from .errors import SightlineError
@@ -25,13 +26,14 @@ def report(
     pdf: bool = False,
     watch: bool = False,
     port: int = 0,
+    split: str = "val",
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write the figures and report.html of a run, a grid or a sweep again. Of several runs, write a comparison.
 
     A comparison uses the validation images that the runs share, with paired intervals. What cannot be compared is left
-    out, with a note. out: the folder of the comparison, runs/compare by default. overwrite: replace a comparison of
-    other runs there.
+    out, with a note. split: another split, on which `sightline evaluate` has evaluated all of the runs. out: the folder
+    of the comparison, runs/compare by default. overwrite: replace a comparison of other runs there.
 
     pdf: also print the page to report.pdf, and return the path of that file. watch: serve the page of a run in progress
     on 127.0.0.1 and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
@@ -45,6 +47,9 @@ def report(
     if watch:
         serve(folder, port)
         return folder / "report.html"
+    if not others and split != "val":
+        cure = f"evaluate it on this split: sightline evaluate {shlex.quote(str(folder))} --split {shlex.quote(split)}"
+        raise SightlineError("--split is for a comparison of several runs", where=f"--split {split}", cure=cure)
     if not others and (out is not None or overwrite):
         why, cure = (
             "the report of a single run is always written to the folder of the run, where it replaces the earlier one",
@@ -52,7 +57,7 @@ def report(
         )
         raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)
     if others:
-        page, lines = write_comparison([folder, *map(Path, others)], Path(out or "runs/compare"), overwrite)
+        page, lines = write_comparison([folder, *map(Path, others)], Path(out or "runs/compare"), overwrite, split)
         if not quiet:
             print_plain("\n".join(lines))
     elif (folder / "grid.yaml").is_file():

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import sightline
 from compare_toys import CLASSES, LAND, classifier, pretraining, segmenter, write_run
 from sightline.data.decode.palettes import Palette
 from sightline.errors import SightlineError
+from sightline.report.compare.files import write_comparison
 from sightline.report.compare.numbers import Comparison, compare
+from sightline.runs.atomic import append_line
 from sightline.stats.nested import paired_difference
 from sightline.stats.paired import iou_difference
 from sightline.stats.segmentation import confusion_per_image, mean_iou
@@ -354,3 +358,56 @@ def test_equal_folder_names_are_distinguished_by_their_parents(tmp_path: Path) -
     assert [entry.name for entry in compare(runs).entries] == ["one/run", "two/run", "plain"]
     deeper = [classifier(tmp_path / name, TRUTH.tolist(), TRUTH.tolist()) for name in ("p/one/run", "q/one/run")]
     assert [entry.name for entry in compare(deeper).entries] == ["p/one/run", "q/one/run"]
+
+
+# ------------------------------------------------------------------------------------------------------- test split
+
+
+def evaluated(run: Path, look: int = 1, **more: object) -> Path:
+    """Let the predictions of a run be those of the test split, as `sightline evaluate --split test` writes them."""
+    for path in (run / "predictions").glob("val*"):
+        path.rename(path.with_name(path.name.replace("val", "test")))
+    event = {"event": "test", "split": "test", "path": "photos", "look": look, "look_runs": 2, "accuracy": 0.5}
+    append_line(run / "metrics.jsonl", json.dumps(event | {"digest": "ff", "knn_accuracy": 0.25} | more))
+    return run
+
+
+def test_runs_are_compared_on_the_test_split(tmp_path: Path) -> None:
+    a = evaluated(classifier(tmp_path / "a", said(*range(14)).tolist(), TRUTH.tolist()), look=3)
+    b = evaluated(classifier(tmp_path / "b", said(12).tolist(), TRUTH.tolist(), digest="other"), look=7)
+    page, lines = write_comparison([a, b], tmp_path / "out", split="test")
+    assert "b beats a by 21.7 points of accuracy" in lines[0] and lines[0].endswith("60 images of the split test.")
+    note = "The results are on the split test, on which no run's epoch was chosen. The last of these evaluations is "
+    assert lines[1] == f"{note}look 7 at this test set, from 2 runs."
+    values = json.loads((tmp_path / "out/compare.json").read_text())
+    assert values["split"] == "test" and values["runs"][1]["accuracy"] == 59 / 60 and lines[1] in values["notes"]
+    assert "on these same images" not in page.read_text() and lines[1].replace("'", "&#x27;") in page.read_text()
+    groups = {"by": "data.group", "groups": [[f"val/{i:03d}.png" for i in range(n, n + 6)] for n in range(0, 60, 6)]}
+    (a / "predictions/test-groups.json").write_text(json.dumps(groups))
+    assert "60 images in 10 groups of the split test" in compare([a, b], "test").pairs[0].sentence
+    evaluated(b, digest="changed")
+    assert "different pixels" in compare([a, b], "test").unpaired[0].why
+
+
+def test_runs_that_were_not_evaluated_on_the_test_split_are_an_error_with_the_commands(tmp_path: Path) -> None:
+    runs = [classifier(tmp_path / name, said().tolist(), TRUTH.tolist()) for name in ("a", "b b", "c")]
+    evaluated(runs[2])
+    with pytest.raises(SightlineError, match="2 runs have no results on the split test") as caught:
+        compare(runs, "test")
+    commands = [f"sightline evaluate {quote(str(run))} --split test" for run in runs[:2]]
+    assert caught.value.cure == " && ".join(commands)
+    append_line(runs[2] / "metrics.jsonl", json.dumps({"event": "done"}))
+    with pytest.raises(SightlineError, match="3 runs have no results"):
+        compare(runs, "test")  # trained further since the evaluation
+    with pytest.raises(SightlineError, match="--split is for a comparison of several runs"):
+        sightline.report(runs[0], split="test")
+
+
+def test_every_task_is_compared_on_the_test_split(tmp_path: Path) -> None:
+    pair = [evaluated(segmenter(tmp_path / f"s{n}", *masks(0.1 * n, 0)), digest="") for n in (1, 2)]
+    assert len(compare(pair, "test").pairs) == 1
+    (pair[1] / "predictions/test-confusion.npz").unlink()
+    (lost,) = compare(pair, "test").unpaired
+    assert lost.cure == f"sightline evaluate {quote(str(pair[1]))} --split test"
+    found = compare([evaluated(pretraining(tmp_path / f"p{n}", 0.5)) for n in (1, 2)], "test")
+    assert [entry.quality for entry in found.entries] == [0.25, 0.25], "of the test split, not of the validation"

@@ -1,6 +1,7 @@
 import base64
 import csv
 import itertools
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from sightline.report.formatting import duration, epochs_text, percent
 from sightline.report.html import Html, element
 from sightline.report.page import asset, digest, write_report
 from sightline.report.run import read_run, with_predictions, with_samples
+from sightline.runs.atomic import append_line
 from sightline.stats.intervals import wilson_interval
 
 FIGURES = {"curve-loss", "curve-accuracy", "curve-learning-rate", "curve-gradient-norm", "curve-data-wait",
@@ -219,6 +221,20 @@ def test_tiny_runs_have_a_report(tmp_path, make_run, images, classes):
     words = Page(write_report(run).read_text(encoding="utf-8")).text
     assert ("at least 10 are needed" in words) == (images < 10)
     assert (run / "figures" / "confusion.png").is_file()
+
+
+def test_evaluations_are_on_the_page_with_the_looks_at_the_test_set(tmp_path, make_run, no_figures):
+    run = make_run(tmp_path / "run")
+    assert "Looks at these images" not in write_report(run).read_text()
+    event = {"event": "test", "split": "test", "path": "/photos", "accuracy": 0.5, "accuracy_interval": [0.4, 0.61]}
+    for more in ({"look": 7, "look_runs": 3, "images": 1200}, {"look": 2}, {}, {"accuracy": "x", "look": None}):
+        append_line(run / "metrics.jsonl", json.dumps(event | more))
+    text = write_report(run).read_text()
+    for part in ("look 7, from 3 runs", "look 2 of this run", "not counted", "1,200 images", "unknown"):
+        assert part in text
+    assert (
+        re.search(r"Accuracy 50.00% <span class=.whole.>\[40.00%, 61.00%\]</span>", text) and "test of /photos" in text
+    )
 
 
 def test_a_run_without_epochs_has_a_report(tmp_path):

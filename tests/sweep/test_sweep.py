@@ -26,6 +26,8 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.lock import lock_run
 from sightline.sweep import Sweep
+from sightline.sweep.page import SweepData, sentences
+from sightline.sweep.report import compare_best
 from sightline.sweep.study import open_storage
 from sightline.tasks.files import load_recipe_file
 from sweep_toys import without_times
@@ -60,9 +62,72 @@ def test_every_trial_is_an_ordinary_run_with_the_sampled_values(done: Sweep, til
 def test_best_yaml_repeats_the_best_trial(done: Sweep, tmp_path: Path) -> None:
     best = max(done.trials, key=lambda row: (row["value"], -row["trial"]))
     assert done.best is not None and done.best.path.name == f"trial-{best['trial']:04d}"
-    assert load_recipe_file(done.path / "best.yaml").name == "small-best"
-    assert run(["train", str(done.path / "best.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    recipe = load_recipe_file(done.path / "best.yaml")
+    assert recipe.name == "small-best" and recipe.data.inner_fraction == 0, "trains on all training images"
+    inner = ["--data.inner_fraction", "0.2"]
+    assert run(["train", str(done.path / "best.yaml"), "--out", str(tmp_path / "again"), "--quiet", *inner]) == 0
     assert sightline.Run(tmp_path / "again").metrics["loss"] == done.best.metrics["loss"]
+
+
+def test_trials_are_chosen_on_an_inner_split_and_the_best_is_reported_on_the_validation_images(
+    done: Sweep, tiles: Path
+) -> None:
+    values, best = done.values, done.best
+    assert best is not None and values["selection"] == {"split": "inner", "images": 6}
+    assert values["data"]["images"] == {"train": 26, "val": 6, "outer": 16}
+    validation = {str(path.relative_to(tiles)) for path in (tiles / "val").rglob("*.png")}
+    for row in done.trials:
+        rows = (done.path / f"trial-{row['trial']:04d}" / "splits.csv").read_text().splitlines()[1:]
+        assert not validation & {line.split(",")[0] for line in rows}, "validation images are not read"
+    result = next(one for one in values["reported"] if one["trial"] == values["best"])
+    again = sightline.evaluate(best.path, split="outer", quiet=True)
+    assert (result["split"], result["images"], result["accuracy"]) == ("outer", 16, again["accuracy"])
+    with open(done.path / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[values["best"]]["reported"]) == pytest.approx(again["accuracy"])
+    assert {(row["selected_on"], row["reported_on"]) for row in rows} == {("inner split of train", "outer")}
+    first, second, third = sentences(compare_best(SweepData(done.path, values)))
+    assert (
+        f"on 6 images that were held out of the training images: {100 * max(r['value'] for r in done.trials)}" in first
+    )
+    low, high = (f"{100 * edge:.2f}" for edge in again["accuracy_interval"])
+    value = f"{100 * again['accuracy']:.2f}% [{low}, {high}]."
+    assert second == f"On the 16 validation images, on which nothing was selected, its accuracy is {value}"
+    assert third.startswith("Compared with the second best: ") and "same 16 images of the split outer" in third
+
+
+def test_the_best_trial_is_reported_once_on_the_test_split(
+    recipe: Config, make_photos: Callable[..., Path], tmp_path: Path, lines: Callable[[], list[str]]
+) -> None:
+    data, out = make_photos(tmp_path / "data", classes=2, train=8, val=4, test=6, size=8), tmp_path / "s"
+    for _ in range(2):
+        result = sightline.sweep(recipe, data, out=out, split="test", **{"optim.lr": [0.01, 0.1]})
+    said = [line for line in lines() if line.startswith("On the 12 test images (look 1 at this test set, from 1 run)")]
+    assert len(said) == 2, "repeated without another look"
+    (reported,) = result.values["reported"]
+    assert (reported["trial"], reported["split"], reported["look"]) == (result.values["best"], "test", 1)
+    assert result.values["selection"] == {"split": "val", "images": 8}
+    page = result.report.read_text()
+    assert "--split test" not in page and "that on the 12 test images" in page
+    with pytest.raises(SightlineError, match="cannot be reported on a split 'outer'"):
+        sightline.sweep(recipe, data, out=tmp_path / "t", split="outer", **SPACE)
+
+
+def test_a_sweep_of_an_earlier_version_is_continued_on_the_validation_images(
+    recipe: Config, tiles: Path, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {"out": tmp_path / "s", "quiet": True, "optim.lr": [0.01, 0.1]}
+    sightline.sweep(recipe, tiles, **arguments, **{"data.inner_fraction": 0})
+    file = tmp_path / "s" / "sweep.yaml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "inner_fraction" not in line))
+    with pytest.raises(SightlineError, match="another sweep") as caught:
+        sightline.sweep(recipe, tiles, **arguments)
+    assert "data.inner_fraction: 0 -> 0.2" in caught.value.why
+    assert caught.value.cure.startswith("add the earlier value: --data.inner_fraction 0; or ")
+    result = sightline.sweep(recipe, tiles, **arguments, **{"data.inner_fraction": 0})
+    assert len(result.trials) == 2 and result.values["reported"] == [] and result.values["selection"]["split"] == "val"
+    page = result.report.read_text()
+    assert "selected on the 16 images of the validation split" in page and "No test split was used" in page
 
 
 def test_the_page_has_the_warning_about_selection_and_the_comparison_of_the_best_two(done: Sweep) -> None:
@@ -221,6 +286,7 @@ def test_images_with_changed_contents_end_the_sweep(
 ) -> None:
     data = make_photos(tmp_path / "data", classes=2, train=8, val=4, size=8)
     arguments: dict[str, Any] = {"out": tmp_path / "s", "quiet": True, "optim.lr": "1e-3..1e-1"}
+    arguments |= {"data.inner_fraction": 0}
     sightline.sweep(recipe, data, trials=1, **arguments)
     first, second = data / "val" / "class_0" / "10000.png", data / "val" / "class_1" / "10001.png"
     first.write_bytes(second.read_bytes())

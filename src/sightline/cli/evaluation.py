@@ -63,6 +63,7 @@ def report(
     pdf: Flag = False,
     watch: Flag = False,
     port: Integer = 0,
+    split: str = "val",
     code: Code = None,
 ) -> None:
     """Write the HTML report of a run again, or compare several runs.
@@ -81,10 +82,12 @@ def report(
         pdf: Also write report.pdf. Needs Chromium or Chrome.
         watch: Serve the report of a run in progress at 127.0.0.1 until Ctrl-C.
         port: Port for --watch; 0 chooses a free one.
+        split: Split on which runs are compared; for others than val, run `sightline evaluate RUN --split NAME` first.
     """
     import sightline
 
     options = {"out": out, "overwrite": overwrite, "quiet": quiet, "pdf": pdf, "watch": watch, "port": port}
+    options["split"] = split
     page = sightline.report(run, *others, code=code, **options)
     if not watch:
         print_path(page)

@@ -156,6 +156,7 @@ def sweep(
     storage: Text = "",
     cluster: Text = "",
     overwrite: Flag = False,
+    split: Text = "",
     quiet: Quiet = False,
     code: Code = None,
     settings: Settings = None,
@@ -184,13 +185,16 @@ def sweep(
         cluster: Run the trials as jobs: slurm or local. Options follow as --cluster.partition, --cluster.minutes,
             --cluster.gpus and so on.
         overwrite: Delete an existing sweep in that folder.
+        split: By default, trials are chosen on a share of the training images (--data.inner_fraction 0.2), and the best
+            is reported on the validation images. With --split test they are chosen on the validation images, and the
+            best is reported on the test split, once.
     """
     import sightline
 
     options: dict[str, Any] = {
         "out": out, "trials": trials, "minutes": minutes, "jobs": jobs, "metric": metric, "sampler": sampler,
         "pruner": pruner, "seed": seed, "storage": storage, "cluster": cluster, "overwrite": overwrite,
-        "code": code,
+        "code": code, "split": split,
     }  # fmt: skip
     result = sightline.sweep(recipe, data, quiet=quiet, **options, **(settings or {}))
     if quiet:

@@ -9,6 +9,7 @@ import torch
 from ..data.loader import evaluation_batches
 from ..data.types import Batch, Decoded
 from ..errors import SightlineError, counted
+from ..runs.atomic import read_json_lines
 from ..stats.baselines import baselines_text
 from .device import autocast
 from .distributed import align_buffers, broadcast_json, world
@@ -68,9 +69,13 @@ def log_results(training: Training) -> None:
     best_epoch = {} if training.config.train.best_metric == "epoch" else {"best_epoch": best}
     found, notes = baselines(training, flops)
     numbers |= {"baselines": found, "baseline_notes": notes} if found else {}
-    log.event("done", step=progress.step, epoch=training.epoch, **best_epoch, train_flops=flops, **numbers)
+    chosen = selection(training)
+    facts = best_epoch | ({"selection": chosen} if chosen else {})
+    log.event("done", step=progress.step, epoch=training.epoch, **facts, train_flops=flops, **numbers)
     weights = f"mean of {counted(len(progress.ensemble), 'epoch')}" if progress.ensemble else f"epoch {best}"
     log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")
+    if chosen:
+        log.say(chosen)
     if "bfloat16" in numbers:
         log.say(bfloat16_line(numbers["bfloat16"]))
     if found:
@@ -103,3 +108,16 @@ def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[
     except Exception as error:
         training.log.warn(f"the baselines were not computed ({type(error).__name__}: {error})")
         return {}, []
+
+
+def selection(training: Training) -> str:
+    """A sentence on how the final weights were chosen on the validation images; "" if there was no choice."""
+    config, progress = training.config.train, training.progress
+    records = read_json_lines(training.folder / "metrics.jsonl")
+    epochs = len({record.get("epoch") for record in records if record.get("event") == "eval"})
+    if epochs < 2 or config.best_metric == "epoch":
+        return ""
+    best = f"epoch {progress.best_epoch} is the best of {epochs} by {config.best_metric}"
+    if progress.ensemble:
+        best = f"the best {len(progress.ensemble)} of {epochs} epochs by {config.ensemble_by} are averaged, chosen"
+    return f"{best} on these images: the result is optimistic, and its interval does not cover this choice"

@@ -15,6 +15,7 @@ from ..config.resolve import flat
 from ..config.schema import Config
 from ..data.label_arrays import label_texts
 from ..data.loader import training_batches
+from ..data.test_ledger import register
 from ..data.types import Decoded
 from ..errors import SightlineError
 from ..insight.architecture.tracing import trace
@@ -110,13 +111,19 @@ def digest_lines(split: Decoded) -> list[str]:
 
 
 def start_run(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
-    """Prepare a new run's folder: check the disk space, remove files of an earlier run, write the first files."""
+    """Prepare a new run's folder: check the disk space, remove files of an earlier run, write the first files. Add the
+    data's test split to the ledger of test sets."""
     preflight(folder, training_state.checkpoint_bytes(config, parts.model))
     run_folder.clear(folder)  # only after all checks of the new run
     log.rewind(0, 0.0)
     write_start(folder, config, parts, log.warnings)
     training_state.save_samples(folder, parts)
     log.event("start", step=0, epoch=0)
+    if "test" in parts.source.splits:
+        try:
+            register(parts.source, "test")
+        except SightlineError as error:
+            log.warn(f"looks at the test split by `predict` and `score` are not counted: {error.what}: {error.why}")
 
 
 def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str]) -> None:

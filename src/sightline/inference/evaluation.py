@@ -1,27 +1,53 @@
 """Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data.types import Source
+from ..data.sources.splits import OUTER
+from ..data.test_ledger import TestImages, record, register
+from ..data.types import Decoded, Source
 from ..errors import SightlineError
 from ..runs import run_folder
-from ..runs.atomic import read_json_lines
 from ..runs.log import RunLog
 
 
 def log_test_evaluation(
-    folder: Path, step: int, epoch: int, split: str, path: str, numbers: dict[str, Any], say: Callable[[str], None]
-) -> None:
-    """Log an evaluation on a test split, or on data other than the run's; print how many there were."""
-    earlier = [r for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") == "test"]
-    look = 1 + sum((r.get("path"), r.get("split")) == (path, split) for r in earlier)
-    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, look=look, split=split, path=path, **numbers)
-    say(
-        f"this is evaluation {look} of the run on these images; if you choose a model by these metrics, "
-        "they are no unbiased test results"
-    )
+    folder: Path,
+    moment: tuple[int, int],
+    split: str,
+    source: Source,
+    numbers: dict[str, Any],
+    say: Callable[[str], None],
+    decoded: Decoded,
+) -> dict[str, int]:
+    """Log an evaluation on images that chose nothing: of a test split, the split OUTER, or data other than the run's.
+
+    Except for OUTER, it is counted as a look at this test set, and the count is printed. moment: step and epoch of the
+    weights. decoded: the images. Returns {"look": number of the look, "look_runs": number of runs with looks},
+    empty for OUTER or if the look cannot be counted.
+    """
+    looks = {} if split == OUTER else counted_look(folder, source, split, say)
+    step, epoch = moment
+    facts = {"split": split, "images": len(decoded.names), "path": source.path, "digest": decoded.digest, **looks}
+    RunLog(folder, quiet=True).event("test", step=step, epoch=epoch, **facts, **numbers)
+    return looks
+
+
+def counted_look(folder: Path, source: Source, split: str, say: Callable[[str], None]) -> dict[str, int]:
+    """Record a look of a run at a test set; returns the numbers of looks as `log_test_evaluation` does."""
+    seen = TestImages()
+    for name in source.splits[split].names:
+        seen.add(os.path.join(source.path, name))
+    try:
+        look = record(seen.keys or [register(source, split)], "evaluate", folder, [source.path])
+    except SightlineError as error:
+        say(f"warning: this look at the test set is not counted: {error.what}: {error.why}")
+        return {}
+    assert look is not None
+    say(f"this is {look}; if you choose a model by these metrics, they are no unbiased test results")
+    return {"look": look.number, "look_runs": look.runs}
 
 
 def chosen_split(split: str | None, source: Source) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..config.schema import Config
 from ..data.parallel import share_of
 from ..data.sources.scan import left_out
+from ..data.test_ledger import TestImages
 from ..engine.device import pick_precision, precision_name
 from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
@@ -40,8 +41,8 @@ def predict_table(
     """
     target, overwrite = table_target(out, options.overwrite), options.overwrite
     features, precision = options.features, options.precision
-    skipped, share = Counter[str](), share_of(os.environ)
-    images = islice(input_images(inputs, skipped), share.rank, None, share.world)
+    skipped, share, tests = Counter[str](), share_of(os.environ), TestImages()
+    images = islice(tests.watched(input_images(inputs, skipped)), share.rank, None, share.world)
     first = list(islice(images, 1))  # before the model is loaded
     predictor = load()
     predictor = replace(predictor, dtype=pick_precision(precision, predictor.device))
@@ -65,6 +66,8 @@ def predict_table(
     say(f"{counted(table.rows - unreadable, 'image')} predicted, {progress.speed:,.0f} per second{left}")
     if unreadable:
         say(f"{counted(unreadable, 'image')} could not be read, see the column `error`; the first: {example}")
+    if share.rank == 0 and (look := tests.record("predict", folder, inputs)):
+        say(look)
     if share.world > 1 and merge_shards(target, columns, share):
         say(f"merged the tables of the {share.world} processes")
     return target

@@ -2,21 +2,32 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SightlineError
-from ..insight.curves import History
+import numpy as np
+
+from ..errors import SightlineError, counted
+from ..insight.curves import History, number
 from ..runs.atomic import atomic_write
 from ..tasks import task_named
+from ..tasks.contract import Metric
 from . import origin
 from .architecture import architecture
-from .html import Child, Html, element, slug
+from .formatting import percent
+from .html import Child, Html, element, slug, table, typeset
 from .run import RunFiles, read_run
 from .sections import preview
 
 ASSETS = Path(__file__).parent / "assets"
 SIZE = Html('<span id="size"></span>')  # replaced by the size of the page
+
+
+LOOKS = (
+    "A look is an evaluation, prediction or score of the images of one test "
+    "set, counted over all runs on this machine. If a model is chosen by such results, they are not unbiased."
+)
 
 
 def write_report(run: str | Path) -> Path:
@@ -42,6 +53,8 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     task = task_named(files.recipe.get("task"), str(files.path))
     content = task.report(files, task.metrics, bool(watched))
     sections = [*content.sections]
+    if files.evaluations:
+        sections.append(("Evaluations", evaluations(files, task.metrics)))
     if files.preview:
         sections.append(("Augmented training images", preview({"preview": files.preview})))
     blocks, drawing = architecture(files)
@@ -50,6 +63,29 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     if drawing:
         images["architecture.svg"] = drawing.encode()
     return page(content.files, content.past, sections, watched, content.shown), images
+
+
+def evaluations(files: RunFiles, metrics: Mapping[str, Metric]) -> list[Child]:
+    """Section: results on other splits and data, with the task's first known metric and the looks at each test set."""
+    rows: list[list[Child]] = []
+    for one in files.evaluations:
+        key = next((key for key in metrics if key in one), "")
+        look, runs = number(one.get("look")), number(one.get("look_runs"))
+        looks = f"look {look:,.0f}" + (f", from {counted(int(runs), 'run')}" if runs > 0 else " of this run")
+        images = f" ({number(one['images']):,.0f} images)" if number(one.get("images")) > 0 else ""
+        result = result_text(metrics[key], one[key], one.get(f"{key}_interval")) if key else "unknown"
+        where = f"{one.get('split')} of {one.get('path')}{images}"
+        rows.append([where, looks if look > 0 else "not counted", typeset(result)])
+    head = ["Split and data", "Looks at these images", "Result [95% interval]"]
+    return [table(head, rows, "Evaluations"), element("p", LOOKS, class_="small")]
+
+
+def result_text(metric: Metric, value: object, interval: object) -> str:
+    """A metric with its interval as text: `Accuracy 91.20% [89.10%, 93.00%]`."""
+    edges = [number(edge) for edge in interval] if isinstance(interval, list) else []
+    texts = [f"{percent(edge, 2)}%" if metric.percent else f"{edge:.4g}" for edge in (number(value), *edges)]
+    known_edges = len(edges) == 2 and np.isfinite(edges).all()
+    return f"{metric.title} {texts[0]}" + (f" [{texts[1]}, {texts[2]}]" if known_edges else "")
 
 
 def page(

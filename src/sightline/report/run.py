@@ -4,7 +4,7 @@ import csv
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from ..errors import SightlineError
 from ..runs.atomic import read_json_lines
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..runs.run_folder import existing
+from ..stats.groups import read_groups
 from .formatting import section
 
 T = TypeVar("T")
@@ -75,7 +76,8 @@ class RunFiles:
     recipe_text: the text of recipe.yaml. records: of metrics.jsonl. classes: names from predictions/val.csv, else from
     provenance.json. mistakes: misclassified images. samples, snapshots: images whose features were stored, and one
     snapshot per stored epoch. train_samples, train_snapshots: the same for training images. clustered: whether
-    `classes` and the labels of the samples are clusters of the features, see `findings.with_clusters`.
+    `classes` and the labels of the samples are clusters of the features, see `findings.with_clusters`. split: whose
+    predictions are read; samples and mistakes are those of `val`.
     """
 
     path: Path
@@ -93,9 +95,28 @@ class RunFiles:
     train_samples: Thumbnails | None = None
     train_snapshots: tuple[Snapshot, ...] = ()
     clustered: bool = False
+    split: str = "val"
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The records of `sightline evaluate` on other splits or data, made with the weights that the run has now."""
+        done = [index for index, record in enumerate(self.records) if record.get("event") == "done"]
+        return [record for record in self.records[max(done, default=0) :] if record.get("event") == "test"]
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """The latest of `evaluations` on `split` of the run's own data; {} without one."""
+        path = section(self.provenance, "data").get("path")
+        own = [one for one in self.evaluations if (one.get("split"), one.get("path")) == (self.split, path)]
+        return own[-1] if own else {}
+
+    def group_ids(self, names: Sequence[str]) -> np.ndarray | None:
+        """The ids int64 [N] of the groups of the images of `split`; None without groups."""
+        groups = read_groups(self.path, names, self.split)
+        return None if groups is None else groups.ids
 
 
-def read_run(folder: str | Path) -> RunFiles:
+def read_run(folder: str | Path, split: str = "val") -> RunFiles:
     """Read the files that runs of all tasks have. Raises SightlineError if the folder is not a run."""
     path, missing = existing(folder), []
     recipe = attempt("recipe.yaml", path, read_recipe, missing, {})
@@ -107,23 +128,33 @@ def read_run(folder: str | Path) -> RunFiles:
     classes = tuple(map(str, names)) if isinstance(names, list) else ()
     preview = attempt("figures/preview.png", path, read_png, [], None)
     text = attempt("recipe.yaml", path, read_text, [], "")
-    return RunFiles(path, recipe, text, provenance, records, classes, preview, tuple(missing))
+    return RunFiles(path, recipe, text, provenance, records, classes, preview, tuple(missing), split=split)
 
 
 def with_predictions(files: RunFiles) -> RunFiles:
-    """Return the files of a run, with predictions/val.csv and the thumbnails of misclassified images added."""
+    """Return the files of a run, with the predictions on its split and the thumbnails of misclassified images added."""
     missing = list(files.missing)
-    predictions = attempt("predictions/val.csv", files.path, read_predictions, missing, None)
-    mistakes = attempt("snapshots/mistakes.npz", files.path, read_thumbnails, missing, None)
+    predictions = attempt(f"predictions/{files.split}.csv", files.path, read_predictions, missing, None)
+    mistakes = mistakes_of(files, missing)
     classes = predictions.classes if predictions else files.classes
     return replace(files, predictions=predictions, mistakes=mistakes, classes=classes, missing=tuple(missing))
+
+
+def mistakes_of(files: RunFiles, missing: list[str]) -> Thumbnails | None:
+    """The thumbnails of misclassified validation images; None for predictions on another split."""
+    if files.split != "val":
+        return None
+    return attempt("snapshots/mistakes.npz", files.path, read_thumbnails, missing, None)
 
 
 def with_samples(files: RunFiles) -> RunFiles:
     """Return the files of a run, with the sample images and their features at the stored epochs added.
 
-    If the run has stored features of training images, these are added too.
+    If the run has stored features of training images, these are added too. For predictions on another split than `val`,
+    nothing is added.
     """
+    if files.split != "val":
+        return files
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
     files = replace(files, samples=samples, snapshots=read_snapshots(path, missing))

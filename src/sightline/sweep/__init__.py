@@ -18,11 +18,13 @@ from ..user_code import accepts_code
 from .cluster import cluster_faults, cluster_launcher, split_cluster
 from .plan import SweepPlan, make_plan
 from .report import write_sweep_report
-from .results import Sweep, write_results
+from .results import Sweep, report_best, write_results
 from .scheduler import TrialScheduler, local_launcher
 from .study import JOURNAL, SweepStudy, require
 
 FILE = "sweep.yaml"
+CHOSEN_ON_VAL = {"data.inner_fraction": "0"}
+"""What sweep.yaml of earlier versions lacks: their trials were chosen on the validation images."""
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
            "logs", "jobs", "code")  # fmt: skip
 """Files and folders that a sweep writes in its folder, in addition to the run folders of its trials."""
@@ -45,6 +47,7 @@ def sweep(
     cluster: str = "",
     overwrite: bool = False,
     quiet: bool = False,
+    split: str = "",
     code: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Sweep:
@@ -58,6 +61,10 @@ def sweep(
     storage: URL of a database for the trials; by default they are in a file in the folder. overwrite: delete an
     existing sweep in the folder.
 
+    Trials are chosen on an inner split of the training images (`data.inner_fraction`, by default a fifth), and the best
+    is reported on the validation images, on which nothing was chosen. split: "test" to choose on the validation images
+    and to report on the test split.
+
     The same call resumes an interrupted sweep. Raises one SightlineError for all errors in the search space before any
     training, and one with status 4 when interrupted.
     """
@@ -68,7 +75,7 @@ def sweep(
     check_options(trials, minutes, jobs, seed, cluster_faults(cluster, options))
     if data is not None:
         typed["data.path"] = os.fspath(data)
-    plan = make_plan(recipe, typed, metric, sampler, pruner, seed)
+    plan = make_plan(recipe, typed, metric, sampler, pruner, seed, split)
     folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
     run_folder.require_outside_data(folder, plan.first.data.path)
     require_own_folder(folder, (folder / FILE).is_file(), "sweep")
@@ -119,7 +126,7 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         return name
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        name, before = str(values["study"]), dict(values["settings"])
+        name, before = str(values["study"]), CHOSEN_ON_VAL | dict(values["settings"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         why, cure = (
             f"{type(error).__name__}: {error}",
@@ -133,13 +140,16 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
         cure = (
             "run the same command as before; or choose another folder: --out FOLDER; or replace that sweep: --overwrite"
         )
+        if "data.inner_fraction" in changed:
+            cure = f"add the earlier value: --data.inner_fraction {before['data.inner_fraction']}; or {cure}"
         why = "\n" + listing(lines)
         raise SightlineError("this folder contains another sweep", where=str(folder), why=why, cure=cure)
     return name
 
 
 def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
-    """Write the results and the report, and print the best trial. Raises SightlineError if no trial is complete."""
+    """Write the results, evaluate the best trials on images that chose nothing, write the report, and print the best
+    trial. Raises SightlineError if no trial is complete."""
     result = write_results(study)
     states = [trial["state"] for trial in result.trials]
     left = study.trials - len(states) + states.count("running")
@@ -147,6 +157,7 @@ def finish(study: SweepStudy, say: Callable[[str], None]) -> Sweep:
         why = f"{states.count('failed')} trials failed, {states.count('pruned')} were pruned, and {left} are left"
         cure = "run the same command again; if no trials are left, with a larger --trials"
         raise SightlineError("no trial is complete", where=str(study.folder), why=why, cure=cure)
+    result = report_best(study)
     for line in write_sweep_report(study.folder):
         say(line)
     if left:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..data.sources.splits import OUTER
 from ..errors import counted
 from ..insight.style import si_number
 from ..report.formatting import duration, percent
@@ -23,10 +24,11 @@ COMPARED = 4
 DIGITS = 4
 """Significant digits with which values of settings are shown on the page."""
 OPTIMISTIC = (
-    "The best of {trials} trials was selected on the validation images, and so was the best epoch of each trial. The "
-    "value of the best trial is therefore optimistic, and its interval does not include the effect of this selection. "
-    "No test split was used. If the data have one, evaluate the best run on it once, at the end."
+    "The best of {trials} trials was selected on {selection}, and so was the best epoch of each trial. The values on "
+    "these images are therefore optimistic, and their intervals do not include the effect of this selection. "
 )
+REPORTED = "The result of the best trial is that on {images}, on which nothing was selected."
+UNUSED = "No test split was used. If the data have one, evaluate the best run on it once, at the end."
 PAIRED = (
     "Intervals are 95% paired intervals over the same images. They do not include the variation between "
     "seeds: with another train.seed, the order of two trials may change."
@@ -100,6 +102,31 @@ class SweepData:
         return next(iter(self.ranked), None)
 
     @property
+    def selection(self) -> str:
+        """The images that chose the trials, in words."""
+        chosen = self.values.get("selection", {})  # earlier versions: the validation images
+        count = counted(chosen.get("images", self.values["data"]["images"]["val"]), "image")
+        held_out = f"{count} that were held out of the training images"
+        return held_out if chosen.get("split") == "inner" else f"the {count} of the validation split"
+
+    @property
+    def reported(self) -> dict[int, Mapping[str, Any]]:
+        """The results on the split that chose nothing, by trial."""
+        split = self.values.get("report_split")
+        return {one["trial"]: one for one in self.values.get("reported", []) if one["split"] == split}
+
+    def reported_images(self, one: Mapping[str, Any]) -> str:
+        """The images of an element of `reported`, in words."""
+        if one["split"] == OUTER:
+            return f"the {counted(one['images'], 'validation image')}"
+        look = (
+            f" (look {one['look']:,} at this test set, from {counted(one['look_runs'], 'run')})"
+            if "look" in one
+            else ""
+        )
+        return f"the {counted(one['images'], 'test image')}{look}"
+
+    @property
     def finished(self) -> int:
         """The number of trials that have ended: complete, pruned or failed."""
         return sum(row["state"] != "running" for row in self.rows)
@@ -126,7 +153,8 @@ def sweep_page(data: SweepData, figures: Figures) -> str:
 
 
 def sentences(data: SweepData) -> list[str]:
-    """Sentences on the best trial and on its difference from the second best."""
+    """Sentences on the best trial, on its result on images that chose nothing, and on its difference there from the
+    second best."""
     best = data.best
     if best is None:
         return ["No trial is complete."]
@@ -134,11 +162,20 @@ def sentences(data: SweepData) -> list[str]:
     settings = ", ".join(f"{key} {format_value(value, DIGITS)}" for key, value in best["values"].items())
     title = data.described.title
     title = title if title.startswith("k-NN") else title[0].lower() + title[1:]
-    value = f"{data.value(best['value'])}{unit}"
     lines = [
-        f"The best of {counted(data.finished, 'trial')} is trial {best['trial']}, {title} {value}, with {settings}."
+        f"The best of {counted(data.finished, 'trial')} is trial {best['trial']}, with {settings}, selected by {title} "
+        f"on {data.selection}: {data.value(best['value'])}{unit}, an optimistic value."
     ]
-    for pair in (data.compared.get("comparisons") or [])[:1]:
+    result = data.reported.get(best["trial"], {})
+    if data.metric not in result:
+        return lines
+    low, high = result.get(f"{data.metric}_interval") or (None, None)
+    edges = "" if low is None or high is None else f" [{data.value(low)}, {data.value(high)}]"
+    lines.append(
+        f"On {data.reported_images(result)}, on which nothing was selected, its {title} is "
+        f"{data.value(result[data.metric])}{unit}{edges}."
+    )
+    for pair in (data.compared.get("comparisons") or [])[: result["split"] == OUTER]:
         measure = f" in {data.compared['metric'].replace('_', ' ')}" if data.metric == "loss" else ""
         lines.append(f"Compared with the second best{measure}: {pair['sentence']}.")
     return lines
@@ -156,15 +193,17 @@ def summary(data: SweepData) -> list[Child]:
         many = len(data.compared.get("runs", ()))
         links += [", ", element("a", f"a comparison of the best {many}", href="compare/report.html")]
     commands = [["train", str(data.folder / "best.yaml")], ["evaluate", str(best), "--split", "test"]]
+    result, tested = data.reported.get(data.best["trial"]), data.values.get("report_split") == "test"
+    notice = OPTIMISTIC.format(trials=data.finished, selection=data.selection)
+    notice += REPORTED.format(images=data.reported_images(result)) if result else UNUSED
+    once = "" if tested else ", and to evaluate the best trial once on a test split"
     return [
         lead,
-        element("aside", element("p", OPTIMISTIC.format(trials=data.finished)), class_="notice"),
+        element("aside", element("p", notice), class_="notice"),
         missing_note(data.note) if data.note else element("p", PAIRED, class_="small row"),
         element("p", "See also: ", links, ".", class_="row"),
-        element(
-            "p", "To train with the settings of the best trial, and to evaluate it once on a test split:", class_="row"
-        ),
-        *(command_box(shlex.join(["sightline", *words])) for words in commands),
+        element("p", f"To train with the settings of the best trial on all training images{once}:", class_="row"),
+        *(command_box(shlex.join(["sightline", *words])) for words in commands[: 1 if tested else 2]),
     ]
 
 
@@ -181,6 +220,7 @@ def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Chi
     return [
         name,
         element("b", value, " (best)") if best else value,
+        *([data.value(data.reported.get(row["trial"], {}).get(data.metric))] if data.reported else []),
         str(row["best_epoch"] or ""),
         *(format_value(row["values"].get(key, ""), DIGITS) for key in data.values["space"]),
         f"{row['epochs']:g}",
@@ -194,11 +234,14 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
     """Section: figures of progress and curves, and the table of all trials."""
     if not data.rows:
         return [missing_note("No trial has started.")]
-    head = ["Trial", data.title, "Best epoch", *data.values["space"], "Epochs", "Time", "FLOPs", "State"]
+    reported = [f"{data.title}, reported"] if data.reported else []
+    head = ["Trial", data.title, *reported, "Best epoch", *data.values["space"], "Epochs", "Time", "FLOPs", "State"]
     rows = [trial_cells(data, row, row == data.best) for row in data.rows]
     states = [row["state"] for row in data.rows]
     words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "not finished"}
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
+    images = next((f"; reported: on {data.reported_images(one)}" for one in data.reported.values()), "")
+    where = f"{data.title}: on {data.selection}, which selected the trials{images}. "
     note = "The value of a pruned trial is that of its best epoch before pruning. Pruned trials are not ranked."
     progress = figure(figures, "progress", f"{data.title} of each trial, and the best so far")
     curves = figure(figures, "curves", f"{data.title} of each trial over the epochs, the best in color")
@@ -206,7 +249,7 @@ def search(data: SweepData, figures: Figures) -> list[Child]:
         element("p", f"{counted(len(rows), 'trial')}: {counts}."),
         element("div", progress, curves, class_="pair"),
         table(head, rows, "All trials", numeric=range(1, len(head) - 1), sortable=True),
-        element("p", note, class_="small") if "pruned" in states else None,
+        element("p", where + note * ("pruned" in states), class_="small"),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..config.resolve import flat, resolve
 from ..config.schema import Config
+from ..data.sources.splits import OUTER
 from ..data.types import Source
 from ..errors import SightlineError
 from ..recipes import load_recipe
@@ -23,6 +24,8 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("median", "halving", "none")
 TRIALS = 20
 """Default number of trials, except for a grid."""
+INNER_FRACTION = 0.2
+"""Default share of the training images on which the trials are chosen, instead of the validation images."""
 MAY_DIFFER = {*run_folder.CHANGEABLE, "name", "train.best_metric"} - {*run_folder.DECIDES_RESULT}
 """Settings that a command may change when it resumes a sweep."""
 
@@ -33,7 +36,8 @@ class SweepPlan:
 
     base: the recipe. fixed: settings that are equal in all trials. space: settings that are searched, with their ranges
     or choices. first: the recipe with one valid combination of the searched settings. data: path, classes and number of
-    images of the data, and a digest of image names and labels.
+    images of the data, and a digest of image names and labels. report_split: the split on which the best trial is
+    reported, OUTER or test; "" if the trials are chosen on the validation images and there is nothing to report on.
     """
 
     base: Config
@@ -45,6 +49,7 @@ class SweepPlan:
     seed: int
     first: Config
     data: dict[str, Any]
+    report_split: str = ""
 
     @property
     def direction(self) -> Direction:
@@ -88,11 +93,19 @@ class SweepPlan:
 
 
 def make_plan(
-    recipe: str | Config, settings: dict[str, Any], metric: str | None, sampler: str, pruner: str, seed: int
+    recipe: str | Config,
+    settings: dict[str, Any],
+    metric: str | None,
+    sampler: str,
+    pruner: str,
+    seed: int,
+    split: str = "",
 ) -> SweepPlan:
     """Create the plan of a sweep from settings of the command line. Lists files and reads labels, but decodes no image.
 
-    Raises SightlineError for invalid settings, unknown models and missing data.
+    split: "test" to choose the trials on the validation images and report the best on the test split. By default, the
+    trials are chosen on an inner split of the training images, if the data can have one. Raises SightlineError for
+    invalid settings, unknown models and missing data.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     fixed, space, values = read_space(base, settings)
@@ -118,8 +131,25 @@ def make_plan(
         for name in spec.candidates:
             if isinstance(name, str):  # such as names of models and losses, which the configuration does not check
                 task.check(resolve(first, {key: name}))
-    data = data_identity(task.open(first, lambda text: None))
-    return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data)
+    source = task.open(first, lambda text: None)
+    if split not in ("", *source.splits.keys() & {"test"}):
+        why = f"its splits are: {', '.join(source.splits)}" if split == "test" else ""
+        cure = "leave out --split: the best trial is then reported on the validation images, on which nothing is chosen"
+        raise SightlineError(
+            f"the best trial cannot be reported on a split {split!r}", where=source.path, why=why, cure=cure
+        )
+    if not split and "data.inner_fraction" not in fixed and not first.data.inner_fraction and has_inner(source):
+        fixed["data.inner_fraction"] = INNER_FRACTION
+        first = resolve(first, {"data.inner_fraction": INNER_FRACTION})
+        source = task.open(first, lambda text: None)
+    report_split = split or (OUTER if OUTER in source.splits else "")
+    return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data_identity(source), report_split)
+
+
+def has_inner(source: Source) -> bool:
+    """Whether the training images of a data set can be divided, and validation images remain to report on."""
+    train = source.splits["train"]
+    return "val" in source.splits and train.shards is None and bool(train.read_mask or train.labels is not None)
 
 
 def data_identity(source: Source) -> dict[str, Any]:
@@ -127,7 +157,7 @@ def data_identity(source: Source) -> dict[str, Any]:
 
     The contents of the images are compared later, when trials run, see `RunningTrial.check_image_digest`.
     """
-    splits = {split: items for split, items in source.splits.items() if split in ("train", "val")}
+    splits = {split: items for split, items in source.splits.items() if split in ("train", "val", OUTER)}
     listed = {
         split: [items.names, None if items.labels is None else items.labels.tolist()] for split, items in splits.items()
     }

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ..data.sources.splits import OUTER
 from ..errors import SightlineError
 from ..insight.curves import history
 from ..insight.style import BLUE, INK, MUTED, ORANGE, new_figure, png, short, styled, use_log_axis
@@ -48,7 +49,8 @@ def compare_best(data: SweepData) -> SweepData:
     if len(runs) < 2:
         return replace(data, note="Fewer than two trials are complete, so there is no comparison.")
     try:
-        write_comparison(runs, data.folder / "compare", overwrite=True)
+        split = OUTER if data.values.get("report_split") == OUTER else "val"
+        write_comparison(runs, data.folder / "compare", overwrite=True, split=split)
     except SightlineError as error:
         return replace(data, note=f"The best trials cannot be compared: {error.what}. {error.why}".strip())
     return replace(data, compared=read_json(data.folder / "compare" / "compare.json"))

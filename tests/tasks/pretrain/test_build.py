@@ -42,6 +42,18 @@ def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
     assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
 
 
+def test_with_an_inner_split_the_validation_images_report(small: Toy, photos: Path, tmp_path: Path) -> None:
+    run = sightline.train(small(**{"data.inner_fraction": 0.25}), photos, out=tmp_path / "run", quiet=True)
+    assert sightline.evaluate(run.path, quiet=True)["images"] == 16
+    found = sightline.evaluate(run.path, split="outer", quiet=True)
+    assert found["split"] == "outer" and found["images"] == 16 and "look" not in found
+    (event,) = [record for record in read_json_lines(run.path / "metrics.jsonl") if record["event"] == "test"]
+    assert event["split"] == "outer" and event["knn_accuracy"] == found["knn_accuracy"]
+    plain = sightline.train(small(), photos, out=tmp_path / "plain", quiet=True)
+    with pytest.raises(SightlineError, match="on the split val only"):
+        sightline.evaluate(plain.path, split="outer", quiet=True)
+
+
 def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tmp_path: Path) -> None:
     """The weights are the same with and without a probe."""
     flat = tmp_path / "flat"

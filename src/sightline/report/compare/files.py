@@ -21,15 +21,15 @@ WRITTEN = ("report.html", "report.pdf", MARK, "compare.csv", "figures")
 
 
 def write_comparison(
-    runs: Sequence[str | Path], out: str | Path = "runs/compare", overwrite: bool = False
+    runs: Sequence[str | Path], out: str | Path = "runs/compare", overwrite: bool = False, split: str = "val"
 ) -> tuple[Path, list[str]]:
-    """Compare runs and write the result to the folder `out`; returns (path of the page, lines to print).
+    """Compare runs on a split and write the result to the folder `out`; returns (path of the page, lines to print).
 
     An existing comparison of the same runs is replaced. A comparison of other runs is replaced only with `overwrite`.
     Raises SightlineError if nothing can be compared, and if the folder has other content than a comparison.
     """
     folder = Path(out)
-    comparison = compare(runs)
+    comparison = compare(runs, split)
     replaced = must_replace(folder, [entry.files.path for entry in comparison.entries], overwrite)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     if replaced:
@@ -110,6 +110,7 @@ def as_values(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "format": 1,
         "task": comparison.task,
         "metric": field,
+        "split": comparison.reference.files.split,
         "reference": comparison.reference.name,
         "runs": [
             {

@@ -112,10 +112,11 @@ def why_unverified(first: ComparedRun, second: ComparedRun, kind: TaskComparison
     return "they were decoded by different versions of Pillow" if pillow[0] != pillow[1] else ""
 
 
-def digest_of(one: ComparedRun, split: str = "val") -> str | None:
-    """The digest of a split's data that provenance.json of a run has; None if it has none."""
-    found = section(section(one.files.provenance, "data"), "digest").get(split)
-    return found if isinstance(found, str) else None
+def digest_of(one: ComparedRun, split: str = "") -> str | None:
+    """The digest of a split's data, "" for the compared one; None if provenance.json or the evaluation has none."""
+    split = split or one.files.split
+    found = section(section(one.files.provenance, "data"), "digest").get(split, one.files.evaluation.get("digest"))
+    return found if isinstance(found, str) and found else None
 
 
 def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:

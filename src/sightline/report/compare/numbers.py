@@ -16,18 +16,19 @@ from .runs import read_entries
 UNSET = "(not set)"
 
 
-def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Compare two or more runs, from the files in their folders.
+def compare(folders: Sequence[str | Path], split: str = "val") -> Comparison:
+    """Compare two or more runs on a split, from the files in their folders.
 
-    Raises SightlineError for folders that are not runs, a folder that is listed twice, and runs of different tasks.
-    Runs that cannot be compared image by image are in `unpaired` of the result.
+    Raises SightlineError for folders that are not runs, a folder that is listed twice, runs of different tasks, and
+    runs that were not evaluated on the split. Runs that cannot be compared image by image are in `unpaired` of the
+    result.
     """
     if len(folders) < 2:
         raise SightlineError(
             "a comparison needs at least two runs",
             cure="list the folders of two or more runs: sightline report RUN RUN",
         )
-    task, kind, entries = read_entries(folders)
+    task, kind, entries = read_entries(folders, split)
     reference, pairs, unpaired = entries[0], [], []
     for other in entries[1:] if kind.paired else ():
         fault = mismatch(reference, other, kind)
@@ -38,8 +39,27 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     values = [pair.p for pair in pairs]
     corrected = zip(pairs, holm(values), holm_levels(values), strict=True)
     pairs = tuple(with_verdict(pair, p, level, kind, len(pairs)) for pair, p, level in corrected)
-    notes = [*([kind.no_pairs] if kind.no_pairs else []), *other_differences(entries, kind), *kind.notes(entries)]
+    if split != "val":
+        pairs = tuple(replace(pair, sentence=f"{pair.sentence} of the split {split}") for pair in pairs)
+    notes = [
+        *([kind.no_pairs] if kind.no_pairs else []),
+        *split_notes(entries, split),
+        *other_differences(entries, kind),
+        *kind.notes(entries),
+    ]
     return Comparison(task, kind, tuple(entries), pairs, tuple(unpaired), recipe_differences(entries), tuple(notes))
+
+
+def split_notes(entries: Sequence[ComparedRun], split: str) -> list[str]:
+    """A list of one sentence on images that chose nothing and on the looks at them; empty for the split `val`."""
+    if split == "val":
+        return []
+    note = f"The results are on the split {split}, on which no run's epoch was chosen."
+    latest = max((one.files.evaluation for one in entries), key=lambda record: record.get("look", 0))
+    if "look" not in latest:
+        return [note]
+    runs = counted(latest["look_runs"], "run")
+    return [f"{note} The last of these evaluations is look {latest['look']:,} at this test set, from {runs}."]
 
 
 def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:

@@ -20,9 +20,9 @@ CAREFUL = (
     "Differences are computed on the same images. Their intervals are over images, or over groups of images that "
     "belong together, and are widened for the number of comparisons (Holm), so that all sentences of a page are right "
     "in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not include the "
-    "variation between seeds: two runs that differ only in the seed may differ by as much. Each run's best epoch was "
-    "chosen on these same images."
+    "variation between seeds: two runs that differ only in the seed may differ by as much."
 )
+CHOSEN = "Each run's best epoch was chosen on these same images."
 LOSS_SETTINGS = ("loss.", "pretrain.method", "pretrain.contrast")
 LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
@@ -83,7 +83,8 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
     head, rows = runs_table(comparison, links)
     notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in comparison.entries) else []
     if comparison.pairs:
-        notes = [CAREFUL, comparison.kind.test, *notes]
+        chosen = [CHOSEN] if comparison.reference.files.split == "val" else []
+        notes = [CAREFUL, *chosen, comparison.kind.test, *notes]
     if len(comparison.pairs) > 1:
         notes.append(
             f"With {len(comparison.pairs)} comparisons, the chance that some p value is below 0.05 is larger than 5%. "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import SightlineError, listing
+from ...errors import SightlineError, counted, listing
 from ...insight.curves import History, history, number
 from ...runs import run_folder
 from ...stats.intervals import Interval
@@ -22,21 +22,35 @@ MOST = 20
 """Maximum number of runs in one comparison; the curves and colors of more cannot be distinguished."""
 
 
-def read_entries(folders: Sequence[str | Path]) -> tuple[str, TaskComparison, list[ComparedRun]]:
+def read_entries(folders: Sequence[str | Path], split: str = "val") -> tuple[str, TaskComparison, list[ComparedRun]]:
     """Read the runs to compare: (the task's name, how its runs are compared, the runs in the order of `folders`).
 
-    Raises SightlineError with all folders that are not runs, are transfer grids or are listed twice, and for runs of
-    different tasks.
+    Raises SightlineError with all folders that are not runs, are transfer grids or are listed twice, for runs of
+    different tasks, and with all runs that were not evaluated on a split other than `val`.
     """
     paths = [Path(folder) for folder in folders]
     check_folders(paths)
-    files = [read_run(path) for path in paths]
+    files = [read_run(path, split) for path in paths]
+    require_evaluations(files, split)
     names = distinct_names([path.resolve() for path in paths])
     tasks = [task_named(one.recipe.get("task"), str(one.path)) for one in files]
     if len({task.name for task in tasks}) > 1:
         raise other_tasks(paths, tasks)
     kind = tasks[0].comparison()
     return tasks[0].name, kind, [entry(name, one, kind) for name, one in zip(names, files, strict=True)]
+
+
+def require_evaluations(files: Sequence[RunFiles], split: str) -> None:
+    """Raise SightlineError with all finished runs that were not evaluated on the split with their current weights."""
+    finished = [one for one in files if history(one.records).finished] if split != "val" else []
+    lacking = [str(one.path) for one in finished if not one.evaluation]
+    if lacking:
+        what = (
+            f"{counted(len(lacking), 'run')} {'has' if len(lacking) == 1 else 'have'} no results on the split {split}"
+        )
+        why = "a comparison reads results that `sightline evaluate` has written with the present weights of a run"
+        cure = " && ".join(f"sightline evaluate {shlex.quote(path)} --split {split}" for path in lacking)
+        raise SightlineError(what, where=", ".join(lacking), why=why, cure=cure)
 
 
 def check_folders(paths: Sequence[Path]) -> None:
@@ -107,12 +121,13 @@ def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     done = [record for record in files.records if record.get("event") == "done"]
     end: dict[str, Any] = done[-1] if done and past.finished else {}
     results, reason, cure = kind.image_results(files) if past.finished else (None, *unfinished(files, past))
-    quality, interval = number(end.get(kind.field)), pair(end.get(f"{kind.field}_interval"))
+    scored = end if files.split == "val" else files.evaluation
+    quality, interval = number(scored.get(kind.field)), pair(scored.get(f"{kind.field}_interval"))
     if results is not None and kind.result is not None:
         quality, interval = kind.result(results, files)
     seen = past.evaluation[kind.field]
     best = np.nanmin if kind.lower_is_better else np.nanmax
-    so_far = not past.finished and bool(np.isfinite(seen).any())
+    so_far = not past.finished and files.split == "val" and bool(np.isfinite(seen).any())
     flops = end.get("train_flops", files.provenance.get("train_flops") if end else None)
     return ComparedRun(
         name=name,

@@ -8,7 +8,6 @@ import numpy as np
 from ...report.compare.kinds import ComparedRun, ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.paired_sections import galleries
 from ...report.run import RunFiles, with_predictions, with_samples
-from ...stats.groups import group_ids
 from ...stats.intervals import Interval, mean_interval
 from ...stats.nested import paired_difference
 from ...stats.paired import paired_classes
@@ -23,12 +22,13 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     """(the predictions for each validation image or None, why they are missing, what to do)."""
     found = files.predictions
     if found is None:
-        why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
-        cure = f"`sightline evaluate {shlex.quote(str(files.path))}` writes its predictions again"
+        name = f"predictions/{files.split}.csv"
+        why = next((line for line in files.missing if line.startswith(name)), name)
+        cure = f"`sightline evaluate {shlex.quote(str(files.path))} --split {files.split}` writes its predictions again"
         return None, f"has no predictions to compare ({why})", cure
     rows = np.arange(len(found.names))
     sets = (found.truth, found.predicted, found.confidence, rows)
-    return ImageResults(found.names, found.classes, *sets, groups=group_ids(files.path, found.names)), "", ""
+    return ImageResults(found.names, found.classes, *sets, groups=files.group_ids(found.names)), "", ""
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

@@ -32,11 +32,13 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device)
     groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
     numbers |= classification_intervals(arrays, groups)
+    looks = {}
     if tests:
-        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, numbers, say)
+        moment = parts.step, parts.epoch
+        looks = log_test_evaluation(folder, moment, split, source, numbers, say, decoded)
     if not data:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["probabilities"])
-    return {"split": split, "images": len(decoded.names), **numbers}
+    return {"split": split, "images": len(decoded.names), **numbers, **looks}
 
 
 def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Decoded:

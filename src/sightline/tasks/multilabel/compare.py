@@ -7,7 +7,6 @@ import numpy as np
 from ...report.compare.kinds import ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.paired_sections import galleries
 from ...report.run import RunFiles
-from ...stats.groups import group_ids
 from ...stats.intervals import Interval
 from .metrics import paired_precision, precision_intervals
 from .predictions import read_label_sets
@@ -17,12 +16,13 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     """(the predictions for each validation image or None, why they are missing, what to do)."""
     files, found = read_label_sets(files)
     if found is None:
-        why = next((line for line in files.missing if line.startswith("predictions/val.csv")), "predictions/val.csv")
-        cure = f"`sightline evaluate {shlex.quote(str(files.path))}` writes its predictions again"
+        name = f"predictions/{files.split}.csv"
+        why = next((line for line in files.missing if line.startswith(name)), name)
+        cure = f"`sightline evaluate {shlex.quote(str(files.path))} --split {files.split}` writes its predictions again"
         return None, f"has no predictions to compare ({why})", cure
     highest, rows = found.probabilities.max(1), np.arange(len(found.names))
     sets = (found.truth, found.predicted, highest, rows, found.probabilities)
-    return ImageResults(found.names, found.classes, *sets, group_ids(files.path, found.names)), "", ""
+    return ImageResults(found.names, found.classes, *sets, files.group_ids(found.names)), "", ""
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

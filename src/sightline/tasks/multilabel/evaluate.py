@@ -37,11 +37,13 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
     thresholds = load_thresholds(folder, parts.classes)
     groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
     found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
+    looks = {}
     if tests:
-        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
+        moment = parts.step, parts.epoch
+        looks = log_test_evaluation(folder, moment, split, source, found, say, decoded)
     if not data:
         write_predictions(folder / "predictions" / f"{split}.csv", decoded, arrays["label_probabilities"], thresholds)
-    return {"split": split, "images": len(decoded.names), **found}
+    return {"split": split, "images": len(decoded.names), **found, **looks}
 
 
 def with_own_splits(source: Source, config: MultilabelConfig) -> Source:

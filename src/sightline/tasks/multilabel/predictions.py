@@ -11,7 +11,7 @@ import numpy as np
 from ...data.label_arrays import SEPARATOR, label_texts
 from ...data.types import Decoded
 from ...errors import SightlineError, some_of
-from ...report.run import RunFiles, attempt, read_thumbnails, with_samples
+from ...report.run import RunFiles, attempt, mistakes_of, with_samples
 from ...runs.atomic import atomic_write, read_json
 from ...runs.csv_io import RUN_COLUMNS, class_columns, classes_of, csv_text
 from ...runs.run_folder import THRESHOLDS_FILE
@@ -43,8 +43,8 @@ def read_label_sets(files: RunFiles) -> tuple[RunFiles, LabelSets | None]:
     """
     files = with_samples(files)
     missing = list(files.missing)
-    found = attempt("predictions/val.csv", files.path, parse, missing, None)
-    mistakes = attempt("snapshots/mistakes.npz", files.path, read_thumbnails, missing, None)
+    found = attempt(f"predictions/{files.split}.csv", files.path, parse, missing, None)
+    mistakes = mistakes_of(files, missing)
     classes = found.classes if found else files.classes
     if found:
         half = found.thresholds

@@ -8,6 +8,7 @@ import torch
 
 from ...config.resolve import resolve
 from ...data.image_cache import decode
+from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
@@ -16,9 +17,9 @@ from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
 from ...stats.groups import groups_of
 from ..contract import Say
-from .build import build_learner, build_siamese, evaluated_images, open_without_leaks
+from .build import build_learner, build_siamese, evaluated_images, open_images, open_without_leaks
 from .config import PretrainConfig
-from .probe import probe_images
+from .probe import open_probe, probe_images
 from .task import pretraining_intervals
 
 
@@ -26,9 +27,10 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     """Evaluate the final weights of a run by k-NN; returns the metrics with their intervals.
 
     data: path of labeled data other than the run's own, or "". split: None or "val", because the nearest neighbors of
-    validation images are searched among training images; SightlineError for other values.
+    validation images are searched among training images, or OUTER; SightlineError for other values.
     """
-    if split not in (None, "val"):
+    outer = split == OUTER and bool(config.data.inner_fraction)
+    if split not in (None, "val") and not outer:
         why = "k-NN accuracy searches the neighbors of validation images among training images"
         what = "a pre-training run can be evaluated on the split val only"
         raise SightlineError(what, where=f"--split {split}", why=why, cure="omit --split")
@@ -39,6 +41,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
         preprocessing, built = description["preprocessing"], description["model"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
         known = {"data.size": preprocessing["size"], "model.name": built["name"], "model.args": built["args"]}
+    known |= {"data.inner_fraction": 0.0} if data or outer else {}
     config = resolve(config, known | ({"pretrain.probe": data} if data else {}))
     if config.pretrain.probe:
         val, bank = probe_images(config, say)
@@ -53,8 +56,11 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     none = np.zeros(0, dtype=np.int64)
     learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device)
-    intervals = pretraining_intervals(arrays, groups_of(val, config.data))
-    found = {"split": "val", "images": len(val.names), **numbers, **intervals}
-    if data:
-        log_test_evaluation(folder, moment.get("step", 0), moment.get("epoch", 0), "val", data, found, say)
+    measured = {**numbers, **pretraining_intervals(arrays, groups_of(val, config.data))}
+    found = {"split": split or "val", "images": len(val.names), **measured}
+    if data or outer:
+        silent: Say = lambda text: None  # noqa: E731  the listing has been printed
+        reopened = open_probe(config, silent)[0] if config.pretrain.probe else open_images(config, silent)
+        weights = moment.get("step", 0), moment.get("epoch", 0)
+        found |= log_test_evaluation(folder, weights, split or "val", reopened, measured, say, val)
     return found

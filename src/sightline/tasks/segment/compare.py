@@ -1,6 +1,7 @@
 """Comparison of segmenters: mean IoU on the same images, IoU by class, masks of all runs."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,34 +31,33 @@ from ...report.formatting import section
 from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
-from ...stats.groups import group_ids
 from ...stats.intervals import Interval
 from ...stats.paired import iou_difference, paired_ious
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
 from .report import read_palette
-from .results import mask_names
+from .results import counts_file, mask_names
 
-COUNTS = "predictions/val-confusion.npz"
 ROWS = 3
 """Number of images shown on which the runs are better than the reference, and of those on which they are worse. They
 are divided among the runs, with at least one for each run."""
 
 
 def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
-    """(the confusion matrices of the validation images or None, why they are missing, "" for the remedy)."""
+    """(the confusion matrices of the validation images or None, why they are missing, what to do)."""
     missing: list[str] = []
-    results = attempt(COUNTS, files.path, lambda path: read_counts(path, files.classes), missing, None)
-    return results, f"has no confusion matrices to compare ({''.join(missing)})", ""
+    results = attempt(counts_file(files.split), files.path, lambda path: read_counts(path, files), missing, None)
+    cure = f"sightline evaluate {shlex.quote(str(files.path))} --split {files.split}" if files.split != "val" else ""
+    return results, f"has no confusion matrices to compare ({''.join(missing)})", cure
 
 
-def read_counts(path: Path, classes: tuple[str, ...]) -> ImageResults:
-    """Read the confusion matrices of the validation images. Raises ValueError if their shape does not match
-    `classes`."""
+def read_counts(path: Path, files: RunFiles) -> ImageResults:
+    """Read the confusion matrices of a run's images. Raises ValueError if their shape does not match its classes."""
+    classes = files.classes
     arrays = read_arrays(path)
     counts, names = arrays["confusion"].astype(np.int64), tuple(map(str, arrays["names"]))
     if counts.shape != (len(names), len(classes), len(classes)) or not names:
         raise ValueError(f"counts {counts.shape} of {len(names)} images and {len(classes)} classes")
-    groups = group_ids(path.parent.parent, names)
+    groups = files.group_ids(names)
     return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)), groups=groups)
 
 
@@ -170,7 +170,7 @@ def masks_of(entry: ComparedRun, results: ImageResults | None, rows: Sequence[in
     if results is None or palette is None or entry.results is None:
         return []
     limit = int(number(section(entry.files.recipe, "data").get("max_pixels"), MAX_PIXELS))
-    folder = entry.files.path / "predictions" / "val"
+    folder = entry.files.path / "predictions" / entry.files.split
     files = [str(folder / name) for name in mask_names(entry.results.names)]
     try:
         sizes = [image_size(file, limit) for file in files if os.path.exists(file)]

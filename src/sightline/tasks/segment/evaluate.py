@@ -11,6 +11,7 @@ from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.leakage import without_copies
 from ...data.sources.pairs import open_pairs
+from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
 from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
@@ -21,7 +22,7 @@ from ...stats.groups import groups_of, write_groups
 from ..contract import Say
 from .build import normalizer
 from .config import SegmentConfig
-from .results import measure
+from .results import measure, save_counts
 from .task import SegmentLearner
 
 
@@ -82,7 +83,10 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None
     groups = write_groups(folder, split, decoded, config.data) if own else groups_of(decoded, config.data)
-    found, _ = measure(parts, decoded, palette, masks, groups)
-    if split.startswith("test") or not own:
-        log_test_evaluation(folder, parts.step, parts.epoch, split, source.path, found, say)
-    return {"split": split, "images": len(decoded.names), **found}
+    found, arrays = measure(parts, decoded, palette, masks, groups)
+    if own:
+        save_counts(folder, split, decoded, arrays)
+    looks = {}
+    if split in ("test", OUTER) or not own:
+        looks = log_test_evaluation(folder, (parts.step, parts.epoch), split, source, found, say, decoded)
+    return {"split": split, "images": len(decoded.names), **found, **looks}

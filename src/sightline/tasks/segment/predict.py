@@ -25,6 +25,7 @@ from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
+from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
@@ -77,7 +78,7 @@ def predict(
     """
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
-    skipped: Counter[str] = Counter()
+    skipped, tests = Counter[str](), TestImages()
     images = list(input_images(inputs, skipped))
     if left := left_out(skipped):
         say(f"skipped: {left}")
@@ -97,6 +98,8 @@ def predict(
         )
     jobs = mask_jobs([image for image in images if image.name in names], out, limit)
     require_distinct([job.target for job in jobs], out)
+    for job in jobs:
+        tests.add(str(job.path))
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
     weights = [*run_folder.weight_digests(folder).values()]
@@ -121,6 +124,8 @@ def predict(
         why, cure = f"the first error: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
     say(f"{counted(len(jobs) - len(unreadable), 'mask')} written to {out}")
+    if share.rank == 0 and (look := tests.record("predict", folder, inputs)):
+        say(look)
     return out
 
 

@@ -46,8 +46,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     masks = folder / "predictions" / "val"
     groups = write_groups(folder, "val", val, training.config.data)
     numbers, arrays = measure(parts, val, palette, masks, groups)
-    counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
-    save_arrays(folder / "predictions" / "val-confusion.npz", counts | {"names": np.array(val.names)})
+    save_counts(folder, "val", val, arrays)
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     if parts.dtype == torch.bfloat16:
         numbers["bfloat16"] = bfloat16_changes(parts, masks, palette)
@@ -84,6 +83,17 @@ def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[
         "most_frequent_class": numbers["mean_iou"],
         "most_frequent_class_pixel_accuracy": numbers["pixel_accuracy"],
     }, []
+
+
+def counts_file(split: str) -> str:
+    """The file in a run folder with the confusion matrices of a split's images."""
+    return f"predictions/{split}-confusion.npz"
+
+
+def save_counts(folder: Path, split: str, decoded: Decoded, arrays: Arrays) -> None:
+    """Write the confusion matrices of a split's images, with which runs are compared. arrays: as of `measure`."""
+    counts = {name: arrays[name] for name in ("confusion", "with_ignored")}
+    save_arrays(folder / counts_file(split), counts | {"names": np.array(decoded.names)})
 
 
 def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, palette: Palette) -> None:

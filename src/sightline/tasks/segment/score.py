@@ -22,6 +22,7 @@ from ...data.decode.palettes import Palette
 from ...data.sources.layouts import require_images
 from ...data.sources.pairs import choose_palette
 from ...data.sources.scan import CLASS_LIST, left_out
+from ...data.test_ledger import TestImages
 from ...errors import SightlineError, listing
 from ...runs.atomic import finite
 from ...stats import segmentation as measures
@@ -159,6 +160,11 @@ def score(
     pairs = [MaskPair(mine, os.path.join(folders[0], mine), os.path.join(folders[1], other)) for mine, other in paths]
     total, counts, inexact = count_pairs(pairs, meaning, data.max_pixels, threads or workers(), faults, say)
     faults.raise_any(*folders)
+    tests = TestImages()
+    for pair in pairs:
+        tests.add(pair.truth)
+    if look := tests.record("score", None, [folders[1]]):
+        notes.append(look)
     if os.path.samefile(*folders):
         notes.append("the true and the predicted masks are the same folder")
     numbers: dict[str, Any] = dict(measures.segment_numbers(counts))

@@ -9,13 +9,15 @@ from ...config.schema import Config
 from ...data.image_cache import decode
 from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
+from ...data.sources.splits import OUTER
 from ...data.types import Decoded, Source
 from ...inference.evaluation import chosen_split, warn_if_changed
 from ..contract import Say
 
 
 class EvaluatedSplit(NamedTuple):
-    """A split to evaluate. name: of the split. tests: whether an evaluation on it counts as a test."""
+    """A split to evaluate. name: of the split. tests: whether its images chose nothing, so that it is logged as a
+    test."""
 
     source: Source
     name: str
@@ -46,4 +48,4 @@ def open_split(
     decoded = decode(source, name, config.data.size, config.data, say)
     if own:
         warn_if_changed(folder, name, decoded.digest, say)
-    return EvaluatedSplit(source, name, decoded, name.startswith("test") or not own)
+    return EvaluatedSplit(source, name, decoded, name in ("test", OUTER) or not own)

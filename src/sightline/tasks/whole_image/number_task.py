@@ -134,11 +134,13 @@ class NumberFunctions:
         numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device)
         groups = write_groups(folder, name, decoded, config.data) if not data else groups_of(decoded, config.data)
         found = numbers | self.intervals(arrays, groups)
+        looks = {}
         if tests:
-            log_test_evaluation(folder, parts.step, parts.epoch, name, source.path, found, say)
+            moment = parts.step, parts.epoch
+            looks = log_test_evaluation(folder, moment, name, source, found, say, decoded)
         if not data:
             self.write_predictions(folder, name, decoded, arrays)
-        return {"split": name, "images": len(decoded.names), **found}
+        return {"split": name, "images": len(decoded.names), **found, **looks}
 
     def predict(
         self, folder: Path, config: Config, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
