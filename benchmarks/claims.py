@@ -35,7 +35,8 @@ the tests.
 How to read the tables: "100: 94.8 ± 0.7 %" means that the sets had 100 images, and that the rate is 94.8 % with a
 Monte-Carlo standard error of 0.7 points. *Coverage* is the share of simulated sets whose interval contains the true
 value. *False alarms* is the share of sets in which the sentence is said although it is not true. *Power* is the share
-in which it is said where it is true. *Held* means that every rate is within two standard errors of the target.
+in which it is said where it is true. *n* is the number of simulated sets, or of labels or copies, of which a rate is
+the mean. *Held* means that every rate is within two standard errors of the target.
 """
 FOOT = """## Sentences without a rate
 
@@ -73,6 +74,12 @@ def rate_text(result: Result) -> str:
     return result.why or f"{result.images:,}: {100 * result.rate:.1f} ± {100 * result.error:.1f} %"
 
 
+def sets_text(results: list[Result]) -> str:
+    """The number of simulated sets, or of single labels and copies, of which the rates are means."""
+    counts = sorted({one.sets for one in results})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((*counts[:1], *counts[-1:])))
+
+
 def target_text(target: tuple[float, float] | None) -> str:
     """A target in words."""
     if target is None:
@@ -96,11 +103,11 @@ def page(results: dict[str, list[dict[str, Any]]]) -> str:
             area = claim.area
             parts.append(f"## {area}\n")
         parts.append(f"**{claim.sentence}**\n\nSaid by: {claim.said}.\n")
-        parts.append("| simulated | sets | measured | rates | target | |\n|---|---|---|---|---|---|")
+        parts.append("| simulated | n | measured | rates | target | |\n|---|---|---|---|---|---|")
         for row in claim.rows:
             found = [Result(**one) for one in results.get(key_of(claim, row), [])]
             rates = "; ".join(map(rate_text, found)) or "not measured yet"
-            cells = [row.simulated, f"{row.sets:,}", row.kind, rates, target_text(row.target), held_text(row, found)]
+            cells = [row.simulated, sets_text(found), row.kind, rates, target_text(row.target), held_text(row, found)]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append(f"\n{claim.note}\n" if claim.note else "")
     return "\n".join([*parts, FOOT])

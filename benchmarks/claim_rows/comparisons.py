@@ -161,16 +161,10 @@ CLAIMS = (
                 "false alarms",
                 partial(grid_page, seeds=seeds, spread=spread),
                 ALARMS if seeds > 1 else None,
-                (images,),
-                sets,
+                sizes,
+                400,
             )
-            for seeds, images, spread, sets in (
-                (3, 300, 0.7, 600),
-                (3, 2500, 0.7, 400),
-                (3, 2500, 1.5, 400),
-                (2, 2500, 1.0, 400),
-                (1, 2500, 1.0, 400),
-            )
+            for seeds, sizes, spread in ((3, (300, 2500), 0.7), (3, (2500,), 1.5), (2, (2500,), 1.0), (1, (2500,), 1.0))
         ),
         "A false alarm is a page on which at least one of six sentences is wrong. With one seed a sentence is on these "
         "two runs only: the variation between seeds is not known.",
@@ -186,21 +180,19 @@ CLAIMS = (
                     "coverage",
                     partial(grid_interval, shape=(1, seeds), spread=spread),
                     TARGET,
-                    (images,),
+                    sizes,
                     1000,
                     150 * (spread == 1),
                 )
-                for seeds, images, spread in (
-                    (3, 300, 0),
-                    (3, 300, 1),
-                    (3, 300, 2),
-                    (3, 300, 3),
-                    (3, 2500, 0.3),
-                    (3, 2500, 0.7),
-                    (3, 2500, 1),
-                    (3, 2500, 2),
-                    (2, 2500, 1),
-                    (5, 2500, 1),
+                for seeds, sizes, spread in (
+                    (3, (300,), 0),
+                    (3, (300, 2500), 1),
+                    (3, (300, 2500), 2),
+                    (3, (300,), 3),
+                    (3, (2500,), 0.3),
+                    (3, (2500,), 0.7),
+                    (2, (2500,), 1),
+                    (5, (2500,), 1),
                 )
             ),
             *(
