@@ -12,7 +12,7 @@ import pytest
 import sightline
 from config_toys import configured
 from sightline.__main__ import run
-from sightline.doctor.labels import likely_wrong
+from sightline.doctor.labels import likely_wrong, wrong_chances
 from sightline.errors import SightlineError
 from sightline.runs.run_folder import write_config
 
@@ -35,11 +35,22 @@ def test_planted_wrong_labels_are_found() -> None:
     assert set(found.tolist()) <= set(wrong.tolist()) and len(found) >= len(wrong) - 1
 
 
-def test_thresholds_per_class() -> None:
-    """The mean confidence is 0.9 for class 0 and 0.6 for class 1: an image of class 0 with 0.7 for class 1 is wrong."""
-    probabilities = np.array([[0.9, 0.1]] * 9 + [[0.3, 0.7]] + [[0.4, 0.6]] * 10)
-    labels = np.array([0] * 10 + [1] * 10)
-    assert likely_wrong(labels, probabilities).tolist() == [9]
+def test_mistakes_of_an_overconfident_model_are_not_wrong_labels() -> None:
+    """30 % of the predictions are wrong with a confidence of 0.97: its confidence says nothing."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 400)
+    predicted = np.where(random.random(400) < 0.7, truth, (truth + random.integers(1, 4, 400)) % 4)
+    probabilities = np.full((400, 4), 0.01)
+    probabilities[np.arange(400), predicted] = 0.97
+    assert wrong_chances(truth, probabilities).max() < 0.75
+
+
+def test_chances_are_ordered_and_finite_for_extreme_probabilities() -> None:
+    labels = np.array([0, 1, 0, 1, 1])
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.2, 0.8], [1.0, 0.0]])
+    chances = wrong_chances(labels, probabilities)
+    assert np.isfinite(chances).all() and chances.argmax() == 4
+    assert np.isfinite(wrong_chances(np.zeros(3, np.int64), np.ones((3, 1)))).all()
 
 
 @pytest.fixture

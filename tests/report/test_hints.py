@@ -27,9 +27,11 @@ def records(losses: list[float], wait: float = 0.0, best: int = 1, reason: str =
 
 def test_hints_on_overfitting_too_few_epochs_and_slow_data() -> None:
     rising = curve_hints(history(records([1.0, 0.5, 0.7], best=2)))
-    assert [text.partition(":")[0] for text, _ in rising] == ["The validation loss increases after epoch 2"]
+    assert [text.partition(":")[0] for text, _ in rising] == [
+        "The validation loss ends 40% above its minimum, at epoch 2"
+    ]
     falling = curve_hints(history(records([1.0, 0.5, 0.4], best=3)))
-    assert [text.partition(":")[0] for text, _ in falling] == ["The last epoch is the best"]
+    assert [text.partition(";")[0] for text, _ in falling] == ["The last epoch is the best"]
     assert not curve_hints(history(records([1.0, 0.5, 0.4], best=3, reason="no better accuracy for 2 epochs")))
     assert not curve_hints(history(records([1.0, 0.5, 0.52], best=2))), "a small increase is not overfitting"
     assert "20.0% of the time" in curve_hints(history(records([1.0, 0.5, 0.52], wait=0.2, best=2)))[0][0]
@@ -52,14 +54,18 @@ def test_classes_of_few_images_and_single_mistakes_have_no_hint() -> None:
     truth = [0] * 20 + [1] * 20 + [2] * 4
     assert hints_for(truth, [0] * 20 + [1] * 20 + [0, 2, 2, 2], 0.98) == []
     assert hints_for(truth, [0] * 20 + [1] * 20 + [0, 0, 2, 2], 0.96) == [
-        "c predicted as a, twice: check the labels of these images"
+        "c predicted as a, twice, is the most frequent confusion"
     ]
 
 
 def test_overconfidence_and_underconfidence() -> None:
     right, wrong = [0, 1] * 20, [0, 1] * 16 + [1, 0] * 4
-    assert hints_for(right, right, 0.7) == ["The model is underconfident: calibration error 30.0 points"]
-    assert hints_for(right, wrong, 0.99)[-1].startswith("The model is overconfident: calibration error 19.0 points")
+    assert hints_for(right, right, 0.7) == [
+        "The model is underconfident: mean confidence minus accuracy is -30.0 [-30.0, -21.2] points"
+    ]
+    over = hints_for(right, wrong, 0.99)[-1]
+    assert over.startswith("The model is overconfident: mean confidence minus accuracy is +19.0 [+6.0, +3")
+    assert hints_for(right, right, 0.95) == [], "40 right predictions of 95 % confidence are no evidence"
 
 
 def test_the_number_of_hints_is_limited() -> None:
@@ -82,7 +88,7 @@ def test_the_hints_of_a_run_link_to_sections(make_run: Callable[..., Path], tmp_
     files = with_samples(with_predictions(read_run(run)))
     found = compute_findings(files)
     hints = classifier_hints(found, files.classes)
-    assert found.summary and hints[0] == ("Maine & Coon: a recall of only 0.0%", "errors-by-class")
+    assert found.summary and hints[0] == ("Maine & Coon has the lowest recall, 0.0% of 10 images", "errors-by-class")
     assert hints[1][0].startswith("Maine & Coon predicted as 犬, 10 times") and hints[1][1] == "misclassified-images"
     text = write_report(run).read_text(encoding="utf-8")
     for _, target in hints[:MOST_HINTS]:

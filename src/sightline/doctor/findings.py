@@ -74,8 +74,7 @@ KINDS = {
         "hold out complete films: move each to a single split, or give data without splits and --data.group "
         "'{{group}}_*', where {{group}} is the name of the film in the file names"),
     "near_duplicate": FindingKind("warning", "set* of near copies within a split",
-        "a set counts several times; a random split puts copies into train and val; if a set has two labels, one is "
-        "likely wrong",
+        "a set counts several times; a random split puts copies into train and val; look at sets with two labels",
         "look at these images; keep one of each set and remove the rest{frames}"),
     "hidden": FindingKind("warning", "hidden path* with images",
         "Sightline skips hidden files and folders; other programs may take such a folder for a class",
@@ -92,8 +91,9 @@ KINDS = {
     "empty_mask": FindingKind("warning", "mask* with ignored pixels only",
         "training skips such pairs, and they do not change the validation metrics",
         "annotate these images, or remove the pairs"),
-    "wrong_label": FindingKind("warning", "likely wrong validation label*",
-        "the model was not trained on these images, and predicts another class with more confidence than usual for it",
+    "wrong_label": FindingKind("warning", "validation label* that may be wrong",
+        "the model, which was not trained on these images, predicts another class; a part of these are mistakes of the "
+        "model, a larger part the fewer labels are wrong (measured in docs/claims.md)",
         "look at these images; if a label is wrong, move the image to the folder of its class or correct its row; "
         "train again"),
 }  # fmt: skip

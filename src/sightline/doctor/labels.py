@@ -1,18 +1,14 @@
-"""Find likely wrong validation labels of a run by confident learning (Northcutt et al., arXiv 1911.00068).
-
-Uses cleanlab (Apache-2.0 since 2.9) from the extra `doctor`.
-"""
+"""Find validation labels of a run that are likely wrong, by a mixture of right and random labels."""
 
 import csv
-import importlib.util
 import shlex
-import warnings
 from pathlib import Path
 
 import numpy as np
+from scipy import optimize, special
 
 from ..config.schema import Config
-from ..errors import ENVIRONMENT, SightlineError
+from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..tasks import TASKS
@@ -46,23 +42,37 @@ def label_checks(folder: Path) -> tuple[list[Finding], tuple[str, ...], int, Con
     return finding("wrong_label", groups), classes, len(names), config
 
 
-def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Indices of the images whose label is likely wrong, the most likely first.
+def wrong_chances(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The probability that each label is wrong, float64 [N], by maximum likelihood.
 
     labels: int64 [N], class indices. probabilities: float64 [N, K], predicted for images that the model was not trained
-    on. Raises SightlineError if cleanlab is not installed.
+    on. A share of the labels, at most half, is taken to be wrong: any class but the true one, all equally likely. The
+    true class is taken to have the probabilities at another temperature, because most models are overconfident. The
+    share and the temperature are those with which the labels are most likely. Wrong labels that the model predicts too,
+    such as those of two similar classes, are missed.
     """
-    if importlib.util.find_spec("cleanlab") is None:
-        cure = "pip install 'sightline-vision[doctor]'"
-        raise SightlineError(
-            "checking labels needs the package cleanlab, which is not installed", cure=cure, status=ENVIRONMENT
-        )
-    from cleanlab.filter import find_label_issues
+    logits = np.log(np.maximum(probabilities, 1e-12))
+    rows, others = np.arange(len(labels)), max(probabilities.shape[1] - 1, 1)
 
-    with warnings.catch_warnings():  # wrong labels of small classes may be missed, see docs/doctor.md
-        warnings.simplefilter("ignore", UserWarning)
-        ranked = find_label_issues(labels, probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1)
-    return np.asarray(ranked, np.int64)
+    def likelihoods(settings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(likelihood of each label as a right one, as a wrong one)."""
+        share, own = special.expit(settings[0]) / 2, special.softmax(logits / np.exp(settings[1]), 1)[rows, labels]
+        return (1 - share) * own, share * (1 - own) / others
+
+    def surprise(settings: np.ndarray) -> float:
+        return -float(np.log(np.maximum(sum(likelihoods(settings)), 1e-300)).mean())
+
+    starts = [np.array([share, temperature]) for share in (-4.0, -1.0) for temperature in (0.0, 0.7)]
+    fits = [optimize.minimize(surprise, start, method="Nelder-Mead") for start in starts]
+    right, wrong = likelihoods(min(fits, key=lambda fit: fit.fun).x)
+    return wrong / np.maximum(right + wrong, 1e-300)
+
+
+def likely_wrong(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Indices of the images whose label is more likely wrong than right, the most likely first; see `wrong_chances`."""
+    chances = wrong_chances(labels, probabilities)
+    order = np.argsort(-chances, kind="stable")
+    return order[chances[order] > 0.5]
 
 
 def read_probabilities(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...], np.ndarray]:

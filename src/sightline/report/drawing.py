@@ -162,11 +162,10 @@ def confusion_text(summary: PredictionSummary, classes: Sequence[str]) -> str:
 
 def calibration_text(summary: PredictionSummary) -> str:
     """Alternative text of the figure of accuracy against confidence."""
-    sure, right = float(summary.confidence.mean()), summary.accuracy
-    side = "less" if sure < right else "more"
+    sure, right = percent(float(summary.confidence.mean())), percent(summary.accuracy)
     return (
-        f"Accuracy against confidence in 15 bins; calibration error {100 * summary.calibration:.1f} points; on average "
-        f"the model is {side} confident ({percent(sure)}%) than accurate ({percent(right)}%)"
+        f"Accuracy against confidence in 15 bins; calibration error {100 * summary.calibration:.1f} points; mean "
+        f"confidence {sure}%, accuracy {right}%"
     )
 
 

@@ -8,15 +8,20 @@ import numpy as np
 from ..insight.curves import History, history
 from ..insight.features import unit_rows
 from ..insight.projection import EpochMap, epoch_maps, why_no_map
+from ..stats.calibration import SignedError, signed_error
 from ..stats.groups import Groups, read_groups
 from ..stats.intervals import mean_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
+from ..stats.paired import holm
+from ..stats.units import ids_of
 from .formatting import epochs_text
 from .run import Predictions, RunFiles, Snapshot, Thumbnails
 
 PAIRS = 12
 GALLERY_IMAGES = 24
 IMAGES_PER_PAIR = 8
+FEW = 5
+"""Minimum number of images of a class for a statement on it; with fewer, it is too uncertain."""
 MOST_GROUPS, MEMBERS = 10, 20
 """Maximum number of k-means clusters; minimum mean number of images per cluster."""
 
@@ -28,7 +33,8 @@ class PredictionSummary:
     interval: 95 % interval of the accuracy. groups: of the images, or None. confidence: float64 [N], of the predicted
     class. correct: bool [N]. confusion: int64 [K, K], rows: true class, columns: predicted class. classes: measures of
     each class. pairs: (true class, predicted class, number of images) of the most confused classes. calibration: the
-    expected calibration error.
+    expected calibration error. overconfidence: mean confidence minus accuracy. by_class: the same for the predictions
+    of each class, with p values after Holm's correction for all classes.
     """
 
     accuracy: float
@@ -40,6 +46,8 @@ class PredictionSummary:
     classes: PerClass
     pairs: list[tuple[int, int, int]]
     calibration: float
+    overconfidence: SignedError
+    by_class: list[SignedError]
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,11 @@ def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbor
 
 def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSummary:
     """Compute the metrics of the predictions. groups: of the images, or None."""
-    correct = predictions.predicted == predictions.truth
+    correct, ids = predictions.predicted == predictions.truth, None if groups is None else groups.ids
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
         accuracy=float(correct.mean()),
-        interval=mean_interval(correct, None if groups is None else groups.ids),
+        interval=mean_interval(correct, ids),
         groups=groups,
         confidence=predictions.confidence,
         correct=correct,
@@ -116,6 +124,8 @@ def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSumm
         classes=per_class(confusion),
         pairs=most_confused(confusion, PAIRS),
         calibration=calibration_error(predictions.confidence, correct),
+        overconfidence=signed_error(predictions.confidence, correct, ids),
+        by_class=overconfidence_by_class(predictions, correct, ids),
     )
 
 
@@ -125,6 +135,22 @@ def without_map(snapshots: Sequence[Snapshot]) -> list[str]:
     for one in snapshots:
         reasons.setdefault(why_no_map(one.features), []).append(one.epoch)
     return [f"no maps of {epochs_text(epochs)}: {why}" for why, epochs in reasons.items() if why]
+
+
+def overconfidence_by_class(
+    predictions: Predictions, correct: np.ndarray, groups: np.ndarray | None
+) -> list[SignedError]:
+    """The signed calibration error of the predictions of each class, with p values after Holm's correction.
+
+    correct: bool [N]. groups: int64 [N] or None. A class with too few predictions, or groups, has the p value NaN.
+    """
+    found = []
+    for index in range(len(predictions.classes)):
+        rows = predictions.predicted == index
+        ids = None if groups is None else ids_of(groups[rows].tolist())
+        one = signed_error(predictions.confidence[rows], correct[rows], ids)
+        found.append(one if rows.sum() >= FEW and one.low > -1 else one._replace(p=float("nan")))
+    return [one._replace(p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)]
 
 
 def labels_of(

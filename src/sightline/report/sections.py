@@ -27,7 +27,7 @@ CURVES = (
 SCROLL = "Scroll horizontally to see the whole figure. "
 NARROW = 330  # CSS pixels; wider figures scroll on a phone
 MOST_HINTS = 4
-OVERFITTED = 1.1  # least ratio of the last to the lowest validation loss, for a hint
+RISEN = 1.1  # least ratio of the last to the lowest validation loss, for a hint
 WAITING = 0.1  # least share of the time spent waiting for data, for a hint
 
 
@@ -154,18 +154,18 @@ def hints_list(hints: Sequence[Hint]) -> Html | None:
 
 
 def curve_hints(past: History) -> list[Hint]:
-    """Hints on overfitting, too few epochs and slow data loading, from the curves of a run."""
+    """Hints on a rising validation loss, too few epochs and slow data loading, from the curves of a run."""
     hints: list[Hint] = []
     loss = past.evaluation["loss"]
     known = np.flatnonzero(np.isfinite(loss))
     if len(known) > 2:
         lowest = known[loss[known].argmin()]
-        if loss[known[-1]] > OVERFITTED * loss[lowest]:
-            epoch = past.evaluation["epoch"][lowest]
-            hints.append((f"The validation loss increases after epoch {epoch:g}: the model overfits", "curves"))
+        if loss[known[-1]] > RISEN * loss[lowest]:
+            epoch, above = past.evaluation["epoch"][lowest], percent(float(loss[known[-1]] / loss[lowest] - 1), 0)
+            hints.append((f"The validation loss ends {above}% above its minimum, at epoch {epoch:g}", "curves"))
     complete = past.finished and not past.stopped_early
     if complete and past.best_epoch and past.best_epoch >= past.last_epoch and len(known) > 2:
-        text = "The last epoch is the best: try more epochs (sightline resume RUN --train.epochs N)"
+        text = "The last epoch is the best; more may be better: sightline resume RUN --train.epochs N"
         hints.append((text, "curves"))
     wait = past.train["data_wait"][np.isfinite(past.train["data_wait"])]
     if len(wait) and np.median(wait) > WAITING:

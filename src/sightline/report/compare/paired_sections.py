@@ -23,8 +23,8 @@ def by_class(comparison: Comparison, drawn: Figures) -> list[Child]:
         return [missing_note(NO_PAIRS)]
     count = len(comparison.pairs[0].results[0].classes)
     chance = (
-        f"Of {count} classes, some intervals exclude zero by chance: about one in twenty where nothing differs, and "
-        "more where a class has few images."
+        f"Intervals are corrected for {count} classes: where nothing differs, about one table in twenty has a class "
+        "whose interval excludes zero."
     )
     parts: list[Child] = [element("p", comparison.kind.class_note + chance, class_="small")]
     for number, pair in enumerate(comparison.pairs, 1):

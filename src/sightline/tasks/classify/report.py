@@ -8,33 +8,32 @@ from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
-from ...report.findings import Findings, GalleryImage, compute_findings
+from ...report.findings import FEW, Findings, GalleryImage, compute_findings
 from ...report.formatting import epochs_text, percent, section, status, times
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
+from ...stats.calibration import SignedError, chance_error
 from ...stats.intervals import effective_images, wilson_interval
 from ..contract import Metric
 
 CLASS_TABLE = (
     "Sorted by F1, lowest first; click a heading to sort. Recall: share of the class's images predicted as it. "
-    "Precision: the share of the images predicted as the class that belong to it. F1: their harmonic mean. The numbers "
-    "of a class with few images are uncertain."
+    "Precision: the share of the images predicted as the class that belong to it. F1: their harmonic mean. "
+    "Overconfidence: mean confidence of these predictions minus their precision, with its 95% interval; bold if it "
+    "differs from zero after Holm's correction for all classes."
 )
 MATRIX = (
     "Rows are the truth, columns the prediction. Classes are ordered so that confused ones are adjacent. Errors have "
     "their own color scale, so that rare ones are visible."
 )
 CALIBRATION = (
-    "Dots on the dashed line mean perfect calibration: of the predictions with 80% confidence, 80% are correct. Below "
-    "the line the model is overconfident, above it underconfident."
+    "Dots on the dashed line mean perfect calibration: of the predictions with 80% confidence, 80% are correct. Dots "
+    "below the line: overconfident, above: underconfident. Dots of few predictions are off the line by chance: a "
+    "perfectly calibrated model with these confidences has an expected calibration error of {chance}% on average."
 )
 FIRST_CHECK = "Check these first for wrong labels, and for images that show several classes or none."
-FEW = 5
-"""A hint on the recall of a class needs at least this number of images; with fewer, the recall is too uncertain."""
-MISCALIBRATED = 0.05
-"""A hint on calibration needs a calibration error above this value."""
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
@@ -119,19 +118,20 @@ def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[section
     recall = np.where(scores.classes.support >= FEW, scores.classes.recall, np.inf)
     weakest = int(recall.argmin()) if len(recall) else 0
     if np.isfinite(recall[weakest]) and recall[weakest] < scores.accuracy - 0.05:
-        text = f"{classes[weakest]}: a recall of only {percent(float(recall[weakest]))}%"
+        of = f"{scores.classes.support[weakest]:,} images"
+        text = f"{classes[weakest]} has the lowest recall, {percent(float(recall[weakest]))}% of {of}"
         hints.append((text, "errors-by-class"))
     if findings.confused and findings.confused[0][2] > 1:
         truth, predicted, often, _ = findings.confused[0]
         hints.append(
             (
-                f"{truth} predicted as {predicted}, {times(often)}: check the labels of these images",
+                f"{truth} predicted as {predicted}, {times(often)}, is the most frequent confusion",
                 "misclassified-images",
             )
         )
-    if scores.calibration > MISCALIBRATED:
-        side = "overconfident" if scores.confidence.mean() > scores.accuracy else "underconfident"
-        text = f"The model is {side}: calibration error {100 * scores.calibration:.1f} points"
+    if scores.overconfidence.p < 0.05:
+        side = "overconfident" if scores.overconfidence.error > 0 else "underconfident"
+        text = f"The model is {side}: mean confidence minus accuracy is {signed_text(scores.overconfidence)} points"
         hints.append((text, "errors-by-class"))
     return hints + sections.curve_hints(findings.past)
 
@@ -150,8 +150,10 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
         precision = percent(float(scores.classes.precision[index])) if of_prediction else ""
         row: list[Child] = [files.classes[index], sections.bar(float(scores.classes.f1[index]))]
         row += [*found, interval_text(right, of_truth)] if of_truth else ["", "", "no images"]
-        rows.append([*row, precision, interval_text(right, of_prediction) or "never predicted", f"{of_truth:,}"])
-    head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Images"]
+        rows.append([*row, precision, interval_text(right, of_prediction) or "never predicted"])
+        rows[-1] += [class_calibration(scores.by_class[index]), f"{of_truth:,}"]
+    head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Overconfidence, points"]
+    head.append("Images")
     pairs: list[list[Child]] = [
         [
             files.classes[truth],
@@ -161,7 +163,11 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
         ]
         for truth, predicted, often in scores.pairs
     ]
-    mean = float(scores.confidence.mean())
+    mean, chance = percent(float(scores.confidence.mean())), percent(chance_error(scores.confidence))
+    caption = (
+        f"Mean confidence is {mean}%, accuracy {percent(scores.accuracy)}%: a difference of "
+        f"{signed_text(scores.overconfidence)} points. {CALIBRATION.format(chance=chance)}"
+    )
     return [
         element("h3", "Class by class"),
         element("p", CLASS_TABLE, class_="small"),
@@ -173,9 +179,21 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
         if pairs
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
-        sections.figure(figures, "calibration", calibration_text(scores),
-               f"Mean confidence is {percent(mean)}%, accuracy {percent(scores.accuracy)}%. {CALIBRATION}"),
+        sections.figure(figures, "calibration", calibration_text(scores), caption),
     ]  # fmt: skip
+
+
+def signed_text(error: SignedError) -> str:
+    """A signed calibration error in percentage points with its interval, such as "+9.1 [+3.2, +15.0]"."""
+    value, low, high = (f"{100 * share:+.1f}" for share in error[:3])
+    return f"{value} [{low}, {high}]"
+
+
+def class_calibration(error: SignedError) -> Child:
+    """A table cell: the signed calibration error of a class, bold if it differs from 0; "" for too few predictions."""
+    if error.p != error.p:
+        return ""
+    return element("b", signed_text(error)) if error.p < 0.05 else signed_text(error)
 
 
 def interval_text(right: int, count: int) -> str:

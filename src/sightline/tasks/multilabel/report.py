@@ -156,7 +156,7 @@ def hints(past: History, summary: Summary | None) -> list[sections.Hint]:
         weakest = int(values.argmin())
         if np.isfinite(values[weakest]) and values[weakest] < summary.ranked.mean - 0.1:
             name, value = summary.sets.classes[weakest], percent(float(values[weakest]))
-            found.append((f"{name}: an average precision of only {value}%", "classes"))
+            found.append((f"{name} has the lowest average precision, {value}%", "classes"))
         if summary.pairs and len(summary.pairs[0].rows) > 1:
             pair = summary.pairs[0]
             text = f"{pair.missed} missed and {pair.predicted} predicted instead in {len(pair.rows)} images"
