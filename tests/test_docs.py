@@ -100,7 +100,8 @@ def toy(tokens: list[str]) -> list[str]:
 def workspace(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path) -> Path:
     """A folder with the data of the guides."""
     make_photos(tmp_path / "photos", train=6, test=4)
-    shutil.copytree(tmp_path / "photos" / "val", tmp_path / "others")
+    others = make_photos(tmp_path / "more", train=4, val=1) / "train"  # none of the validation images of photos/
+    shutil.move(others, tmp_path / "others")
     (tmp_path / "images").mkdir()
     (tmp_path / "tags.csv").write_text(
         "filename,label\n" + "".join(f"images/picture{n}.png,{'ab'[n % 2]};c\n" for n in range(18))
@@ -155,6 +156,8 @@ def test_commands_in_the_docs_run(
             assert not tokens or tokens[0] == "make", line
             continue
         allowed = (0, FINDINGS) if tokens[1] == "doctor" else (0,)
+        if tokens[1:3] == ["doctor", "runs/clean"]:
+            allowed += (2,)  # a run of two epochs may predict one class for every image, which shows no wrong labels
         assert run(toy(tokens[1:])) in allowed, line
         ran += 1
     assert ran or page in WITHOUT_COMMANDS

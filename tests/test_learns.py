@@ -53,5 +53,5 @@ def test_label_sets_are_learned(tmp_path: Path, loss: str) -> None:
     first = sightline.train(configured(untrained), data, out=tmp_path / "untrained", quiet=True)
     end, start = run.metrics, first.metrics
     assert end["mean_average_precision"] > 0.95 > 0.7 > start["mean_average_precision"]
-    assert end["mean_average_precision_interval"][0] > 2 * end["baselines"]["class_frequencies"]
+    assert end["mean_average_precision"] > 2 * end["baselines"]["class_frequencies"]
     assert end["macro_f1"] > 0.85 and end["exact"] > 0.7

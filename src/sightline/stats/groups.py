@@ -216,7 +216,8 @@ def same_names(parts: Sequence[Part], small: np.ndarray, keys: Sequence[Key]) ->
     row = rng.integers(0, len(order) - 1, PAIRS)
     inside = np.stack([order[row], order[row + 1]])  # neighbors in this order mostly have one name
     pairs = np.concatenate([inside, rng.integers(0, len(names), (2, PAIRS))], axis=1)
-    pairs = pairs[:, (pairs[0] != pairs[1]) & (labels[pairs[0]] == labels[pairs[1]])]
+    several = np.bincount(names)[names] > 1
+    pairs = pairs[:, (pairs[0] != pairs[1]) & (labels[pairs[0]] == labels[pairs[1]]) & several[pairs].all(0)]
     same = names[pairs[0]] == names[pairs[1]]
     if min(same.sum(), (~same).sum()) < FRAMES:
         return None

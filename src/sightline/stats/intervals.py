@@ -88,7 +88,7 @@ def mean_interval(values: ArrayLike, groups: np.ndarray | None = None, level: fl
 
     For values 0 and 1, such as correct predictions, it is the Wilson interval; with groups, the Wilson interval of the
     effective number of images or the jackknife interval over groups, whichever is wider on each side. For other values
-    it is a t interval.
+    it is the jackknife interval, on the logarithmic scale if none is negative, because losses and errors are skewed.
     """
     items = np.asarray(values, dtype=np.float64)
     assert items.ndim == 1 and len(items), f"values {items.shape}"
@@ -98,16 +98,18 @@ def mean_interval(values: ArrayLike, groups: np.ndarray | None = None, level: fl
     if units < FEWEST:
         return NONE
     mean, effective = float(items.mean()), effective_units(len(items), groups)
-    quantile = float(t_quantile(max(effective - 1, 1), level))
-    if not shares:
-        half = quantile * float(np.sqrt(mean_variance(items, groups)))
-        return mean - half, mean + half
-    z = float(special.ndtri((1 + level) / 2))
-    total = effective_images(items, groups) * (z / quantile) ** 2
-    wilson = wilson_interval(mean * total, total, level)
     sizes = sums(np.ones(len(items)), groups)
     left_out = (items.sum() - sums(items, groups)) / (len(items) - sizes)
-    low, high = jackknife(mean, left_out, effective, share=True).interval(level)
+    if not shares and items.min() >= 0 and left_out.min() > 0:
+        low, high = jackknife(np.log(mean), np.log(left_out), effective).interval(level)
+        return float(np.exp(low)), float(np.exp(high))
+    low, high = jackknife(mean, left_out, effective, share=shares).interval(level)
+    if not shares:
+        return float(low), float(high)
+    z = float(special.ndtri((1 + level) / 2))
+    quantile = float(t_quantile(max(effective - 1, 1), level))
+    total = effective_images(items, groups) * (z / quantile) ** 2
+    wilson = wilson_interval(mean * total, total, level)
     return min(wilson[0], float(low)), max(wilson[1], float(high))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.decode.palettes import IGNORE
 from ..errors import SightlineError
-from .intervals import Estimate, jackknife
+from .intervals import NONE, Estimate, jackknife
 from .units import FEWEST, blocks, effective_units, ids_of, sums
 
 BLOCK = 2**18
@@ -301,7 +301,12 @@ def estimate(
 def interval(
     per_image: Confusion, statistic: Statistic = mean_iou, groups: np.ndarray | None = None
 ) -> tuple[Any, Any]:
-    """The 95 % interval (low, high) of a metric, see `estimate`; NaN for fewer than FEWEST images or groups."""
+    """The 95 % interval (low, high) of a metric, see `estimate`; NaN for fewer than FEWEST images or groups.
+
+    The mean IoU has none either if any of its classes has true pixels in fewer: one image would decide its IoU.
+    """
+    if statistic is mean_iou and rare_classes(per_image, groups).any():
+        return NONE
     return estimate(per_image, statistic, groups).interval()
 
 
@@ -330,8 +335,14 @@ def labeled(counts: Counts, groups: np.ndarray | None) -> tuple[Counts, np.ndarr
 
 
 def units_with_class(counts: Counts, groups: np.ndarray | None) -> np.ndarray:
-    """In how many images or groups each class occurs, int64 [K]."""
-    return (sums(counts.union.astype(np.int64), groups) > 0).sum(0)
+    """In how many images or groups each class has true pixels, int64 [K]."""
+    return (sums(counts.truth.astype(np.int64), groups) > 0).sum(0)
+
+
+def rare_classes(per_image: Confusion, groups: np.ndarray | None = None) -> np.ndarray:
+    """Which classes count in the mean IoU, but have true pixels in fewer than FEWEST images or groups, bool [K]."""
+    counts = as_counts(per_image)
+    return (summed(counts).union > 0) & (units_with_class(counts, groups) < FEWEST)
 
 
 def left_out_values(counts: Counts, statistic: Statistic, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...data.decode.palettes import display_colors, from_dict
-from ...errors import SightlineError, printable
+from ...errors import SightlineError, printable, some_of
 from ...insight import figures, mask_figures
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
@@ -24,6 +24,7 @@ from ...report.run import RunFiles, attempt, read_arrays
 from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
 from ...stats.groups import Groups, read_groups
+from ...stats.units import FEWEST
 from ..contract import Metric
 
 STRIPS = 6
@@ -215,6 +216,10 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
         groups, count = findings.groups, len(findings.per_image)
         effective = measures.effective_images(findings.per_image, groups.ids) if groups else count
         note += sections.interval_note(count, groups, effective)
+        rare = measures.rare_classes(findings.per_image, ids_of(findings))
+        if rare.any():
+            names = some_of([findings.classes[index] for index in np.flatnonzero(rare)])
+            note += f" No interval, because these classes are in fewer than {FEWEST} images or groups: {names}."
         parts.append(element("p", note, class_="small"))
     return parts
 
