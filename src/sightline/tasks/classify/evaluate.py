@@ -31,11 +31,11 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device)
-    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
-    numbers |= classification_intervals(arrays, groups)
     if config.optim.name == "lbfgs" and not data:
         train = training_images(config, source, say)
-        numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device, parts.dtype)
+        numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device)
+    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
+    numbers |= classification_intervals(arrays, groups)
     looks = {}
     if tests:
         moment = parts.step, parts.epoch

@@ -49,19 +49,17 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     edges = bracketed(intervals["accuracy_interval"])
     sentence = f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
     if training.config.optim.name == "lbfgs":
-        numbers |= {"knn_accuracy": neighbors(parts.learner, (parts.train, parts.val), size, parts.device, parts.dtype)}
+        numbers |= {"knn_accuracy": neighbors(parts.learner, (parts.train, parts.val), size, parts.device)}
         sentence += f", k-NN {numbers['knn_accuracy']:.4f}"
     return numbers | intervals, sentence
 
 
-def neighbors(
-    learner: Learner, splits: tuple[Decoded, Decoded], batch_size: int, device: torch.device, dtype: torch.dtype
-) -> float:
-    """Accuracy of k-nearest neighbors by features, of the second split by the images of the first."""
+def neighbors(learner: Learner, splits: tuple[Decoded, Decoded], batch_size: int, device: torch.device) -> float:
+    """Accuracy of k-nearest neighbors by features in float32, of the second split by the images of the first."""
     assert isinstance(learner, ClassifyLearner)
     parts = []
     for split in splits:
-        _, arrays = evaluate(learner, split, batch_size, device, dtype, learner.plain_features)
+        _, arrays = evaluate(learner, split, batch_size, device, torch.float32, learner.plain_features)
         assert split.labels is not None
         parts += [torch.from_numpy(arrays["features"]), torch.from_numpy(split.labels)]
     return nearest_accuracy(*parts)
