@@ -96,3 +96,4 @@ def test_the_metric_epoch_keeps_the_last_weights(photos: Path, tmp_path: Path) -
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     last, best = ((tmp_path / "run/checkpoints" / name / "model.safetensors").read_bytes() for name in ("last", "best"))
     assert last == best and "best_epoch" not in run.metrics
+    assert "choice of the best epoch" not in run.report.read_text(encoding="utf-8")
