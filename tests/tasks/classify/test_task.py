@@ -43,4 +43,4 @@ def test_the_top_5_accuracy_of_five_classes_has_no_interval(classes: int, known:
         "labels": np.arange(classes),
         "losses": np.ones(classes),
     }
-    assert ("accuracy_top5_interval" in classification_intervals(arrays, 0)) == known
+    assert ("accuracy_top5_interval" in classification_intervals(arrays, None)) == known
