@@ -209,14 +209,14 @@ def grid_page(folder: Path, mark: str) -> str:
     """The page of a transfer grid in which the predictions of one run cannot be read."""
     from sightline.recipes.transfer import transfer_fast
     from sightline.transfer.grid import resolve_grid
-    from sightline.transfer.results import write_grid_report
+    from sightline.transfer.output import write_grid_report
 
     grid_folder = folder / f"grid {as_file(mark)}"
-    for setting in "ABC":
-        write_run(grid_folder / f"{setting}-0", mark)
-    with open(grid_folder / "B-0" / "predictions" / "val.csv", "a", newline="", encoding="utf-8") as file:
+    for name in ("A-0", "B-p0-0", "C-p0-0"):
+        write_run(grid_folder / name, mark)
+    with open(grid_folder / "B-p0-0" / "predictions" / "val.csv", "a", newline="", encoding="utf-8") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerow([mark, f"other {mark}", f"other {mark}", 1, 1, 0, 0])
-    write_run(grid_folder / "pretrain-unlabeled", mark, "pretrain")
+    write_run(grid_folder / "pretrain-unlabeled-0", mark, "pretrain")
     paths = {f"{stage}.data.path": f"/data/{mark}" for stage in ("labeled", "unlabeled", "full", "frozen")}
     grid = resolve_grid(transfer_fast(), {"name": mark, "seeds": (0,), "labeled_weights": f"/weights/{mark}", **paths})
     return write_grid_report(grid_folder, grid).report.read_text(encoding="utf-8")
@@ -295,7 +295,7 @@ PAGES: dict[str, Callable[[Path, str], str]] = {
 }
 FIGURE_PLANS = (
     ("report.compare.files", "plan_comparison"),
-    ("transfer.results", "plan_grid"),
+    ("transfer.output", "plan_grid"),
     ("sweep.report", "plan_sweep"),
 )
 

@@ -168,7 +168,7 @@ def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     for command, _ in demo.next_commands(Path("demo")):
-        if "C-0" not in command:  # missing in this short grid
+        if "C-p0-0" not in command:  # missing in this short grid
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
 
 

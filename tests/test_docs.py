@@ -81,7 +81,9 @@ def toy(tokens: list[str]) -> list[str]:
     if tokens[0] == "transfer":
         stages = {f"unlabeled.{key}": value for key, value in TOY_PRETRAINING.items()}
         stages |= {f"{stage}.{key}": TOY_PRETRAINING[key] for stage in ("labeled", "full", "frozen") for key in SHARED}
-        return [*tokens, "--seeds", "0", *(item for key, value in stages.items() for item in (f"--{key}", str(value)))]
+        stages["frozen.train.epochs"] = 1
+        short = ["--seeds", "0", "--pretrain-seeds", "0", "--tune", "none"]
+        return [*tokens, *short, *(item for key, value in stages.items() for item in (f"--{key}", str(value)))]
     small = {"--train.epochs": "2", "--data.size": "16", "--model.args": "{widths: [8, 16, 16]}"}
     if tokens[0] == "resume":
         small["--train.epochs"] = "3"
@@ -100,8 +102,7 @@ def toy(tokens: list[str]) -> list[str]:
 def workspace(make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path) -> Path:
     """A folder with the data of the guides."""
     make_photos(tmp_path / "photos", train=6, test=4)
-    others = make_photos(tmp_path / "more", train=4, val=1) / "train"  # none of the validation images of photos/
-    shutil.move(others, tmp_path / "others")
+    shutil.copytree(tmp_path / "photos" / "train", tmp_path / "others")
     (tmp_path / "images").mkdir()
     (tmp_path / "tags.csv").write_text(
         "filename,label\n" + "".join(f"images/picture{n}.png,{'ab'[n % 2]};c\n" for n in range(18))

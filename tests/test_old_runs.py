@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import sightline
+from sightline import SightlineError
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
@@ -49,7 +50,7 @@ def expected(name: str) -> dict[str, Any]:
 
 
 def same_numbers(found: dict[str, Any], stored: dict[str, Any], tolerance: float) -> None:
-    """Compare the stored metrics with those found, except durations, and intervals, which are computed otherwise now."""
+    """Compare the stored metrics with those found, except durations and intervals, which are computed otherwise now."""
     for key, value in stored.items():
         if key.endswith("_interval"):
             continue
@@ -136,16 +137,18 @@ def test_an_old_run_is_extended(name: str, old: Callable[[str], Path]) -> None:
     assert load_recipe_file(run / "recipe.yaml").train.epochs == 3
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_an_old_grid_is_reported_and_continued(old: Callable[[str], Path]) -> None:
-    grid, scores = old("grid"), expected("grid")
-    page = sightline.report(grid, quiet=True).read_text()
-    assert all(f"{100 * score:.1f}" in page for seeds in scores.values() for score in seeds)
-    weights = (grid / "pretrain-unlabeled" / "checkpoints" / "best" / "model.safetensors").read_bytes()
-    result = sightline.transfer(str(grid), settings="E", quiet=True)
-    assert {outcome.setting: outcome.accuracies for outcome in result.outcomes if outcome.setting != "E"} == scores
-    assert [outcome.setting for outcome in result.outcomes] == ["A", "C", "E"] and not result.missing
-    assert (grid / "pretrain-unlabeled" / "checkpoints" / "best" / "model.safetensors").read_bytes() == weights
+def test_an_old_grid_is_an_error_that_says_what_can_be_used(old: Callable[[str], Path]) -> None:
+    grid = old("grid")
+    for command in (lambda: sightline.report(grid), lambda: sightline.transfer(str(grid), settings="E", quiet=True)):
+        with pytest.raises(SightlineError, match="this grid is of an earlier version") as caught:
+            command()
+        assert "--out FOLDER" in caught.value.cure and "pretrain-unlabeled" in caught.value.cure
+    (grid / "grid.yaml").write_text((grid / "grid.yaml").read_text() + "tune: none\n")
+    weights = grid / "pretrain-unlabeled"
+    result = sightline.transfer(
+        str(grid / "grid.yaml"), unlabeled=weights, settings="AE", out=grid.parent / "new", quiet=True
+    )
+    assert [outcome.setting for outcome in result.outcomes] == ["A", "E"] and not result.missing
 
 
 def check_loaded(config: Config, stored: dict[str, Any], tmp_path: Path) -> None:
@@ -170,7 +173,8 @@ def test_an_old_recipe_is_loaded(path: Path, tmp_path: Path) -> None:
     if path.stem not in GRIDS:
         assert path.stem in RECIPES
         return check_loaded(load_recipe(str(path)), stored, tmp_path)
-    grid = load_grid(str(path))
+    (tmp_path / path.name).write_text(path.read_text() + "tune: none\n")
+    grid = load_grid(str(tmp_path / path.name))
     assert list(grid.settings) == stored["settings"] and list(grid.seeds) == stored["seeds"]
     for stage in ("labeled", "unlabeled", "full", "frozen"):
         check_loaded(getattr(grid, stage), stored[stage], tmp_path)

@@ -45,14 +45,16 @@ def correct(
 
 def settings_of(runs: np.ndarray) -> list[SettingResult]:
     """The results of the five settings of a grid, from the correct predictions [5, 1, S, N]."""
-    seeds = tuple(range(runs.shape[2]))
-    return [SettingResult(name, seeds, row[0], 0.5, (0, 1), 1.0) for name, row in zip("ABCDE", runs, strict=True)]
+    pretrainings, seeds = (tuple(range(count)) for count in runs.shape[1:3])
+    rest = (0.5, (0.0, 1.0), 1.0, 1.0, "")
+    return [SettingResult(name, pretrainings, seeds, row, *rest) for name, row in zip("ABCDE", runs, strict=True)]
 
 
 def grid_page(rng: np.random.Generator, sets: int, images: int, seeds: int, spread: float) -> list[bool]:
     """Whether the page of a grid of equal settings has any sentence with "beats"."""
     runs = (correct(rng, images, 5, (1, seeds), spread) for _ in range(sets))
-    return [any(" beats " in one[-1] for one in compare_settings(settings_of(each))) for each in runs]
+    found = (compare_settings(settings_of(each), "validation") for each in runs)
+    return [any(" beats " in one.sentence for one in comparisons) for comparisons in found]
 
 
 def grid_interval(

@@ -12,7 +12,7 @@ from .runs.terminal import print_plain
 from .tasks.files import load_recipe_file
 from .train import train
 from .transfer.outcomes import GridResult
-from .transfer.results import text_table
+from .transfer.output import text_table
 from .transfer.run import transfer
 
 SCENES_TRAIN, SCENES_VAL, SCENES_SIDE = 80, 20, 128
@@ -60,6 +60,6 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
         (f"sightline predict {base}/scenes {base}/scenes-data/validation --out masks/", "use the segmentation model"),
         (f"sightline serve {base}/digits", "try the classifier in a web page on this machine"),
         (f"sightline export {base}/digits --format onnx", "use the classifier in other programs"),
-        (f"sightline report {base}/transfer/A-0 {base}/transfer/C-0", "compare two runs"),
+        (f"sightline report {base}/transfer/A-0 {base}/transfer/C-p0-0", "compare two runs"),
         ("sightline recipes", "train on your own images: sightline train photos_scratch --data photos/"),
     ]

@@ -12,7 +12,7 @@ from .report.watch import serve
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .transfer.grid import load_grid_file
-from .transfer.results import write_grid_report
+from .transfer.output import write_grid_report
 from .user_code import accepts_code
 
 

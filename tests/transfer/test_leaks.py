@@ -15,7 +15,7 @@ from sightline.runs.atomic import atomic_write
 from sightline.tasks.files import load_recipe_file
 from sightline.transfer.grid import Grid, load_grid_file, resolve_grid
 from sightline.transfer.leaks import without_leaks
-from transfer.test_run import tiny_grid
+from transfer_toys import tiny_grid
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -68,14 +68,14 @@ def test_copies_are_left_out_and_the_runs_record_it(
     )
     assert "2 training images left out: class_0/darker.png, class_0/renamed.bmp" in out
     names = ("class_0/darker.png", "class_0/renamed.bmp")
-    run = folder / "pretrain-labeled"
+    run = folder / "pretrain-labeled-0"
     assert load_recipe_file(run / "recipe.yaml").data.leave_out == names
     assert load_grid_file(folder / "grid.yaml").labeled.data.leave_out == names
     assert "renamed.bmp" not in (run / "splits.csv").read_text()
     sightline.evaluate(run, split="train")
     assert "changed" not in capsys.readouterr().out
     sightline.transfer(tiny_grid(), target, labeled=leaky, settings="B", seeds="0", out=folder, **options)
-    assert "B-0: done" in capsys.readouterr().out, "a second call leaves out the same images"
+    assert "B-p0-0: done" in capsys.readouterr().out, "a second call leaves out the same images"
 
 
 def test_with_on_copies_warn_the_grid_is_unchanged(target: Path, leaky: Path) -> None:

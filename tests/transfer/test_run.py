@@ -18,34 +18,18 @@ from config_toys import configured
 from multilabel_toys import SETTINGS
 from sightline import SightlineError
 from sightline.config.resolve import resolve
-from sightline.config.schema import Augment, Config, Data, Model, Optim, Train
+from sightline.config.schema import Config, Model
 from sightline.recipes import GRIDS, load_grid, load_recipe
+from sightline.report.html import element, typeset
 from sightline.runs.atomic import read_json_lines
-from sightline.transfer.grid import Grid, grid_yaml, load_grid_file, resolve_grid
+from sightline.transfer.folder import grid_changes
+from sightline.transfer.grid import grid_yaml, load_grid_file, resolve_grid
 from sightline.transfer.results import read_results
-from sightline.transfer.run import grid_changes
+from transfer_toys import tiny_grid
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
 loop = importlib.import_module("sightline.train")  # `sightline.train` is the function
-SIZE = 16
-
-
-def tiny_grid(**changes: object) -> Grid:
-    """A grid that trains in seconds: fastnet at 16 pixels, two epochs per stage."""
-    model = Model(name="fastnet", args={"widths": [8, 16, 16]})
-    train = Train(epochs=2, batch_size=16, precision="fp32", threads=1)
-    full = Config(name="full", data=Data(size=SIZE), model=model, augment=Augment(horizontal_flip=0.5), train=train)
-    full = resolve(full, {"optim.name": "adamw", "optim.lr": 5e-3, "report.samples": 4})
-    frozen = full.model_copy(update={"augment": Augment(), "optim": Optim(name="adamw", lr=1e-2)})
-    heads = {"projector": [32, 16], "predictor": 32, "momentum": 0.9, "momentum_batch": 0}
-    unlabeled = resolve(
-        load_recipe("byol_fast"),
-        {"data.size": SIZE, "model": model.model_dump(), "augment.progressive": [], "pretrain": heads}
-        | {"train": train.model_copy(update={"best_metric": "epoch"}).model_dump(), "report.samples": 4},
-    )
-    values = {"name": "tiny", "seeds": (0, 1), "labeled": full, "unlabeled": unlabeled, "full": full, "frozen": frozen}
-    return Grid.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -66,58 +50,59 @@ def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory, qui
 
 
 def test_runs_have_the_initial_weights_and_seed_of_their_setting(done: Path) -> None:
-    names = {f"{setting}-{seed}" for setting in "ABCDE" for seed in (0, 1)} | {"pretrain-labeled", "pretrain-unlabeled"}
+    names = {f"{setting}{'-p0' * (setting != 'A')}-{seed}" for setting in "ABCDE" for seed in (0, 1)}
+    names |= {"pretrain-labeled-0", "pretrain-unlabeled-0"}
     assert {path.parent.name for path in done.glob("*/recipe.yaml")} == names
     configs = {name: load_recipe(str(done / name)) for name in names}
-    origins = {"A": "none", "B": "pretrain-labeled", "C": "pretrain-unlabeled"}
-    origins |= {"D": "pretrain-labeled", "E": "pretrain-unlabeled"}
+    origins = {"A": "none", "B": "pretrain-labeled-0", "C": "pretrain-unlabeled-0"}
+    origins |= {"D": "pretrain-labeled-0", "E": "pretrain-unlabeled-0"}
     for setting, origin in origins.items():
         for seed in (0, 1):
-            config = configs[f"{setting}-{seed}"]
+            config = configs[f"{setting}{'-p0' * (setting != 'A')}-{seed}"]
             assert Path(config.model.weights).name == origin and config.train.seed == seed
             assert config.model.freeze == (setting in "DE")
-    budgets = {
-        (configs[f"{s}-0"].train.epochs, configs[f"{s}-0"].optim.lr, configs[f"{s}-0"].model.head) for s in "ABC"
-    }
-    assert len(budgets) == 1
-    pretraining = configs["pretrain-unlabeled"]
+    full = [configs[name] for name in ("A-0", "B-p0-0", "C-p0-0")]
+    assert len({(config.train.epochs, config.optim.lr, config.model.head) for config in full}) == 1
+    pretraining = configs["pretrain-unlabeled-0"]
     assert (
         pretraining.task == "pretrain"
-        and pretraining.pretrain.probe == configs["C-0"].data.path != pretraining.data.path
+        and pretraining.pretrain.probe == configs["C-p0-0"].data.path != pretraining.data.path
     )
 
 
 def test_a_frozen_backbone_keeps_the_pretrained_weights(done: Path) -> None:
     weights = {
         name: load_file(done / name / "checkpoints" / "last" / "model.safetensors")
-        for name in ("pretrain-unlabeled", "E-0", "C-0")
+        for name in ("pretrain-unlabeled-0", "E-p0-0", "C-p0-0")
     }
-    backbone = [name for name in weights["E-0"] if name.startswith("backbone.")]
-    assert all(torch.equal(weights["E-0"][name], weights["pretrain-unlabeled"][name]) for name in backbone)
-    assert not all(torch.equal(weights["C-0"][name], weights["pretrain-unlabeled"][name]) for name in backbone)
+    backbone = [name for name in weights["E-p0-0"] if name.startswith("backbone.")]
+    assert all(torch.equal(weights["E-p0-0"][name], weights["pretrain-unlabeled-0"][name]) for name in backbone)
+    assert not all(torch.equal(weights["C-p0-0"][name], weights["pretrain-unlabeled-0"][name]) for name in backbone)
 
 
 def test_results_equal_the_metrics_of_the_runs_and_are_on_the_page(done: Path) -> None:
     result = read_results(done, load_grid_file(done / "grid.yaml"))
     assert not result.missing and not result.notes and [o.setting for o in result.outcomes] == list("ABCDE")
     for outcome in result.outcomes:
-        for seed, value in zip(outcome.seeds, outcome.accuracies, strict=True):
-            records = read_json_lines(done / f"{outcome.setting}-{seed}" / "metrics.jsonl")
+        (values,) = outcome.accuracies
+        for seed, value in zip(outcome.seeds, values, strict=True):
+            name = f"{outcome.setting}{'-p0' * (outcome.setting != 'A')}-{seed}"
+            records = read_json_lines(done / name / "metrics.jsonl")
             assert value == pytest.approx(records[-1]["accuracy"])
     with open(done / "grid.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 10
     values = json.loads((done / "grid.json").read_text())
     page = (done / "report.html").read_text(encoding="utf-8")
     for entry in values["comparisons"]:
-        assert entry["sentence"][1:].replace("-", "\u2212").replace("[", '<span class="whole">[') in page
-    assert 'href="C-0/report.html"' in page and (done / "figures" / "grid.png").is_file()
+        assert str(element("li", typeset(entry["sentence"][1:] + ".")))[4:] in page
+    assert 'href="C-p0-0/report.html"' in page and (done / "figures" / "grid.png").is_file()
 
 
 def test_different_image_counts_of_the_pretrainings_are_noted(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
     assert not any("pre-training with labels used" in note for note in read_results(done, grid).notes), "equal counts"
     copied = shutil.copytree(done, tmp_path / "grid")
-    path = copied / "pretrain-labeled" / "provenance.json"
+    path = copied / "pretrain-labeled-0" / "provenance.json"
     record = json.loads(path.read_text())
     record["data"]["counts"]["train"] = 1_090
     path.write_text(json.dumps(record))
@@ -135,7 +120,7 @@ def test_a_second_call_trains_nothing(done: Path, photos: Path, flat: Path, caps
     before = {path: path.stat().st_mtime_ns for path in done.glob("*/metrics.jsonl")}
     sightline.transfer(tiny_grid(), photos, unlabeled=flat, labeled=photos, out=done)
     assert {path: path.stat().st_mtime_ns for path in done.glob("*/metrics.jsonl")} == before
-    assert "C-1: done" in capsys.readouterr().out
+    assert "C-p0-1: done" in capsys.readouterr().out
 
 
 def test_an_interrupted_grid_resumes_the_unfinished_run(
@@ -147,7 +132,7 @@ def test_an_interrupted_grid_resumes_the_unfinished_run(
 
     def interrupt_once(training, reason):
         calls.append(training.config.name)
-        if calls.count("E-0") == 1 and training.config.name == "E-0":
+        if calls.count("E-p0-0") == 1 and training.config.name == "E-p0-0":
             training.stop.requested = True
         end_epoch(training, reason)
 
@@ -155,10 +140,10 @@ def test_an_interrupted_grid_resumes_the_unfinished_run(
     with pytest.raises(SightlineError, match="interrupted") as caught:
         sightline.transfer(grid, photos, unlabeled=flat, out=folder, quiet=True)
     assert caught.value.status == 4 and "the same command" in caught.value.cure
-    assert read_results(folder, grid).missing == ("E-0",)
+    assert read_results(folder, grid).missing == ("E-p0-0",)
     calls.clear()
     result = sightline.transfer(grid, photos, unlabeled=flat, out=folder, quiet=True)
-    assert calls == ["E-0"] and not result.missing, "only the second of its two epochs is trained"
+    assert calls == ["E-p0-0"] and not result.missing, "only the second of its two epochs is trained"
 
 
 def test_a_signal_in_the_last_step_of_a_run_stops_the_grid_after_that_run(
@@ -181,12 +166,14 @@ def test_a_signal_in_the_last_step_of_a_run_stops_the_grid_after_that_run(
 
 
 def test_given_weights_are_used_and_not_trained(done: Path, photos: Path, tmp_path: Path) -> None:
-    run = done / "pretrain-unlabeled"
+    run = done / "pretrain-unlabeled-0"
     result = sightline.transfer(
         tiny_grid(), photos, unlabeled=run, settings="E", seeds="3", out=tmp_path / "g", quiet=True
     )
-    assert {path.parent.name for path in (tmp_path / "g").glob("*/recipe.yaml")} == {"E-3"}
-    assert load_recipe(str(tmp_path / "g" / "E-3")).model.weights == str(run.absolute()) and len(result.outcomes) == 1
+    assert {path.parent.name for path in (tmp_path / "g").glob("*/recipe.yaml")} == {"E-p0-3"}
+    assert (
+        load_recipe(str(tmp_path / "g" / "E-p0-3")).model.weights == str(run.absolute()) and len(result.outcomes) == 1
+    )
 
 
 def test_the_head_is_always_initialized_anew(photos: Path, tmp_path: Path) -> None:
@@ -200,7 +187,7 @@ def test_the_head_is_always_initialized_anew(photos: Path, tmp_path: Path) -> No
         grid.frozen, {"model.head": "mlp", "model.freeze": True, "optim.lr": 1e-12, "train.epochs": 1}
     )
     scratch = sightline.train(from_scratch, photos, out=tmp_path / "scratch", quiet=True)
-    runs = (folder / "D-0", scratch.path, folder / "pretrain-labeled")
+    runs = (folder / "D-p0-0", scratch.path, folder / "pretrain-labeled-0")
     new, initial, old = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in runs)
     heads = [name for name in new if name.startswith("head.") and name.endswith("weight")]
     assert len(heads) == 4
@@ -219,13 +206,13 @@ def test_later_calls_keep_and_extend_the_settings_and_seeds_of_the_grid(
     assert [outcome.setting for outcome in result.outcomes] == list("ABCDE")
     assert load_grid_file(folder / "grid.yaml").settings == tuple("ABCDE")
     result = sightline.transfer(tiny_grid(), photos, out=folder, settings="A", seeds="7", **sources)
-    assert result.outcomes[0].seeds == (0, 1, 7) and "B-7" in result.missing
+    assert result.outcomes[0].seeds == (0, 1, 7) and "B-p0-7" in result.missing
 
 
 def test_weights_can_be_added_later_if_no_run_has_used_that_pretraining(
     done: Path, photos: Path, tmp_path: Path
 ) -> None:
-    folder, given = tmp_path / "grid", done / "pretrain-labeled"
+    folder, given = tmp_path / "grid", done / "pretrain-labeled-0"
     once = {"seeds": "0", "out": folder, "quiet": True}
     sightline.transfer(tiny_grid(), photos, settings="A", **once)
     before = (folder / "A-0" / "metrics.jsonl").read_bytes()
@@ -256,23 +243,23 @@ def test_grid_changes_lists_only_changes_that_affect_existing_runs() -> None:
 def test_weights_of_the_wrong_kind_unfinished_or_changed_are_rejected(done: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.transfer(
-            tiny_grid(), photos, unlabeled=done / "pretrain-labeled", labeled=tmp_path / "no.pt", out=tmp_path / "g"
+            tiny_grid(), photos, unlabeled=done / "pretrain-labeled-0", labeled=tmp_path / "no.pt", out=tmp_path / "g"
         )
     assert (
         "cannot be used for --unlabeled" in str(caught.value)
         and "--labeled" in str(caught.value)
         and "there is no file or folder of weights with this path" in str(caught.value)
     )
-    unfinished = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "unfinished")
+    unfinished = shutil.copytree(done / "pretrain-unlabeled-0", tmp_path / "unfinished")
     lines = (unfinished / "metrics.jsonl").read_text().splitlines()
     (unfinished / "metrics.jsonl").write_text("\n".join(line for line in lines if '"done"' not in line) + "\n")
     with pytest.raises(SightlineError, match="cannot start") as caught:
         sightline.transfer(tiny_grid(), photos, unlabeled=unfinished, settings="E", out=tmp_path / "g")
     assert "not finished" in str(caught.value) and "sightline resume" in str(caught.value)
-    given = shutil.copytree(done / "pretrain-unlabeled", tmp_path / "given")
+    given = shutil.copytree(done / "pretrain-unlabeled-0", tmp_path / "given")
     arguments = {"unlabeled": given, "settings": "E", "out": tmp_path / "h", "quiet": True}
     sightline.transfer(tiny_grid(), photos, seeds="0", **arguments)
-    shutil.copy(done / "C-0/checkpoints/best/model.safetensors", given / "checkpoints/best/model.safetensors")
+    shutil.copy(done / "C-p0-0/checkpoints/best/model.safetensors", given / "checkpoints/best/model.safetensors")
     with pytest.raises(SightlineError, match="weights have changed"):
         sightline.transfer(tiny_grid(), photos, seeds="1", **arguments)
 
@@ -283,7 +270,7 @@ def test_weights_of_another_model_are_rejected_before_any_training(
     wide = Model(name="fastnet", args={"widths": [8, 24, 24]})
     old = tiny_grid()
     wider = {stage: getattr(old, stage).model_copy(update={"model": wide}) for stage in ("labeled", "full", "frozen")}
-    grid = tiny_grid(**wider, unlabeled_weights=str(done / "pretrain-unlabeled"))
+    grid = tiny_grid(**wider, unlabeled_weights=str(done / "pretrain-unlabeled-0"))
     with pytest.raises(SightlineError, match="cannot start") as caught:
         sightline.transfer(grid, photos, labeled=photos, out=tmp_path / "g")
     assert "the model of these weights" in str(caught.value)
@@ -354,6 +341,9 @@ def test_all_mistakes_are_reported_before_any_training(photos: Path, done: Path,
         (lambda: sightline.transfer("vgg13_scratch", photos), "single run"),
         (lambda: sightline.train("transfer_fast", photos), "several runs"),
         (lambda: sightline.transfer(tiny_grid(), photos, settings="AX", out=tmp_path / "g"), "settings"),
+        (lambda: sightline.transfer(tiny_grid(), photos, split="test", settings="A", out=tmp_path / "g"), "no split"),
+        (lambda: sightline.transfer(tiny_grid(), photos, settings="F", out=tmp_path / "g"), "F continues A"),
+        (lambda: sightline.transfer(tiny_grid(), photos, tune="large", out=tmp_path / "g"), "--tune small or none"),
         (lambda: sightline.transfer(tiny_grid(), photos, seeds="0,one", out=tmp_path / "g"), "--seeds"),
         (lambda: sightline.transfer(tiny_grid(), photos, out=tmp_path / "g", **{"optim.lr": 1}), "--full.optim.lr"),
         (lambda: sightline.transfer(tiny_grid(), photos, out=tmp_path / "g", **{"full.optim.rate": 1}), "optim.rate"),
@@ -361,6 +351,7 @@ def test_all_mistakes_are_reported_before_any_training(photos: Path, done: Path,
         (lambda: sightline.transfer(tiny_grid(), photos, out=photos / "g", settings="A"), "inside the data"),
         (lambda: sightline.transfer(tiny_grid(), photos, out=photos.parent, settings="A"), "not empty"),
         (lambda: sightline.transfer(tiny_grid(), photos, settings="A", **{"full.model.weights": "x"}), "--labeled"),
+        (lambda: sightline.transfer(tiny_grid(), photos, **{"unlabeled.train.seed": 1}), "--pretrain-seeds"),
         (lambda: sightline.transfer(tiny_grid(), photos, settings="AC", unlabeled=photos / "trian"), "did you mean"),
     ]  # fmt: skip
     for call, words in cases:
@@ -387,7 +378,7 @@ def test_the_built_in_grids_round_trip_and_have_one_head(name: str, tmp_path: Pa
     grid = load_grid(name)
     (tmp_path / "grid.yaml").write_text(grid_yaml(grid))
     assert load_grid_file(tmp_path / "grid.yaml") == grid
-    heads = {grid.config_of(setting, 0, "").model.head for setting in "ABCDE"}
+    heads = {grid.config_of(setting, 0, "").model.head for setting in "ABCDEF"}
     assert heads == {grid.classifier}
     assert resolve_grid(grid, {"full.train.epochs": "7"}).full.train.epochs == 7
     text = " ".join((GRIDS[name].__doc__ or "").split())
@@ -398,14 +389,14 @@ def test_the_built_in_grids_round_trip_and_have_one_head(name: str, tmp_path: Pa
 def test_runs_with_other_validation_images_are_left_out_with_a_note(done: Path, tmp_path: Path) -> None:
     grid = load_grid_file(done / "grid.yaml")
     copied = shutil.copytree(done, tmp_path / "grid")
-    table = copied / "C-1" / "predictions" / "val.csv"
+    table = copied / "C-p0-1" / "predictions" / "val.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join(line.replace("val/", "elsewhere/") for line in lines) + "\n")
-    (copied / "E-0" / "predictions" / "val.csv").write_text("nonsense\n")
+    (copied / "E-p0-0" / "predictions" / "val.csv").write_text("nonsense\n")
     result = read_results(copied, grid)
     assert [outcome.seeds for outcome in result.outcomes] == [(0, 1), (0, 1), (0,), (0, 1), (1,)]
-    assert len(result.notes) == 2 and "C-1 was evaluated on other validation images" in result.notes[0]
-    assert result.missing == ("E-0",)
+    assert len(result.notes) == 2 and "C-p0-1 was evaluated on other validation images" in result.notes[0]
+    assert result.missing == ("E-p0-0",)
 
 
 def test_label_sets_are_not_for_a_grid_of_classifiers(quarters: Path, flat: Path, tmp_path: Path) -> None:

@@ -104,6 +104,9 @@ def transfer(
     out: Path | None = None,
     settings_: Annotated[str | None, Parameter(name="--settings")] = None,
     seeds: str | None = None,
+    pretrain_seeds: str | None = None,
+    tune: str | None = None,
+    split: str | None = None,
     classifier: str | None = None,
     overwrite: Flag = False,
     quiet: Quiet = False,
@@ -114,7 +117,7 @@ def transfer(
 
     The grid has four stages: the pre-trainings "labeled" and "unlabeled", and on the target data "full" (all weights
     are trained) and "frozen" (only the head). Settings of a stage follow as --STAGE.SECTION.KEY VALUE. Repeat the
-    command to resume an interrupted grid.
+    command to resume an interrupted grid, or with more settings and seeds to extend it.
 
     Example: sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled other_classes/
 
@@ -125,14 +128,20 @@ def transfer(
         labeled: Images for pre-training with labels; or weights from such a pre-training: a run or a file.
         out: Folder of the grid; runs/NAME by default.
         settings_: The settings to compare: A no pre-training, B pre-training with labels, C without labels, D with
-            labels and a frozen backbone, E without labels and a frozen backbone. ABCDE by default.
+            labels and a frozen backbone, E without labels and a frozen backbone, F no pre-training, but trained longer
+            with the compute of the one without labels.
         seeds: Seeds of the runs of each setting; 0,1,2 by default.
+        pretrain_seeds: Seeds of each pre-training; every run is repeated from each of them.
+        tune: small: choose learning rate and epochs of each setting, with the same effort, on a part of the training
+            images; none: use those of the recipe.
+        split: The images on which the settings are compared: val or test.
         classifier: The head: linear, or mlp (four linear layers with hidden width 1000).
         overwrite: Delete the runs of a different grid in that folder.
     """
     import sightline
 
     options: dict[str, Any] = {"settings": settings_, "seeds": seeds, "classifier": classifier, "quiet": quiet}
+    options |= {"pretrain_seeds": pretrain_seeds, "tune": tune, "split": split}
     options |= {"unlabeled": unlabeled, "labeled": labeled, "out": out, "overwrite": overwrite, "code": code}
     result = sightline.transfer(recipe, data, **options, **(settings or {}))
     if quiet:

@@ -24,6 +24,29 @@ def common_rules(config: Any) -> Rules:
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
         "optim.sam_from has no effect without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
+        "optim.name lbfgs is available for classifiers of one label per image only": (
+            config.optim.name == "lbfgs" and not config.has_linear_evaluation
+        ),
+    }
+
+
+def has_fixed_features(config: Any) -> bool:
+    """Whether the backbone is frozen and no augmentation changes its input between epochs."""
+    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"})
+    return config.model.freeze and unaugmented == type(config.augment)()
+
+
+def linear_rules(config: Any) -> Rules:
+    """Rules for `optim.name lbfgs`, with which the head is a logistic regression of fixed features."""
+    linear = has_fixed_features(config) and config.model.head == "linear" and config.train.epochs == 1
+    plain = config.loss == type(config.loss)() and not config.optim.ema and not config.train.ensemble
+    return {
+        "optim.name lbfgs needs model.freeze true, model.head linear, no augmentation and train.epochs 1": (
+            config.optim.name == "lbfgs" and not linear
+        ),
+        "optim.name lbfgs minimizes cross-entropy, without other settings of loss, optim.ema and train.ensemble": (
+            config.optim.name == "lbfgs" and not plain
+        ),
     }
 
 

@@ -156,7 +156,8 @@ class Loss(Section):
 class Optim(Section):
     name: str = "sgd"
     """`sgd`, `adam`, `adamw`, `muon` or `lars`, which is for large batches (arXiv 1708.03888): the step of each weight
-    tensor has lr / 1000 times its norm."""
+    tensor has lr / 1000 times its norm. `lbfgs`: linear evaluation; the head of a classifier with a frozen backbone is
+    the logistic regression of standardized features, with `weight_decay` as its penalty, found by L-BFGS."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False
@@ -226,8 +227,8 @@ class Train(Section):
     """Early stopping: stop after this number of epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"
     """Validation metric that selects checkpoints/best and that `patience` watches: for example `accuracy` for
-    classification, `mean_iou` for segmentation. Pre-training has `epoch`, which selects the newest weights: a metric
-    that needs labels would use labels for the selection."""
+    classification, `mean_iou` for segmentation. Classification and pre-training have `epoch`, which selects the newest
+    weights: nothing is then chosen on the validation images."""
     evaluate_every: Count = 1
     """Epochs between evaluations. The first and the last epoch are always evaluated."""
     ensemble: CountOrZero = 0
@@ -289,6 +290,8 @@ class Config(Section):
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
     """Settings whose values are paths; `train` makes them absolute."""
+    has_linear_evaluation: ClassVar[bool] = False
+    """Whether the task has `optim.name lbfgs`."""
 
     name: str = "run"
     task: str = ""

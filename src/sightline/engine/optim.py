@@ -107,11 +107,19 @@ def lars(groups: list[dict[str, Any]], optim: Optim) -> Optimizer:
     return Lars(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
 
 
+class Unchanged(Optimizer):
+    """Leave the parameters unchanged, for heads that the task's learner computes after the last step."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Do nothing."""
+
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim], Optimizer]] = {
     "sgd": lambda groups, o: SGD(groups, lr=o.lr, momentum=o.momentum, nesterov=o.nesterov, fused=fused(groups)),
     "lars": lars,
     "adam": lambda groups, o: Adam(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
     "adamw": lambda groups, o: AdamW(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
+    "lbfgs": lambda groups, o: Unchanged(groups, {}),
 }
 """Functions (parameter groups of `parameter_groups`, the section `optim`) -> optimizer; `muon` is built separately,
 because it also needs the precision."""

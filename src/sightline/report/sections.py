@@ -211,11 +211,11 @@ def interval_text(interval: Sequence[float], digits: int = 1) -> str:
     return f"95% interval {low} to {high}%"
 
 
-def interval_note(count: int, groups: Groups | None, effective: float) -> str:
+def interval_note(count: int, groups: Groups | None, effective: float, chosen: bool = True) -> str:
     """Sentences on what the interval of a run's score is over, and what it covers. effective: the number of independent
-    images that would be as informative."""
+    images that would be as informative. chosen: whether the epoch was chosen on these images."""
     units = f"the {count:,} validation images" if groups is None else groups.sentence(effective)
-    return (
-        f"The interval is over {units}. It covers new images of the same distribution, not the choice of the best "
-        "epoch, which was made on these images, nor other seeds."
+    missing = (
+        "the choice of the best epoch, which was made on these images, nor other seeds" if chosen else "other seeds"
     )
+    return f"The interval is over {units}. It covers new images of the same distribution, not {missing}."

@@ -266,12 +266,6 @@ def write_groups(run: Path, split: str, decoded: Decoded, data: Data) -> Groups 
     return groups
 
 
-def group_ids(run: Path, names: Sequence[str]) -> np.ndarray | None:
-    """The ids int64 [N] of the groups of a run's validation images; None without groups."""
-    groups = read_groups(run, names)
-    return None if groups is None else groups.ids
-
-
 def groups_file(run: Path, split: str) -> Path:
     """The file of `write_groups`."""
     return run / "predictions" / f"{split}-groups.json"

@@ -17,6 +17,8 @@ from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
 from .grid import LEARNS_FROM, PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
+from .plan import final_record, needed_pretrainings
+from .tuning import INNER_FRACTION
 
 T = TypeVar("T")
 
@@ -35,14 +37,24 @@ def check_sources(grid: Grid, folder: Path) -> None:
     else:
         target, fault = attempt(lambda: open_data(grid.full))
         faults += fault
+        if target and grid.tune != "none":
+            inner = resolve(grid.full, {"data.inner_fraction": INNER_FRACTION})
+            faults += attempt(lambda: open_data(inner))[1]
+        if target and grid.split not in target.splits:
+            faults.append(f"the target data have no split {grid.split!r}, on which the settings are to be compared")
+            cures.append("list the images in a table with the columns filename, label and split (train, val or test)")
     for stage in needed_pretrainings(grid):
         config: Config = getattr(grid, stage)
         if getattr(grid, f"{stage}_weights"):
             faults += attempt(lambda stage=stage: check_weights(grid, stage, target))[1]
+            given = final_record(Path(getattr(grid, f"{stage}_weights")))
+            if SETTINGS["F"].compute_of == stage and "F" in grid.settings and not (given or {}).get("train_flops"):
+                faults.append(f"setting F needs the training FLOPs of --{stage}, which only a finished run records")
+                cures.append(f"give images or a run: --{stage} PATH; or leave F out of --settings")
         elif config.data.path:
             faults += attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))[1]
         else:
-            users = [s for s in grid.settings if SETTINGS[s].pretraining == stage]
+            users = [s for s in grid.settings if SETTINGS[s].needs == stage]
             wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[LEARNS_FROM[stage]]}"
             faults.append(f"{' and '.join(users)} {wanted}, but --{stage} is not given")
             cures += [
@@ -113,11 +125,6 @@ def check_run(run: Path, stage: str) -> None:
         if other:
             cure = f"use the run for another stage: --{other} {shlex.quote(str(run))}"
         raise SightlineError(f"this run cannot be used for --{stage}", where=str(run), why=why, cure=cure)
-
-
-def needed_pretrainings(grid: Grid) -> list[str]:
-    """The pre-training stages that the grid's settings need, in the order of PRETRAININGS."""
-    return [stage for stage in PRETRAININGS if any(SETTINGS[s].pretraining == stage for s in grid.settings)]
 
 
 def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:

@@ -1,5 +1,5 @@
-"""The configuration of a transfer grid: one target data set, five settings (with and without pre-training), several
-seeds."""
+"""The configuration of a transfer grid: one target data set, settings with and without pre-training, several seeds of
+pre-training and of training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,26 +12,34 @@ from ..config.fields import CountOrZero, Section
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
-from ..errors import SightlineError
+from ..errors import SightlineError, counted
 from ..tasks import TASKS
 from ..tasks.files import config_of, typed
 
 
 class TransferSetting(NamedTuple):
-    """One of the settings A to E that a transfer grid compares.
+    """One of the settings A to F that a transfer grid compares.
 
     pretraining: the stage that pre-trains the backbone, "" for none. training: the stage that trains the model on the
-    target data, "full" or "frozen".
+    target data, "full" or "frozen". compute_of: the stage whose training FLOPs are spent on longer training; "" for
+    none.
     """
 
     pretraining: str
     training: str
+    compute_of: str = ""
+
+    @property
+    def needs(self) -> str:
+        """The stage that must be trained before, "" for none."""
+        return self.pretraining or self.compute_of
 
     @property
     def description(self) -> tuple[str, str]:
         """(how the backbone is pre-trained, which part of the model is trained on the target data), as text."""
         pretraining = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
-        return pretraining[self.pretraining], {"full": "full model", "frozen": "head only"}[self.training]
+        trained = {"full": "full model", "frozen": "head only"}[self.training]
+        return pretraining[self.pretraining], f"{trained}, longer" if self.compute_of else trained
 
 
 SETTINGS = {
@@ -40,9 +48,13 @@ SETTINGS = {
     "C": TransferSetting("unlabeled", "full"),
     "D": TransferSetting("labeled", "frozen"),
     "E": TransferSetting("unlabeled", "frozen"),
+    "F": TransferSetting("", "full", compute_of="unlabeled"),
 }
+"""F is A with the compute of C: its epochs are those of A and those that cost as much as the pre-training without
+labels."""
 SET_BY_GRID = ("model.weights", "model.head", "model.freeze", "model.fresh_head", "train.seed")
-"""Settings of the stages `full` and `frozen` that a user cannot change, because the grid sets them for each run."""
+"""Settings of the stages `full` and `frozen` that a user cannot change, because the grid sets them for each run. Of the
+pre-trainings, it sets only the seed."""
 RECORDED_TRAIN_IMAGES = 2500
 """Number of training images whose features are recorded in the runs of setting C. The course reports, whose settings
 `transfer_a` and `transfer_b` have, record the same number."""
@@ -55,7 +67,8 @@ TRAINED_WITH = {
     "nothing": "without labels",
 }
 """Text for each kind of annotation from which a task learns."""
-COMPARISONS = (("A", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
+SPLIT_NAMES = {"val": "validation", "test": "test"}
+COMPARISONS = (("A", "C"), ("F", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A", "E"), ("C", "E"))
 """(first, second): pairs of settings that are compared. The difference is that of second minus first."""
 
 
@@ -67,8 +80,18 @@ class Grid(Section):
     """
 
     name: str = "transfer"
-    settings: tuple[Literal["A", "B", "C", "D", "E"], ...] = ("A", "B", "C", "D", "E")
+    settings: tuple[Literal["A", "B", "C", "D", "E", "F"], ...] = ("A", "B", "C", "D", "E")
     seeds: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] = (0, 1, 2)
+    """Seeds of the training on the target data, from each pre-training."""
+    pretrain_seeds: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] = (0,)
+    """Seeds of each pre-training. With one, the results are valid for this pre-training only."""
+    tune: Literal["small", "none"] = "small"
+    """`small`: choose learning rate and epochs, or the penalty of a logistic regression, of each setting by the same
+    small grid (`transfer.tuning`) on an inner split of the training images; final runs then keep the weights of their
+    last epoch. `none`: every setting has the recipe's values, and each run keeps its best epoch on the validation
+    images."""
+    split: Literal["val", "test"] = "val"
+    """Split of the target data on which the settings are compared."""
     classifier: Literal["linear", "mlp"] = "linear"
     labeled_weights: str = ""
     """Weights that were pre-trained with labels: a run folder or a file. Empty: the grid trains the stage `labeled`."""
@@ -95,8 +118,13 @@ class Grid(Section):
             for stage, task in tasks.items()
             if task.learns_from != LEARNS_FROM[stage]
         ]
-        if len(set(self.settings)) < len(self.settings) or len(set(self.seeds)) < len(self.seeds):
-            faults.append("a letter in --settings or a number in --seeds is given twice")
+        if any(len(set(values)) < len(values) for values in (self.settings, self.seeds, self.pretrain_seeds)):
+            faults.append("a letter in --settings, or a number in --seeds or --pretrain-seeds, is given twice")
+        if "F" in self.settings and "A" not in self.settings:
+            faults.append("setting F continues A: give --settings with both letters")
+        if self.frozen.optim.name == "lbfgs" and self.classifier != "linear":
+            other = "--frozen.optim.name adamw --frozen.optim.lr 0.01 --frozen.train.epochs 100"
+            faults.append(f"frozen.optim.name lbfgs needs --classifier linear; for another head, add {other}")
         shapes = {
             stage: (c.model.name, repr(c.model.args), c.data.size)
             for stage in STAGES
@@ -110,21 +138,35 @@ class Grid(Section):
             raise ValueError("; ".join(faults))
         return self
 
-    def config_of(self, setting: str, seed: int, weights: str) -> Config:
+    def trained(self, setting: str) -> Config:
+        """The stage that trains a setting on the target data, before tuning."""
+        return {"full": self.full, "frozen": self.frozen}[SETTINGS[setting].training]
+
+    def pretrainings(self, stage: str) -> tuple[int | None, ...]:
+        """Seeds of the pre-trainings of a stage: (0,) for given weights, (None,) for the stage ""."""
+        return (None,) if not stage else (0,) if getattr(self, f"{stage}_weights") else self.pretrain_seeds
+
+    def training_text(self, setting: str, chosen: Mapping[str, Any] | None) -> str:
+        """How the runs of a setting are trained on the target data. chosen: as of `config_of`."""
+        config = self.config_of(setting, 0, "", chosen)
+        if config.optim.name == "lbfgs":
+            return f"logistic regression by L-BFGS, penalty {config.optim.weight_decay:g}"
+        return f"{config.optim.name}, learning rate {config.optim.lr:g}, {counted(config.train.epochs, 'epoch')}"
+
+    def config_of(self, setting: str, seed: int, weights: str, chosen: Mapping[str, Any] | None = None) -> Config:
         """The recipe of one run on the target data. weights: path of the initial weights of its backbone; "" for
-        random weights."""
-        training = SETTINGS[setting].training
-        stage: Config = {"full": self.full, "frozen": self.frozen}[training]
+        random weights. chosen: settings that tuning has chosen."""
+        stage = self.trained(setting)
         changes = {
-            "name": f"{setting}-{seed}",
             "train.seed": seed,
             "model.weights": weights or "none",
             "model.fresh_head": True,
             "model.head": self.classifier,
-            "model.freeze": training == "frozen",
+            "model.freeze": SETTINGS[setting].training == "frozen",
             "report.train_samples": RECORDED_TRAIN_IMAGES if setting == "C" and stage.report.samples else 0,
         }
-        return resolve(stage, changes)
+        last_epoch = {"train.best_metric": "epoch"} if self.tune != "none" else {}
+        return resolve(stage, changes | last_epoch | dict(chosen or {}))
 
 
 def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
@@ -136,11 +178,10 @@ def resolve_grid(base: Grid, overrides: Mapping[str, Any]) -> Grid:
     stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for key, value in overrides.items():
         stage, dot, rest = key.partition(".")
-        if stage in ("full", "frozen") and rest in SET_BY_GRID:
+        if (stage in ("full", "frozen") and rest in SET_BY_GRID) or (stage in PRETRAININGS and rest == "train.seed"):
             cure = (
-                "remove this option; use instead --classifier for the head, --seeds for the seeds, and --labeled "
-                "WEIGHTS or "
-                "--unlabeled WEIGHTS for initial weights"
+                "remove this option; use instead --classifier for the head, --seeds or --pretrain-seeds for the seeds, "
+                "and --labeled WEIGHTS or --unlabeled WEIGHTS for initial weights"
             )
             raise SightlineError(
                 f"{rest} cannot be set in a transfer grid, which chooses it for each run", where=f"--{key}", cure=cure
@@ -167,13 +208,18 @@ def validated_grid(values: Mapping[str, Any], where: str) -> Grid:
     try:
         return Grid.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".strip(": ") for fault in error.errors()]
-        cure = "give --settings as letters of ABCDE, --seeds as whole numbers, and --classifier linear or mlp"
+        faults = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        lines = [f"{key}: {text}" if key else text for key, text in faults]
+        cure = (
+            "give --settings as letters of ABCDEF, --seeds and --pretrain-seeds as whole numbers, --tune small or "
+            "none, --split val or test, and --classifier linear or mlp"
+        )
         raise SightlineError("the transfer grid is invalid", where=where, why="; ".join(lines), cure=cure) from error
 
 
 def load_grid_file(path: Path) -> Grid:
-    """Read a Grid from a grid.yaml. Raises SightlineError if it cannot be read or is invalid."""
+    """Read a Grid from a grid.yaml. Raises SightlineError if it cannot be read, is invalid, or is of an earlier
+    version."""
     try:
         values = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -183,6 +229,13 @@ def load_grid_file(path: Path) -> Grid:
     if not isinstance(values, dict) or not set(STAGES) <= values.keys():
         why, cure = f"it must have the stages {', '.join(STAGES)}", "for an example: sightline recipes transfer_fast"
         raise SightlineError("this file is not a transfer grid", where=str(path), why=why, cure=cure)
+    if "tune" not in values:
+        why = "since then, grids have several pre-trainings of a kind and choose the settings of each run by tuning"
+        cure = (
+            "start a new grid with --out FOLDER; its options --labeled and --unlabeled accept the pre-trainings of "
+            "this one, such as pretrain-unlabeled; to use the recipes in this file, add `tune: none` to a copy of it"
+        )
+        raise SightlineError("this grid is of an earlier version of Sightline", where=str(path), why=why, cure=cure)
     stages = {stage: config_of(values[stage], f"{path}, {stage}") for stage in STAGES}
     return validated_grid(values | stages, str(path))
 

@@ -1,45 +1,78 @@
 """Data classes with the results of a transfer grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+
+from ..stats.groups import Groups
+from .tuning import Choice
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """Results of the finished runs of one setting, one run per seed.
+    """Results of the finished runs of one setting: S seeds after each of P pre-trainings.
 
-    setting: letter of the setting. seeds: of the S runs. correct: bool [S, N], whether each run classifies each of the
-    N validation images correctly. accuracy, interval: the mean accuracy over the runs, and its 95 % interval over
-    images and seeds. seconds: mean training time of a run.
+    setting: letter of the setting. pretrainings: seeds of the P pre-trainings; (None,) without pre-training. seeds: of
+    the S runs from each. correct: bool [P, S, N], whether each run classifies each of the N images correctly. accuracy,
+    interval: the mean accuracy over the runs, and its 95 % interval over pre-trainings, seeds and images; None if none
+    can be given. seconds, flops: mean time and floating-point operations of the training of a run. training: how the
+    runs are trained, as text. choice: the result of tuning. knn: float [P, S], accuracy of k-nearest neighbors by the
+    features of each run of a linear evaluation.
     """
 
     setting: str
+    pretrainings: tuple[int | None, ...]
     seeds: tuple[int, ...]
     correct: np.ndarray
     accuracy: float
-    interval: tuple[float, float]
+    interval: Interval | None
     seconds: float
+    flops: float
+    training: str
+    choice: Choice | None = None
+    knn: np.ndarray | None = None
 
     @property
-    def accuracies(self) -> list[float]:
-        """The validation accuracy of the run of each seed."""
-        return [float(value) for value in self.correct.mean(1)]
+    def accuracies(self) -> list[list[float]]:
+        """The accuracy of each run: one list for each pre-training, with one number for each seed."""
+        return self.correct.mean(2).tolist()
+
+
+class SettingComparison(NamedTuple):
+    """The difference in accuracy of two settings, as a share of 1.
+
+    difference: second - first. interval: None if none can be given. p: corrected for the number of comparisons of the
+    grid; NaN if there is none.
+    """
+
+    first: str
+    second: str
+    difference: float
+    interval: Interval | None
+    p: float
+    sentence: str
 
 
 @dataclass(frozen=True)
 class GridResult:
     """Results of a transfer grid.
 
-    path: folder of the grid. outcomes: one per setting with a finished run. comparisons: (first setting, second
-    setting, difference in accuracy, its interval, sentence); the difference is second - first, as a share of 1.
-    missing: names of runs without results. notes: warnings, and reasons why results are missing.
+    path: folder of the grid. split: the split on which the settings are compared. outcomes: one per setting with a
+    finished run. groups: of the images; None if each is alone. baselines: scores without training by name, on the
+    validation images. missing: names of runs without results. notes: warnings, and reasons why results are missing.
     """
 
     path: Path
+    split: str
     outcomes: tuple[SettingResult, ...]
-    comparisons: tuple[tuple[str, str, float, tuple[float, float], str], ...]
+    comparisons: tuple[SettingComparison, ...]
+    groups: Groups | None
+    baselines: Mapping[str, float]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
 

@@ -1,186 +1,208 @@
-"""Compute the results of a transfer grid from its run folders, and write its tables, figures and page."""
+"""Compute the results of a transfer grid from its run folders: accuracies, intervals and comparisons."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ..insight.curves import MetricCurve, draw_metric, history, number
-from ..insight.style import BLUE, INK, MUTED, new_figure, png, styled
+from ..errors import counted
+from ..insight.curves import number
 from ..report.run import UNREADABLE, read_predictions
-from ..runs.atomic import atomic_write, read_json_lines
-from ..runs.csv_io import csv_text
 from ..runs.run_folder import provenance
-from ..stats.intervals import verdict
+from ..stats.baselines import baselines_of
+from ..stats.groups import Groups, read_groups
+from ..stats.intervals import NONE, Estimate, effective_images, verdict
 from ..stats.nested import nested_difference, nested_mean
-from ..stats.paired import holm_levels
+from ..stats.paired import holm, holm_levels
+from ..stats.units import FEWEST
 from ..tasks.pretrain.collapse import collapse
-from .grid import COMPARISONS, PRETRAININGS, SETTINGS, Grid
-from .outcomes import GridResult, SettingResult
-from .page import grid_page
+from .grid import COMPARISONS, PRETRAININGS, SETTINGS, SPLIT_NAMES, Grid
+from .outcomes import GridResult, Interval, SettingComparison, SettingResult
+from .plan import GridRun, final_record, log_of, needed_pretrainings, pretraining_folder, runs_of
+from .tuning import chosen_settings, read_choice
 
-KNN = MetricCurve("knn_accuracy", "k-NN accuracy during pre-training")
+
+class RunResult(NamedTuple):
+    """Results of a run. correct: bool [N]. knn: accuracy of k-nearest neighbors, for linear evaluation, else NaN."""
+
+    correct: np.ndarray
+    seconds: float
+    flops: float
+    knn: float
 
 
 def read_results(folder: Path, grid: Grid) -> GridResult:
     """Read the finished runs in a grid's folder.
 
-    Runs whose predictions cannot be read, or that have other validation images than the first run, are left out.
+    Runs whose predictions cannot be read, or that have other images than the first run, are left out.
     """
     outcomes, missing, notes = [], [], []
     images: tuple[str, ...] = ()
+    groups: Groups | None = None
     for setting in grid.settings:
-        seeds, rows, seconds = [], [], []
-        for seed in grid.seeds:
-            run = folder / f"{setting}-{seed}"
-            done = [r for r in read_json_lines(run / "metrics.jsonl") if r.get("event") == "done"]
-            try:
-                predictions = read_predictions(run / "predictions" / "val.csv") if done else None
-            except UNREADABLE as error:
-                notes.append(f"the predictions of {run.name} cannot be read ({error})")
-                predictions = None
-            if predictions is None:
+        found: dict[GridRun, RunResult] = {}
+        for run in runs_of(grid, setting):
+            names, result, note = read_run(folder / run.name, grid.split)
+            if names and not images:
+                images, groups = names, read_groups(folder / run.name, names, grid.split)
+            if result is None:
                 missing.append(run.name)
-                continue
-            images = images or predictions.names
-            if predictions.names != images:
-                notes.append(f"{run.name} was evaluated on other validation images and is left out")
-                continue
-            seeds.append(seed)
-            rows.append(predictions.predicted == predictions.truth)
-            seconds.append(number(done[-1].get("seconds"), 0.0))
-        if rows:
-            correct = np.stack(rows)
-            accuracy, interval = nested_mean(correct[None])
-            outcomes.append(SettingResult(setting, tuple(seeds), correct, accuracy, interval, float(np.mean(seconds))))
-    notes += [*collapse_notes(pretraining_folder(folder, grid)), *image_count_notes(folder, grid)]
-    return GridResult(folder, tuple(outcomes), compare_settings(outcomes), tuple(missing), tuple(notes))
+                notes += [note] if note else []
+            elif names != images:
+                notes.append(f"{run.name} was evaluated on other {SPLIT_NAMES[grid.split]} images and is left out")
+            else:
+                found[run] = result
+        if found:
+            outcome, note = setting_result(folder, grid, setting, found, groups)
+            outcomes.append(outcome)
+            notes += [note] if note else []
+    notes += [*interval_notes(outcomes, groups), *pretraining_notes(folder, grid)]
+    compared = compare_settings(outcomes, SPLIT_NAMES[grid.split], groups)
+    finished = [run for setting in grid.settings for run in runs_of(grid, setting) if run.name not in missing]
+    baselines = baselines_of(*(log_of(folder / run.name) for run in finished))
+    return GridResult(folder, grid.split, tuple(outcomes), compared, groups, baselines, tuple(missing), tuple(notes))
+
+
+def read_run(run: Path, split: str) -> tuple[tuple[str, ...], RunResult | None, str]:
+    """(names of the images, results, note on an error) of a run; ((), None, "") if it has no results yet."""
+    done = final_record(run)
+    path = run / "predictions" / f"{split}.csv"
+    if done is None or (split == "test" and not path.is_file()):
+        return (), None, ""
+    try:
+        predictions = read_predictions(path)
+    except UNREADABLE as error:
+        return (), None, f"the predictions of {run.name} cannot be read ({error})"
+    tests = [r for r in log_of(run) if r.get("event") == "test" and r.get("split") == split]
+    numbers = tests[-1] if split == "test" and tests else done
+    correct = predictions.predicted == predictions.truth
+    cost = number(done.get("seconds"), 0.0), number(done.get("train_flops"), 0.0)
+    result = RunResult(correct, *cost, number(numbers.get("knn_accuracy")))
+    return predictions.names, result, ""
+
+
+def setting_result(
+    folder: Path, grid: Grid, setting: str, found: Mapping[GridRun, RunResult], groups: Groups | None = None
+) -> tuple[SettingResult, str]:
+    """(the results of a setting from those of its finished runs, a note on runs that are left out, or "").
+
+    Every pre-training must have the same seeds: the largest such set of runs is used.
+    """
+    seeds = {
+        p: {run.seed for run in found if run.pretraining == p} for p in dict.fromkeys(r.pretraining for r in found)
+    }
+    complete = [(common, [p for p, own in seeds.items() if common <= own]) for common in seeds.values()]
+    common, pretrainings = max(complete, key=lambda pair: len(pair[0]) * len(pair[1]))
+    chosen = tuple(dict.fromkeys(run.seed for run in runs_of(grid, setting) if run.seed in common))
+    used = [[found[GridRun(setting, pretraining, seed)] for seed in chosen] for pretraining in pretrainings]
+    correct = np.array([[run.correct for run in runs] for runs in used])
+    accuracy, interval = nested_mean(correct, ids_in(groups))
+    each = [run for runs in used for run in runs]
+    knn = np.array([[run.knn for run in runs] for runs in used])
+    left_out = len(found) - len(each)
+    note = f"{counted(left_out, 'run')} of {setting} left out until each pre-training has the same seeds" * (
+        left_out > 0
+    )
+    return SettingResult(
+        setting,
+        tuple(pretrainings),
+        chosen,
+        correct,
+        accuracy,
+        within(interval, 0),
+        float(np.mean([run.seconds for run in each])),
+        float(np.mean([run.flops for run in each])),
+        grid.training_text(setting, chosen_settings(folder, grid, setting)),
+        read_choice(folder, grid, setting),
+        None if np.isnan(knn).any() else knn,
+    ), note
+
+
+def ids_in(groups: Groups | None) -> np.ndarray | None:
+    """The group of each image, int64 [N]; None if each is alone."""
+    return None if groups is None else groups.ids
+
+
+def within(interval: tuple[float, float], least: float) -> Interval | None:
+    """The part of an interval from `least` to 1, as a t interval over few runs may be wider; None if it cannot be
+    given."""
+    low, high = (float(edge) for edge in np.clip(interval, least, 1))
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def compare_settings(
+    outcomes: list[SettingResult], split: str, groups: Groups | None = None
+) -> tuple[SettingComparison, ...]:
+    """Compare the pairs in COMPARISONS for which both settings have finished runs, with Holm's correction for their
+    number. split: the name of the split as text."""
+    known = {outcome.setting: outcome for outcome in outcomes}
+    pairs = [(known[a], known[b]) for a, b in COMPARISONS if a in known and b in known]
+    estimates = [nested_difference(first.correct, second.correct, ids_in(groups)) for first, second in pairs]
+    chances = [float(estimate.p) for estimate in estimates]
+    rows = zip(pairs, estimates, holm_levels(chances), holm(chances), strict=True)
+    return tuple(comparison(*pair, estimate, level, p, split) for pair, estimate, level, p in rows)
+
+
+def comparison(
+    first: SettingResult, second: SettingResult, estimate: Estimate, level: float, p: float, split: str
+) -> SettingComparison:
+    """The comparison of two settings, whose sentence names the split, and the single runs and pre-trainings for which
+    alone it holds."""
+    interval, names = within(estimate.interval(level), -1), (first.setting, second.setting)
+    sentence = verdict(float(estimate.value), interval or NONE, *names, f"{split} accuracy", p)
+    single = sorted({one for outcome in (first, second) if (one := only(outcome))})
+    if single:
+        kinds = all("pre-training" in one for one in single) and len(single) > 1
+        sentence += f", for {'this one pre-training of each kind' if kinds else ' and '.join(single)}"
+    return SettingComparison(*names, float(estimate.value), interval, p, sentence)
+
+
+def only(outcome: SettingResult) -> str:
+    """The only run, or the only pre-training, of a setting; "" if there are several."""
+    pretrainings, seeds, _ = outcome.correct.shape
+    kind, repeated = SETTINGS[outcome.setting], seeds > 1 or outcome.knn is not None
+    if pretrainings > 1 or (repeated and not kind.pretraining):
+        return ""
+    return f"this one pre-training {kind.description[0]}" if repeated else f"this one run of {outcome.setting}"
+
+
+def interval_notes(outcomes: list[SettingResult], groups: Groups | None) -> list[str]:
+    """Notes on the groups of the images, and on why there is no interval."""
+    if not outcomes:
+        return []
+    values = np.mean([outcome.correct.mean((0, 1)) for outcome in outcomes], axis=0)
+    if groups:
+        return [groups.sentence(effective_images(values, groups.ids))]
+    few = len(values) < FEWEST
+    return [f"{counted(len(values), 'image')}: no interval can be given, which needs {FEWEST}"] if few else []
+
+
+def pretraining_notes(folder: Path, grid: Grid) -> list[str]:
+    """Notes on pre-trainings: collapsed features, different numbers of training images."""
+    notes, counts = [], {}
+    for stage in needed_pretrainings(grid):
+        for seed in grid.pretrainings(stage):
+            run = pretraining_folder(folder, grid, stage, seed or 0)
+            notes += collapse_notes(run) if stage == "unlabeled" else []
+            data = provenance(run).get("data")
+            counts[stage] = data.get("counts", {}).get("train") if isinstance(data, dict) else None
+    labeled, unlabeled = (counts.get(stage) for stage in PRETRAININGS)
+    if labeled and unlabeled and labeled != unlabeled:
+        notes.append(
+            f"The pre-training with labels used {labeled:,} images, plus validation images to select its epoch; the "
+            f"pre-training without labels used {unlabeled:,}."
+        )
+    return notes
 
 
 def collapse_notes(pretraining: Path) -> list[str]:
-    """A warning if the features had collapsed at the last evaluation of the pre-training without labels, else [].
+    """A warning if the features had collapsed at the last evaluation of a pre-training without labels, else [].
 
     pretraining: the folder of its run.
     """
-    evaluations = [r for r in read_json_lines(pretraining / "metrics.jsonl") if r.get("event") == "eval"]
+    evaluations = [record for record in log_of(pretraining) if record.get("event") == "eval"]
     last = evaluations[-1] if evaluations else {}
     measured = {name: last[name] for name in ("feature_std", "effective_rank") if last.get(name) is not None}
     warning = collapse(measured, "unlabeled.")
-    return [f"the pre-training without labels has {warning}"] if warning else []
-
-
-def compare_settings(outcomes: list[SettingResult]) -> tuple[tuple[str, str, float, tuple[float, float], str], ...]:
-    """Compare the pairs in COMPARISONS for which both settings have finished runs.
-
-    Returns (first, second, difference in accuracy, its interval, sentence) for each pair.
-    """
-    correct = {outcome.setting: outcome.correct[None] for outcome in outcomes}
-    pairs = [pair for pair in COMPARISONS if set(pair) <= correct.keys()]
-    apart = [nested_difference(correct[first], correct[second]) for first, second in pairs]
-    found = []
-    for (first, second), each, level in zip(pairs, apart, holm_levels([each.p for each in apart]), strict=True):
-        interval = each.interval(level)
-        found.append((first, second, each.value, interval, verdict(each.value, interval, first, second)))
-    return tuple(found)
-
-
-def text_table(result: GridResult) -> str:
-    """Format the results as text: one line per setting, one sentence per comparison, the notes."""
-    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<12}{'accuracy':>8}  {'95% interval':<17} each seed"]
-    for outcome in result.outcomes:
-        low, high = outcome.interval
-        each = " ".join(f"{value:.4f}" for value in outcome.accuracies)
-        edges = f"[{low:.4f}, {high:.4f}]"
-        pretraining, trained = SETTINGS[outcome.setting].description
-        lines.append(f"{outcome.setting:<3}{pretraining:<16}{trained:<12}{outcome.accuracy:>8.4f}  {edges:<17} {each}")
-    lines += ["", *(sentence for *_, sentence in result.comparisons), *result.notes]
-    return "\n".join(lines)
-
-
-def write_grid_report(folder: Path, grid: Grid) -> GridResult:
-    """Write grid.csv, grid.json, figures/*.png and report.html from the runs of a grid; returns the results."""
-    result = read_results(folder, grid)
-    write_tables(folder, result)
-    figures = {name: png(draw()) for name, draw in plan_grid(pretraining_folder(folder, grid), result).items()}
-    for name, data in figures.items():
-        atomic_write(folder / "figures" / f"{name}.png", data)
-    atomic_write(folder / "report.html", grid_page(folder, grid, result, figures))
-    return result
-
-
-def write_tables(folder: Path, result: GridResult) -> None:
-    """Write grid.csv with one row per run, and grid.json with intervals and comparisons."""
-    rows = [["setting", "seed", "accuracy", "images"]]
-    for outcome in result.outcomes:
-        for seed, row in zip(outcome.seeds, outcome.correct, strict=True):
-            rows.append([outcome.setting, str(seed), f"{row.mean():.9g}", str(len(row))])
-    atomic_write(folder / "grid.csv", csv_text(rows))
-    values = {
-        "settings": {
-            o.setting: {"accuracy": o.accuracy, "interval": o.interval, "seeds": o.seeds, "accuracies": o.accuracies}
-            for o in result.outcomes
-        },
-        "comparisons": [
-            {"first": first, "second": second, "difference": difference, "interval": interval, "sentence": sentence}
-            for first, second, difference, interval, sentence in result.comparisons
-        ],
-        "missing": result.missing,
-        "notes": result.notes,
-    }
-    atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
-
-
-def pretraining_folder(folder: Path, grid: Grid, stage: str = "unlabeled") -> Path:
-    """The path of the pre-training of a stage: the weights that were given, or else a run in the grid's folder."""
-    given = getattr(grid, f"{stage}_weights")
-    return Path(given) if given else folder / f"pretrain-{stage}"
-
-
-def image_count_notes(folder: Path, grid: Grid) -> list[str]:
-    """A note if the two pre-trainings had different numbers of training images, else []."""
-    counts = []
-    for stage in PRETRAININGS:
-        data = provenance(pretraining_folder(folder, grid, stage)).get("data")
-        counts.append(data.get("counts", {}).get("train") if isinstance(data, dict) else None)
-    if None in counts or counts[0] == counts[1]:
-        return []
-    return [
-        f"The pre-training with labels used {counts[0]:,} images, plus validation images to select its epoch; the "
-        f"pre-training without labels used {counts[1]:,}."
-    ]
-
-
-def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
-    """Plan the figures: accuracies by setting, k-NN accuracy during pre-training. Returns functions that draw, by name.
-
-    pretraining: the run folder of the pre-training without labels.
-    """
-    todo: dict[str, Callable[[], Figure]] = {}
-    if result.outcomes:
-        todo["grid"] = lambda: draw_grid(result.outcomes)
-    past = history(read_json_lines(pretraining / "metrics.jsonl"))
-    if KNN.drawn_for(past):
-        todo[f"curve-{KNN.name}"] = lambda: draw_metric(past, KNN)
-    return todo
-
-
-@styled
-def draw_grid(outcomes: tuple[SettingResult, ...]) -> Figure:
-    """Draw one row per setting: the mean accuracy with its interval, and a small dot for each seed."""
-    drawing = new_figure(6.4, 0.9 + 0.42 * len(outcomes))
-    axes = drawing.add_subplot()
-    for row, outcome in enumerate(reversed(outcomes)):
-        low, high = (100 * edge for edge in outcome.interval)
-        axes.plot([low, high], [row, row], color=BLUE, linewidth=2.2, solid_capstyle="round")
-        seeds = [100 * value for value in outcome.accuracies]
-        axes.plot(seeds, [row] * len(seeds), "o", color=MUTED, markersize=3)
-        axes.plot([100 * outcome.accuracy], [row], "o", color=BLUE, markersize=7)
-        axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, row), xytext=(0, 6),
-                      textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
-    labels = [f"{', '.join(SETTINGS[o.setting].description)}  {o.setting}" for o in reversed(outcomes)]
-    axes.set_yticks(range(len(outcomes)), labels)
-    axes.set_ylim(-0.6, len(outcomes) - 0.3)
-    axes.set_xlabel("validation accuracy, %")
-    return drawing
+    return [f"{pretraining.name} has {warning}"] if warning else []

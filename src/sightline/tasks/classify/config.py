@@ -1,8 +1,8 @@
 """The configuration of a classifier."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from ...config.checks import Rules, class_rules, metric_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, linear_rules, metric_rules, whole_image_rules
 from ...config.schema import Config
 from ..contract import Metric
 
@@ -16,9 +16,12 @@ METRICS = {
 class ClassifyConfig(Config):
     """The configuration of a classifier: the sections that all tasks have, and none of its own."""
 
+    has_linear_evaluation: ClassVar[bool] = True
+
     task: Literal["classify"] = "classify"
 
     def rules(self) -> Rules:
         """Rules for settings that are invalid for a classifier: error message -> whether the configuration violates
         the rule."""
-        return metric_rules(self, *METRICS) | whole_image_rules(self) | class_rules(self)
+        metrics = metric_rules(self, *METRICS, "epoch")
+        return metrics | whole_image_rules(self) | class_rules(self) | linear_rules(self)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...data.types import Decoded
+from ...engine.parts import training_images
 from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
@@ -15,7 +16,7 @@ from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
 from .config import ClassifyConfig
-from .results import evaluate_checkpoints, write_predictions
+from .results import evaluate_checkpoints, neighbors, write_predictions
 from .task import ClassifyLearner, classification_intervals
 
 
@@ -30,6 +31,9 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device)
+    if config.optim.name == "lbfgs" and not data:
+        train = training_images(config, source, say)
+        numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device)
     groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
     numbers |= classification_intervals(arrays, groups)
     looks = {}

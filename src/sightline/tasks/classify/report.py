@@ -68,7 +68,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     parts += [sections.fact_cards(files, past, facts), sections.baselines_line(files)]
     if scores:
         effective = effective_images(scores.correct, scores.groups.ids if scores.groups else None)
-        note = sections.interval_note(len(scores.correct), scores.groups, effective)
+        note = sections.interval_note(len(scores.correct), scores.groups, effective, bool(past.best_epoch))
         parts.append(element("p", note, class_="small"))
     return parts
 

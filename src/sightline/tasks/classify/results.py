@@ -22,6 +22,7 @@ from ...stats.groups import said, write_groups
 from ...stats.intervals import bracketed
 from ...stats.metrics import accuracy
 from ..whole_image.baselines import image_baselines
+from .linear import nearest_accuracy
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
@@ -31,7 +32,8 @@ MISTAKES = 200
 def results(training: Training) -> tuple[dict[str, Any], str]:
     """Evaluate the trained classifier; returns (metrics with their intervals, a sentence on the result).
 
-    Writes predictions/val.csv and snapshots/mistakes.npz.
+    A linear evaluation also has `knn_accuracy`, that of k-nearest neighbors by the same features. Writes
+    predictions/val.csv and snapshots/mistakes.npz.
     """
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
@@ -45,7 +47,22 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
         intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
-    return numbers | intervals, f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
+    sentence = f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
+    if training.config.optim.name == "lbfgs":
+        numbers |= {"knn_accuracy": neighbors(parts.learner, (parts.train, parts.val), size, parts.device)}
+        sentence += f", k-NN {numbers['knn_accuracy']:.4f}"
+    return numbers | intervals, sentence
+
+
+def neighbors(learner: Learner, splits: tuple[Decoded, Decoded], batch_size: int, device: torch.device) -> float:
+    """Accuracy of k-nearest neighbors by features in float32, of the second split by the images of the first."""
+    assert isinstance(learner, ClassifyLearner)
+    parts = []
+    for split in splits:
+        _, arrays = evaluate(learner, split, batch_size, device, torch.float32, learner.plain_features)
+        assert split.labels is not None
+        parts += [torch.from_numpy(arrays["features"]), torch.from_numpy(split.labels)]
+    return nearest_accuracy(*parts)
 
 
 def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:

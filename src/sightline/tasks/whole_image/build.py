@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ...config.schema import Augment, Config
+from ...config.checks import has_fixed_features
+from ...config.schema import Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
@@ -102,6 +103,7 @@ def build_parts(
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=parts.row_mask(rows, len(val.names), device),
         fixed=fixed_features(config, model, transform, (train, val), device),
+        training_labels=torch.from_numpy(labels),
     )
     description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
@@ -114,12 +116,6 @@ def build_parts(
         feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
         once_flops=once,
     )
-
-
-def has_fixed_features(config: Config) -> bool:
-    """Whether the backbone is frozen and no augmentation changes its input between epochs."""
-    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"}) == Augment()
-    return config.model.freeze and unaugmented
 
 
 def fixed_features(

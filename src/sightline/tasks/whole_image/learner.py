@@ -31,6 +31,7 @@ class ImageLearner:
     feature_mask: bool [images of the split], true where `metrics` returns the penultimate features; None for no image.
     fixed: for a frozen backbone, functions that return the features [N, D] of all training and all evaluated images;
     None if features are computed batch by batch.
+    training_labels: the labels of all training images, as of `data.types.Decoded`; None for evaluation only.
     """
 
     config: Any
@@ -42,6 +43,7 @@ class ImageLearner:
     forward: Callable[[Tensor], Tensor] | None = None
     feature_mask: Tensor | None = None
     fixed: tuple[Callable[[], Tensor], Callable[[], Tensor]] | None = None
+    training_labels: Tensor | None = None
 
     def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch, a scalar. outputs: [N, K]. targets: as returned by `prepare`."""
