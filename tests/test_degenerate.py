@@ -36,7 +36,7 @@ from sightline.data.decode.palettes import IGNORE
 from sightline.insight import curves, features, figures, mask_figures, projection
 from sightline.report import findings
 from sightline.report.page import write_report
-from sightline.stats import class_weights, groups, intervals, metrics, nested, paired, segmentation, units
+from sightline.stats import baselines, class_weights, groups, intervals, metrics, nested, paired, segmentation, units
 
 PACKAGE, DOCS = Path(sightline.__file__).parent, Path(__file__).parent.parent / "docs"
 
@@ -196,6 +196,11 @@ CASES: dict[str, Case] = {
     "iou_interval": lambda s: segmentation.interval(s.per_image, groups=s.groups),
     "effective_images_of_masks": lambda s: segmentation.effective_images(s.per_image, s.groups),
     "bracketed": lambda s: intervals.bracketed(segmentation.interval(s.per_image)),
+    "stratified_rows": lambda s: baselines.stratified_rows(s.labels, 2, 0),
+    "neighbor_scores": lambda s: baselines.neighbor_scores(tensors(s)[0], s.labels, tensors(s)[0], s.classes, 20),
+    "baselines_text": lambda s: baselines.baselines_text({"most_frequent_class": float(s.correct.mean())}),
+    "joined": lambda s: groups.joined(s.groups, s.groups),
+    "median": lambda s: groups.median(s.confidence[:0]),
     "found_groups": lambda s: groups.found_groups([f"film_{i}.png" for i in range(len(s.labels))], s.images, s.labels),
     "groups_of_masks": lambda s: groups.groups_of_masks(
         [f"film_{i}.png" for i in range(len(s.labels))], s.per_image.sum(-1), Data()
@@ -369,6 +374,12 @@ def public_functions() -> dict[str, CodeType]:
 
 
 OTHERS = {
+    "report.page.evaluations": "entries of the log",
+    "report.page.result_text": "entries of the log",
+    "stats.groups.given_groups": "names of files",
+    "stats.groups.groups_of": "a decoded split; found_groups is tried",
+    "stats.groups.said": "results of a run",
+    "stats.groups.write_groups": "a decoded split; found_groups is tried",
     "insight.architecture.": "blocks of a network",
     "report.architecture.": "blocks of a network",
     "report.pdf.": "a browser",
