@@ -282,18 +282,15 @@ Statistic = Callable[[Counts], np.ndarray]
 """A metric of Counts [..., K], such as `mean_iou` ([...]) or `class_iou` ([..., K])."""
 
 
-def estimate(
-    per_image: Confusion, statistic: Statistic = mean_iou, groups: np.ndarray | None = None, by_class: bool = False
-) -> Estimate:
+def estimate(per_image: Confusion, statistic: Statistic = mean_iou, groups: np.ndarray | None = None) -> Estimate:
     """Estimate a metric, a share of 1, of a set of images by a jackknife over the images or their groups.
 
     per_image: confusion matrices [N, K, K] or Counts [N, K]. Images whose pixels are all ignored are left out.
-    by_class: whether the statistic has one value for each class.
     """
     counts, groups = labeled(as_counts(per_image), groups)
     full, left_out = left_out_values(counts, statistic, groups)
     effective = effective_units(len(counts.truth), groups)
-    if by_class:
+    if np.ndim(full):  # a value for each class
         effective = np.minimum(effective, units_with_class(counts, groups))
     return jackknife(full, left_out, effective, share=True)
 
@@ -320,7 +317,7 @@ def effective_images(per_image: Confusion, groups: np.ndarray) -> float:
 def class_intervals(per_image: Confusion, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Intervals (low, high) of each class's IoU, float64 [K] each; NaN if in fewer than FEWEST images or groups."""
     counts = as_counts(per_image)
-    low, high = estimate(counts, class_iou, groups, by_class=True).interval()
+    low, high = estimate(counts, class_iou, groups).interval()
     few = units_with_class(counts, groups) < FEWEST
     return np.where(few, np.nan, low), np.where(few, np.nan, high)
 
