@@ -92,7 +92,10 @@ def held_text(row: Row, results: list[Result]) -> str:
     """Whether a row meets its target."""
     if row.target is None or not results or any(one.why for one in results):
         return ""
-    return "held" if all(one.meets(row.target) for one in results) else "**not held**"
+    if all(one.meets(row.target) for one in results):
+        return "held"
+    wide = row.kind == "coverage" and all(one.meets((row.target[0], 1.0)) for one in results)
+    return "**too wide**" if wide else "**not held**"
 
 
 def page(results: dict[str, list[dict[str, Any]]]) -> str:

@@ -27,7 +27,9 @@ SMALL = 8
 FILM, SCENE = 0.75, 0.85
 """Frames are a film if neighbors in number have less than FILM times the distance of random images of the same name;
 images of equal names belong together if they have less than SCENE times the distance of images of other names."""
-FRAMES = 6
+STEADY = 0.8
+"""Smallest share of the neighbors in number that are more similar than half of the random images."""
+FRAMES = 8
 """Smallest number of images of a film."""
 RARE = 0.99
 """Near copies are ignored if the number of groups is larger than this share of the number of images."""
@@ -199,7 +201,7 @@ def films(parts: Sequence[Part], small: np.ndarray, keys: Sequence[Key]) -> np.n
         near = distances(small, rows[:-1], rows[1:])
         first, second = rng.choice(rows, (2, min(PAIRS, 20 * len(rows))))
         usual = float(np.median(distances(small, first, second)[first != second]))
-        if np.median(near) < FILM * usual:
+        if np.median(near) < FILM * usual and (near < usual).mean() >= STEADY:
             ids[rows] = rows[0] + len(parts) * np.concatenate([[0], np.cumsum(near >= usual)])
             found += len(rows)
     return ids_of(ids.tolist()) if 2 * found >= len(parts) else None
@@ -211,12 +213,12 @@ def same_names(parts: Sequence[Part], small: np.ndarray, keys: Sequence[Key]) ->
     names = ids_of([(prefix, numbers[:-1]) if numbers else row for row, (prefix, numbers) in enumerate(parts)])
     labels = ids_of([key[1] for key in keys])
     order, rng = np.argsort(names, kind="stable"), np.random.default_rng(0)
-    if int(names.max()) + 1 in (1, len(names)):
+    several = np.bincount(names)[names] > 1
+    if int(names.max()) == 0 or several.sum() < 2 * FRAMES:
         return None
     row = rng.integers(0, len(order) - 1, PAIRS)
     inside = np.stack([order[row], order[row + 1]])  # neighbors in this order mostly have one name
     pairs = np.concatenate([inside, rng.integers(0, len(names), (2, PAIRS))], axis=1)
-    several = np.bincount(names)[names] > 1
     pairs = pairs[:, (pairs[0] != pairs[1]) & (labels[pairs[0]] == labels[pairs[1]]) & several[pairs].all(0)]
     same = names[pairs[0]] == names[pairs[1]]
     if min(same.sum(), (~same).sum()) < FRAMES:
