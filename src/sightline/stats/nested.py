@@ -9,9 +9,11 @@ import numpy as np
 from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance
 from .units import FEWEST, count_units, effective_units, sums
 
-MOST_DEGREES = 2.5
-"""Degrees of freedom are at most this multiple of those of the runs. Satterthwaite's are too many if the runs happen to
-agree: with two runs of each setting, 7 to 8 % of simulated pages of equal settings then had a false "beats"."""
+MOST_DEGREES, LEAST = 1.5, 0.5
+"""Degrees of freedom are at most MOST_DEGREES times those of the runs, and the variance is at least LEAST times that
+between images. Satterthwaite's degrees of freedom are too many if the runs happen to agree: with two runs of each
+setting, 7 to 8 % of simulated pages of equal settings then had a false "beats". Both were chosen by simulations, and
+docs/claims.md has the rates in others."""
 
 
 def runs_of(values: np.ndarray) -> np.ndarray:
@@ -74,7 +76,7 @@ def combined(settings: list[np.ndarray], values: np.ndarray, groups: np.ndarray 
         parts.append((float(means.var(ddof=1)) / len(runs), free))
         between_runs += parts[-1][0]
         single += float((rest**2).sum()) / (free * (units - 1)) * units / count**2 / len(runs)
-    variance = between_items + max(between_runs - single, 0.0)
+    variance = max(between_items + between_runs - single, (LEAST if between_runs else 1) * between_items)
     degrees = variance**2 / sum(part**2 / free for part, free in parts)
     if between_runs:
         degrees = min(degrees, MOST_DEGREES * sum(free for _, free in parts[1:]))
