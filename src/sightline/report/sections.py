@@ -9,6 +9,7 @@ from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
 from ..stats.baselines import TITLES, baselines_of
 from ..stats.groups import Groups
+from ..stats.units import FEWEST
 from .drawing import TRAINING_CURVES, loss_text, metric_text, training_curve_text
 from .findings import Findings
 from .formatting import count, device, duration, epochs_text, known, percent, section, status, times
@@ -214,6 +215,8 @@ def interval_text(interval: Sequence[float], digits: int = 1) -> str:
 def interval_note(count: int, groups: Groups | None, effective: float, chosen: bool = True) -> str:
     """Sentences on what the interval of a run's score is over, and what it covers. effective: the number of independent
     images that would be as informative. chosen: whether the epoch was chosen on these images."""
+    if groups is not None and groups.count < FEWEST:
+        return f"{groups.sentence(effective)}."
     units = f"the {count:,} validation images" if groups is None else groups.sentence(effective)
     missing = (
         "the choice of the best epoch, which was made on these images, nor other seeds" if chosen else "other seeds"

@@ -215,11 +215,13 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
         )
         groups, count = findings.groups, len(findings.per_image)
         effective = measures.effective_images(findings.per_image, groups.ids) if groups else count
-        note += sections.interval_note(count, groups, effective)
         rare = measures.rare_classes(findings.per_image, ids_of(findings))
-        if rare.any():
+        if rare.any() and not (groups and groups.count < FEWEST):
             names = some_of([findings.classes[index] for index in np.flatnonzero(rare)])
-            note += f" No interval, because these classes are in fewer than {FEWEST} images or groups: {names}."
+            units = "groups of images" if groups else "images"
+            note += f"No interval is given, because fewer than {FEWEST} {units} have these classes: {names}."
+        else:
+            note += sections.interval_note(count, groups, effective)
         parts.append(element("p", note, class_="small"))
     return parts
 

@@ -16,6 +16,7 @@ from ...engine.evaluate import evaluate
 from ...engine.parts import Arrays, Parts
 from ...engine.state import Training
 from ...engine.training_state import save_arrays, subsampled
+from ...errors import some_of
 from ...insight.figures import denormalized, draw_image_grid
 from ...insight.mask_figures import overlay
 from ...runs.atomic import atomic_write
@@ -24,7 +25,15 @@ from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import Groups, said, write_groups
 from ...stats.intervals import bracketed
-from ...stats.segmentation import effective_images, interval, per_image_iou, pixel_accuracy, segment_numbers
+from ...stats.segmentation import (
+    effective_images,
+    interval,
+    per_image_iou,
+    pixel_accuracy,
+    rare_classes,
+    segment_numbers,
+)
+from ...stats.units import FEWEST
 from .task import SegmentLearner
 
 PREVIEWED = 16
@@ -50,7 +59,11 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     if parts.dtype == torch.bfloat16:
         numbers["bfloat16"] = bfloat16_changes(parts, masks, palette)
+    rare = rare_classes(arrays["confusion"], None if groups is None else groups.ids)
     edges = bracketed(numbers["mean_iou_interval"])
+    if rare.any() and not (groups and groups.count < FEWEST):
+        few = some_of([palette.classes[index] for index in np.flatnonzero(rare)])
+        edges += f", because fewer than {FEWEST} {'groups' if groups else 'images'} have {few}"
     return numbers, f"validation mean IoU {numbers['mean_iou']:.4f}{edges}{said(groups, numbers)}"
 
 
