@@ -38,6 +38,11 @@ settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the test that takes minutes first, so that no worker waits for it in the end."""
+    items.sort(key=lambda item: item.name != "test_short_run_passes")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Cache decoded images in a folder of the test session instead of the user's cache."""
