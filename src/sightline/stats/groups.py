@@ -253,7 +253,7 @@ FINDERS: dict[str, Callable[..., np.ndarray | None]] = {
 
 def said(groups: Groups | None, facts: Mapping[str, Any]) -> str:
     """The sentence on the groups after a result; "" without groups. facts: of `Groups.facts`."""
-    return f" ({groups.sentence(facts.get('effective_images', 0))})" if groups else ""
+    return f"; {groups.sentence(facts.get('effective_images', 0))}" if groups else ""
 
 
 def write_groups(run: Path, split: str, decoded: Decoded, data: Data) -> Groups | None:
