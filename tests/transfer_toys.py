@@ -1,5 +1,6 @@
 """A transfer grid that trains in seconds."""
 
+from pathlib import Path
 from typing import Any
 
 from sightline.config.resolve import resolve
@@ -39,3 +40,10 @@ def linear(grid: Grid) -> Config:
     """The stage `frozen` of a grid as a linear evaluation."""
     settings: dict[str, Any] = {"optim.name": "lbfgs", "optim.weight_decay": 0.01, "train.epochs": 1}
     return resolve(grid.frozen, settings | {"model.freeze": True})
+
+
+def copy_images(photos: Path, folder: Path) -> Path:
+    """Copy the training images of class folders into one folder, without their labels; returns the folder."""
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        (folder / f"image{number}.png").write_bytes(path.read_bytes())
+    return folder

@@ -25,7 +25,7 @@ from sightline.runs.atomic import read_json_lines
 from sightline.transfer.folder import grid_changes
 from sightline.transfer.grid import grid_yaml, load_grid_file, resolve_grid
 from sightline.transfer.results import read_results
-from transfer_toys import tiny_grid
+from transfer_toys import copy_images, tiny_grid
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -35,10 +35,7 @@ loop = importlib.import_module("sightline.train")  # `sightline.train` is the fu
 @pytest.fixture(scope="module")
 def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The training photos in one folder, without their labels."""
-    folder = tmp_path_factory.mktemp("flat")
-    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        (folder / f"image{number}.png").write_bytes(path.read_bytes())
-    return folder
+    return copy_images(photos, tmp_path_factory.mktemp("flat"))
 
 
 @pytest.fixture(scope="module")

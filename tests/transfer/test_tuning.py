@@ -17,7 +17,7 @@ from sightline.transfer.grid import Grid, load_grid_file
 from sightline.transfer.plan import longer_epochs
 from sightline.transfer.results import read_results
 from sightline.transfer.tuning import read_choice
-from transfer_toys import linear, tiny_grid
+from transfer_toys import copy_images, linear, tiny_grid
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -39,10 +39,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., 
 @pytest.fixture(scope="module")
 def images(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Other images in one folder, without labels."""
-    folder = tmp_path_factory.mktemp("images")
-    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
-        (folder / f"image{number}.png").write_bytes(path.read_bytes())
-    return folder
+    return copy_images(photos, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from ..insight.curves import History, history
 from ..insight.features import unit_rows
 from ..insight.projection import EpochMap, epoch_maps, why_no_map
 from ..stats.calibration import SignedError, signed_error
-from ..stats.groups import Groups, read_groups
+from ..stats.groups import Groups, ids_in, read_groups
 from ..stats.intervals import mean_interval
 from ..stats.metrics import PerClass, calibration_error, confusion_matrix, most_confused, per_class
 from ..stats.paired import holm
@@ -112,7 +112,7 @@ def maps_of(snapshots: tuple[Snapshot, ...], labels: np.ndarray | None, neighbor
 
 def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSummary:
     """Compute the metrics of the predictions. groups: of the images, or None."""
-    correct, ids = predictions.predicted == predictions.truth, None if groups is None else groups.ids
+    correct, ids = predictions.predicted == predictions.truth, ids_in(groups)
     confusion = confusion_matrix(predictions.predicted, predictions.truth, len(predictions.classes))
     return PredictionSummary(
         accuracy=float(correct.mean()),

@@ -16,7 +16,7 @@ from ..errors import SightlineError
 from ..runs.atomic import read_json_lines
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..runs.run_folder import existing
-from ..stats.groups import read_groups
+from ..stats.groups import ids_in, read_groups
 from .formatting import section
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class RunFiles:
     def group_ids(self, names: Sequence[str]) -> np.ndarray | None:
         """The ids int64 [N] of the groups of the images of `split`; None without groups."""
         groups = read_groups(self.path, names, self.split)
-        return None if groups is None else groups.ids
+        return ids_in(groups)
 
 
 def read_run(folder: str | Path, split: str = "val") -> RunFiles:

@@ -20,7 +20,7 @@ from ..data.near import groups_of_near_copies
 from ..data.types import Decoded
 from ..errors import counted
 from ..runs.atomic import read_json, remove, write_json
-from .units import FEWEST, effective_units, ids_of
+from .units import FEWEST, ids_of
 
 SMALL = 8
 """Height and width of the thumbnails whose distances are compared."""
@@ -55,11 +55,6 @@ class Groups:
     def count(self) -> int:
         return int(self.ids.max()) + 1
 
-    @property
-    def effective(self) -> float:
-        """The number of groups of equal size that are as informative."""
-        return effective_units(len(self.ids), self.ids)
-
     def sentence(self, effective_images: float) -> str:
         """What the groups are and how many, for terminal and report. effective_images: the number of independent images
         that would have an equally precise score."""
@@ -71,6 +66,11 @@ class Groups:
         """The groups as fields of a run's results."""
         found = {"groups": self.count, "grouped_by": self.by}
         return found if self.count < FEWEST else found | {"effective_images": round(effective_images, 1)}
+
+
+def ids_in(groups: Groups | None) -> np.ndarray | None:
+    """The group of each image, int64 [N]; None if each is alone."""
+    return None if groups is None else groups.ids
 
 
 def groups_of(decoded: Decoded, data: Data) -> Groups | None:
@@ -256,10 +256,14 @@ def said(groups: Groups | None, facts: Mapping[str, Any]) -> str:
     return f"; {groups.sentence(facts.get('effective_images', 0))}" if groups else ""
 
 
-def write_groups(run: Path, split: str, decoded: Decoded, data: Data) -> Groups | None:
+def write_groups(run: Path | None, split: str, decoded: Decoded, data: Data) -> Groups | None:
     """Find the groups of a split, and write them to predictions/SPLIT-groups.json of a run: `by`, and `groups`, the
-    file names of each group of several images. Without groups the file is removed."""
-    groups, path, names = groups_of(decoded, data), groups_file(run, split), decoded.names
+    file names of each group of several images. Without groups the file is removed. run: None for data other than the
+    run's own, whose groups are not written."""
+    groups, names = groups_of(decoded, data), decoded.names
+    if run is None:
+        return groups
+    path = groups_file(run, split)
     if groups is None:
         remove([path])
     else:

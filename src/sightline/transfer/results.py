@@ -11,7 +11,7 @@ from ..insight.curves import number
 from ..report.run import UNREADABLE, read_predictions
 from ..runs.run_folder import provenance
 from ..stats.baselines import baselines_of
-from ..stats.groups import Groups, read_groups
+from ..stats.groups import Groups, ids_in, read_groups
 from ..stats.intervals import NONE, Estimate, effective_images, verdict
 from ..stats.nested import nested_difference, nested_mean
 from ..stats.paired import holm, holm_levels
@@ -117,11 +117,6 @@ def setting_result(
         read_choice(folder, grid, setting),
         None if np.isnan(knn).any() else knn,
     ), note
-
-
-def ids_in(groups: Groups | None) -> np.ndarray | None:
-    """The group of each image, int64 [N]; None if each is alone."""
-    return None if groups is None else groups.ids
 
 
 def within(interval: tuple[float, float], least: float) -> Interval | None:

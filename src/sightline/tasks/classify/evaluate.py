@@ -11,7 +11,7 @@ from ...engine.parts import training_images
 from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
-from ...stats.groups import groups_of, write_groups
+from ...stats.groups import write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
@@ -34,7 +34,7 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     if config.optim.name == "lbfgs" and not data:
         train = training_images(config, source, say)
         numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device)
-    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
+    groups = write_groups(None if data else folder, split, decoded, config.data)
     numbers |= classification_intervals(arrays, groups)
     looks = {}
     if tests:

@@ -9,7 +9,7 @@ from ...data.sources.open import open_source
 from ...export.contract import Cost, Say, TaskGraph
 from ...export.parity import Parity
 from ...export.session import OnnxSession
-from ...stats.groups import groups_of
+from ...stats.groups import groups_of, ids_in
 from ...stats.nested import paired_difference
 from ..whole_image.export import ImageGraph
 from .config import ClassifyConfig
@@ -57,7 +57,7 @@ class ClassifierExport(TaskGraph):
         """The change in accuracy from this graph to another, such as a quantized one, paired by image."""
         correct = self.own.probabilities(graph).argmax(1) == self.own.decoded.labels
         groups = groups_of(self.own.decoded, self.config.data)
-        apart = paired_difference(self.correct, correct, None if groups is None else groups.ids)
+        apart = paired_difference(self.correct, correct, ids_in(groups))
         lost, won = int((self.correct & ~correct).sum()), int((~self.correct & correct).sum())
         changed = f"{lost:,} of {len(correct):,} become wrong, {won:,} right"
         return Cost(

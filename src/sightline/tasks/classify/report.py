@@ -15,6 +15,7 @@ from ...report.live import confusion_block, live, with_live_views
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
 from ...stats.calibration import SignedError, chance_error
+from ...stats.groups import ids_in
 from ...stats.intervals import effective_images, wilson_interval
 from ..contract import Metric
 
@@ -67,7 +68,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
         facts.append(("Accuracy", f"{percent(scores.accuracy, 2)}%", edges))
     parts += [sections.fact_cards(files, past, facts), sections.baselines_line(files)]
     if scores:
-        effective = effective_images(scores.correct, scores.groups.ids if scores.groups else None)
+        effective = effective_images(scores.correct, ids_in(scores.groups))
         note = sections.interval_note(len(scores.correct), scores.groups, effective, bool(past.best_epoch))
         parts.append(element("p", note, class_="small"))
     return parts

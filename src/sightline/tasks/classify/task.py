@@ -11,7 +11,7 @@ from torch.nn import functional
 from ...config.checks import loss_arguments
 from ...engine.parts import Arrays
 from ...inference.predictor import mirror_mean
-from ...stats.groups import Groups
+from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
 from ..whole_image.learner import ImageLearner
@@ -85,7 +85,7 @@ def classification_intervals(arrays: Arrays, groups: Groups | None) -> dict[str,
     items = {"accuracy": (probabilities.argmax(1) == labels).numpy(), "loss": arrays["losses"]}
     if probabilities.shape[1] > 5:
         items["accuracy_top5"] = (probabilities.topk(5, 1).indices == labels[:, None]).any(1).numpy()
-    ids = None if groups is None else groups.ids
+    ids = ids_in(groups)
     found: dict[str, Any] = {f"{name}_interval": list(mean_interval(values, ids)) for name, values in items.items()}
     return found | (groups.facts(effective_images(items["accuracy"], ids)) if groups else {})
 

@@ -14,7 +14,7 @@ from ...errors import SightlineError, some_of
 from ...inference.evaluation import log_test_evaluation
 from ...runs import run_folder
 from ...runs.checkpoint import load_model
-from ...stats.groups import groups_of, write_groups
+from ...stats.groups import write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
@@ -35,7 +35,7 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
     size = config.train.eval_batch_size
     numbers, arrays = evaluate_split(parts.learner, decoded, size, parts.device)
     thresholds = load_thresholds(folder, parts.classes)
-    groups = write_groups(folder, split, decoded, config.data) if not data else groups_of(decoded, config.data)
+    groups = write_groups(None if data else folder, split, decoded, config.data)
     found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     looks = {}
     if tests:

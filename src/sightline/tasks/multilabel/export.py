@@ -12,7 +12,7 @@ from ...export.contract import Cost, Say, TaskGraph
 from ...export.parity import Parity
 from ...export.session import OnnxSession
 from ...runs.checkpoint import load_model
-from ...stats.groups import groups_of
+from ...stats.groups import groups_of, ids_in
 from ...stats.nested import paired_difference
 from ..whole_image.export import ImageGraph
 from .config import MultilabelConfig
@@ -75,7 +75,7 @@ class MultilabelExport(TaskGraph):
         """The change in exact matches from this graph to another, such as a quantized one, paired by image."""
         exact = self.exact_of(self.own.probabilities(graph))
         groups = groups_of(self.own.decoded, self.config.data)
-        apart = paired_difference(self.exact, exact, None if groups is None else groups.ids)
+        apart = paired_difference(self.exact, exact, ids_in(groups))
         lost, won = int((self.exact & ~exact).sum()), int((~self.exact & exact).sum())
         changed = f"{lost:,} of {len(exact):,} become wrong, {won:,} right"
         return Cost(

@@ -19,7 +19,7 @@ from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
 from ...report.maps import PCA, TSNE
 from ...report.run import RunFiles, Thumbnails
-from ...stats.groups import Groups, read_groups
+from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.intervals import effective_images
 from ...stats.units import FEWEST
 from ..contract import Metric
@@ -94,7 +94,7 @@ MISSING = "predictions/val.csv is missing or cannot be read; it is written when 
 
 def summarize(sets: LabelSets, groups: Groups | None) -> Summary:
     """Compute the content of the report from predictions/val.csv. groups: of the images, or None."""
-    ids = None if groups is None else groups.ids
+    ids = ids_in(groups)
     ranked, predicted = precision_intervals(sets.probabilities, sets.truth, ids), sets.predicted
     losses = losses_of(sets)
     wrong = np.flatnonzero((predicted != sets.truth).any(1))
@@ -135,7 +135,7 @@ def notes(summary: Summary) -> list[str]:
     """Sentences on what the interval covers, and on classes and images that the metrics leave out."""
     ranked, found = summary.ranked, []
     exact, groups = (summary.sets.predicted == summary.sets.truth).all(1), summary.groups
-    effective = effective_images(exact, None if groups is None else groups.ids)
+    effective = effective_images(exact, ids_in(groups))
     found.append(sections.interval_note(len(exact), groups, effective))
     absent = [name for name, count in zip(summary.sets.classes, ranked.positives, strict=True) if not count]
     if absent:

@@ -19,7 +19,7 @@ from ...insight.figures import draw_preview
 from ...runs.atomic import write_json
 from ...runs.checkpoint import load_model
 from ...runs.run_folder import THRESHOLDS_FILE, shipped_checkpoints
-from ...stats.groups import Groups, said, write_groups
+from ...stats.groups import Groups, ids_in, said, write_groups
 from ...stats.intervals import bracketed, effective_images
 from ..whole_image.baselines import image_baselines
 from .build import THRESHOLDS
@@ -61,7 +61,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
 def measured(arrays: Arrays, thresholds: np.ndarray, groups: Groups | None) -> dict[str, Any]:
     """The metrics with their intervals, from the arrays of `MultilabelLearner.numbers`."""
     probabilities, truth = arrays["label_probabilities"], arrays["labels"]
-    ids = None if groups is None else groups.ids
+    ids = ids_in(groups)
     ranked = precision_intervals(probabilities, truth, ids)
     predicted = probabilities >= thresholds
     made, edges = decisions(predicted, truth), decision_intervals(predicted, truth, ids)

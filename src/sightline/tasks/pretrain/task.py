@@ -19,7 +19,7 @@ from ...data.types import Batch, Decoded
 from ...engine.distributed import gather_to_rank0, gathered
 from ...engine.parts import Arrays
 from ...engine.schedules import training_side
-from ...stats.groups import Groups
+from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
 from .config import Pretrain, PretrainConfig
@@ -197,6 +197,6 @@ def pretraining_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, An
     """
     if "predictions" not in arrays:
         return {}
-    right, ids = arrays["predictions"] == arrays["labels"], None if groups is None else groups.ids
+    right, ids = arrays["predictions"] == arrays["labels"], ids_in(groups)
     found: dict[str, Any] = {"knn_accuracy_interval": list(mean_interval(right, ids))}
     return found | (groups.facts(effective_images(right, ids)) if groups else {})

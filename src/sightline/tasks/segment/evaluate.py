@@ -18,7 +18,7 @@ from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_c
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
-from ...stats.groups import groups_of, write_groups
+from ...stats.groups import write_groups
 from ..contract import Say
 from .build import normalizer
 from .config import SegmentConfig
@@ -82,7 +82,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None
-    groups = write_groups(folder, split, decoded, config.data) if own else groups_of(decoded, config.data)
+    groups = write_groups(folder if own else None, split, decoded, config.data)
     found, arrays = measure(parts, decoded, palette, masks, groups)
     if own:
         save_counts(folder, split, decoded, arrays)

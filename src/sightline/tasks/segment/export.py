@@ -20,7 +20,7 @@ from ...inference.tiles import argmax_classes
 from ...models.segmenters import Segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
-from ...stats.groups import groups_of
+from ...stats.groups import groups_of, ids_in
 from ...stats.paired import iou_difference
 from ...stats.segmentation import confusion_per_image, mean_iou, summed
 from .config import SegmentConfig
@@ -89,6 +89,6 @@ class SegmenterExport(TaskGraph):
             found.append(confusion_per_image(mask, batch.labels.numpy(), self.learner.classes))
         confusions = np.concatenate(found)
         groups = groups_of(self.decoded, self.config.data)
-        apart = iou_difference(self.confusions, confusions, groups=None if groups is None else groups.ids)
+        apart = iou_difference(self.confusions, confusions, groups=ids_in(groups))
         values = (float(mean_iou(summed(self.confusions))), float(mean_iou(summed(confusions))))
         return Cost("mean IoU", values, float(apart.value), apart.interval(), counted(len(confusions), "image"))

@@ -23,7 +23,7 @@ from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
 from ...runs.sampling import rows_by_name
 from ...stats import segmentation as measures
-from ...stats.groups import Groups, read_groups
+from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.units import FEWEST
 from ..contract import Metric
 
@@ -106,7 +106,7 @@ def plan_masks(findings: MaskFindings, curve: MetricCurve) -> Plan:
         todo["film-strip"] = lambda: film_strip(findings)
     if findings.per_image is not None:
         matrix = findings.per_image.sum(0)
-        edges = np.stack(measures.class_intervals(findings.per_image, ids_of(findings)), axis=1)
+        edges = np.stack(measures.class_intervals(findings.per_image, ids_in(findings.groups)), axis=1)
         mean = measures.segment_numbers(matrix)["mean_iou"]
         todo["iou"] = lambda: mask_figures.draw_ious(
             measures.class_iou(matrix), edges, findings.classes, findings.colors, mean
@@ -204,7 +204,7 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
     facts: list[tuple[str, str, str]] = []
     if findings.per_image is not None:
         numbers = measures.segment_numbers(findings.per_image)
-        edges = sections.interval_text(measures.interval(findings.per_image, groups=ids_of(findings)), 2)
+        edges = sections.interval_text(measures.interval(findings.per_image, groups=ids_in(findings.groups)), 2)
         facts.append(("Mean IoU", f"{percent(numbers['mean_iou'], 2)}%", edges))
         facts.append(("Pixel accuracy", f"{percent(numbers['pixel_accuracy'], 2)}%", "of the labeled pixels"))
     parts += [sections.fact_cards(files, past, facts), sections.baselines_line(files)]
@@ -215,7 +215,7 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
         )
         groups, count = findings.groups, len(findings.per_image)
         effective = measures.effective_images(findings.per_image, groups.ids) if groups else count
-        rare = measures.rare_classes(findings.per_image, ids_of(findings))
+        rare = measures.rare_classes(findings.per_image, ids_in(findings.groups))
         if rare.any() and not (groups and groups.count < FEWEST):
             names = some_of([findings.classes[index] for index in np.flatnonzero(rare)])
             units = "groups of images" if groups else "images"
@@ -224,11 +224,6 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
             note += sections.interval_note(count, groups, effective)
         parts.append(element("p", note, class_="small"))
     return parts
-
-
-def ids_of(findings: MaskFindings) -> np.ndarray | None:
-    """The ids of the groups of the validation images; None without groups."""
-    return None if findings.groups is None else findings.groups.ids
 
 
 def lead(files: RunFiles, findings: MaskFindings) -> str:
@@ -267,7 +262,7 @@ def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
     if findings.per_image is None:
         return [missing_note("predictions/val-confusion.npz is missing; it is written when training ends.")]
     numbers = measures.class_numbers(findings.per_image)
-    low, high = measures.class_intervals(findings.per_image, ids_of(findings))
+    low, high = measures.class_intervals(findings.per_image, ids_in(findings.groups))
     rows: list[list[Child]] = []
     for index in np.argsort(np.nan_to_num(numbers.iou, nan=2.0), kind="stable"):
         present = np.isfinite(numbers.iou[index])

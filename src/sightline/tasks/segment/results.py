@@ -23,7 +23,7 @@ from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
 from ...runs.run_folder import shipped_checkpoints
-from ...stats.groups import Groups, said, write_groups
+from ...stats.groups import Groups, ids_in, said, write_groups
 from ...stats.intervals import bracketed
 from ...stats.segmentation import (
     effective_images,
@@ -59,7 +59,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)
     if parts.dtype == torch.bfloat16:
         numbers["bfloat16"] = bfloat16_changes(parts, masks, palette)
-    rare = rare_classes(arrays["confusion"], None if groups is None else groups.ids)
+    rare = rare_classes(arrays["confusion"], ids_in(groups))
     edges = bracketed(numbers["mean_iou_interval"])
     if rare.any() and not (groups and groups.count < FEWEST):
         few = some_of([palette.classes[index] for index in np.flatnonzero(rare)])
@@ -159,7 +159,7 @@ def measure(
     numbers, arrays = evaluate(learner, decoded, size, parts.device, metrics=metrics)
     if masks:
         write_image_scores(masks.with_name(f"{masks.name}.csv"), decoded.names, arrays["confusion"])
-    ids = None if groups is None else groups.ids
+    ids = ids_in(groups)
     found = {**numbers, "mean_iou_interval": list(interval(arrays["confusion"], groups=ids))}
     return found | (groups.facts(effective_images(arrays["confusion"], groups.ids)) if groups else {}), arrays
 

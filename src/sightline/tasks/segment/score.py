@@ -26,7 +26,7 @@ from ...data.test_ledger import TestImages
 from ...errors import SightlineError, listing
 from ...runs.atomic import finite
 from ...stats import segmentation as measures
-from ...stats.groups import groups_of_masks
+from ...stats.groups import groups_of_masks, ids_in
 from ..contract import Say
 
 MASK_ENDING = "_mask"
@@ -170,7 +170,7 @@ def score(
     numbers: dict[str, Any] = dict(measures.segment_numbers(counts))
     names = tuple(pair.name for pair in pairs)
     groups = groups_of_masks(names, counts.truth, data)
-    ids = None if groups is None else groups.ids
+    ids = ids_in(groups)
     if groups:
         numbers |= groups.facts(measures.effective_images(counts, groups.ids))
         notes.append(groups.sentence(numbers.get("effective_images", 0)))

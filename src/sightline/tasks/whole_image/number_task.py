@@ -36,7 +36,7 @@ from ...runs import run_folder
 from ...runs.atomic import atomic_write
 from ...runs.checkpoint import load_model
 from ...runs.csv_io import csv_text
-from ...stats.groups import Groups, groups_of, said, write_groups
+from ...stats.groups import Groups, ids_in, said, write_groups
 from ...stats.intervals import bracketed, effective_images, mean_interval
 from ..contract import Metric, Say, Task
 from .build import build_for_inference, build_parts, check_settings
@@ -111,7 +111,7 @@ class NumberFunctions:
 
     def intervals(self, arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
         """95 % intervals [low, high] of the metrics that are means over the images, and the facts of their groups."""
-        ids = None if groups is None else groups.ids
+        ids = ids_in(groups)
         edges = {f"{name}_interval": list(mean_interval(arrays[key], ids)) for name, key in self.means.items()}
         values = next((arrays[key] for key in self.means.values()), np.zeros(0))
         return edges | (groups.facts(effective_images(values, ids)) if groups and len(values) else {})
@@ -132,7 +132,7 @@ class NumberFunctions:
         parts.learner.model.load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
         size = config.train.eval_batch_size
         numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device)
-        groups = write_groups(folder, name, decoded, config.data) if not data else groups_of(decoded, config.data)
+        groups = write_groups(None if data else folder, name, decoded, config.data)
         found = numbers | self.intervals(arrays, groups)
         looks = {}
         if tests:
