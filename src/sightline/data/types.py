@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from .channels import RGB, Channels
+
 if TYPE_CHECKING:
     import torch
 
@@ -65,20 +67,21 @@ class Items:
 @dataclass(frozen=True)
 class Source:
     """A data set: its classes, and the images of each split. splits: by name `train`, `val`, `test`; `all` if the
-    data are not split. notes: sentences that are printed."""
+    data are not split. notes: sentences that are printed. channels: of all images; `top` may still be unknown (0)."""
 
     path: str
     layout: str
     classes: tuple[str, ...]
     splits: dict[str, Items]
     notes: tuple[str, ...]
+    channels: Channels = RGB
 
 
 @dataclass(frozen=True)
 class Decoded:
     """A decoded split of N images.
 
-    images: uint8 [N, 3, H, W], memory-mapped copy-on-write. labels: as of `Items`. digest:
+    images: [N, C, H, W] of the type of `channels`, memory-mapped copy-on-write. labels: as of `Items`. digest:
     SHA-256 of pixels, names, labels or masks, and classes. nbytes: size of the arrays. digests: uint8 [N, 16], a hash
     of the pixels of each image, or None.
 
@@ -101,6 +104,7 @@ class Decoded:
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     stream: Any = None
+    channels: Channels = RGB
 
     @property
     def targets(self) -> np.ndarray | None:
