@@ -1,9 +1,11 @@
 """Findings: the kinds of errors in data, the affected files, and the cures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from PIL import Image
 
 STOPS = "training would stop with an error"
 
@@ -20,7 +22,7 @@ class FindingKind(NamedTuple):
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
         "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write "
-        "a table of the intact images: --write-clean-list clean.csv"),
+        "a table of the intact images: --fix"),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
         "rename these files by their content: mv NAME.jpg NAME.png"),
@@ -101,6 +103,14 @@ KINDS = {
 palettes and classes have their texts elsewhere."""
 
 
+class Picture(NamedTuple):
+    """An image as a network gets it, with the name of its file and its label."""
+
+    image: Image.Image
+    name: str
+    label: str
+
+
 @dataclass(frozen=True)
 class Group:
     """One or several files that a finding lists together, such as the copies of one image, with a note about them."""
@@ -136,8 +146,9 @@ class Diagnosis:
 
     data: what was checked: a folder, another source or a run. task: `classify`, `segment`, or `labels` for the labels
     of a run. counts: number of images by split. checks: descriptions of what was checked. notes: sentences on how the
-    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None. In a
-    condition, it is true if there are findings.
+    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None.
+    understood: what was understood of the data, as texts by topic. pictures: a few images as a network gets them.
+    colors: of the classes in pictures with masks. In a condition, it is true if there are findings.
     """
 
     data: str
@@ -150,6 +161,9 @@ class Diagnosis:
     page: Path
     json: Path
     clean_list: Path | None = None
+    understood: dict[str, str] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything was found."""
