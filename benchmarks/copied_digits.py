@@ -10,9 +10,11 @@ many scripts do. The example of docs/doctor.md:
 
 import argparse
 import contextlib
+import csv
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,12 @@ from sklearn.datasets import load_digits
 import sightline
 
 IMAGES, RARE, FEW, COPIES, VAL = 60, (8, 9), 12, 4, 0.2
-SETTINGS = {"data.size": 16, "model.name": "fastnet", "model.args": {"widths": [32, 64, 64]}, "train.epochs": 30}
+SETTINGS: dict[str, Any] = {
+    "data.size": 16,
+    "model.name": "fastnet",
+    "model.args": {"widths": [32, 64, 64]},
+    "train.epochs": 30,
+}
 QUIET = {"report.samples": 0, "report.train_samples": 0, "data.on_copies": "warn"}
 
 
@@ -67,7 +74,7 @@ def measure(folder: Path, rest: dict[int, np.ndarray]) -> None:
         for name, data in (("with copies", folder), ("clean list", clean)):
             for seed in range(3):
                 out = Path(work, f"{name}-{seed}")
-                settings = SETTINGS | QUIET | {"train.seed": seed}
+                settings: dict[str, Any] = SETTINGS | QUIET | {"train.seed": seed}
                 run = sightline.train("photos_scratch", data, out=out, **settings)
                 said = recall(out / "predictions" / "val.csv")
                 table = Path(work, f"{name}-{seed}.csv")
@@ -81,8 +88,6 @@ def measure(folder: Path, rest: dict[int, np.ndarray]) -> None:
 
 def predictions(table: Path) -> list[tuple[str, str]]:
     """(file, predicted class) of each row of a table of predictions, with the last two parts of the path."""
-    import csv
-
     with open(table, newline="", encoding="utf-8") as file:
         return [("/".join(Path(row["filename"]).parts[-2:]), row["label"]) for row in csv.DictReader(file)]
 
