@@ -193,3 +193,16 @@ def test_a_custom_cache_folder_can_be_listed_and_cleared(photos: Path, tmp_path:
     assert str(photos) in sightline.cache(folder=own)
     assert sightline.cache(folder=own, clear=True).startswith("removed 2 decoded sets")
     assert sightline.cache(folder=own) == "the cache is empty"
+
+
+def test_evaluate_takes_settings_for_reading_other_data(
+    flat: Path, photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "run", quiet=True)
+    next((flat / "class_0").iterdir()).write_bytes(b"")
+    command = ["evaluate", str(made.path), "--data", str(flat)]
+    assert main(command) == 2 and "--data.on_bad_image skip" in capsys.readouterr().err
+    assert main([*command, "--data.on_bad_image", "skip"]) == 0
+    assert "images             39" in capsys.readouterr().out
+    assert main(["evaluate", str(made.path), "--data.on_bad_image", "skip"]) == 2
+    assert "--data PATH" in capsys.readouterr().err

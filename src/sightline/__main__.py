@@ -12,7 +12,7 @@ from .errors import INTERRUPTED, SightlineError, interrupt_behind, printable
 
 ACCEPT_SETTINGS = (training.train, training.resume, training.transfer, training.sweep)
 """Commands that accept every setting of a recipe as an option --SECTION.KEY."""
-ACCEPT_DATA_SETTINGS = (evaluation.score, data.doctor, data.pack)
+ACCEPT_DATA_SETTINGS = (evaluation.evaluate, evaluation.score, data.doctor, data.pack)
 """Commands that accept the settings --data.KEY only."""
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from ...config.resolve import resolve
 from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.leakage import without_copies
@@ -68,8 +67,6 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     predicts the classes of that palette. split: name of the split, or None for the default, see `sightline.evaluate`.
     """
     own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     parts = load_segmenter(folder, config)
     palette = parts.palette
 

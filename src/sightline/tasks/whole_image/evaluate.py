@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...config.resolve import resolve
 from ...config.schema import Config
 from ...data.image_cache import decode
 from ...data.sources.leakage import without_copies
@@ -38,8 +37,6 @@ def open_split(
     own_splits: a function that divides the run's own data further, as the task does for training.
     """
     own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
 
     def opened(hold_out: bool) -> Source:
         return open_source(config.data, config.data.split_seed, hold_out)
