@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...errors import counted
 from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
@@ -93,7 +94,7 @@ def lead(files: RunFiles, findings: Findings) -> str:
         return f"{begin} is {status(findings.past)} at {epochs_text([findings.past.last_epoch])}{reached}."
     scores = findings.summary
     sentence = (
-        f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly "
+        f"{begin} classifies {percent(scores.accuracy)}% of {counted(len(scores.correct), 'validation image')} correctly "
         f"({sections.interval_text(scores.interval)})."
     )
     if not findings.confused:
