@@ -56,6 +56,8 @@ class Data(Section):
     """For `data.layout filename`: where the label is in a file name without its extension."""
     labels: Literal["auto", "one", "several", "number"] = "auto"
     """Whether an image has one label or several in a table (`auto`: as it shows), or a number, as for regression."""
+    label_column: str = ""
+    """Name of a table's column of labels; empty: `label`, `class`, `category` or a similar name."""
     separator: str = ""
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()

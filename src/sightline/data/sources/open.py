@@ -124,6 +124,9 @@ def with_classes(
         if unknown := sorted(own - learned):
             what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} without training images"
             cure = f"check the spelling; add training images of these classes, or remove the classes from {split}"
+            if all(name.isdigit() for name in unknown):
+                cure += "; if the labels are numbers and not classes, for a task that predicts numbers: "
+                cure += "--data.labels number"
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
     ordered = declared or tuple(name for name in layout.classes if name in learned)
     return parts, ordered if set(ordered) >= learned else sorted_classes(learned)

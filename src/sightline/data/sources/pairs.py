@@ -174,6 +174,8 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     why = f"there are {len(images):,} images, such as {images[0]!r}, and the folders {folders or '(none)'}, but not "
     why += repr(mask_path(images[0], data.mask, root)) if data.mask else f"one of these layouts: {usual}"
     cure = f"give the folder that contains both images and masks: --data FOLDER; or {TEMPLATE}"
+    if len({os.path.dirname(name) for name in images}) > 1:
+        cure = f"if the folders are the classes of the images, train a classifier: photos_finetune; if not: {cure}"
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
