@@ -2,7 +2,7 @@
 
     python benchmarks/many_paths.py --images 10000 100000 1000000 --json many_paths.json
 
-The images are uncompressed files of 8x8 random pixels with a random number of unused bytes, in 1,000 classes. `folders`:
+The images are uncompressed, with 8x8 random pixels and a random number of unused bytes, in 1,000 classes. `folders`:
 class folders. `table`: one folder and a CSV with a row for each image. `scattered`: the class folders and a CSV that
 names the images without their folders. Cold: the images are searched for copies and decoded into an empty cache. Warm:
 both are in the cache. Memory is the peak resident memory of the process.
@@ -51,7 +51,7 @@ def write_images(root: Path, count: int) -> None:
 
 def first_step(data: Path, run: Path, cache: Path) -> tuple[float, int]:
     """Train until the first step: (seconds since the command started, peak resident memory in bytes)."""
-    settings = {"data.size": SIDE, "augment.resize": 0, "train.epochs": 1, "report.samples": 0}
+    settings: dict[str, str | int] = {"data.size": SIDE, "augment.resize": 0, "train.epochs": 1, "report.samples": 0}
     settings |= {"model.name": "small_cnn", "data.layout": "csv" if data.name == "scattered" else "auto"}
     command = [sys.executable, "-m", "sightline", "train", "photos_scratch", "--data", str(data), "--out", str(run)]
     command += ["--quiet", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
@@ -84,9 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     info, results = machine_info(), []
     print(machine_line(info))
-    print(
-        f"{'kind':<10} {'images':>9} {'cold s':>7} {'warm s':>7} {'memory MB':>9} {'warm us/image':>13} {'bytes/image':>11}"
-    )
+    print("kind          images  cold s  warm s memory MB warm us/image bytes/image")
     for count in options.images:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             root = Path(folder)

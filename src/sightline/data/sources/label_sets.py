@@ -200,8 +200,8 @@ def reject_combinations(cells: Sequence[str], column: str, where: str) -> None:
             raise SightlineError(
                 f"labels such as {found[0]!r} look like several labels with the separator {mark!r}",
                 where=where,
-                why=f"the column {column!r} has {', '.join(map(repr, found[:3]))}, and parts of them as other labels",
-                cure=f"add --data.separator {mark!r} with a recipe for several labels, such as multilabel_finetune; or, "
+                why=f"the column {column!r} has {', '.join(map(repr, found[:3]))}, and their parts elsewhere",
+                cure=f"add --data.separator {mark!r} with a recipe for several labels (multilabel_finetune); or, "
                 "if each text is the name of one class: --data.labels one",
             )
 

@@ -50,7 +50,8 @@ def open_labeled(config: Config, say: Say) -> Source:
         several = [
             f"{items.names[row]} has {label_texts(items.labels[row : row + 1], source.classes)[0]!r}"
             for items in source.splits.values()
-            for row in (np.flatnonzero(items.labels.sum(1) > 1)[:3] if are_sets(items.labels) else ())
+            if are_sets(items.labels)
+            for row in np.flatnonzero(items.labels.sum(1) > 1)[:3]
         ]
         why = f"{config.name} is for one label per image; {some_of(several[:3]) or 'some images have no label'}"
         cure = (
