@@ -62,6 +62,9 @@ class Data(Section):
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()
     """Class names in index order; empty: taken from the data."""
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    """How training images are drawn. `shuffle`: each once per epoch. `balanced`: equally many draws of each class;
+    `sqrt`: in proportion to the square root of its number of images. An epoch has as many draws as images."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of each class that is held out for validation, if the data have no validation split."""
     inner_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
