@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
+from ..decode.formats import conversion_hint
 from .labels import labels_in_names, match_labels, names_carry_labels, suggest_pattern
 from .row_matching import from_tables, pick_tables
 from .scan import (
@@ -175,7 +176,7 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
         where = os.path.join(root, below) if below else root
         why, cure = (
             f"it contains {left_out(tally) or 'no files'}",
-            f"give a folder with {FORMATS_TEXT} images: --data FOLDER",
+            f"give a folder with {FORMATS_TEXT} images: --data FOLDER{conversion_hint(tally, where)}",
         )
         raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
@@ -204,6 +205,7 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
         if empty:
             what = f"no images in {counted(len(empty), 'class folder')}"
             cure = "add images to these folders or remove them, because every folder here counts as a class"
+            cure += conversion_hint(tally)
         where = os.path.join(root, below) if below else root
         raise SightlineError(what, where=where, why="\n" + listing(empty) if empty else "", cure=cure)
     return SplitFiles(files, labels)

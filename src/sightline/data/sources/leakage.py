@@ -16,6 +16,7 @@ from ...config.schema import NO_GROUPS, Data, group_pattern
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
+from ..decode.formats import require_decoders
 from ..label_arrays import are_numbers, class_counts, strata
 from ..types import Items, Source
 from .splits import ALL, OUTER, held_out, held_out_groups
@@ -33,6 +34,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     unchanged. kind: the noun in the notes.
     """
     splits, notes = dict(source.splits), list(source.notes)
+    require_decoders([name for items in splits.values() for name in items.names], source.path)
     if hold_out:
         splits = {"train" if split == ALL else split: items for split, items in splits.items()}
         train = splits["train"]

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ...errors import ENVIRONMENT, SightlineError, counted
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF and GIF"
+EXTENSIONS += (".avif", ".heic", ".heif", ".hif")
+FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF and HEIC"
 CLASS_LIST = "classes.txt"
 Label = str | tuple[str, ...]
 """The class name of an image, or the names of its label set."""
