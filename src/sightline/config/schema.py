@@ -39,7 +39,7 @@ class Data(Section):
     path: str = ""
     """A folder, a CSV file, shards (docs/streaming.md), or a name: `torchvision:CIFAR100`, `sklearn:digits`."""
     layout: Literal[
-        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards"
+        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet"
     ] = "auto"
     size: Count = 224
     """Height and width in pixels of a classifier's input. Segmentation does not use it, but `augment.window`."""

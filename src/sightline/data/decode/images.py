@@ -96,6 +96,14 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
         raise image_error(path, error) from error
 
 
+def image_of(content: bytes, where: str, max_pixels: int, side: int = 0) -> Image.Image:
+    """Decode an image that is stored in another file, given as bytes; arguments and errors as of `open_image`."""
+    try:
+        return decode_rgb(io.BytesIO(content), max_pixels, side, None)
+    except Exception as error:  # as above
+        raise image_error(where, error, content) from error
+
+
 def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
     """Decode an uploaded image, given as the bytes of its file, to 8-bit RGB; arguments as in `open_image`. Errors
     are SightlineError without a path, with a cure that addresses the sender of the image."""
