@@ -7,13 +7,13 @@ class folders. `table`: one folder and a CSV with a row for each image. `scatter
 names the images without their folders. Cold: the images are searched for copies and decoded into an empty cache. Warm:
 both are in the cache. Memory is the peak resident memory of the process.
 
-The work of listing and matching must not grow faster than the number of images: the last columns are the seconds and
-the bytes for each image added since the row above.
+The work must not grow faster than the number of images: the last columns are the processor time of a warm start and
+its memory for each image added since the row above of this kind. Seconds depend on other processes on the machine.
 """
 
 import argparse
-import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,8 +49,8 @@ def write_images(root: Path, count: int) -> None:
         (root / kind / "labels.csv").write_text("filename,label\n" + "".join(rows))
 
 
-def first_step(data: Path, run: Path, cache: Path) -> tuple[float, int]:
-    """Train until the first step: (seconds since the command started, peak resident memory in bytes)."""
+def first_step(data: Path, run: Path, cache: Path) -> tuple[float, float, int]:
+    """Train until the first step: (seconds and processor seconds since the command started, peak memory in bytes)."""
     settings: dict[str, str | int] = {"data.size": SIDE, "augment.resize": 0, "train.epochs": 1, "report.samples": 0}
     settings |= {"model.name": "small_cnn", "data.layout": "csv" if data.name == "scattered" else "auto"}
     command = [sys.executable, "-m", "sightline", "train", "photos_scratch", "--data", str(data), "--out", str(run)]
@@ -58,20 +58,17 @@ def first_step(data: Path, run: Path, cache: Path) -> tuple[float, int]:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"SIGHTLINE_CACHE": str(cache)})
     log = run / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and "start" in events(log)):
+    while process.poll() is None and not (log.exists() and '"start"' in log.read_text()):
         time.sleep(0.02)
     seconds = time.perf_counter() - start
     if process.poll() is not None:
         raise SystemExit(f"sightline train failed with exit status {process.returncode}; its error message is above")
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    folder = Path(f"/proc/{process.pid}")
+    ticks = sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:13]))
+    peak = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM"))
     process.kill()
     process.wait()
-    return seconds, next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-
-def events(log: Path) -> set[str]:
-    """The events in a metrics.jsonl."""
-    return {json.loads(line)["event"] for line in log.read_text().splitlines() if line.endswith("}")}
+    return seconds, ticks / os.sysconf("SC_CLK_TCK"), int(peak.split()[1]) * 1024
 
 
 def main() -> None:
@@ -84,24 +81,24 @@ def main() -> None:
     options = parser.parse_args()
     info, results = machine_info(), []
     print(machine_line(info))
-    print("kind          images  cold s  warm s memory MB warm us/image bytes/image")
+    print("kind          images  cold s  warm s  processor s (cold, warm)  memory MB  warm us/image  bytes/image")
     for count in options.images:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             root = Path(folder)
             write_images(root, count)
             for kind in options.kinds:
-                cold, _ = first_step(root / kind, root / "run0", root / "cache")
-                warm, memory = first_step(root / kind, root / "run1", root / "cache")
-                for run in ("run0", "run1"):
-                    subprocess.run(["rm", "-rf", str(root / run)], check=True)
-                row = {"kind": kind, "images": count, "cold": cold, "warm": warm, "memory": memory}
-                before = next((one for one in reversed(results) if one["kind"] == kind), None)
-                more = count - before["images"] if before else 0
-                growth = [(row[key] - before[key]) / more for key in ("warm", "memory")] if before else [0.0, 0.0]
+                cold = first_step(root / kind, root / "run0", root / "cache")
+                warm = first_step(root / kind, root / "run1", root / "cache")
+                shutil.rmtree(root / "run0")
+                shutil.rmtree(root / "run1")
+                row = {"kind": kind, "images": count, "cold": cold, "warm": warm}
+                before = next((one for one in reversed(results) if one["kind"] == kind), row)
+                more = max(1, count - before["images"])
+                slope = [(warm[column] - before["warm"][column]) / more for column in (1, 2)]
                 results.append(row)
                 print(
-                    f"{kind:<10} {count:>9,} {cold:>7.1f} {warm:>7.1f} {memory / 1e6:>9.0f} {growth[0] * 1e6:>13.1f} "
-                    f"{growth[1]:>11.0f}",
+                    f"{kind:<10} {count:>9,} {cold[0]:>7.1f} {warm[0]:>7.1f} {cold[1]:>17.1f}, {warm[1]:>5.1f}"
+                    f"{cold[2] / 1e6:>11.0f} {slope[0] * 1e6:>14.1f} {slope[1]:>12.0f}",
                     flush=True,
                 )
     write_results(options.json, info, results)

@@ -109,7 +109,7 @@ def test_files_of_other_kinds_are_recognized_by_content(tmp_path: Path) -> None:
     assert conversion_hint(Counter({".txt": 3})) == "" == foreign_content(b"\x89PNG\r\n")[0]
     buffer = io.BytesIO()
     np.save(buffer, SMOOTH)
-    for head, kind in ((buffer.getvalue(), "NumPy"), (b"\0\0\0\x18ftypisom", "video"), (b"8BPS", "layered")):
+    for head, kind in ((buffer.getvalue(), "NumPy"), (b"\0\0\0\x18ftypisom", "video"), (b"8BPS", "Photoshop")):
         (tmp_path / "x.png").write_bytes(head.ljust(200, b"\0"))
         with pytest.raises(SightlineError) as caught:
             open_image(str(tmp_path / "x.png"), LIMIT)

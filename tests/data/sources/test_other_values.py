@@ -11,7 +11,7 @@ ONE = "if each text is a class: --data.labels one"
 COLUMNS = {
     "numbers": ([f"{20.1 + index / 10:.1f}" for index in range(24)], "looks like numbers", "--data.labels number"),
     "few numbers": (["20.5", "21.1", "22"] * 8, "looks like numbers", "--data.labels number"),
-    "comma": ([f"{20 + index},5" for index in range(24)], "looks like numbers", "with 20.5 in place of 20,5"),
+    "comma": ([f"{20 + index},5" for index in range(24)], "looks like numbers", "written as 20.5, not 20,5"),
     "ages": ([str(20 + index * 7 % 19) for index in range(24)], "looks like numbers", ONE),
     "dates": ([f"2024-05-{index % 9 + 1:02d}" for index in range(24)], "looks like dates", ONE),
     "European dates": ([f"{index % 9 + 1}.5.2024 12:00" for index in range(24)], "looks like dates", ONE),

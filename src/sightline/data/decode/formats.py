@@ -24,24 +24,18 @@ ENDINGS = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif")}
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF"}
 SHOWN = {"AVIF": "AVIF", "HEIF": "HEIC"}
 INSTALL = {"AVIF": "pip install --upgrade pillow", "HEIF": "pip install 'sightline-vision[heif]'"}
-DICOM = ("DICOM", "dcm2img IN.dcm OUT.png (DCMTK)")
-VIDEO = ("video", "ffmpeg -i IN -vf fps=1 OUT_%05d.png")
-RAW = ("camera raw", "darktable-cli IN OUT.png")
 FOREIGN = {
-    **dict.fromkeys((".dcm", ".dicom", ".ima"), DICOM),
-    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv"), VIDEO),
-    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), RAW),
-    **dict.fromkeys((".psd", ".xcf"), ("layered", "magick 'IN[0]' OUT.png")),
-    **dict.fromkeys((".jp2", ".j2k", ".jpx"), ("JPEG 2000", "opj_decompress -i IN -o OUT.png")),
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("DICOM", "dcm2img IN OUT.png (DCMTK)")),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm"), ("video", "ffmpeg -i IN -vf fps=1 OUT_%05d.png")),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng"), ("camera raw", "darktable-cli IN OUT.png")),
+    **dict.fromkeys((".jp2", ".j2k"), ("JPEG 2000", "opj_decompress -i IN -o OUT.png")),
+    ".psd": ("Photoshop", "magick 'IN[0]' OUT.png"),
     ".jxl": ("JPEG XL", "djxl IN OUT.png"),
     ".svg": ("SVG", "rsvg-convert IN -o OUT.png"),
     ".pdf": ("PDF", "pdftoppm -r 150 -png IN OUT"),
     ".nii": ("NIfTI", "med2image -i IN -o OUT.png"),
-    ".npy": (
-        "NumPy",
-        'python -c \'import numpy, PIL.Image; PIL.Image.fromarray(numpy.load("IN.npy")).save("OUT.png")\'',
-    ),
-    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), ("archive", "bsdtar -xf IN")),
+    ".npy": ("NumPy", 'python -c \'import numpy as n, PIL.Image as i; i.fromarray(n.load("IN")).save("OUT.png")\''),
+    **dict.fromkeys((".zip", ".tar", ".gz"), ("archive", "bsdtar -xf IN")),
 }
 """Extensions of other formats: their kind, and a command that makes images of such a file."""
 SIGNATURES = {b"\xff\x0a": ".jxl", b"\0\0\0\x0cJXL ": ".jxl", b"8BPS": ".psd", b"\x93NUMPY": ".npy", b"%PDF": ".pdf"}
@@ -76,6 +70,6 @@ def conversion_hint(tally: Counter[str], folder: str = "") -> str:
         files = (os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
         bare = next((path for path in files if not os.path.splitext(path)[1] and os.path.isfile(path)), "")
         with open(bare or os.devnull, "rb") as file:
-            kinds = {DICOM: "without extension"} if file.read(132)[128:] == b"DICM" else {}
+            kinds = {FOREIGN[".dcm"]: "without extension"} if file.read(132)[128:] == b"DICM" else {}
     shown = [f"{kind} files ({ending}) must be converted first: {command}" for (kind, command), ending in kinds.items()]
     return "".join(f"; {text}" for text in shown[:3])

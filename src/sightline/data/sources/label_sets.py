@@ -120,9 +120,8 @@ def labels_of_cells(
         note = f"label sets: {counted(several, 'image')} with several labels, one in each row"
     else:
         reject_combinations(cells, column, path)
-        spaced = [
-            f"{text!r} is one class; if it is several labels: --data.separator ' '" for text in joined(cells, " ")
-        ]
+        hint = "is one class; if it is several labels: --data.separator ' '"
+        spaced = [f"{text!r} {hint}" for text in joined(cells, " ")]
         if data.labels != "several" or "" not in cells:
             faults = missing_cells(lines, columns, column, data, False)
             return RowLabels([(cell,) for cell in cells], False, tuple(spaced[:1]), faults)
@@ -137,51 +136,39 @@ def missing_cells(
 ) -> tuple[str, ...]:
     """A tuple of one text on the rows without a label; an empty tuple if there are none. sets: whether an empty cell
     means that an image has no label."""
-    allowed = {*([""] * sets), *(MISSING - {""} if data.labels == "one" else ())}
+    missing = ({""} if data.labels == "one" else MISSING) - ({""} if sets else set())
     cells = ((line, row[columns["label"]]) for line, row in lines)
-    found = [(line, cell) for line, cell in cells if cell.lower() in MISSING and cell.lower() not in allowed]
+    found = [f"line {line}" + f" {cell!r}" * bool(cell) for line, cell in cells if cell.lower() in missing]
     if not found:
         return ()
-    some = ", ".join(f"line {line}" + f" {cell!r}" * bool(cell) for line, cell in found[:3])
-    what = (
-        f"{some}{', ...' * (len(found) > 3)}: no label in the column {column!r} ({len(found):,} of {len(lines):,} rows)"
-    )
-    hint = "; empty cells mean `none of the classes` with --data.labels several"
-    if any(cell for _, cell in found):
-        hint = f"; if {next(cell for _, cell in found if cell)!r} is the name of a class: --data.labels one"
-    return (what + hint * (data.labels == "auto"),)
+    what = f"{', '.join(found[:3])}: no label in the column {column!r} ({len(found):,} of {len(lines):,} rows)"
+    hint = "; --data.labels several: these images have none of the classes; --data.labels one: a text such as 'NaN' is "
+    return (what + f"{hint}the name of a class" * (data.labels == "auto"),)
 
 
 def reject_other_values(cells: Sequence[str], column: str, where: str, declared: bool) -> None:
     """Raise SightlineError if the cells of a column of labels are numbers, dates or ids, and not class names. declared:
     whether the user has declared class names, which the labels must match."""
     texts = [cell for cell in cells if cell.lower() not in MISSING]
-    distinct = list(dict.fromkeys(texts))
-    numbers = [text for text in distinct if NUMBER.fullmatch(text)]
+    distinct = [*dict.fromkeys(texts)]
+    numbers, dates = ([text for text in distinct if kind.fullmatch(text)] for kind in (NUMBER, DATE))
     fractions = [text for text in numbers if not CODE.fullmatch(text)]
-    dates = [text for text in distinct if DATE.fullmatch(text)]
-    unique, most = len(texts) >= FEW_ROWS and len(distinct) == len(texts), len(distinct) / 2
-    scattered = len(texts) >= 2 * FEW_ROWS and len(numbers) == len(distinct) > len(texts) / 2
-    other = "if the classes are in another column: --data.label_column NAME; if each text is a class: --data.labels one"
-    if declared or not distinct:
-        return
-    if (fractions and len(numbers) > most) or scattered:
+    many = len(texts) >= 2 * FEW_ROWS and len(numbers) == len(distinct) > len(texts) / 2
+    cure = "if the classes are in another column: --data.label_column NAME; if each text is a class: --data.labels one"
+    if many or (fractions and 2 * len(numbers) > len(distinct)):
         what, shown = "numbers", fractions or numbers
-        comma = ", with 20.5 in place of 20,5" * any("," in text for text in shown)
-        other = f"for a task that predicts a number: --data.labels number{comma}; {other}"
-    elif len(dates) > most:
+        cure = f"for a task that predicts a number: --data.labels number (written as 20.5, not 20,5); {cure}"
+    elif dates and 2 * len(dates) > len(distinct):
         what, shown = "dates", dates
-    elif unique:
+    elif len(texts) == len(distinct) >= FEW_ROWS:
         what, shown = "ids: all texts are different", distinct
     else:
         return
-    raise SightlineError(
-        f"the column {column!r} looks like {what}, and not like classes",
-        where=where,
-        why=f"it has {len(distinct):,} different texts in {counted(len(cells), 'row')}, such as "
-        f"{', '.join(map(repr, shown[:3]))}",
-        cure=other,
-    )
+    if not declared:
+        why = f"it has {len(distinct):,} different texts in {counted(len(cells), 'row')}, such as "
+        why += ", ".join(map(repr, shown[:3]))
+        what = f"the column {column!r} looks like {what}, and not like classes"
+        raise SightlineError(what, where=where, why=why, cure=cure)
 
 
 def joined(cells: Sequence[str], mark: str) -> list[str]:
@@ -197,13 +184,11 @@ def reject_combinations(cells: Sequence[str], column: str, where: str) -> None:
     """Raise SightlineError if the cells look like label sets with a separator that is not recognized."""
     for mark in UNUSUAL:
         if found := joined(cells, mark):
-            raise SightlineError(
-                f"labels such as {found[0]!r} look like several labels with the separator {mark!r}",
-                where=where,
-                why=f"the column {column!r} has {', '.join(map(repr, found[:3]))}, and their parts elsewhere",
-                cure=f"add --data.separator {mark!r} with a recipe for several labels (multilabel_finetune); or, "
-                "if each text is the name of one class: --data.labels one",
-            )
+            what = f"labels such as {found[0]!r} look like several labels with the separator {mark!r}"
+            why = f"the column {column!r} has {', '.join(map(repr, found[:3]))}, and their parts elsewhere"
+            cure = f"add --data.separator {mark!r} with a recipe for several labels (multilabel_finetune); or, if each "
+            cure += "text is the name of one class: --data.labels one"
+            raise SightlineError(what, where=where, why=why, cure=cure)
 
 
 def repeated_with_other_labels(lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> int:

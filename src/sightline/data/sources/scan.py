@@ -99,6 +99,9 @@ def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[
 
 def holds_images(root: str, below: str) -> bool:
     """Whether `root`/`below` or a subfolder contains an image."""
+    for entry in entries(os.path.join(root, below)):
+        if not is_hidden(entry.name) and entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir():
+            return True
     return next(walk(root, below, None), None) is not None
 
 
