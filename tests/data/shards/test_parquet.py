@@ -136,7 +136,7 @@ def test_other_forms_of_columns_and_files(tmp_path: Path) -> None:
             [0, 1, 0, 1],
             CLASS,
             {"label_column": "kind"},
-            ["unclear which column", "image (struct<bytes", "--data.label_column"],
+            ["unclear which columns", "image (struct<bytes", "--data.label_column"],
         ),
     ],
 )

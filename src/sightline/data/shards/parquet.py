@@ -84,7 +84,7 @@ class ParquetImages:
         return self.groups[path, number][row - int(self.starts[path][number])]
 
 
-def list_parquet(root: str, files: list[str], data: Data) -> tuple[Layout, ParquetImages]:
+def list_parquet(root: str, files: list[str], data: Data) -> Layout:
     """List the images of Parquet files, with their labels. The split of a file is in its name or in that of its folder:
     `data/train-00000-of-00002.parquet`, `train/0000.parquet`."""
     try:
@@ -101,7 +101,7 @@ def list_parquet(root: str, files: list[str], data: Data) -> tuple[Layout, Parqu
         schema = pyarrow.parquet.read_schema(where)
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = described.get("info", {}).get("features", {})
-    image, label = image_column(schema, where), class_column(schema, features, data, where)
+    image, label = columns_of(schema, features, data, where)
     names, rows = class_names(features.get(label)), {}
     listed: dict[str, list[File]] = {split: [] for split in splits.values()}
     cells: dict[str, list[Any]] = {split: [] for split in splits.values()}
@@ -120,33 +120,23 @@ def list_parquet(root: str, files: list[str], data: Data) -> tuple[Layout, Parqu
         labels, more = labels_of(some, names, label, where, data) if labeled else (None, ())
         notes += [note for note in more if note not in notes]
         parts[split] = SplitFiles(listed[split], labels)
-    return Layout("parquet", parts, tuple(notes), tuple(names)), ParquetImages(image, rows)
+    return Layout("parquet", parts, tuple(notes), tuple(names), content=ParquetImages(image, rows).content)
 
 
-def image_column(schema: Any, where: str) -> str:
-    """The column with the images of a Parquet file: the only one with bytes, or the one that is called `image`."""
-    found = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
-    named = [name for name in found if name.lower() in IMAGE_COLUMNS]
-    for names in (named, found):
-        if len(names) == 1:
-            return names[0]
-    why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in schema])}"
-    cure = "call the column with the images `image`; its cells are the bytes of image files"
-    raise SightlineError("the Parquet file has no column of images", where=where, why=why, cure=cure)
-
-
-def class_column(schema: Any, features: dict[str, Any], data: Data, where: str) -> str:
-    """The column of labels: `data.label_column`, one called `label`, or the only one with class names; "" if none."""
+def columns_of(schema: Any, features: dict[str, Any], data: Data, where: str) -> tuple[str, str]:
+    """(the column of images, the column of labels or ""). The images are in the only column with bytes, or the one that
+    is called `image`; the labels in `data.label_column`, in `label`, or in the only column with class names."""
+    stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
+    images = [name for name in stored if name.lower() in IMAGE_COLUMNS] or stored
     classes = [name for name in schema.names if class_names(features.get(name))]
-    named = [name for name in schema.names if normalized([name])[0] in label_columns(data)]
-    found = next(iter(named or classes), "")
-    masks = found and "struct" in str(schema.field(found).type)
-    if masks or (not named and (data.label_column or len(classes) > 1)):
-        why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in schema])}"
-        cure = f"name the column of classes: --data.label_column {(classes or ['NAME'])[0]}"
-        cure += "; masks are not read from Parquet files" * bool(masks)
-        raise SightlineError("it is unclear which column has the classes", where=where, why=why, cure=cure)
-    return found
+    labels = [name for name in schema.names if normalized([name])[0] in label_columns(data)]
+    labels = labels if labels or data.label_column else classes
+    if len(images) == 1 and len(labels) == bool(labels or data.label_column) and not {*labels} & {*stored}:
+        return images[0], "".join(labels)
+    why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in schema])}"
+    cure = "call the column with the bytes of the images `image`, and name the column of classes: --data.label_column "
+    cure += f"{(classes or ['NAME'])[0]}; masks are not read from Parquet files"
+    raise SightlineError("it is unclear which columns have images and classes", where=where, why=why, cure=cure)
 
 
 def class_names(feature: Any) -> list[str]:

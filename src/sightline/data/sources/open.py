@@ -47,8 +47,7 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         return open_packed(data, seed, hold_out)[0]
     root, files = parquet_files(data)
     if files:
-        layout, images = list_parquet(root, files, data)
-        return assemble(root, layout, data, seed, hold_out, images.content)
+        return assemble(root, list_parquet(root, files, data), data, seed, hold_out)
     root, table = locate(data)
     if table:
         layout = from_tables(root, {"": table}, list_folder(root).folders, data, hold_out)
@@ -81,16 +80,8 @@ def locate(data: Data) -> tuple[str, str]:
     raise SightlineError("this file is not a data set", where=path, cure=cure)
 
 
-def assemble(
-    root: str,
-    layout: Layout,
-    data: Data,
-    seed: int,
-    hold_out: bool = True,
-    content: Callable[[str], bytes] | None = None,
-) -> Source:
-    """Make a Source of a layout: drop repeated links, convert labels to indices, hold out a validation split. content:
-    function from the name of an image to the bytes of its file, if the images are not files below `root`."""
+def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = True) -> Source:
+    """Make a Source of a layout: drop repeated links, convert labels to indices, hold out a validation split."""
     parts, dropped = {}, []
     for split in (ALL, "train", "val", "test"):
         if split in layout.parts:
@@ -104,7 +95,7 @@ def assemble(
     classes: tuple[str, ...] = ()
     if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    splits = {split: items_of(root, part, classes, data, content) for split, part in parts.items()}
+    splits = {split: items_of(root, part, classes, data, layout.content) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
     return finish_source(Source(root, layout.name, classes, splits, tuple(notes)), data, seed, hold_out)
@@ -174,9 +165,9 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
 
 
 def items_of(
-    root: str, part: SplitFiles, classes: Sequence[str], data: Data, content: Callable[[str], bytes] | None = None
+    root: str, part: SplitFiles, classes: Sequence[str], data: Data, content: Callable[[str], bytes] | None
 ) -> Items:
-    """The `Items` (names, labels, ...) of a split; arguments as of `assemble`."""
+    """The `Items` (names, labels, ...) of a split whose images are files below `root`, or are read by `content`."""
     names, labels = tuple(file.name for file in part.files), None
     if part.labels is not None:
         labels = to_numbers(part.labels, root) if data.labels == "number" else to_indices(part.labels, classes)

@@ -4,7 +4,7 @@ import os
 import posixpath
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Layout:
 
     parts: the files of each split by name; `all` for data that are not split. notes: sentences that are printed.
     classes: class names in the order of a table, else empty. by_folder: whether folder names are the labels. tally:
-    number of skipped files by kind.
+    number of skipped files by kind. content: function from the name of an image to its bytes, if images are not files.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Layout:
     classes: tuple[str, ...] = ()
     by_folder: bool = False
     tally: Counter[str] = field(default_factory=Counter)
+    content: Callable[[str], bytes] | None = None
 
 
 def is_hidden(name: str) -> bool:
