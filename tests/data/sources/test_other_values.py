@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from config_toys import configured
+from sightline.config.schema import Data
+from sightline.data.sources.pairs import open_pairs
+from sightline.errors import SightlineError
+from sightline.tasks.classify.build import open_labeled
 from source_toys import labels_of, open_error, opened, put, written
 
 NAMES = tuple(f"{index}.png" for index in range(24))
@@ -120,3 +125,25 @@ def test_class_folders_with_splits_in_them(tmp_path: Path) -> None:
     assert labels_of(source) == {name: name.split("/")[0] for name in names}
     assert set(labels_of(source, "val")) == {name for name in names if "/val/" in name}
     assert "found 2 class folders with train and val in each" in source.notes
+
+
+def test_numbers_that_train_lacks_may_be_numbers(tmp_path: Path) -> None:
+    put(tmp_path, *NAMES)
+    for split, part in (("train", NAMES[:12]), ("val", NAMES[12:])):
+        rows = "".join(f"{name},{(split == 'val') + index % 3}\n" for index, name in enumerate(part))
+        written(tmp_path, f"filename,label\n{rows}", f"{split}.csv")
+    assert "for a task that predicts numbers: --data.labels number" in open_error(tmp_path).cure
+
+
+def test_class_folders_are_no_pairs(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/2.png")
+    with pytest.raises(SightlineError, match="there are images, but no masks") as caught:
+        open_pairs(Data(path=str(tmp_path)), 0)
+    assert "if the folders are the classes of the images, train a classifier: photos_finetune" in caught.value.cure
+
+
+def test_a_classifier_names_images_with_several_labels(tmp_path: Path) -> None:
+    folder = table(tmp_path, ["cat;dog", "bird"] * 12)
+    with pytest.raises(SightlineError, match="the data have label sets") as caught:
+        open_labeled(configured({"task": "classify", "data.path": str(folder)}), print)
+    assert "0.png has 'cat;dog'" in caught.value.why and "--data.labels one" in caught.value.cure
