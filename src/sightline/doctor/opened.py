@@ -10,7 +10,7 @@ from ..config.schema import Data
 from ..data.decode.images import open_image
 from ..data.decode.palettes import Palette
 from ..data.label_arrays import set_indices
-from ..data.sources.open import LIBRARIES, locate, open_source
+from ..data.sources.open import LIBRARIES, WITHOUT_FILES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import ALL
 from ..data.types import FOLDER_HINT, Items
@@ -49,7 +49,7 @@ def open_labeled(data: Data) -> OpenedData:
         if error.status == ENVIRONMENT or data.path.partition(":")[0] in LIBRARIES:
             raise
         return open_any_layout(data, error)
-    found, files = [], source.layout not in LIBRARIES
+    found, files = [], source.layout not in WITHOUT_FILES
     if len(source.classes) == 1:
         what = f"there is 1 class ({source.classes[0]!r}), but a classifier needs 2"
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))

@@ -2,14 +2,17 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+from PIL import Image
 
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
-from ..decode.images import open_image
+from ..decode.images import image_of, open_image
 from ..shards.index import is_sharded, open_packed
+from ..shards.parquet import list_parquet, parquet_files
 from ..types import FOLDER_HINT, Items, Source
 from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices, to_numbers
 from .layouts import recognize
@@ -21,6 +24,8 @@ from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path`, and layouts, for data sets from libraries, whose images are not files."""
+WITHOUT_FILES = (*LIBRARIES, "parquet")
+"""Layouts whose images are not files."""
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
@@ -40,6 +45,9 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         return open_library(data, seed, hold_out)
     if is_sharded(data):
         return open_packed(data, seed, hold_out)[0]
+    root, files = parquet_files(data)
+    if files:
+        return assemble(root, list_parquet(root, files, data), data, seed, hold_out)
     root, table = locate(data)
     if table:
         layout = from_tables(root, {"": table}, list_folder(root).folders, data, hold_out)
@@ -87,7 +95,7 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
     classes: tuple[str, ...] = ()
     if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    splits = {split: items_of(root, part, classes, data) for split, part in parts.items()}
+    splits = {split: items_of(root, part, classes, data, layout.content) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
     return finish_source(Source(root, layout.name, classes, splits, tuple(notes)), data, seed, hold_out)
@@ -124,6 +132,9 @@ def with_classes(
         if unknown := sorted(own - learned):
             what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} without training images"
             cure = f"check the spelling; add training images of these classes, or remove the classes from {split}"
+            if all(name.isdigit() for name in unknown):
+                cure += "; if the labels are numbers and not classes, for a task that predicts numbers: "
+                cure += "--data.labels number"
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
     ordered = declared or tuple(name for name in layout.classes if name in learned)
     return parts, ordered if set(ordered) >= learned else sorted_classes(learned)
@@ -153,15 +164,24 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
     return (read_class_list(path), CLASS_LIST) if os.path.isfile(path) else ((), "")
 
 
-def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data) -> Items:
-    """The `Items` (names, labels, ...) of a split whose images are files below `root`."""
+def items_of(
+    root: str, part: SplitFiles, classes: Sequence[str], data: Data, content: Callable[[str], bytes] | None
+) -> Items:
+    """The `Items` (names, labels, ...) of a split whose images are files below `root`, or are read by `content`."""
     names, labels = tuple(file.name for file in part.files), None
     if part.labels is not None:
         labels = to_numbers(part.labels, root) if data.labels == "number" else to_indices(part.labels, classes)
+
+    def read(index: int, side: int = 0) -> Image.Image:
+        path = os.path.join(root, names[index])
+        if content is None:
+            return open_image(path, data.max_pixels, side)
+        return image_of(content(names[index]), path, data.max_pixels, side)
+
     return Items(
         names=names,
         labels=labels,
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
+        read=read,
         stamps=tuple(file.stamp for file in part.files),
         groups=None if part.groups is None else tuple(part.groups),
     )

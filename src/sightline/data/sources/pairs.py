@@ -15,6 +15,7 @@ from ..decode.images import open_image
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
 from ..shards.index import is_sharded, open_packed
+from ..shards.parquet import parquet_files
 from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
@@ -52,6 +53,10 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
             cure = "pack the folder of images and masks again: sightline pack DATA OUT --data.palette NAME"
             raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
         return source, packed
+    root, packed_files = parquet_files(data)
+    if packed_files:
+        cure = "write the images and masks into the folders images/ and masks/, and give their folder: --data FOLDER"
+        raise SightlineError("masks are not read from Parquet files", where=root, cure=cure)
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
@@ -174,6 +179,8 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     why = f"there are {len(images):,} images, such as {images[0]!r}, and the folders {folders or '(none)'}, but not "
     why += repr(mask_path(images[0], data.mask, root)) if data.mask else f"one of these layouts: {usual}"
     cure = f"give the folder that contains both images and masks: --data FOLDER; or {TEMPLATE}"
+    if len({os.path.dirname(name) for name in images}) > 1:
+        cure = f"if the folders are the classes of the images, train a classifier: photos_finetune; if not: {cure}"
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
