@@ -24,6 +24,7 @@ from .labels import label_checks
 from .masks import mask_checks, open_masked
 from .opened import open_labeled, with_set_indices
 from .page import Opener, render
+from .pixels import pixel_checks, with_odd_pixels
 
 FORMAT = 1
 PAGE, FACTS = "doctor.html", "doctor.json"
@@ -82,9 +83,12 @@ def of_data(
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
     distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
     facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say, opened.channels)
+    one_kind = data.channels != "rgb"
+    facts = with_odd_pixels(facts) if one_kind else facts
     open_named = opener(opened.splits, opened.root, data.max_pixels, opened.channels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
-    findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
+    findings = [*opened.findings, *pixel_checks(facts, one_kind), *image_checks(facts)]
+    findings += [*exact_checks(facts, distinct.classes, can_list)]
     findings += film_checks(facts, distinct.classes)
     near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
     findings += near

@@ -53,7 +53,7 @@ def open_masked(data: Data) -> OpenedData:
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()
-    reading = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data, found)
+    reading = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data)
     images = {split: [(image, None) for image, _ in members] for split, members in pairs.items()}
     splits = {
         split: items_of(root, members, empty_palette(), data.max_pixels, reading) for split, members in images.items()

@@ -16,7 +16,7 @@ from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
 from .geotiff import opened
 from .images import decode_rgb, image_error, open_image, planes, to_rgb
-from .kinds import PLAIN, FileHeader, Kind, Raster, file_header
+from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
 CONVERT = "--data.channels rgb"
 
@@ -43,7 +43,7 @@ class Reading:
             raise other_kind(path, header.kind, self.kind)
         if header is None or header.kind.plain:
             image = open_image(path, max_pixels, side)
-            if header is None and self.kind != PLAIN:
+            if header is None and self.kind not in (None, PLAIN):
                 raise image_error(path, ValueError("its header is damaged"))
             return Raster(planes(image)[list(self.picked)]) if self.picked else image
         if self.kind is None:
@@ -54,9 +54,7 @@ class Reading:
 def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
     """Decode an image file to the channels of a trained model; `side` as for `images.open_image`. Raises SightlineError
     if the file lacks one of them or has other numbers."""
-    header = file_header(path)
-    if header is not None and header.alpha and not {*channels.names} <= {*header.kind.names}:
-        header = file_header(path, alpha_is_channel=True)
+    header = header_like(path, channels.names)
     kind = PLAIN if header is None else header.kind
     if channels.plain:
         scalable = channels.deep or kind.number in ("uint8", "float32")
