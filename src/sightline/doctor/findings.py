@@ -1,9 +1,11 @@
 """Findings: the kinds of errors in data, the affected files, and the cures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from PIL import Image
 
 STOPS = "training would stop with an error"
 
@@ -20,7 +22,7 @@ class FindingKind(NamedTuple):
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
         "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write "
-        "a table of the intact images: --write-clean-list clean.csv"),
+        "a table of the intact images: --fix"),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
         "rename these files by their content: mv NAME.jpg NAME.png"),
@@ -41,13 +43,6 @@ KINDS = {
         "composite the transparent images on the background of the opaque ones"),
     "other_pixels": FindingKind("error", "image* with other channels or bits than most", "{counts}; " + STOPS,
         "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb"),
-    "unused_bits": FindingKind("warning", "image* use {{}}",
-        "{top} becomes 1.0; programs that divide by 65,535 show such images nearly black",
-        "nothing, if the largest value is right; a few wrong values above it would darken all images"),
-    "value_range": FindingKind("warning", "image* have values from {{}}",
-        "such numbers are not colors: each channel is normalized by its median and percentiles in the training images",
-        "check that all files have the same unit, and that a value without meaning is their NoData value: gdal_edit.py "
-        "-a_nodata VALUE FILE"),
     "no_data": FindingKind("warning", "image* mostly without data",
         "values without data are 0 for the network; segmentation ignores pixels without data in all channels",
         "look at these images; remove those that have nothing to learn from"),
@@ -110,6 +105,14 @@ KINDS = {
 palettes and classes have their texts elsewhere."""
 
 
+class Picture(NamedTuple):
+    """An image as a network gets it, with the name of its file and its label."""
+
+    image: Image.Image
+    name: str
+    label: str
+
+
 @dataclass(frozen=True)
 class Group:
     """One or several files that a finding lists together, such as the copies of one image, with a note about them."""
@@ -145,8 +148,9 @@ class Diagnosis:
 
     data: what was checked: a folder, another source or a run. task: `classify`, `segment`, or `labels` for the labels
     of a run. counts: number of images by split. checks: descriptions of what was checked. notes: sentences on how the
-    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None. In a
-    condition, it is true if there are findings.
+    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None.
+    understood: what was understood of the data, as texts by topic. pictures: a few images as a network gets them.
+    colors: of the classes in pictures with masks. In a condition, it is true if there are findings.
     """
 
     data: str
@@ -159,6 +163,9 @@ class Diagnosis:
     page: Path
     json: Path
     clean_list: Path | None = None
+    understood: dict[str, str] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything was found."""
