@@ -137,13 +137,12 @@ def stored_pixels(
         pixels, nodata = image.read(bands), [image.nodatavals[band - 1] for band in bands]
         alpha = image.read(count + 1) if header.alpha else None
         masked = image.dataset_mask() == 0 if has_mask(image) else None
-    if header.kind.number not in ("uint8", "uint16"):
-        with np.errstate(over="ignore"):
-            pixels = pixels.astype(np.float32)
-    missing = ~np.isfinite(pixels)
-    for band, value in enumerate(nodata):
-        if value is not None and np.isfinite(value):
-            missing[band] |= pixels[band] == value
+    with np.errstate(over="ignore"):
+        pixels = pixels if header.kind.number in ("uint8", "uint16") else pixels.astype(np.float32)
+        missing = ~np.isfinite(pixels)
+        for band, value in enumerate(nodata):
+            if value is not None:
+                missing[band] |= pixels[band] == value
     if masked is not None:
         missing |= masked
     most = int(pixels.max(where=~missing, initial=0)) if header.bits else 0
