@@ -39,6 +39,17 @@ def names_in_text(value: Any) -> Any:
     )
 
 
+def channel_names(value: Any) -> Any:
+    """Convert the names or numbers of channels to texts; `auto` and `rgb` are returned unchanged. Raises ValueError for
+    anything else."""
+    if value in ("auto", "rgb"):
+        return value
+    values = names_in_text(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) and one != "" for one in values):
+        raise ValueError("give auto, rgb, or names or numbers of channels, such as [red, green, nir] or [4, 3, 2]")
+    return tuple(str(one) for one in values)
+
+
 def as_tuples(value: Any) -> Any:
     """Convert lists to tuples, also within lists and mappings."""
     if isinstance(value, dict):

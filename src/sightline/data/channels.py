@@ -1,6 +1,7 @@
 """The channels of the images of a data set: their names, and the values that pixels can have."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -12,13 +13,15 @@ class Channels:
 
     names: one name per channel. dtype: type of the pixels in the cache: `uint8`, `uint16` or `float32`, see the
     functions that read them. top: the pixel value that becomes 1.0: 255 for 8 bits, 2**bits - 1 for more, 1.0 for
-    float32. shown: indices of the channels that figures show as red, green and blue.
+    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB, the value
+    that becomes 255 in files with more bits, which were converted; 0 if there are none.
     """
 
     names: tuple[str, ...] = ("red", "green", "blue")
     dtype: str = "uint8"
     top: float = 255.0
     shown: tuple[int, int, int] = (0, 1, 2)
+    deep: float = field(default=0.0, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -28,13 +31,21 @@ class Channels:
         """Whether these are 8-bit RGB images."""
         return self == RGB
 
+    @property
+    def colors(self) -> bool:
+        """Whether the channels are red, green and blue with values from 0 to `top`, so that operations on colors have
+        a meaning."""
+        three = len(self) == 3 and self.dtype != "float32"
+        return three and all(name.lower() in color for name, color in zip(self.names, COLORS, strict=True))
+
     @classmethod
     def of_description(cls, description: dict[str, Any] | None) -> Self:
         """The channels that config.json of a checkpoint describes; 8-bit RGB if it has none."""
         if not description:
             return cls()
         names, shown = tuple(description["names"]), tuple(description["shown"])
-        return cls(names, description["dtype"], float(description["top"]), shown)
+        deep = float(description.get("deep", 0.0))
+        return cls(names, description["dtype"], float(description["top"]), shown, deep)
 
     def description(self) -> dict[str, Any]:
         """The channels for config.json of a checkpoint."""
@@ -53,3 +64,14 @@ class Channels:
 
 
 RGB = Channels()
+
+COLORS = ({"red", "b4", "b04"}, {"green", "b3", "b03"}, {"blue", "b2", "b02"})
+"""Names of the channels that are shown as red, green and blue, in lower case; with those of Sentinel-2."""
+
+
+def shown_channels(names: Sequence[str]) -> tuple[int, int, int]:
+    """Indices of the channels that are shown as red, green and blue: by name, else the first three, else the first one
+    as gray."""
+    found = [next((i for i, name in enumerate(names) if name.lower() in color), -1) for color in COLORS]
+    red, green, blue = found if min(found) >= 0 else (0, 1, 2) if len(names) > 2 else (0, 0, 0)
+    return red, green, blue

@@ -27,6 +27,7 @@ from .labels import label_checks
 from .masks import mask_checks, open_masked
 from .opened import open_labeled, with_set_indices
 from .page import Opener, render
+from .pixels import pixel_checks, with_odd_pixels
 from .understood import pictures, understood
 
 FORMAT = 1
@@ -64,7 +65,7 @@ def of_run(run: Path, fix: bool, out: Path) -> tuple[Diagnosis, Opener | None]:
     notes, open_named = (), None
     try:
         source = open_source(config.data, config.data.split_seed)
-        open_named = opener(source.splits, source.path, config.data.max_pixels)
+        open_named = opener(source.splits, source.path, config.data.max_pixels, source.channels)
     except SightlineError as error:
         notes = (f"the page shows no images, because the data cannot be opened: {error.what}",)
     known = (str(run), "labels", {"val": count}, classes, tuple(findings), checked("labels"), notes)
@@ -86,10 +87,13 @@ def of_data(
     counts = {split: len(items.names) for split, items in opened.splits.items()}
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
     distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
-    facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say)
-    open_named = opener(opened.splits, opened.root, data.max_pixels)
+    facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say, opened.channels)
+    one_kind = data.channels != "rgb"
+    facts = with_odd_pixels(facts) if one_kind else facts
+    open_named = opener(opened.splits, opened.root, data.max_pixels, opened.channels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
-    findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
+    findings = [*opened.findings, *pixel_checks(facts, one_kind), *image_checks(facts)]
+    findings += [*exact_checks(facts, distinct.classes, can_list)]
     findings += film_checks(facts, distinct.classes)
     near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
     findings += near

@@ -41,11 +41,14 @@ KINDS = {
     "transparent": FindingKind("warning", "image* with transparency, unlike the others",
         "transparent pixels become white, unlike the background of the opaque images",
         "composite the transparent images on the background of the opaque ones"),
-    "deep": FindingKind("warning", "image* with 16 or more bits per channel, unlike the others",
-        "their values are divided to fit 8 bits, and become dark if a sensor used only a part of the range",
-        "stretch their values and save them like the other images: as 8-bit PNG or JPEG"),
-    "cmyk": FindingKind("warning", "image* in CMYK, unlike the others",
-        "CMYK images are converted to RGB without their color profile, so that their colors differ from those of "
+    "other_pixels": FindingKind("error", "image* with other channels or bits than most", "{counts}; " + STOPS,
+        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb; or write a table "
+        "without them: --fix"),
+    "no_data": FindingKind("warning", "image* mostly without data",
+        "values without data are 0 for the network; segmentation ignores pixels without data in all channels",
+        "look at these images; remove those that have nothing to learn from"),
+    "cmyk": FindingKind("warning", "image* in CMYK or Lab, unlike the others",
+        "these images are converted to RGB without their color profile, so that their colors differ from those of "
         "the other images",
         "convert these images to RGB with their color profile in an image editor"),
     "rotated": FindingKind("warning", "image* stored rotated or mirrored, with an EXIF orientation",

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..config.schema import Data
-from ..data.decode.images import Square, planes
+from ..data.decode.images import Square, planes, preview
+from ..data.decode.kinds import Raster
 from ..data.decode.palettes import Palette, display_colors
 from ..data.label_arrays import are_numbers, are_sets, class_counts, label_texts, strata
 from ..data.sources.splits import ALL
@@ -21,6 +22,7 @@ from ..stats.units import ids_of
 from .facts import Facts
 from .findings import Picture
 from .opened import OpenedData
+from .pixels import values_text
 
 NAMED = 12
 """Of more classes than this, the ones with the most and the fewest images are printed."""
@@ -112,12 +114,16 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 def modes_text(facts: Sequence[Facts]) -> str:
-    """What the files hold: color modes, bits and formats, each with its number of files if there are several."""
+    """What the files hold: color modes or channels, bits, values and formats, with numbers of files if there are
+    several."""
     kinds = Counter(
-        f"{MODES.get(f.header.mode, f.header.mode)}, {'over 8' if f.header.deep else '8'} bits" for f in facts
+        str(fact.kind)
+        if fact.kind and not fact.kind.plain
+        else f"{MODES.get(fact.header.mode, fact.header.mode)}, 8 bits"
+        for fact in facts
     )
     formats = Counter(fact.header.format for fact in facts if fact.header.format)
-    return "; ".join(filter(None, (tally_text(kinds), tally_text(formats))))
+    return "; ".join(filter(None, (tally_text(kinds), values_text(facts), tally_text(formats))))
 
 
 def tally_text(tally: Counter[str]) -> str:
@@ -189,8 +195,8 @@ def picture(items: Items, index: int, opened: OpenedData, data: Data) -> Picture
         mask = items.read_mask(index)
         if mask.shape != image.size[::-1]:
             return None
-        drawn = overlay(planes(image), mask, display_colors(opened.palette))
+        drawn = overlay(planes(preview(image, opened.channels)), mask, display_colors(opened.palette))
         return Picture(Image.fromarray(drawn), name, "")
     pixels = Square.of_settings(data, min(data.size, *image.size)).of(image)
     label = "" if items.labels is None else label_texts(items.labels[[index]], opened.classes)[0] or "no label"
-    return Picture(Image.fromarray(pixels.transpose(1, 2, 0)), name, label)
+    return Picture(preview(Raster(pixels), opened.channels), name, label)

@@ -16,7 +16,7 @@ from scipy.sparse import block_array, coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import NO_GROUPS, Data, group_pattern
-from ..data.near import groups_of_near_copies
+from ..data.near import groups_of_near_copies, small_composites
 from ..data.types import Decoded
 from ..errors import counted
 from ..runs.atomic import read_json, remove, write_json
@@ -81,7 +81,9 @@ def groups_of(decoded: Decoded, data: Data) -> Groups | None:
     if decoded.groups is not None:
         names = [group or f"\0{name}" for group, name in zip(decoded.groups, decoded.names, strict=True)]
         return grouped(ids_of(names), "the column `group`")
-    return None if decoded.stream is not None else found_groups(decoded.names, decoded.images, decoded.labels)
+    if decoded.stream is not None:
+        return None
+    return found_groups(decoded.names, small_composites(decoded), decoded.labels)
 
 
 def given_groups(names: Sequence[str], data: Data) -> Groups | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from ...errors import SightlineError
 from ...runs.atomic import atomic_path, disk_error
 from .images import COPY, ORIENTATION, planes, to_rgb
+from .kinds import tiff_tags
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -86,11 +87,7 @@ def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
 def orientation(path: Path) -> int:
     """The orientation in the header of a TIFF file, 1 (upright) to 8."""
     with open(path, "rb") as file:
-        head = file.read(8)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))
-        file.seek(directory.next)
-        directory.load(file)
-    return int(directory.get(ORIENTATION, 1))
+        return int(tiff_tags(file).get(ORIENTATION, 1))
 
 
 @contextlib.contextmanager
@@ -105,11 +102,12 @@ def environment() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Generator["DatasetReader"]:
-    """Context manager: open a TIFF file. Other GDAL drivers are excluded, because some open further files."""
+def opened(path: Path, driver: str = "GTiff") -> Generator["DatasetReader"]:
+    """Context manager: open a TIFF file. Other GDAL drivers are excluded, because some open further files. driver: that
+    of another format."""
     import rasterio
 
-    with environment(), rasterio.open(path, driver="GTiff") as image:
+    with environment(), rasterio.open(path, driver=driver) as image:
         yield image
 
 

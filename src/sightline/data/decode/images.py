@@ -9,9 +9,8 @@ import io
 import os
 import stat
 import struct
-import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,10 +18,12 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from ...config.schema import Data
 from ...errors import SightlineError
+from ..channels import Channels
 from .crash_guard import record_decoding
 from .formats import FORMATS, foreign_content
+from .kinds import ORIENTATION, Raster, header_of
 
-VERSION = 1
+VERSION = 2
 """Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
 """A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the result still has at least this many times the
@@ -30,7 +31,6 @@ requested side. Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instea
 255 levels."""
 REDUCING_GAP = 3.0
 """Argument of Pillow's `resize`: reduce large images by box averaging first. With 3, the result is nearly unchanged."""
-ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 EXIF_DAMAGED = "torn_exif"
@@ -57,14 +57,13 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 class Header:
     """Properties of an image file.
 
-    size: width and height as stored. deep: whether it has more than 8 bits per channel. frames: number of frames or
-    pages. orientation: by EXIF, 1 to 8. damaged_exif: whether the EXIF block is damaged.
+    size: width and height as stored. frames: number of frames or pages. orientation: by EXIF, 1 to 8. damaged_exif:
+    whether the EXIF block is damaged.
     """
 
     format: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
-    deep: bool = False
     transparent: bool = False
     frames: int = 1
     orientation: int = 1
@@ -72,10 +71,7 @@ class Header:
 
     def update_from(self, image: ImageFile.ImageFile) -> None:
         """Set all fields except `orientation` and `damaged_exif` from an opened, not yet decoded image."""
-        layout = image.tile[0][3] if image.tile else ""
-        raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
-        self.deep = image.mode == "F" or image.mode.startswith("I") or ";16" in str(raw)
         self.transparent = image.has_transparency_data
         if image.format in ("GIF", "TIFF", "WEBP", "PNG"):  # further frames of an MPO file are previews
             self.frames = getattr(image, "n_frames", 1)
@@ -97,8 +93,12 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
 
 
 def image_of(content: bytes, where: str, max_pixels: int, side: int = 0) -> Image.Image:
-    """Decode an image that is stored in another file, given as bytes; arguments and errors as of `open_image`."""
+    """Decode an 8-bit image that is stored in another file, given as bytes; arguments and errors as of `open_image`."""
     try:
+        header = header_of(io.BytesIO(content))
+        if header is not None and not header.kind.plain:
+            cure = "train on image files in folders"
+            raise SightlineError(f"it holds {header.kind}; only 8-bit images are read from such files", cure=cure)
         return decode_rgb(io.BytesIO(content), max_pixels, side, None)
     except Exception as error:  # as above
         raise image_error(where, error, content) from error
@@ -198,7 +198,9 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
     if why:
         return why, command
     webp_cut = head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
-    if webp_cut or "truncated" in str(error).lower():
+    tags_at = int.from_bytes(head[4:8], "big" if head[:2] == b"MM" else "little")
+    tiff_cut = head[:4] in (b"II*\0", b"MM\0*") and tags_at >= size
+    if webp_cut or tiff_cut or "truncated" in str(error).lower():
         return f"it is truncated: it ends after {size:,} bytes", COPY
     if "MAX_TEXT" in str(error):
         return "its text chunks or its color profile are too large once decompressed", STRIP
@@ -309,12 +311,24 @@ class Square:
         left to that transform."""
         return self == Square(self.side)
 
-    def of(self, image: Image.Image) -> np.ndarray:
-        """Resize an RGB image to uint8 [3, side, side]."""
+    def of(self, image: Image.Image | Raster) -> np.ndarray:
+        """Resize an image to [C, side, side], uint8 [3, side, side] for RGB."""
+        if isinstance(image, Raster):
+            return np.stack([self.of_channel(channel) for channel in image.pixels])
         if image.size != (self.side, self.side):
             resampling = Image.Resampling[self.filter.upper()]
             image = image.resize((self.side, self.side), resampling, self.box(*image.size), reducing_gap=REDUCING_GAP)
         return planes(image)
+
+    def of_channel(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize one channel [H, W] in float32 with the same filter. Values stay within those of the channel, and
+        integers are rounded."""
+        if pixels.shape == (self.side, self.side):
+            return pixels
+        image, resampling = Image.fromarray(pixels.astype(np.float32)), Image.Resampling[self.filter.upper()]
+        image = image.resize((self.side, self.side), resampling, self.box(*image.size), reducing_gap=REDUCING_GAP)
+        values = np.clip(np.asarray(image), pixels.min(), pixels.max())
+        return values if pixels.dtype == np.float32 else np.rint(values).astype(pixels.dtype)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of an image that is used: (left, top, right, bottom) in pixels."""
@@ -331,12 +345,15 @@ def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     return file.getvalue()
 
 
-def planes(image: Image.Image) -> np.ndarray:
-    """Convert an RGB image to uint8 [3, H, W]."""
-    return np.asarray(image).transpose(2, 0, 1)
+def preview(image: Image.Image | Raster, channels: Channels) -> Image.Image:
+    """An image as 8-bit RGB for thumbnails and pages; without a known `top`, stretched from its smallest value to its
+    largest one."""
+    if not isinstance(image, Raster):
+        return image
+    known = channels if channels.top else replace(channels, dtype="float32")
+    return Image.fromarray(np.ascontiguousarray(known.composite(image.pixels).transpose(1, 2, 0)))
 
 
-if __name__ == "__main__":  # the subprocess of `crash_guard.crash_of`
-    for shortest in (0, 224):
-        with contextlib.suppress(Exception):
-            decode_rgb(sys.argv[1], 2**27, shortest, None)
+def planes(image: Image.Image | Raster) -> np.ndarray:
+    """The pixels of an image as [C, H, W], of an RGB image as uint8 [3, H, W]."""
+    return image.pixels if isinstance(image, Raster) else np.asarray(image).transpose(2, 0, 1)

@@ -10,7 +10,10 @@ from PIL import Image
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
-from ..decode.images import image_of, open_image
+from ..decode.images import image_of
+from ..decode.kinds import Raster
+from ..decode.rasters import Reading
+from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
 from ..shards.parquet import list_parquet, parquet_files
 from ..types import FOLDER_HINT, Items, Source
@@ -95,10 +98,16 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
     classes: tuple[str, ...] = ()
     if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    splits = {split: items_of(root, part, classes, data, layout.content) for split, part in parts.items()}
+    reading = Reading()
+    if layout.content is None:
+        reading, said = survey(root, {file.name: file.stamp for part in parts.values() for file in part.files}, data)
+        notes += said
+    splits = {split: items_of(root, part, classes, data, reading, layout.content) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
-    return finish_source(Source(root, layout.name, classes, splits, tuple(notes)), data, seed, hold_out)
+    return finish_source(
+        Source(root, layout.name, classes, splits, tuple(notes), reading.channels), data, seed, hold_out
+    )
 
 
 def with_classes(
@@ -165,17 +174,22 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
 
 
 def items_of(
-    root: str, part: SplitFiles, classes: Sequence[str], data: Data, content: Callable[[str], bytes] | None
+    root: str,
+    part: SplitFiles,
+    classes: Sequence[str],
+    data: Data,
+    reading: Reading,
+    content: Callable[[str], bytes] | None,
 ) -> Items:
     """The `Items` (names, labels, ...) of a split whose images are files below `root`, or are read by `content`."""
     names, labels = tuple(file.name for file in part.files), None
     if part.labels is not None:
         labels = to_numbers(part.labels, root) if data.labels == "number" else to_indices(part.labels, classes)
 
-    def read(index: int, side: int = 0) -> Image.Image:
+    def read(index: int, side: int = 0) -> Image.Image | Raster:
         path = os.path.join(root, names[index])
         if content is None:
-            return open_image(path, data.max_pixels, side)
+            return reading.read(path, data.max_pixels, side)
         return image_of(content(names[index]), path, data.max_pixels, side)
 
     return Items(
