@@ -4,13 +4,16 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from ...config.schema import Data
 from ...errors import SightlineError, listing, some_of
+from ..annotations.masks import open_masks
+from ..annotations.reading import read_annotations
+from ..annotations.recognize import READERS
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
@@ -26,7 +29,7 @@ from .scan import File, left_out, links_note, list_folder, without_links
 from .splits import ALL
 
 VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
-LAYOUTS = ("auto", "splits", "unlabelled")
+LAYOUTS = ("auto", "splits", "unlabelled", *READERS)
 
 Pair = tuple[File, File | None]
 
@@ -63,6 +66,10 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
         cure = "give the folder that contains the images and masks, without --data.layout: --data FOLDER"
         raise SightlineError(f"{what}, but segmentation needs a mask for every image", where=root, cure=cure)
+    if annotated := None if data.mask else read_annotations(root, data, hold_out):
+        source, palette = open_masks(root, annotated, data, known, declared_classes(root, data)[0])
+        source = replace(source, notes=(*source.notes, *palette_notes(root, data, palette)))
+        return finish_source(source, data, seed, hold_out, "annotated images"), palette
     tally: Counter[str] = Counter()
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
@@ -100,9 +107,11 @@ def is_segmentation(data: Data) -> bool:
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
     if data.mask or data.palette or data.colors:
         return True
-    if data.layout != "auto" or data.path.partition(":")[0] in LIBRARIES:
+    if data.layout not in ("auto", *READERS) or data.path.partition(":")[0] in LIBRARIES:
         return False
     with contextlib.suppress(SightlineError):
+        if annotated := read_annotations(locate(data)[0], data, hold_out=False):
+            return any(image.shapes for members in annotated.splits.values() for _, image in members)
         if labeled_by_folders(open_source(data, data.split_seed, hold_out=False)):
             return False
     return holds_pairs(data.path)

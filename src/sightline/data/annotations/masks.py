@@ -1,0 +1,122 @@
+"""Class masks of images from annotation files. They are drawn when they are read, and stored in the cache."""
+
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from ...config.schema import Data
+from ...errors import SightlineError, counted, listing, some_of
+from ..decode.images import open_image
+from ..decode.masks import MaskFacts, image_size
+from ..decode.palettes import IGNORE, Palette, palette_of
+from ..sources.labels import nearest_hint
+from ..types import Items, Source
+from .reading import Annotations, Found
+from .shapes import rasterize
+
+BACKGROUND = ("background", "_background_")
+"""Names, in lower case, of the class of pixels in no shape."""
+
+
+def open_masks(
+    root: str, found: Annotations, data: Data, known: Palette | None, names: tuple[str, ...]
+) -> tuple[Source, Palette]:
+    """The annotated images with masks of their shapes, by split, and the palette of the classes.
+
+    known: the palette of a finished run. names: class names that the user has declared, or (). Pixels in no shape have
+    the class `background`, which is added as the first class unless there is one. Images without any shape may not be
+    annotated yet: they are left out, unless the file or the user declares a class `background`. Raises SightlineError
+    if there are no shapes, or shapes of unknown classes.
+    """
+    every = [pair for members in found.splits.values() for pair in members]
+    if not any(image.shapes for _, image in every):
+        why = (
+            "they have labels or boxes only" if any(i.tags or i.objects for _, i in every) else "no image is annotated"
+        )
+        cure = "draw polygons or masks, or use a recipe for classification: sightline recipes"
+        raise SightlineError("the annotations have no areas, which segmentation needs", where=root, why=why, cure=cure)
+    declared = names or found.classes
+    empty_class = next((name for name in declared if name.lower() in BACKGROUND), "")
+    own = declared if empty_class else (BACKGROUND[0], *declared)
+    settings = data if data.palette or data.colors else data.model_copy(update={"classes": ()})
+    palette = known or palette_of(settings, own)
+    reject_unknown(root, found, palette)
+    filler = next((name for name in palette.names if name.lower() in BACKGROUND), "")
+    notes = [f"pixels in no shape: {repr(filler) if filler else 'ignored'}"]
+    if bare := [file.name for file, image in every if not image.shapes]:
+        kept = bool(empty_class)
+        what = f"{counted(len(bare), 'image')} without a shape {'read as background' if kept else 'left out'}"
+        cure = f"; if they are background: --data.classes '[{', '.join(own)}]'" if not kept else ""
+        notes.append(f"{what}: {some_of(bare)}{cure}")
+    splits = {}
+    for split, members in found.splits.items():
+        kept_pairs = [pair for pair in members if pair[1].shapes or empty_class]
+        if kept_pairs:
+            splits[split] = items_of(root, kept_pairs, palette, data, filler)
+    return Source(root, found.format, palette.classes, splits, (*found.notes, *notes)), palette
+
+
+def reject_unknown(root: str, found: Annotations, palette: Palette) -> None:
+    """Raise SightlineError if shapes have labels that are not in the palette."""
+    labels = {shape.label for members in found.splits.values() for _, image in members for shape in image.shapes}
+    if unknown := sorted(labels - set(palette.names)):
+        lines = [f"{label!r}{nearest_hint(label, palette.names)}" for label in unknown]
+        cure = (
+            "name all classes in --data.classes or classes.txt, or remove both and set --data.palette '' to take the "
+        )
+        cure += "classes of the annotations"
+        what = f"labels of the annotations that are not among the {len(palette.names)} classes: {len(unknown)}"
+        raise SightlineError(what, where=root, why="\n" + listing(lines), cure=cure)
+
+
+def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, filler: str) -> Items:
+    """The `Items` of a split whose masks are drawn from shapes. filler: the class of pixels in no shape, or ""."""
+    values = dict(zip(palette.names, palette.index.tolist(), strict=True))
+    names = tuple(file.name for file, _ in members)
+    images, smaller = [image for _, image in members], data.overlap == "smaller"
+
+    def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
+        height, width = image_size(os.path.join(root, names[index]), data.max_pixels)
+        image = images[index]
+        if image.size not in (None, (width, height)):
+            raise wrong_size((width, height), image.size or (0, 0), image.where)
+        scale = (width, height) if image.relative else (1, 1)
+        shapes = [shape._replace(polygons=tuple(each * scale for each in shape.polygons)) for shape in image.shapes]
+        mask, overlap = rasterize(shapes, values, (height, width), values.get(filler, IGNORE), smaller)
+        if facts is not None:
+            facts.overlap += overlap
+        return mask
+
+    return Items(
+        names=names,
+        labels=None,
+        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
+        stamps=tuple(f"{file.stamp} {digest_of(image.shapes)} {data.overlap}" for file, image in members),
+        read_mask=read,
+        mask_names=tuple(image.where for image in images),
+    )
+
+
+def wrong_size(size: tuple[int, int], given: tuple[int, int], where: str) -> SightlineError:
+    """The error for an image whose size is not that of its annotations; both are (width, height)."""
+    what = f"the image has {size[0]} x {size[1]} pixels, but {given[0]} x {given[1]} in the annotations"
+    cure = "annotate this file itself, or copy the image again that was annotated"
+    if size == given[::-1]:
+        cure = (
+            "annotations are read on the image as programs show it, rotated by its EXIF orientation; if they were made "
+            "on the stored pixels, remove the orientation: exiftool -Orientation= FILE; else correct width and height"
+        )
+    return SightlineError(what, where=where, cure=cure)
+
+
+def digest_of(shapes: Sequence[object]) -> str:
+    """A text that changes when a shape changes."""
+    digest = sha256()
+    for shape in shapes:
+        label, polygons, runs = shape  # ty: ignore[not-iterable]
+        digest.update(repr((label, len(polygons), runs and runs[1:])).encode())
+        for array in (*polygons, *([runs.counts] if runs else [])):
+            digest.update(repr(array.shape).encode() + array.tobytes())
+    return digest.hexdigest()[:16]
