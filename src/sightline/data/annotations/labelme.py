@@ -1,110 +1,78 @@
 """LabelMe: a JSON file per image, with shapes in pixels and with flags of the whole image.
 
-Drawn are polygons, rectangles, circles and masks, as by LabelMe's own export; points and lines are not areas.
+Drawn are polygons, rectangles and masks, as by LabelMe's own export; points and lines are not areas. Circles are an
+error.
 """
 
 import base64
-import binascii
 import io
-from typing import Any
+from collections import Counter
+from typing import Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
-from .checks import FaultList
-from .shapes import AnnotatedImage, FileContent, Runs, Shape, ellipse, runs_of
+from .checks import Coordinate, Record, Side, content_of, parsed, polygon_shape, runs_shape
+from .shapes import AnnotatedImage, FileContent, Runs, Shape, runs_of
 
 TITLE = "LabelMe"
-LINES = ("point", "points", "line", "linestrip")
 
 
-def read(path: str, name: str, faults: FaultList) -> FileContent:
+class LabelMeShape(Record):
+    label: str
+    points: list[tuple[Coordinate, Coordinate]]
+    shape_type: Literal["polygon", "rectangle", "mask", "point", "points", "line", "linestrip"] | None = None
+    mask: str | None = None
+
+
+class LabelMe(Record):
+    imagePath: str
+    shapes: list[LabelMeShape]
+    flags: dict[str, bool] = Field(default={})
+    imageWidth: Side | None = None
+    imageHeight: Side | None = None
+
+
+def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read the file of one image; name: its path relative to the data, for messages."""
-    content, data, before = FileContent(), faults.json(path, name), len(faults)
+    data = parsed(LabelMe, content_of(path, name, faults), name, faults)
     if data is None:
-        return content
-    file, shapes = (faults.member(data, key, kind, name) for key, kind in (("imagePath", str), ("shapes", list)))
-    flags = faults.member(data, "flags", dict, name, default={})
-    sized = isinstance(data, dict) and (data.get("imageWidth") or data.get("imageHeight"))
-    size = faults.size(data, ("imageWidth", "imageHeight"), name) if sized else None
-    if file is None or shapes is None or flags is None or (sized and size is None):
-        return content
-    if wrong := [flag for flag, value in flags.items() if not isinstance(value, bool)]:
-        faults.append(f"{name}: flags.{wrong[0]} is not true or false")
-    objects, drawn = [], []
-    for index, item in enumerate(shapes):
-        where = f"{name}: shapes[{index}]"
-        label, points = (faults.member(item, key, kind, where) for key, kind in (("label", str), ("points", list)))
-        kind = faults.member(item, "shape_type", str, where, default="polygon")
-        if label is None or points is None or kind is None:
-            continue
-        objects.append(label)
-        shape = shape_of(item, label, kind, points, size, where, faults, content)
-        drawn += [shape] if shape and not (size and faults.outside(shape, size, f"{where}.points")) else []
-    tags = tuple(flag for flag, value in flags.items() if value is True)
-    if len(faults) == before:
-        content.images.append(AnnotatedImage(file.replace("\\", "/"), name, tags, tuple(objects), tuple(drawn), size))
-    return content
+        return FileContent()
+    size = (data.imageWidth, data.imageHeight) if data.imageWidth and data.imageHeight else None
+    found: list[Shape] = []
+    for index, item in enumerate(data.shapes):
+        found += shape_of(item, size, f"{name}: shapes[{index}]", faults)
+    tags, objects = (flag for flag, value in data.flags.items() if value), (item.label for item in data.shapes)
+    file = data.imagePath.replace("\\", "/")
+    unused = Counter({"point, line or polygon with fewer than 3 corners": len(data.shapes) - len(found)})
+    return FileContent((), [AnnotatedImage(file, name, tuple(tags), tuple(objects), tuple(found), size)], unused)
 
 
-def shape_of(
-    item: dict[str, Any],
-    label: str,
-    kind: str,
-    points: list[Any],
-    size: tuple[int, int] | None,
-    where: str,
-    faults: FaultList,
-    content: FileContent,
-) -> Shape | None:
-    """The area of a shape; None for points and lines, or after adding a fault."""
-    if kind in LINES:
-        content.unused[kind] += 1
-        return None
-    if kind == "polygon":
-        corners = faults.polygon(points, f"{where}.points", content.unused)
-        return None if corners is None else Shape(label, (corners,))
-    if kind not in ("rectangle", "circle", "mask"):
-        faults.append(f"{where}.shape_type is {kind!r}, which is not polygon, rectangle, circle, mask, line or point")
-        return None
-    ends = faults.numbers(points, f"{where}.points")
-    if ends is None or ends.shape != (2, 2):
-        faults.append(f"{where}.points: a {kind} needs 2 points")
-        return None
-    (x, y), (other_x, other_y) = ends.tolist()
+def shape_of(item: LabelMeShape, size: tuple[int, int] | None, where: str, faults: list[str]) -> tuple[Shape, ...]:
+    """The area of a shape; () for points and lines, or after adding a fault."""
+    kind, points, inside = item.shape_type or "polygon", np.array(item.points).reshape(-1, 2), size or (10**7, 10**7)
+    if kind in ("rectangle", "mask") and len(points) != 2:
+        faults.append(f"{where}.points: a {kind} has 2 points, not {len(points)}")
+        return ()
+    if kind == "mask":
+        (left, top), (right, bottom) = points.astype(int).tolist()
+        runs = runs_of_png(item.mask or "", (left, top, right - left + 1, bottom - top + 1), f"{where}.mask", faults)
+        return (runs and runs_shape(item.label, runs, inside, where, faults)) or ()
     if kind == "rectangle":
-        return Shape(label, (np.array([(x, y), (other_x, y), (other_x, other_y), (x, other_y)]),))
-    if kind == "circle":
-        radius = float(np.hypot(other_x - x, other_y - y))
-        return Shape(label, (ellipse(x, y, radius, radius),))
-    runs = runs_of_png(item, (int(x), int(y)), (int(other_x), int(other_y)), size, where, faults)
-    return None if runs is None else Shape(label, runs=runs)
+        points = points[[0, 0, 1, 1]] * (1, 0) + points[[0, 1, 1, 0]] * (0, 1)
+    elif kind != "polygon":
+        return ()
+    return polygon_shape(item.label, [points], inside, f"{where}.points", faults)
 
 
-def runs_of_png(
-    item: dict[str, Any],
-    first: tuple[int, int],
-    last: tuple[int, int],
-    size: tuple[int, int] | None,
-    where: str,
-    faults: FaultList,
-) -> Runs | None:
-    """The mask in a shape: a PNG in base64, from the pixel `first` to the pixel `last`."""
-    text, (left, top), part = (
-        faults.member(item, "mask", str, where),
-        first,
-        (last[0] - first[0] + 1, last[1] - first[1] + 1),
-    )
-    if text is None:
-        return None
-    if min(left, top) < 0 or (size and (last[0] >= size[0] or last[1] >= size[1])):
-        faults.append(f"{where}.points: the mask is not inside the image")
-        return None
+def runs_of_png(text: str, box: tuple[int, int, int, int], where: str, faults: list[str]) -> Runs | None:
+    """The mask in a PNG in base64, which covers the part `box` of an image; None after adding a fault."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-            if image.size == part:
-                return runs_of(np.asarray(image.convert("L")) > 0, left, top)
-            faults.append(f"{where}.mask has {image.size} pixels instead of {part}, as its points say")
-    except (OSError, ValueError, binascii.Error, SyntaxError, Image.DecompressionBombError) as error:
-        faults.append(f"{where}.mask is not a PNG in base64: {error}")
+            if image.size == box[2:]:
+                return runs_of(np.asarray(image.convert("L")) > 0, *box[:2])
+            faults.append(f"{where} has {image.size[0]} x {image.size[1]} pixels; by its points, {box[2]} x {box[3]}")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        faults.append(f"{where} is not a PNG in base64: {error}")
     return None

@@ -13,7 +13,7 @@ from ...errors import SightlineError, counted, some_of
 from ..sources.scan import File, images_below, list_folder
 from ..sources.splits import ALL, split_folders, split_of
 from . import label_studio
-from .checks import FaultList
+from .checks import report
 from .recognize import READERS, find
 from .shapes import AnnotatedImage, FileContent
 
@@ -55,14 +55,14 @@ class ImageIndex:
         return own or ends
 
 
-def content_of(kind: str, path: str, name: str) -> tuple[FileContent, FaultList]:
+def content_of(kind: str, path: str, name: str) -> tuple[FileContent, list[str]]:
     """(the content of an annotation file, its faults). name: its path relative to the data."""
-    faults = FaultList()
+    faults = list[str]()
     return READERS[kind][1](path, name, faults), faults
 
 
 @lru_cache(maxsize=8)
-def stored_content(kind: str, path: str, name: str, stamp: tuple[int, int]) -> tuple[FileContent, FaultList]:
+def stored_content(kind: str, path: str, name: str, stamp: tuple[int, int]) -> tuple[FileContent, list[str]]:
     """`content_of`, stored for further calls. stamp: time and size, so that a changed file is read again."""
     return content_of(kind, path, name)
 
@@ -76,7 +76,7 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
     known = find(root, data)
     if known is None:
         return None
-    (kind, files), tally, faults = known, Counter[str](), FaultList()
+    (kind, files), tally, faults = known, Counter[str](), list[str]()
     title = READERS[kind][0]
     chosen, others = chosen_files(files, root) if kind == "coco" else (dict.fromkeys(files, ""), [])
     index = ImageIndex(root, tally)
@@ -89,9 +89,9 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
         content, found = stored_content(kind, path, name, stamp) if single else content_of(kind, path, name)
         faults += found
         contents.append((name, split, content))
-    faults.report(title, root)
+    report(faults, title, root)
     matched, missing = match_images(contents, index, faults)
-    faults.report(title, root)
+    report(faults, title, root)
     count = len(matched) + len(missing)
     if not matched:
         why = (
@@ -148,7 +148,7 @@ def split_in_name(file: str) -> str:
 
 
 def match_images(
-    contents: Iterable[tuple[str, str, FileContent]], index: ImageIndex, faults: FaultList
+    contents: Iterable[tuple[str, str, FileContent]], index: ImageIndex, faults: list[str]
 ) -> tuple[dict[str, tuple[str, File, AnnotatedImage]], list[str]]:
     """Find the image files: ({path: (split or "", file, image)}, names that are not found). Paths that leave the
     folder, and images that are named twice or match several files, are added to `faults`."""

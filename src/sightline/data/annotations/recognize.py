@@ -8,10 +8,9 @@ from ...config.schema import Data
 from ...errors import SightlineError, some_of
 from ..sources.scan import entries, is_hidden, list_folder
 from . import coco, cvat, label_studio, labelme, yolo
-from .checks import FaultList
 from .shapes import FileContent
 
-Reader = Callable[[str, str, FaultList], FileContent]
+Reader = Callable[[str, str, list[str]], FileContent]
 READERS: dict[str, tuple[str, Reader]] = {
     "coco": (coco.TITLE, coco.read),
     "yolo": (yolo.TITLE, yolo.read),

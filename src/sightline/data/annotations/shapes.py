@@ -7,9 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-CORNERS = 64
-"""Number of corners of the polygon that replaces an ellipse."""
-
 
 class Runs(NamedTuple):
     """A run-length encoded part of an image. counts: int64, lengths of alternating runs outside and inside the shape,
@@ -54,14 +51,6 @@ class FileContent:
     classes: tuple[str, ...] = ()
     images: list[AnnotatedImage] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
-
-
-def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> np.ndarray:
-    """A polygon, float64 [CORNERS, 2], in place of an ellipse that is rotated clockwise about its center (x, y)."""
-    angles, turn = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False), np.deg2rad(degrees)
-    along, across = radius_x * np.cos(angles), radius_y * np.sin(angles)
-    turned = (along * np.cos(turn) - across * np.sin(turn), along * np.sin(turn) + across * np.cos(turn))
-    return np.stack([x + turned[0], y + turned[1]], 1)
 
 
 def runs_of(mask: np.ndarray, left: int = 0, top: int = 0, by_columns: bool = False) -> Runs:

@@ -12,9 +12,8 @@ import numpy as np
 
 from ...config.strict_yaml import parse_yaml
 from ...errors import SightlineError
-from ..sources.labels import read_class_list
+from ..sources.labels import read_class_list, read_text
 from ..sources.scan import CLASS_LIST, images_below
-from .checks import FaultList, described
 from .shapes import AnnotatedImage, FileContent, Shape
 
 TITLE = "YOLO"
@@ -22,109 +21,90 @@ MARGIN = 0.01
 """Coordinates may be outside of 0 to 1 by this much, as rounding leaves them."""
 
 
-def read(path: str, name: str, faults: FaultList) -> FileContent:
+def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read data.yaml, or a folder without one (`path` is then the folder), and the text files of all images."""
-    root = os.path.dirname(path) if os.path.isfile(path) else path
-    config = {} if path == root else settings(path, name, faults)
-    content = FileContent(class_names(config, root, name, faults))
-    folders = split_folders(config, root, name, faults) if path != root else [("", "images")]
-    for split, folder in folders:
+    bare = os.path.isdir(path)
+    root, config = path if bare else os.path.dirname(path), {}
+    try:
+        config = {} if bare else parse_yaml(read_text(path), name)
+    except SightlineError as error:
+        faults.append(f"{error.where}: {error.what}: {error.why}")
+        return FileContent()
+    content = FileContent(class_names(config if isinstance(config, dict) else {}, root, name, faults))
+    for split, folder in [("", "images")] if bare or not content.classes else split_folders(config, root, name, faults):
         for file in images_below(root, folder, Counter()):
-            parts = file.name.split("/")
-            if "images" in parts:  # the last folder of this name is the one that is replaced
-                parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-            label_file = os.path.splitext("/".join(parts))[0] + ".txt"
-            image = AnnotatedImage(file.name, label_file, relative=True, split=split)
-            if os.path.isfile(os.path.join(root, label_file)):
-                image = with_objects(image, root, content, faults)
-            content.images.append(image)
+            head, found, tail = file.name.rpartition("images/")  # the last folder of this name is the one replaced
+            text_file = os.path.splitext(f"{head}labels/{tail}" if found else file.name)[0] + ".txt"
+            image = AnnotatedImage(file.name, text_file, relative=True, split=split)
+            known = content.classes and os.path.isfile(os.path.join(root, text_file))
+            content.images.append(with_objects(image, root, content, faults) if known else image)
     return content
 
 
-def settings(path: str, name: str, faults: FaultList) -> dict[Any, Any]:
-    """The content of data.yaml; {} after adding a fault."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            found = parse_yaml(file.read(), name)
-    except SightlineError as error:
-        faults.append(f"{error.where}: {error.what}: {error.why}")
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{name} cannot be read: {error}")
-    else:
-        if isinstance(found, dict):
-            return found
-        faults.append(f"{name} is {described(found)} instead of settings such as `names: [cat, dog]`")
-    return {}
-
-
-def class_names(config: dict[Any, Any], root: str, name: str, faults: FaultList) -> tuple[str, ...]:
+def class_names(config: dict[Any, Any], root: str, name: str, faults: list[str]) -> tuple[str, ...]:
     """The class names by data.yaml, or by classes.txt; () after adding a fault."""
     names = config.get("names")
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[index] for index in range(len(names))]
-    if isinstance(names, list) and names and all(isinstance(each, str | int | float) for each in names):
-        if len({*map(str, names)}) != len(names):
-            faults.append(f"{name}: two of the names are equal")
-        return tuple(map(str, names))
     if names is None and os.path.isfile(os.path.join(root, CLASS_LIST)):
         return read_class_list(os.path.join(root, CLASS_LIST))
-    wrong = "the key 'names' is missing" if names is None else f"names is {described(names)}"
-    faults.append(f"{name}: {wrong}; the class names are needed, as `names: [cat, dog]` or `names: {{0: cat, 1: dog}}`")
+    if isinstance(names, dict) and {*names} == {*range(len(names))}:
+        names = [names[index] for index in range(len(names))]
+    if isinstance(names, list) and names and len({*map(str, names)}) == len(names):
+        return tuple(map(str, names))
+    wrong = "missing" if names is None else "not a list of different names, or not numbered from 0"
+    faults.append(f"{name or CLASS_LIST}: names: {wrong}; write `names: [cat, dog]` or `names: {{0: cat, 1: dog}}`")
     return ()
 
 
-def split_folders(config: dict[Any, Any], root: str, name: str, faults: FaultList) -> list[tuple[str, str]]:
+def split_folders(config: dict[Any, Any], root: str, name: str, faults: list[str]) -> list[tuple[str, str]]:
     """(split, folder of images relative to the root) of the keys train, val and test.
 
     Paths are relative to the key `path` if that folder exists in the data, else to data.yaml; a leading `../`, as some
-    programs write it, is left out if the folder is not found otherwise.
+    programs write it, is left out if the folder is not found otherwise. A missing folder of test images is allowed.
     """
-    base, found = str(config.get("path") or ""), list[tuple[str, str]]()
+    found = []
     for split in ("train", "val", "test"):
         entry = config.get(split) or []
-        for text in entry if isinstance(entry, list) else [entry]:
-            options = [os.path.join(base, str(text)), str(text), str(text).removeprefix("../")]
-            inside = [os.path.normpath(each) for each in options if not os.path.isabs(each)]
-            inside = [each for each in inside if not each.startswith("..") and os.path.isdir(os.path.join(root, each))]
+        for text in map(str, entry if isinstance(entry, list) else [entry]):
+            options = (os.path.join(str(config.get("path") or ""), text), text, text.removeprefix("../"))
+            paths = [os.path.normpath(each) for each in options if not os.path.isabs(each) and "\0" not in each]
+            inside = [each for each in paths if each[:2] != ".." and os.path.isdir(os.path.join(root, each))]
             if inside:
-                found.append((split, "" if inside[0] == "." else inside[0].replace(os.sep, "/")))
-            elif split != "test" or str(text).lower().endswith(".txt"):
-                kind = "a list of files; give a folder" if str(text).endswith(".txt") else "not a folder in the data"
-                faults.append(f"{name}: {split} is {str(text)[:80]!r}, which is {kind}")
+                found.append((split, inside[0].replace(os.sep, "/").removeprefix(".")))
+            elif split != "test":
+                faults.append(f"{name}: {split}: {text[:80]!r} is not a folder of images in the data")
     if not found and not faults:
-        faults.append(f"{name}: the key 'train' is missing")
+        faults.append(f"{name}: train: missing")
     return found
 
 
-def with_objects(image: AnnotatedImage, root: str, content: FileContent, faults: FaultList) -> AnnotatedImage:
+def with_objects(image: AnnotatedImage, root: str, content: FileContent, faults: list[str]) -> AnnotatedImage:
     """Add the objects in the text file of an image."""
-    name, objects, shapes = image.where, list[str](), list[Shape]()
+    objects, shapes, count = list[str](), list[Shape](), len(content.classes)
     try:
-        with open(os.path.join(root, name), encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{name} cannot be read: {error}")
+        lines = read_text(os.path.join(root, image.where)).splitlines()
+    except SightlineError as error:
+        faults.append(f"{error.where}: {error.what}: {error.why}")
         return image
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
+        where, wrong = f"{image.where}, line {number}", ""
         try:
-            index, *values = np.array(line.split(), np.float64).tolist()
+            index, *values = np.array(line.split() or ["-1"], np.float64).tolist()
         except ValueError:
             faults.append(f"{where}: {line[:40]!r} is not a list of numbers")
             continue
-        if index not in range(len(content.classes)):
-            if content.classes:
-                faults.append(f"{where}: there is no class {index:g}; there are {len(content.classes)}, from 0")
+        if not line.strip():
+            continue
+        if index not in range(count):
+            wrong = f"there is no class {index:g}; the {count} classes are 0 to {count - 1}"
         elif len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            faults.append(f"{where}: {len(values)} numbers after the class; a box has 4, a polygon 2 for each corner")
+            wrong = f"{len(values)} numbers after the class; a box has 4, a polygon has 2 for each corner"
         elif not all(-MARGIN <= value <= 1 + MARGIN for value in values):
-            faults.append(f"{where}: coordinates must be shares of width and height, from 0 to 1")
-        else:
-            objects.append(content.classes[int(index)])
-            if len(values) == 4:
-                content.unused["box without an area"] += 1
-            else:
-                shapes.append(Shape(objects[-1], (np.array(values).reshape(-1, 2),)))
+            wrong = "coordinates are not shares of width and height, from 0 to 1"
+        if wrong:
+            faults.append(f"{where}: {wrong}")
+            continue
+        objects.append(content.classes[int(index)])
+        if len(values) > 4:
+            shapes.append(Shape(objects[-1], (np.array(values).reshape(-1, 2),)))
+        content.unused["box without an area"] += len(values) == 4
     return image._replace(objects=tuple(objects), shapes=tuple(shapes))
