@@ -6,6 +6,7 @@ task format; brush masks by the format of @thi.ng/rle-pack, which its converter 
 """
 
 import json
+import warnings
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -26,12 +27,19 @@ POLYGONS: dict[str, list[tuple[str, list[tuple[float, float]]]]] = {
 """The polygons of each image: label, and corners in pixels."""
 
 
+def coco_polygon(points: np.ndarray | list[tuple[float, float]], height: int, width: int) -> np.ndarray:
+    """A polygon as pycocotools draws it, bool [height, width]."""
+    with warnings.catch_warnings():  # raised by pycocotools with NumPy 2
+        warnings.simplefilter("ignore", DeprecationWarning)
+        runs = coco_mask.frPyObjects([np.asarray(points, float).ravel().tolist()], height, width)
+        return coco_mask.decode(runs)[..., 0] > 0
+
+
 def reference(name: str, values: tuple[str, ...] = ("background", *CLASSES)) -> np.ndarray:
     """The mask of an image as pycocotools draws it, uint8; later polygons are on top."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for label, points in POLYGONS[name]:
-        flat = [float(value) for point in points for value in point]
-        mask[coco_mask.decode(coco_mask.frPyObjects([flat], HEIGHT, WIDTH))[..., 0] > 0] = values.index(label)
+        mask[coco_polygon(points, HEIGHT, WIDTH)] = values.index(label)
     return mask
 
 
@@ -94,7 +102,9 @@ def write_yolo(root: Path) -> Path:
             ]
             (root / "labels" / split / name).with_suffix(".txt").write_text("\n".join(lines) + "\n")
     names = "".join(f"  {index}: {label}\n" for index, label in enumerate(CLASSES))
-    (root / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\ntest:  # optional\nnames:\n{names}")
+    (root / "data.yaml").write_text(
+        f"path: .\ntrain: images/train\nval: images/val\ntest:  # optional\nnames:\n{names}"
+    )
     return root
 
 

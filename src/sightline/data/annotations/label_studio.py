@@ -124,6 +124,16 @@ def region(item: StudioResult, label: str, size: tuple[int, int], where: str, fa
     return polygon_shape(label, [points], size, where, faults)
 
 
+def brush_codes(mask: np.ndarray) -> list[int]:
+    """Encode a mask, bool [height, width], as a brush mask that `brush_runs` decodes."""
+    bits = f"{4 * mask.size:032b}" + f"{8 - 1:05b}" + f"{16 - 1:04b}" * 4  # 8 bits per value, 16 per length
+    for number, count in enumerate(runs_of(mask).counts.tolist()):
+        for start in range(0, 4 * count, 1 << 16):
+            bits += f"111{min(4 * count - start, 1 << 16) - 1:016b}{255 * (number % 2):08b}"
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)]
+
+
 def brush_runs(codes: list[int], size: tuple[int, int]) -> Runs | None:
     """Decode a brush mask (format of @thi.ng/rle-pack): bytes of red, green, blue and alpha; a pixel is in the mask if
     its alpha is above 0. None if the codes are not those of an image of this size (width, height)."""

@@ -110,11 +110,17 @@ def is_segmentation(data: Data) -> bool:
     if data.layout not in ("auto", *READERS) or data.path.partition(":")[0] in LIBRARIES:
         return False
     with contextlib.suppress(SightlineError):
-        if annotated := read_annotations(locate(data)[0], data, hold_out=False):
-            return any(image.shapes for members in annotated.splits.values() for _, image in members)
+        if holds_shapes(locate(data)[0], data):
+            return True
         if labeled_by_folders(open_source(data, data.split_seed, hold_out=False)):
             return False
     return holds_pairs(data.path)
+
+
+def holds_shapes(root: str, data: Data) -> bool:
+    """Whether annotation files in `root` have shapes from which masks can be drawn."""
+    annotated = read_annotations(root, data, hold_out=False)
+    return annotated is not None and any(i.shapes for members in annotated.splits.values() for _, i in members)
 
 
 def labeled_by_folders(source: Source) -> bool:
