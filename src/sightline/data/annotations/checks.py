@@ -23,25 +23,23 @@ class Record(BaseModel):
 R = TypeVar("R", bound=BaseModel)
 
 
-def parsed(model: type[R], content: bytes | Any, name: str, faults: list[str], mark: str = ": ") -> R | None:
+def parsed(model: type[R], content: bytes | Any, name: str, faults: list[str]) -> R | None:
     """Convert JSON text, or values, to a model; None after adding a fault for each invalid value. name: of the file."""
     try:
         return model.model_validate_json(content) if isinstance(content, bytes) else model.model_validate(content)
     except ValidationError as error:
+        found: dict[str, list[str]] = {}
         for each in error.errors(include_url=False, include_context=False):
-            path = "".join(
-                f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"] if key_like(part)
-            )
-            faults.append(
-                f"{name}{mark * bool(path)}{path.removeprefix('.')}: {each['msg']}".replace("Field required", "missing")
-            )
+            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"] if is_key(part))
+            found.setdefault(path.removeprefix("."), []).append(each["msg"].replace("Field required", "missing"))
+        faults += [f"{name}{': ' * bool(path)}{path}: {' or '.join(texts)}" for path, texts in found.items()]
     return None
 
 
-def key_like(part: int | str) -> bool:
+def is_key(part: int | str) -> bool:
     """Whether a part of the position of an error is an index or a key, and not the name of a type in a union."""
-    return isinstance(part, int) or (
-        part.replace("_", "").isalnum() and (part[0].islower() or part.startswith("image"))
+    return isinstance(part, int) or not (
+        part in ("int", "str") or part.startswith(("list[", "CocoRuns", "constrained"))
     )
 
 

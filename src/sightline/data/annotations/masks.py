@@ -37,12 +37,13 @@ def open_masks(
         )
         cure = "draw polygons or masks, or use a recipe for classification: sightline recipes"
         raise SightlineError("the annotations have no areas, which segmentation needs", where=root, why=why, cure=cure)
-    declared = names or found.classes
+    labels = {shape.label for _, image in every for shape in image.shapes}
+    declared = names or (*found.classes, *sorted(labels.difference(found.classes)))
     empty_class = next((name for name in declared if name.lower() in BACKGROUND), "")
     own = declared if empty_class else (BACKGROUND[0], *declared)
     settings = data if data.palette or data.colors else data.model_copy(update={"classes": ()})
     palette = known or palette_of(settings, own)
-    reject_unknown(root, found, palette)
+    reject_unknown(root, labels, palette)
     filler = next((name for name in palette.names if name.lower() in BACKGROUND), "")
     notes = [f"pixels in no shape: {repr(filler) if filler else 'ignored'}"]
     if bare := [file.name for file, image in every if not image.shapes]:
@@ -58,9 +59,8 @@ def open_masks(
     return Source(root, found.format, palette.classes, splits, (*found.notes, *notes)), palette
 
 
-def reject_unknown(root: str, found: Annotations, palette: Palette) -> None:
+def reject_unknown(root: str, labels: set[str], palette: Palette) -> None:
     """Raise SightlineError if shapes have labels that are not in the palette."""
-    labels = {shape.label for members in found.splits.values() for _, image in members for shape in image.shapes}
     if unknown := sorted(labels - set(palette.names)):
         lines = [f"{label!r}{nearest_hint(label, palette.names)}" for label in unknown]
         cure = (

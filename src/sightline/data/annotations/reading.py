@@ -22,7 +22,8 @@ Found = tuple[File, AnnotatedImage]
 
 @dataclass
 class Annotations:
-    """The annotations of a folder. format: value of `data.layout`. classes: in the order of the files, or sorted.
+    """The annotations of a folder. format: value of `data.layout`. classes: those that the files list, in
+    their order.
     splits: the images of each split with their files, sorted; `all` if there are no splits. notes: for the user."""
 
     format: str
@@ -108,9 +109,7 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
         )
         what = f"the {title} annotations have no training split, only {' and '.join(splits)}"
         raise SightlineError(what, where=root, cure=cure)
-    listed = dict.fromkeys(label for _, _, content in contents for label in content.classes)
-    labels = {label for found in matched.values() for label in (*found[2].tags, *found[2].objects)}
-    classes = (*listed, *sorted(labels - listed.keys()))
+    classes = tuple(dict.fromkeys(label for _, _, content in contents for label in content.classes))
     unused = sum((content.unused for _, _, content in contents), Counter[str]())
     shown = some_of([file or "labels/" for file, _, _ in contents])
     shapes = sum(len(image.shapes) for _, _, image in matched.values())
