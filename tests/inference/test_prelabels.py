@@ -117,7 +117,7 @@ def test_predictions_of_a_classifier_are_read_again(
     items = source.splits["all"]
     assert items.labels is not None and items.labels.ndim == 1
     assert dict(zip(items.names, [source.classes[index] for index in items.labels], strict=True)) == labels
-    assert "1 image of the folder not in the annotations: broken.png" in source.notes
+    assert "images in the folder that are not in the annotations: 1 (broken.png)" in source.notes
 
 
 @pytest.mark.parametrize("kind", ["coco", "labelstudio"])

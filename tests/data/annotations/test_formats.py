@@ -162,7 +162,7 @@ def test_coco_splits_are_in_the_names_of_files_and_other_files_are_said(tmp_path
     source = masked(tmp_path)
     assert {split: len(items.names) for split, items in source.splits.items()} == {"train": 3, "val": 1}
     assert source.splits["val"].names == ("val2017/d.png",)
-    assert "not used: annotations/person_keypoints_train2017.json" in source.notes[1]
+    assert "not used: 2 (annotations/person_keypoints_train2017.json" in source.notes[1]
     (tmp_path / "annotations/instances_train2017.json").unlink()
     (tmp_path / "annotations/person_keypoints_train2017.json").unlink()
     with pytest.raises(SightlineError, match="no training split, only val"):
@@ -174,8 +174,8 @@ def test_coco_lists_missing_images_and_images_that_it_does_not_name(tmp_path: Pa
     (tmp_path / "images/a.png").unlink()
     write_images(tmp_path / "images", names=("z.png",))
     notes = masked(tmp_path).notes
-    assert "1 image of the annotations not in the folder: a.png" in notes
-    assert "1 image of the folder not in the annotations: images/z.png" in notes
+    assert "images of the annotations that are not in the folder: 1 (a.png)" in notes
+    assert "images in the folder that are not in the annotations: 1 (images/z.png)" in notes
     for name in ("b", "c", "d", "z"):
         (tmp_path / f"images/{name}.png").unlink()
     assert "no image of the COCO annotations is in the folder" in error(tmp_path)
@@ -288,19 +288,6 @@ def test_annotations_are_on_the_upright_image_and_other_sizes_are_errors(tmp_pat
 # YOLO
 
 
-def test_yolo_folders_without_data_yaml_need_classes_txt(tmp_path: Path) -> None:
-    write_yolo(tmp_path)
-    (tmp_path / "data.yaml").unlink()
-    for folder in ("images", "labels"):
-        for path in [*(tmp_path / folder).glob("*/*")]:
-            path.rename(tmp_path / folder / path.name)
-        for split in ("train", "val"):
-            (tmp_path / folder / split).rmdir()
-    assert "names: missing; write `names: [cat, dog]`" in error(tmp_path)
-    put(tmp_path / "classes.txt", "\n".join(CLASSES))
-    assert masked(tmp_path).classes == ("background", *CLASSES) and len(masks(tmp_path)) == 4
-
-
 def test_yolo_paths_of_other_programs(tmp_path: Path) -> None:
     write_yolo(tmp_path)
     put(
@@ -370,7 +357,7 @@ def test_labelme_rectangles_and_masks_are_areas_and_lines_are_not(tmp_path: Path
     mask = masks(tmp_path)["a.png"]
     assert (mask == 3).sum() == 100 and (mask[3:13, 2:12] == 3).all()
     assert (mask == 2).sum() == 19 and mask[10, 20] == 0 and mask[13, 24] == 2 and not (mask == 1).any()
-    assert "2 x point, line or polygon" in masked(tmp_path).notes[0]
+    assert "2 x point, line or empty polygon" in masked(tmp_path).notes[0]
     values["shapes"][1]["points"] = [[20.0, 10.0], [25.0, 13.0]]
     values["shapes"][0]["shape_type"] = "circle"
     put(tmp_path / "a.json", values)
@@ -429,7 +416,7 @@ def test_cvat_tags_are_labels_and_z_order_is_the_order(tmp_path: Path) -> None:
         ("2.00,3.00;", "2.00,nan;", "points are not a list of numbers"),
         ('<polygon label="road"', "<ellipse label='road'", "<ellipse> cannot be read"),
         ('name="d.png"', 'name="../../d.png"', "is a path outside of the data"),
-        ("  <image", '<track id="0" label="cat"></track><image', "has tracks of a video; export the task as"),
+        ("  <image", '<track id="0" label="cat"></track><image', "this is a track of a video; export the task as"),
     ],
 )
 def test_invalid_cvat_files(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -480,7 +467,7 @@ def test_label_studio_tasks_without_annotations_and_addresses(tmp_path: Path) ->
     text = error(tmp_path)
     assert (
         "[2].data has no paths of images" in text
-        and "[3].result[0]: a region with several labels, or of a rotated" in text
+        and "[3].result[0]: an ellipse, several labels of a region, or a rotated" in text
     )
 
 

@@ -1,7 +1,7 @@
 """Checks of annotation files: missing keys and wrong types are collected as lines, and one error reports all."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,60 +17,49 @@ Side = Annotated[int, Field(gt=0, lt=1e7)]
 class Record(BaseModel):
     """An object in an annotation file. Further keys are not read; text is not converted to numbers."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 R = TypeVar("R", bound=BaseModel)
 
 
-def parsed(model: type[R], content: bytes | Any, name: str, faults: list[str]) -> R | None:
-    """Convert JSON text, or values, to a model; None after adding a fault for each invalid value. name: of the file."""
+def parsed(model: type[R], path: str, name: str, faults: list[str]) -> R | None:
+    """Read a JSON file; None after adding a fault for each invalid value. name: the path for messages."""
     try:
-        return model.model_validate_json(content) if isinstance(content, bytes) else model.model_validate(content)
+        with open(path, "rb") as file:
+            return model.model_validate_json(file.read().removeprefix(b"\xef\xbb\xbf"))
+    except OSError as error:
+        faults.append(f"{name} cannot be read: {error.strerror}")
     except ValidationError as error:
         found: dict[str, list[str]] = {}
-        for each in error.errors(include_url=False, include_context=False):
-            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"] if is_key(part))
-            found.setdefault(path.removeprefix("."), []).append(each["msg"].replace("Field required", "missing"))
-        faults += [f"{name}{': ' * bool(path)}{path}: {' or '.join(texts)}" for path, texts in found.items()]
+        for each in error.errors(include_url=False, include_context=False, include_input=False):
+            keys = [part for part in each["loc"] if isinstance(part, int) or not part.startswith(TYPES)]
+            where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+            found.setdefault(where, []).append(each["msg"].replace("Field required", "missing"))
+        faults += [f"{name}{': ' * bool(where)}{where}: {' or '.join(texts)}" for where, texts in found.items()]
     return None
 
 
-def is_key(part: int | str) -> bool:
-    """Whether a part of the position of an error is an index or a key, and not the name of a type in a union."""
-    return isinstance(part, int) or not (
-        part in ("int", "str") or part.startswith(("list[", "CocoRuns", "constrained"))
-    )
-
-
-def content_of(path: str, name: str, faults: list[str]) -> bytes:
-    """The bytes of a file, without byte-order mark; those of an empty file after adding a fault."""
-    try:
-        with open(path, "rb") as file:
-            return file.read().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        faults.append(f"{name} cannot be read: {error.strerror}")
-    return b""
+TYPES = ("int", "str", "list[", "CocoRuns", "constrained")
+"""Pydantic's names of the types in a union, which are in the position of an error but not in the file."""
 
 
 def polygon_shape(
     label: str, parts: Sequence[np.ndarray], size: tuple[int, int], where: str, faults: list[str]
-) -> tuple[Shape, ...]:
-    """The shape of polygons, float64 [corners, 2], in an image (width, height); () for polygons with fewer than 3
+) -> list[Shape]:
+    """The shape of polygons, float64 [corners, 2], in an image (width, height); [] for polygons with fewer than 3
     corners, which have no area, and after adding a fault, if all are outside of the image."""
     if not (areas := tuple(part for part in parts if len(part) > 2)):
-        return ()
+        return []
     corners = np.concatenate(areas)
-    if (corners.max(0) <= 0).any() or (corners.min(0) >= size).any():
-        faults.append(
-            f"{where}: the shape at {corners[0].tolist()} is outside of the image of {size[0]} x {size[1]} pixels"
-        )
-        return ()
-    return (Shape(label, areas),)
+    if (corners.max(0) > 0).all() and (corners.min(0) < size).all():
+        return [Shape(label, areas)]
+    faults.append(f"{where}: a shape at {corners[0].tolist()} is outside of the image of {size[0]} x {size[1]} pixels")
+    return []
 
 
-def runs_shape(label: str, runs: Runs, size: tuple[int, int], where: str, faults: list[str]) -> tuple[Shape, ...]:
-    """The shape of run lengths in an image (width, height); () after adding a fault."""
+def runs_shape(label: str, runs: Runs, size: tuple[int, int], where: str, faults: list[str]) -> list[Shape]:
+    """The shape of run lengths in an image (width, height); [] after adding a fault."""
     left, top, width, height = runs.box
     if min(runs.box) < 0 or left + width > size[0] or top + height > size[1]:
         faults.append(
@@ -79,14 +68,14 @@ def runs_shape(label: str, runs: Runs, size: tuple[int, int], where: str, faults
     elif (runs.counts < 0).any() or runs.counts.sum() != width * height:
         faults.append(f"{where}: the run lengths are not those of a mask of {width} x {height} pixels")
     else:
-        return (Shape(label, runs=runs),)
-    return ()
+        return [Shape(label, runs=runs)]
+    return []
 
 
 def report(faults: Sequence[str], title: str, root: str) -> None:
     """Raise SightlineError with all faults, if there are any. title: name of the format."""
     if faults:
         what = f"the {title} annotations are not complete: {counted(len(faults), 'fault')}"
-        cure = f"export them again, or correct these entries; if they are not {title} annotations, choose another "
-        cure += "--data.layout, such as splits, classes or csv"
-        raise SightlineError(what, where=root, why="\n" + listing(list(dict.fromkeys(faults))), cure=cure)
+        cure = "export them again, or correct these entries; to read the images without them, choose another "
+        cure += "--data.layout, such as splits, classes, csv or unlabelled"
+        raise SightlineError(what, where=root, why="\n" + listing(faults), cure=cure)

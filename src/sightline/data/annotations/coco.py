@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from .checks import Coordinate, Record, Side, content_of, parsed, polygon_shape, runs_shape
+from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Runs, Shape
 
 TITLE = "COCO"
@@ -44,7 +44,7 @@ class Coco(Record):
 
 def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read a COCO file; name: its path relative to the data, for messages."""
-    data = parsed(Coco, content_of(path, name, faults), name, faults)
+    data = parsed(Coco, path, name, faults)
     if data is None:
         return FileContent()
     for key, values in (("images", [e.id for e in data.images]), ("categories", [e.id for e in data.categories])):
@@ -72,18 +72,18 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
     return content
 
 
-def shape_of(item: CocoAnnotation, label: str, image: CocoImage, where: str, faults: list[str]) -> tuple[Shape, ...]:
-    """The area of an annotation; () if it has only a box, or after adding a fault."""
+def shape_of(item: CocoAnnotation, label: str, image: CocoImage, where: str, faults: list[str]) -> list[Shape]:
+    """The area of an annotation; [] if it has only a box, or after adding a fault."""
     size, coded = (image.width, image.height), item.segmentation
     if isinstance(coded, CocoRuns):
         if coded.size != size[::-1]:
             faults.append(f"{where}.size is {list(coded.size)}, but the image has [height, width] {list(size[::-1])}")
-            return ()
+            return []
         counts = decompressed(coded.counts) if isinstance(coded.counts, str) else coded.counts
         return runs_shape(label, Runs(np.array(counts, np.int64), (0, 0, *size), True), size, f"{where}.counts", faults)
     if odd := [index for index, part in enumerate(coded or ()) if len(part) % 2]:
         faults.append(f"{where}[{odd[0]}] has {len((coded or ())[odd[0]])} numbers, which are not pairs of x and y")
-        return ()
+        return []
     return polygon_shape(label, [np.array(part).reshape(-1, 2) for part in coded or ()], size, where, faults)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AliasChoices, Field, RootModel
 
 from ..sources.scan import EXTENSIONS
-from .checks import Coordinate, Record, Side, content_of, parsed, polygon_shape, runs_shape
+from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Runs, Shape, runs_of
 
 TITLE = "Label Studio"
@@ -27,7 +27,6 @@ class StudioValue(Record):
     polygonlabels: list[str] = []
     brushlabels: list[str] = []
     rectanglelabels: list[str] = []
-    keypointlabels: list[str] = []
     points: list[tuple[Coordinate, Coordinate]] = []
     rle: list[int] = []
 
@@ -47,7 +46,7 @@ class StudioAnnotation(Record):
 
 class StudioTask(Record):
     data: dict[str, Any]
-    annotations: list[StudioAnnotation] = Field(default=[], validation_alias=AliasChoices("annotations", "completions"))
+    annotations: list[StudioAnnotation] = Field([], validation_alias=AliasChoices("annotations", "completions"))
 
 
 class StudioExport(RootModel[list[StudioTask]]):
@@ -56,8 +55,7 @@ class StudioExport(RootModel[list[StudioTask]]):
 
 def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read an export; name: its path relative to the data, for messages."""
-    tasks = parsed(StudioExport, content_of(path, name, faults), name, faults)
-    content = FileContent()
+    tasks, content = parsed(StudioExport, path, name, faults), FileContent()
     for index, task in enumerate(tasks.root if tasks else ()):
         texts = {key: image_path(value) for key, value in task.data.items() if isinstance(value, str)}
         files = {key: text for key, text in texts.items() if text.lower().endswith(EXTENSIONS)}
@@ -75,10 +73,10 @@ def image_path(text: str) -> str:
     """The path in an address such as `/data/upload/3/0a1b2c3d-cat.jpg` or `/data/local-files/?d=photos/cat.jpg`."""
     try:
         parts = urlsplit(text)
-        if parts.path.endswith("/local-files/"):
-            return parse_qs(parts.query).get("d", [""])[0]
     except ValueError:
         return text
+    if parts.path.endswith("/local-files/"):
+        return parse_qs(parts.query).get("d", [""])[0]
     path = unquote(parts.path)
     return os.path.basename(path) if parts.scheme or path.startswith("/data/upload/") else path
 
@@ -92,36 +90,30 @@ def with_results(
         where, value = f"{image.where}.result[{index}]", item.value
         labels = value.polygonlabels or value.brushlabels
         tags += value.choices
-        objects += [*labels, *value.rectanglelabels, *value.keypointlabels]
-        if item.type == "ellipselabels":
-            faults.append(f"{where}: an ellipse cannot be read; convert it to a polygon or a mask")
-        elif len(labels) > 1 or (labels and item.image_rotation):
-            faults.append(f"{where}: a region with several labels, or of a rotated image, cannot be read")
-        elif labels and item.original_width and item.original_height:
-            sizes.add((item.original_width, item.original_height))
-            found = region(item, labels[0], (item.original_width, item.original_height), f"{where}.value", faults)
-            shapes += found
-            unused["region without an area"] += not found
-        elif labels:
+        objects += [*labels, *value.rectanglelabels]
+        if item.type == "ellipselabels" or len(labels) > 1 or (labels and item.image_rotation):
+            faults.append(f"{where}: an ellipse, several labels of a region, or a rotated image cannot be read")
+        elif labels and not (item.original_width and item.original_height):
             faults.append(f"{where}: original_width or original_height: missing")
+        elif labels:
+            sizes.add(size := (item.original_width or 0, item.original_height or 0))
+            shapes += (found := region(value, labels[0], size, f"{where}.value", faults))
+            unused["region without an area"] += not found
         elif not value.choices and item.type != "relation":
             unused[item.type.removesuffix("labels")[:40]] += 1
-    if len(sizes) > 1:
-        faults.append(f"{image.where}: original_width and original_height differ between regions")
+    faults += [f"{image.where}: original_width and original_height differ between regions"] * (len(sizes) > 1)
     size = sizes.pop() if sizes else None
     return image._replace(tags=tuple(tags), objects=tuple(objects), shapes=tuple(shapes), size=size)
 
 
-def region(item: StudioResult, label: str, size: tuple[int, int], where: str, faults: list[str]) -> tuple[Shape, ...]:
-    """The area of a region, whose coordinates are percentages of the image; () after adding a fault."""
-    value = item.value
-    if value.brushlabels:
-        runs = brush_runs(value.rle, size)
-        if runs is None:
-            faults.append(f"{where}.rle is not a brush mask of {size[0]} x {size[1]} pixels")
-        return () if runs is None else runs_shape(label, runs, size, where, faults)
-    points = np.array(value.points).reshape(-1, 2) * np.array(size) / 100
-    return polygon_shape(label, [points], size, where, faults)
+def region(value: StudioValue, label: str, size: tuple[int, int], where: str, faults: list[str]) -> list[Shape]:
+    """The area of a region, whose coordinates are percentages of the image; [] after adding a fault."""
+    if value.polygonlabels:
+        points = np.array(value.points).reshape(-1, 2) * np.array(size) / 100
+        return polygon_shape(label, [points], size, where, faults)
+    runs = brush_runs(value.rle, size)
+    faults += [] if runs else [f"{where}.rle is not a brush mask of {size[0]} x {size[1]} pixels"]
+    return runs_shape(label, runs, size, where, faults) if runs else []
 
 
 def brush_codes(mask: np.ndarray) -> list[int]:
@@ -160,5 +152,4 @@ def brush_runs(codes: list[int], size: tuple[int, int]) -> Runs | None:
         return None
     if total != count or position > len(bits):
         return None
-    alpha = np.repeat(np.array(values, np.uint8), lengths)[3::4]
-    return runs_of(alpha.reshape(size[1], size[0]) > 0)
+    return runs_of(np.repeat(np.array(values, np.uint8), lengths)[3::4].reshape(size[::-1]) > 0)

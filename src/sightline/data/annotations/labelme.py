@@ -11,10 +11,9 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
-from .checks import Coordinate, Record, Side, content_of, parsed, polygon_shape, runs_shape
-from .shapes import AnnotatedImage, FileContent, Runs, Shape, runs_of
+from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
+from .shapes import AnnotatedImage, FileContent, Shape, runs_of
 
 TITLE = "LabelMe"
 
@@ -23,56 +22,50 @@ class LabelMeShape(Record):
     label: str
     points: list[tuple[Coordinate, Coordinate]]
     shape_type: Literal["polygon", "rectangle", "mask", "point", "points", "line", "linestrip"] | None = None
-    mask: str | None = None
+    mask: str = ""
 
 
 class LabelMe(Record):
     imagePath: str
     shapes: list[LabelMeShape]
-    flags: dict[str, bool] = Field(default={})
+    flags: dict[str, bool] = {}
     imageWidth: Side | None = None
     imageHeight: Side | None = None
 
 
 def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read the file of one image; name: its path relative to the data, for messages."""
-    data = parsed(LabelMe, content_of(path, name, faults), name, faults)
+    data, found = parsed(LabelMe, path, name, faults), list[Shape]()
     if data is None:
         return FileContent()
     size = (data.imageWidth, data.imageHeight) if data.imageWidth and data.imageHeight else None
-    found: list[Shape] = []
     for index, item in enumerate(data.shapes):
-        found += shape_of(item, size, f"{name}: shapes[{index}]", faults)
+        found += shape_of(item, size or (10**7, 10**7), f"{name}: shapes[{index}]", faults)
     tags, objects = (flag for flag, value in data.flags.items() if value), (item.label for item in data.shapes)
-    file = data.imagePath.replace("\\", "/")
-    unused = Counter({"point, line or polygon with fewer than 3 corners": len(data.shapes) - len(found)})
-    return FileContent((), [AnnotatedImage(file, name, tuple(tags), tuple(objects), tuple(found), size)], unused)
+    image = AnnotatedImage(data.imagePath.replace("\\", "/"), name, tuple(tags), tuple(objects), tuple(found), size)
+    return FileContent((), [image], Counter({"point, line or empty polygon": len(data.shapes) - len(found)}))
 
 
-def shape_of(item: LabelMeShape, size: tuple[int, int] | None, where: str, faults: list[str]) -> tuple[Shape, ...]:
-    """The area of a shape; () for points and lines, or after adding a fault."""
-    kind, points, inside = item.shape_type or "polygon", np.array(item.points).reshape(-1, 2), size or (10**7, 10**7)
-    if kind in ("rectangle", "mask") and len(points) != 2:
-        faults.append(f"{where}.points: a {kind} has 2 points, not {len(points)}")
-        return ()
-    if kind == "mask":
-        (left, top), (right, bottom) = points.astype(int).tolist()
-        runs = runs_of_png(item.mask or "", (left, top, right - left + 1, bottom - top + 1), f"{where}.mask", faults)
-        return (runs and runs_shape(item.label, runs, inside, where, faults)) or ()
+def shape_of(item: LabelMeShape, size: tuple[int, int], where: str, faults: list[str]) -> list[Shape]:
+    """The area of a shape; [] for points and lines, or after adding a fault."""
+    kind, points = item.shape_type or "polygon", np.array(item.points).reshape(-1, 2)
+    if kind == "polygon":
+        return polygon_shape(item.label, [points], size, f"{where}.points", faults)
+    if kind not in ("rectangle", "mask") or len(points) != 2:
+        faults += [f"{where}.points: a {kind} has 2 points, not {len(points)}"] * (kind in ("rectangle", "mask"))
+        return []
     if kind == "rectangle":
-        points = points[[0, 0, 1, 1]] * (1, 0) + points[[0, 1, 1, 0]] * (0, 1)
-    elif kind != "polygon":
-        return ()
-    return polygon_shape(item.label, [points], inside, f"{where}.points", faults)
-
-
-def runs_of_png(text: str, box: tuple[int, int, int, int], where: str, faults: list[str]) -> Runs | None:
-    """The mask in a PNG in base64, which covers the part `box` of an image; None after adding a fault."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-            if image.size == box[2:]:
-                return runs_of(np.asarray(image.convert("L")) > 0, *box[:2])
-            faults.append(f"{where} has {image.size[0]} x {image.size[1]} pixels; by its points, {box[2]} x {box[3]}")
+        corners = np.stack([points[[0, 1, 1, 0], 0], points[[0, 0, 1, 1], 1]], 1)
+        return polygon_shape(item.label, [corners], size, f"{where}.points", faults)
+    (left, top), (width, height) = points[0].astype(int).tolist(), (points[1].astype(int) - points[0].astype(int) + 1)
+    try:  # a PNG in base64
+        with Image.open(io.BytesIO(base64.b64decode(item.mask, validate=True)), formats=("PNG",)) as image:
+            if image.size == (width, height):
+                runs = runs_of(np.asarray(image.convert("L")) > 0, left, top)
+                return runs_shape(item.label, runs, size, f"{where}.mask", faults)
+            faults.append(
+                f"{where}.mask has {image.size[0]} x {image.size[1]} pixels; by its points, {width} x {height}"
+            )
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        faults.append(f"{where} is not a PNG in base64: {error}")
-    return None
+        faults.append(f"{where}.mask is not a PNG in base64: {error}")
+    return []

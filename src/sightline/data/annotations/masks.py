@@ -14,10 +14,14 @@ from ..decode.palettes import IGNORE, Palette, palette_of
 from ..sources.labels import nearest_hint
 from ..types import Items, Source
 from .reading import Annotations, Found
-from .shapes import rasterize
+from .shapes import Shape, rasterize
 
 BACKGROUND = ("background", "_background_")
 """Names, in lower case, of the class of pixels in no shape."""
+SIZES = (
+    "annotate this file itself, or correct width and height. Annotations are read on the image as programs show it, "
+    "rotated by its EXIF orientation; if they were made on the stored pixels: exiftool -Orientation= FILE"
+)
 
 
 def open_masks(
@@ -80,8 +84,10 @@ def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, 
     def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
         height, width = image_size(os.path.join(root, names[index]), data.max_pixels)
         image = images[index]
-        if image.size not in (None, (width, height)):
-            raise wrong_size((width, height), image.size or (0, 0), image.where)
+        if image.size and image.size != (width, height):
+            given = f"{image.size[0]} x {image.size[1]}"
+            what = f"the image has {width} x {height} pixels, but {given} in the annotations"
+            raise SightlineError(what, where=image.where, cure=SIZES)
         scale = (width, height) if image.relative else (1, 1)
         shapes = [shape._replace(polygons=tuple(each * scale for each in shape.polygons)) for shape in image.shapes]
         mask, overlap = rasterize(shapes, values, (height, width), values.get(filler, IGNORE), smaller)
@@ -99,24 +105,10 @@ def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, 
     )
 
 
-def wrong_size(size: tuple[int, int], given: tuple[int, int], where: str) -> SightlineError:
-    """The error for an image whose size is not that of its annotations; both are (width, height)."""
-    what = f"the image has {size[0]} x {size[1]} pixels, but {given[0]} x {given[1]} in the annotations"
-    cure = "annotate this file itself, or copy the image again that was annotated"
-    if size == given[::-1]:
-        cure = (
-            "annotations are read on the image as programs show it, rotated by its EXIF orientation; if they were made "
-            "on the stored pixels, remove the orientation: exiftool -Orientation= FILE; else correct width and height"
-        )
-    return SightlineError(what, where=where, cure=cure)
-
-
-def digest_of(shapes: Sequence[object]) -> str:
+def digest_of(shapes: Sequence[Shape]) -> str:
     """A text that changes when a shape changes."""
-    digest = sha256()
-    for shape in shapes:
-        label, polygons, runs = shape  # ty: ignore[not-iterable]
-        digest.update(repr((label, len(polygons), runs and runs[1:])).encode())
-        for array in (*polygons, *([runs.counts] if runs else [])):
-            digest.update(repr(array.shape).encode() + array.tobytes())
-    return digest.hexdigest()[:16]
+    values = [
+        (label, [part.tolist() for part in parts], runs and [runs.counts.tolist(), *runs[1:]])
+        for label, parts, runs in shapes
+    ]
+    return sha256(repr(values).encode()).hexdigest()[:16]

@@ -19,9 +19,9 @@ READERS: dict[str, tuple[str, Reader]] = {
     "label_studio": (label_studio.TITLE, label_studio.read),
 }
 """By the value of `data.layout`: (title, function that reads one file)."""
+ENDINGS = (".json", ".xml", ".yaml", ".yml")
 PEEK = 1 << 16
 """Bytes that are inspected at the start and at the end of a file."""
-ENDINGS = (".json", ".xml", ".yaml", ".yml")
 SAMPLE = 8
 """Number of JSON, XML and YAML files of a folder that are inspected."""
 
@@ -34,48 +34,33 @@ def find(root: str, data: Data) -> tuple[str, list[str]] | None:
     """
     if data.layout not in ("auto", *READERS):
         return None
-    folders = ["", *list_folder(root).folders]
     kinds: dict[str, list[str]] = {}
-    for folder in folders:
+    for folder in ("", *list_folder(root).folders):
         for file in files_in(root, folder)[: None if data.layout in READERS else SAMPLE]:
-            if kind := kind_of(os.path.join(root, file)):
-                kinds.setdefault(kind, []).append(file)
-    if "yolo" not in kinds and is_yolo_folder(root):
-        kinds["yolo"] = [""]
-    if data.layout in READERS:
-        title = READERS[data.layout][0]
-        if data.layout not in kinds:
-            found = f"; found: {some_of([READERS[kind][0] for kind in kinds])}" if kinds else ""
-            why = f"the folder and the folders in it have no file that looks like {title}{found}"
-            cure = "give the folder that has both the images and the annotations: --data FOLDER"
-            raise SightlineError(f"there are no {title} annotations", where=root, why=why, cure=cure)
-        kinds = {data.layout: kinds[data.layout]}
-    if len(kinds) > 1:
-        shown = "; ".join(f"{READERS[kind][0]}: {some_of([file or '.' for file in kinds[kind]])}" for kind in kinds)
+            kinds.setdefault(kind_of(os.path.join(root, file)), []).append(file)
+    kinds.pop("", None)
+    shown = "; ".join(f"{READERS[kind][0]}: {some_of(files)}" for kind, files in kinds.items())
+    if data.layout in READERS and data.layout not in kinds:
+        title, cure = READERS[data.layout][0], "give the folder that has the images and the annotations: --data FOLDER"
+        why = f"no file in it or in a folder in it looks like {title}{f'; found: {shown}' if shown else ''}"
+        raise SightlineError(f"there are no {title} annotations", where=root, why=why, cure=cure)
+    if len(kinds) > 1 and data.layout == "auto":
         cure = "choose one: " + " or ".join(f"--data.layout {kind}" for kind in kinds)
         raise SightlineError("there are annotations in several formats", where=root, why=shown, cure=cure)
-    for kind, files in kinds.items():
-        return kind, labelme_files(root) if kind == "labelme" else files
-    return None
+    if not kinds:
+        return None
+    kind = data.layout if data.layout in READERS else next(iter(kinds))
+    if kind == "labelme":
+        folders = sorted(os.path.relpath(folder, root) for folder, _, _ in os.walk(root))
+        files = [os.path.normpath(file) for folder in folders for file in files_in(root, folder)]
+        return kind, [file for file in files if kind_of(os.path.join(root, file)) == kind]
+    return kind, kinds[kind]
 
 
 def files_in(root: str, folder: str) -> list[str]:
     """The JSON, XML and YAML files directly in a folder, relative to the root."""
     found = [each for each in entries(os.path.join(root, folder)) if each.name.lower().endswith(ENDINGS)]
-    return sorted(os.path.join(folder, each.name) for each in found if not is_hidden(each.name) and is_file(each))
-
-
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory entry is a regular file, or a link to one."""
-    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
-
-
-def labelme_files(root: str) -> list[str]:
-    """All LabelMe files below `root`. Other JSON files are left out."""
-    walked = (os.path.relpath(folder, root) for folder, _, _ in os.walk(root))
-    folders = sorted("" if folder == "." else folder for folder in walked)
-    files = [file for folder in folders for file in files_in(root, folder)]
-    return [file for file in files if kind_of(os.path.join(root, file)) == "labelme"]
+    return sorted(os.path.join(folder, each.name) for each in found if not is_hidden(each.name) and not each.is_dir())
 
 
 def kind_of(path: str) -> str:
@@ -83,34 +68,20 @@ def kind_of(path: str) -> str:
     what it has, so that reading it reports the rest."""
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
             head = file.read(PEEK)
-            file.seek(max(len(head), size - PEEK))
+            file.seek(max(len(head), os.fstat(file.fileno()).st_size - PEEK))
             text = (head + file.read(PEEK)).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     except OSError:
         return ""
     if path.lower().endswith((".yaml", ".yml")):
         keys = set(re.findall(r"^(names|nc|train|val|path)\s*:", text, re.MULTILINE))
         return "yolo" if len(keys) > 1 and keys & {"train", "val"} else ""
+    keys = set(re.findall(r'"(\w+)"\s*:', text))
     if text.startswith("<"):
         return "cvat" if re.search(r"<annotations\b", text) else ""
-    keys = set(re.findall(r'"(\w+)"\s*:', text))
     if text.startswith("["):
         of_task = keys & {"annotations", "completions", "predictions", "annotation_id", "annotator"}
         return "label_studio" if of_task and keys & {"data", "image", "result"} else ""
-    if text.startswith("{") and re.search(r'"(images|annotations|categories)"\s*:\s*\[', text):
+    if re.search(r'"(images|annotations|categories)"\s*:\s*\[', text):
         return "coco" if len(keys & {"images", "annotations", "categories"}) > 1 else ""
-    labelme_keys = keys & {"imagePath", "imageData", "imageHeight", "imageWidth", "flags"}
-    return "labelme" if text.startswith("{") and "shapes" in keys and labelme_keys else ""
-
-
-def is_yolo_folder(root: str) -> bool:
-    """Whether a folder without data.yaml has `images/`, and `labels/` with text files that start with five numbers."""
-    if not all(os.path.isdir(os.path.join(root, folder)) for folder in ("images", "labels")):
-        return False
-    for each in entries(os.path.join(root, "labels"))[:SAMPLE]:
-        if each.name.endswith(".txt") and is_file(each):
-            with open(each.path, "rb") as file:
-                if re.match(rb"\s*\d+(\s+[\d.eE+-]+){4}", file.read(1024)):
-                    return True
-    return False
+    return "labelme" if "shapes" in keys and keys & {"imagePath", "imageData", "imageHeight", "flags"} else ""

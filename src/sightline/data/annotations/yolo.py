@@ -12,8 +12,8 @@ import numpy as np
 
 from ...config.strict_yaml import parse_yaml
 from ...errors import SightlineError
-from ..sources.labels import read_class_list, read_text
-from ..sources.scan import CLASS_LIST, images_below
+from ..sources.labels import read_text
+from ..sources.scan import images_below
 from .shapes import AnnotatedImage, FileContent, Shape
 
 TITLE = "YOLO"
@@ -22,36 +22,32 @@ MARGIN = 0.01
 
 
 def read(path: str, name: str, faults: list[str]) -> FileContent:
-    """Read data.yaml, or a folder without one (`path` is then the folder), and the text files of all images."""
-    bare = os.path.isdir(path)
-    root, config = path if bare else os.path.dirname(path), {}
+    """Read data.yaml and the text files of all images; name: its path relative to the data, for messages."""
+    root, content = os.path.dirname(path), FileContent()
     try:
-        config = {} if bare else parse_yaml(read_text(path), name)
+        config = parse_yaml(read_text(path), name)
+        content.classes = class_names(config, name, faults)
+        for split, folder in split_folders(config, root, name, faults) if content.classes else ():
+            for file in images_below(root, folder, Counter()):
+                head, found, tail = file.name.rpartition("images/")  # the last folder of this name is replaced
+                texts = os.path.splitext(f"{head}labels/{tail}" if found else file.name)[0] + ".txt"
+                image = AnnotatedImage(file.name, texts, relative=True, split=split)
+                known = os.path.isfile(os.path.join(root, texts))
+                content.images.append(with_objects(image, root, content, faults) if known else image)
     except SightlineError as error:
         faults.append(f"{error.where}: {error.what}: {error.why}")
-        return FileContent()
-    content = FileContent(class_names(config if isinstance(config, dict) else {}, root, name, faults))
-    for split, folder in [("", "images")] if bare or not content.classes else split_folders(config, root, name, faults):
-        for file in images_below(root, folder, Counter()):
-            head, found, tail = file.name.rpartition("images/")  # the last folder of this name is the one replaced
-            text_file = os.path.splitext(f"{head}labels/{tail}" if found else file.name)[0] + ".txt"
-            image = AnnotatedImage(file.name, text_file, relative=True, split=split)
-            known = content.classes and os.path.isfile(os.path.join(root, text_file))
-            content.images.append(with_objects(image, root, content, faults) if known else image)
     return content
 
 
-def class_names(config: dict[Any, Any], root: str, name: str, faults: list[str]) -> tuple[str, ...]:
-    """The class names by data.yaml, or by classes.txt; () after adding a fault."""
-    names = config.get("names")
-    if names is None and os.path.isfile(os.path.join(root, CLASS_LIST)):
-        return read_class_list(os.path.join(root, CLASS_LIST))
+def class_names(config: Any, name: str, faults: list[str]) -> tuple[str, ...]:
+    """The class names; () after adding a fault."""
+    names = config.get("names") if isinstance(config, dict) else None
     if isinstance(names, dict) and {*names} == {*range(len(names))}:
         names = [names[index] for index in range(len(names))]
     if isinstance(names, list) and names and len({*map(str, names)}) == len(names):
         return tuple(map(str, names))
     wrong = "missing" if names is None else "not a list of different names, or not numbered from 0"
-    faults.append(f"{name or CLASS_LIST}: names: {wrong}; write `names: [cat, dog]` or `names: {{0: cat, 1: dog}}`")
+    faults.append(f"{name}: names: {wrong}; write `names: [cat, dog]` or `names: {{0: cat, 1: dog}}`")
     return ()
 
 
@@ -68,43 +64,34 @@ def split_folders(config: dict[Any, Any], root: str, name: str, faults: list[str
             options = (os.path.join(str(config.get("path") or ""), text), text, text.removeprefix("../"))
             paths = [os.path.normpath(each) for each in options if not os.path.isabs(each) and "\0" not in each]
             inside = [each for each in paths if each[:2] != ".." and os.path.isdir(os.path.join(root, each))]
-            if inside:
-                found.append((split, inside[0].replace(os.sep, "/").removeprefix(".")))
-            elif split != "test":
+            found += [(split, "" if folder == "." else folder.replace(os.sep, "/")) for folder in inside[:1]]
+            if not inside and split != "test":
                 faults.append(f"{name}: {split}: {text[:80]!r} is not a folder of images in the data")
-    if not found and not faults:
-        faults.append(f"{name}: train: missing")
+    faults += [] if found or faults else [f"{name}: train: missing"]
     return found
 
 
 def with_objects(image: AnnotatedImage, root: str, content: FileContent, faults: list[str]) -> AnnotatedImage:
     """Add the objects in the text file of an image."""
     objects, shapes, count = list[str](), list[Shape](), len(content.classes)
-    try:
-        lines = read_text(os.path.join(root, image.where)).splitlines()
-    except SightlineError as error:
-        faults.append(f"{error.where}: {error.what}: {error.why}")
-        return image
-    for number, line in enumerate(lines, 1):
-        where, wrong = f"{image.where}, line {number}", ""
-        try:
-            index, *values = np.array(line.split() or ["-1"], np.float64).tolist()
-        except ValueError:
-            faults.append(f"{where}: {line[:40]!r} is not a list of numbers")
-            continue
+    for number, line in enumerate(read_text(os.path.join(root, image.where)).splitlines(), 1):
         if not line.strip():
             continue
-        if index not in range(count):
+        wrong, index, values = "", -1.0, list[float]()
+        try:
+            index, *values = np.array(line.split(), np.float64).tolist()
+        except ValueError:
+            wrong = f"{line[:40]!r} is not a list of numbers"
+        if not wrong and index not in range(count):
             wrong = f"there is no class {index:g}; the {count} classes are 0 to {count - 1}"
-        elif len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        elif not wrong and len(values) != 4 and (len(values) < 6 or len(values) % 2):
             wrong = f"{len(values)} numbers after the class; a box has 4, a polygon has 2 for each corner"
         elif not all(-MARGIN <= value <= 1 + MARGIN for value in values):
             wrong = "coordinates are not shares of width and height, from 0 to 1"
         if wrong:
-            faults.append(f"{where}: {wrong}")
+            faults.append(f"{image.where}, line {number}: {wrong}")
             continue
         objects.append(content.classes[int(index)])
-        if len(values) > 4:
-            shapes.append(Shape(objects[-1], (np.array(values).reshape(-1, 2),)))
+        shapes += [Shape(objects[-1], (np.array(values).reshape(-1, 2),))] if len(values) > 4 else []
         content.unused["box without an area"] += len(values) == 4
     return image._replace(objects=tuple(objects), shapes=tuple(shapes))
