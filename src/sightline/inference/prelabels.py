@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from ..data.annotations.label_studio import brush_codes
 from ..data.annotations.shapes import Shape, area_of
 from ..data.decode.masks import image_size
 from ..data.label_arrays import SEPARATOR
+from ..data.parallel import share_of
 from ..errors import SightlineError, counted
 from ..runs.atomic import atomic_write
 from ..runs.csv_io import PREDICT_COLUMNS, classes_of
-from .inputs import input_images
+from .inputs import STDIN, input_images
 from .options import PredictOptions
 from .predictor import Predictor
 from .tables import predict_table
@@ -46,10 +48,8 @@ def coco_document(images: Sequence[Prelabel], classes: Sequence[str]) -> dict[st
         for label, score, area in found:
             ids = {"id": len(annotations) + 1, "image_id": number, "category_id": [*classes].index(label) + 1}
             annotations.append({**ids, **area, "iscrowd": 0, "score": score})
-    entries = [
-        {"id": number, "file_name": image.name, "height": image.size[0], "width": image.size[1]}
-        for number, image in enumerate(images, 1)
-    ]
+    sizes = [{"height": image.size[0], "width": image.size[1]} for image in images]
+    entries = [{"id": i, "file_name": image.name, **sizes[i - 1]} for i, image in enumerate(images, 1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
     return {"images": entries, "annotations": annotations, "categories": categories}
 
@@ -70,11 +70,7 @@ def studio_document(images: Sequence[Prelabel], classes: Sequence[str]) -> list[
     tasks = []
     for image in images:
         height, width = image.size
-        results = (
-            [studio_result("choices", "choices", [*image.labels], {}, max(image.labels.values()))]
-            if image.labels
-            else []
-        )
+        results = [studio_result("choices", [*image.labels], {}, max(image.labels.values()))] if image.labels else []
         for shape, score in image.regions:
             if shape.runs:
                 rows, columns, part = area_of(shape, height, width)
@@ -84,8 +80,8 @@ def studio_document(images: Sequence[Prelabel], classes: Sequence[str]) -> list[
             else:
                 about = {"points": (shape.polygons[0] * 100 / (width, height)).round(4).tolist(), "closed": True}
             kind = "brushlabels" if shape.runs else "polygonlabels"
-            results.append(studio_result(kind, kind.removesuffix("labels"), [shape.label], about, score))
-            results[-1] |= {"original_width": width, "original_height": height, "image_rotation": 0}
+            size = {"original_width": width, "original_height": height, "image_rotation": 0}
+            results.append(studio_result(kind, [shape.label], about, score) | size)
         scores = [each["score"] for each in results]
         prediction = {"model_version": "sightline", "score": float(np.mean(scores or [0])), "result": results}
         task = {"data": {"image": f"/data/local-files/?d={quote(image.name)}"}, "predictions": [prediction]}
@@ -93,9 +89,10 @@ def studio_document(images: Sequence[Prelabel], classes: Sequence[str]) -> list[
     return tasks
 
 
-def studio_result(kind: str, tag: str, labels: list[str], about: dict[str, Any], score: float) -> dict[str, Any]:
-    """A result of Label Studio. tag: name of the tag in the labeling configuration."""
-    return {"type": kind, "from_name": tag, "to_name": "image", "value": {**about, kind: labels}, "score": score}
+def studio_result(kind: str, labels: list[str], about: dict[str, Any], score: float) -> dict[str, Any]:
+    """A result of Label Studio. The names of the tags are polygon, brush, choices and image."""
+    names = {"type": kind, "from_name": kind.removesuffix("labels"), "to_name": "image"}
+    return {**names, "value": {**about, kind: labels}, "score": score}
 
 
 DOCUMENTS: dict[str, Callable[[Sequence[Prelabel], Sequence[str]], Any]] = {
@@ -110,8 +107,11 @@ def write_prelabels(out: Path, images: Sequence[Prelabel], classes: Sequence[str
     return atomic_write(out, json.dumps(DOCUMENTS[options.format](images, classes)))
 
 
-def require_free(out: Path, options: PredictOptions) -> None:
-    """Raise SightlineError unless `out` is a .json file that may be written."""
+def require_free(out: Path, options: PredictOptions, inputs: Sequence[str]) -> None:
+    """Raise SightlineError unless `out` is a .json file that may be written, by one process and from files."""
+    if share_of(os.environ).world > 1 or {*inputs} & {*STDIN}:
+        cure = "start the command without torchrun, and with a folder or a file that lists the images"
+        raise SightlineError("this format cannot be written in parts", where="--format", cure=cure)
     if out.suffix.lower() != ".json":
         raise SightlineError("this format is a JSON file", where=str(out), cure="choose a file: --out FILE.json")
     if out.exists() and not options.overwrite:
@@ -129,7 +129,7 @@ def predict_choices(
     say: Callable[[str], None],
 ) -> Path:
     """Predict labels of whole images: write the table FILE.csv, and from it `out`, FILE.json; returns `out`."""
-    require_free(out, options)
+    require_free(out, options, inputs)
     table = predict_table(folder, config, inputs, out.with_suffix(".csv"), options, load, say)
     paths, images = {image.name: image.path for image in input_images(inputs, Counter())}, []
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -203,7 +203,7 @@ def test_what_is_not_whole_is_one_error_with_the_path_of_each_key(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v["images"][1].update(id=0), "images: the id 0 appears twice"),
+        (lambda v: v["images"][1].update(id=0), "the image id 0 appears twice"),
         (lambda v: v["annotations"][1].update(image_id=77), "no image or category has the id 77"),
         (lambda v: v["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "has 7 numbers"),
         (lambda v: v["annotations"][0].update(segmentation=[[90, 90, 99, 90, 95, 99]]), "outside of the image of 40"),
@@ -213,7 +213,7 @@ def test_what_is_not_whole_is_one_error_with_the_path_of_each_key(tmp_path: Path
         (lambda v: v["images"][0].update(file_name="../../etc/a.png"), "is a path outside of the data"),
         (lambda v: v["images"][0].update(file_name="/etc/a.png"), "is a path outside of the data"),
         (lambda v: v["images"][0].update(file_name="b.png"), "is the same image as at"),
-        (lambda v: v["categories"][0].update(name="dog"), "'dog' appears twice"),
+        (lambda v: v["categories"][0].update(name="dog"), "the category 'dog' appears twice"),
     ],
 )  # fmt: skip
 def test_contradictions_in_coco_are_errors(change: Any, message: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def runs_shape(label: str, runs: Runs, size: tuple[int, int], where: str, faults
     return []
 
 
-def report(faults: Sequence[str], title: str, root: str) -> None:
+def report(faults: list[str], title: str, root: str) -> None:
     """Raise SightlineError with all faults, if there are any. title: name of the format."""
     if faults:
         what = f"the {title} annotations are not complete: {counted(len(faults), 'fault')}"

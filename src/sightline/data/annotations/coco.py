@@ -47,43 +47,43 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
     data = parsed(Coco, path, name, faults)
     if data is None:
         return FileContent()
-    for key, values in (("images", [e.id for e in data.images]), ("categories", [e.id for e in data.categories])):
-        faults += [f"{name}: {key}: the id {each!r} appears twice" for each, n in Counter(values).items() if n > 1]
-    names = {category.id: category.name for category in data.categories}
-    faults += [f"{name}: categories: {each!r} appears twice" for each, n in Counter(names.values()).items() if n > 1]
-    images = {image.id: image for image in data.images}
-    objects: dict[int | str, list[str]] = {number: [] for number in images}
-    shapes: dict[int | str, list[Shape]] = {number: [] for number in images}
-    unused: Counter[str] = Counter()
+    names, content = {each.id: each.name for each in data.categories}, FileContent()
+    images = {
+        each.id: AnnotatedImage(each.file_name, f"{name}: images[{index}]", size=(each.width, each.height))
+        for index, each in enumerate(data.images)
+    }
+    if not len(data.categories) == len(names) == len({*names.values()}) or len(data.images) != len(images):
+        every = Counter([("image id", each.id) for each in data.images])
+        every.update(pair for each in data.categories for pair in (("category id", each.id), ("category", each.name)))
+        faults += [f"{name}: the {key} {value!r} appears twice" for (key, value), number in every.items() if number > 1]
     for index, item in enumerate(data.annotations):
         where = f"{name}: annotations[{index}]"
         if item.image_id not in images or item.category_id not in names:
             wrong = "image_id" if item.image_id not in images else "category_id"
             faults.append(f"{where}.{wrong}: no image or category has the id {getattr(item, wrong)!r}")
             continue
-        objects[item.image_id].append(names[item.category_id])
-        found = shape_of(item, names[item.category_id], images[item.image_id], f"{where}.segmentation", faults)
-        shapes[item.image_id] += found
-        unused["box or annotation without an area"] += not found
-    content = FileContent(tuple(names.values()), [], unused)
-    for index, image in enumerate(data.images):
-        found = (tuple(objects[image.id]), tuple(shapes[image.id]), (image.width, image.height))
-        content.images.append(AnnotatedImage(image.file_name, f"{name}: images[{index}]", (), *found))
+        image, label = images[item.image_id], names[item.category_id]
+        area = area_of(item, label, image.size or (0, 0), f"{where}.segmentation", faults)
+        shapes = (*image.shapes, *area)
+        images[item.image_id] = image._replace(objects=(*image.objects, label), shapes=shapes)
+        content.unused["box or annotation without an area"] += not area
+    content.classes, content.images = tuple(names.values()), [*images.values()]
     return content
 
 
-def shape_of(item: CocoAnnotation, label: str, image: CocoImage, where: str, faults: list[str]) -> list[Shape]:
+def area_of(item: CocoAnnotation, label: str, size: tuple[int, int], where: str, faults: list[str]) -> list[Shape]:
     """The area of an annotation; [] if it has only a box, or after adding a fault."""
-    size, coded = (image.width, image.height), item.segmentation
+    coded = item.segmentation
     if isinstance(coded, CocoRuns):
         if coded.size != size[::-1]:
             faults.append(f"{where}.size is {list(coded.size)}, but the image has [height, width] {list(size[::-1])}")
             return []
         counts = decompressed(coded.counts) if isinstance(coded.counts, str) else coded.counts
         return runs_shape(label, Runs(np.array(counts, np.int64), (0, 0, *size), True), size, f"{where}.counts", faults)
-    if odd := [index for index, part in enumerate(coded or ()) if len(part) % 2]:
-        faults.append(f"{where}[{odd[0]}] has {len((coded or ())[odd[0]])} numbers, which are not pairs of x and y")
-        return []
+    for index, part in enumerate(coded or ()):
+        if len(part) % 2:
+            faults.append(f"{where}[{index}] has {len(part)} numbers, which are not pairs of x and y")
+            return []
     return polygon_shape(label, [np.array(part).reshape(-1, 2) for part in coded or ()], size, where, faults)
 
 

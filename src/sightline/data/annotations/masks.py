@@ -36,9 +36,7 @@ def open_masks(
     """
     every = [pair for members in found.splits.values() for pair in members]
     if not any(image.shapes for _, image in every):
-        why = (
-            "they have labels or boxes only" if any(i.tags or i.objects for _, i in every) else "no image is annotated"
-        )
+        why = "the images have labels or boxes at most"
         cure = "draw polygons or masks, or use a recipe for classification: sightline recipes"
         raise SightlineError("the annotations have no areas, which segmentation needs", where=root, why=why, cure=cure)
     labels = {shape.label for _, image in every for shape in image.shapes}
@@ -47,32 +45,21 @@ def open_masks(
     own = declared if empty_class else (BACKGROUND[0], *declared)
     settings = data if data.palette or data.colors else data.model_copy(update={"classes": ()})
     palette = known or palette_of(settings, own)
-    reject_unknown(root, labels, palette)
+    if unknown := [f"{each!r}{nearest_hint(each, palette.names)}" for each in sorted(labels.difference(palette.names))]:
+        what = f"labels of the annotations that are not among the {len(palette.names)} classes: {len(unknown)}"
+        cure = (
+            "name all classes in --data.classes or classes.txt; or, for those of the annotations, remove both and set "
+        )
+        raise SightlineError(what, where=root, why="\n" + listing(unknown), cure=cure + "--data.palette ''")
     filler = next((name for name in palette.names if name.lower() in BACKGROUND), "")
     notes = [f"pixels in no shape: {repr(filler) if filler else 'ignored'}"]
     if bare := [file.name for file, image in every if not image.shapes]:
-        kept = bool(empty_class)
-        what = f"{counted(len(bare), 'image')} without a shape {'read as background' if kept else 'left out'}"
-        cure = f"; if they are background: --data.classes '[{', '.join(own)}]'" if not kept else ""
-        notes.append(f"{what}: {some_of(bare)}{cure}")
-    splits = {}
-    for split, members in found.splits.items():
-        kept_pairs = [pair for pair in members if pair[1].shapes or empty_class]
-        if kept_pairs:
-            splits[split] = items_of(root, kept_pairs, palette, data, filler)
+        left_out = f"left out: {some_of(bare)}; if they are background: --data.classes '[{', '.join(own)}]'"
+        kept = f"read as {empty_class!r}: {some_of(bare)}"
+        notes.append(f"{counted(len(bare), 'image')} without a shape {kept if empty_class else left_out}")
+    kept = {split: [each for each in part if each[1].shapes or empty_class] for split, part in found.splits.items()}
+    splits = {split: items_of(root, part, palette, data, filler) for split, part in kept.items() if part}
     return Source(root, found.format, palette.classes, splits, (*found.notes, *notes)), palette
-
-
-def reject_unknown(root: str, labels: set[str], palette: Palette) -> None:
-    """Raise SightlineError if shapes have labels that are not in the palette."""
-    if unknown := sorted(labels - set(palette.names)):
-        lines = [f"{label!r}{nearest_hint(label, palette.names)}" for label in unknown]
-        cure = (
-            "name all classes in --data.classes or classes.txt, or remove both and set --data.palette '' to take the "
-        )
-        cure += "classes of the annotations"
-        what = f"labels of the annotations that are not among the {len(palette.names)} classes: {len(unknown)}"
-        raise SightlineError(what, where=root, why="\n" + listing(lines), cure=cure)
 
 
 def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, filler: str) -> Items:
@@ -107,8 +94,6 @@ def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, 
 
 def digest_of(shapes: Sequence[Shape]) -> str:
     """A text that changes when a shape changes."""
-    values = [
-        (label, [part.tolist() for part in parts], runs and [runs.counts.tolist(), *runs[1:]])
-        for label, parts, runs in shapes
-    ]
-    return sha256(repr(values).encode()).hexdigest()[:16]
+    runs = [each.runs and (each.runs.counts.tolist(), each.runs[1:]) for each in shapes]
+    values = [(each.label, [part.tolist() for part in each.polygons]) for each in shapes]
+    return sha256(repr((values, runs)).encode()).hexdigest()[:16]

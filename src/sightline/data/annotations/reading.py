@@ -66,18 +66,14 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
     report(faults, title, root)
     if not matched:
         why = f"{counted(len(missing), 'image')} in the annotations, such as {missing[:1]}"
-        cure = (
-            "copy the images into this folder, or give the folder that has both images and annotations: --data FOLDER"
-        )
+        cure = "give the folder that has both images and annotations: --data FOLDER"
         raise SightlineError(f"no image of the {title} annotations is in the folder", where=root, why=why, cure=cure)
     splits: dict[str, list[Found]] = {}
     for path, split in splits_of(root, matched).items():
         splits.setdefault(split, []).append((images[path], matched[path][1]))
     if hold_out and not {ALL, "train"} & splits.keys():
         what = f"the {title} annotations have no training split, only {' and '.join(splits)}"
-        cure = (
-            "add the annotations of the training images, or remove 'val' or 'test' from the names of files and folders"
-        )
+        cure = "add the annotations of the training images, or rename the files or folders of the split"
         raise SightlineError(what, where=root, cure=cure)
     shapes, unused = sum(len(image.shapes) for _, image in matched.values()), Counter[str]()
     for _, _, content in contents:

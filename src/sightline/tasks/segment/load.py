@@ -90,7 +90,7 @@ def prelabel(
     A region is connected and of one class; pixels of the class `background` are left out. Its score is the mean
     probability of the class over its pixels. Unreadable images are printed. An interrupted command starts again.
     """
-    require_free(out, options)
+    require_free(out, options, inputs)
     skipped, tests, found, unreadable = Counter[str](), TestImages(), list[Prelabel](), list[str]()
     images = list(tests.watched(input_images(inputs, skipped)))
     parts, progress = load_segmenter(folder, config), ProgressLines(say, "images", len(images))
