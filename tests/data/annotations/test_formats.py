@@ -34,6 +34,7 @@ from annotation_toys import (
 from sightline.config.schema import Data
 from sightline.data.decode.masks import MaskFacts
 from sightline.data.decode.palettes import IGNORE
+from sightline.data.pair_cache import decode_pairs
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import is_segmentation, open_pairs
 from sightline.data.types import Source
@@ -113,6 +114,15 @@ def test_decoding_reports_the_overlap_and_follows_the_setting(kind: str, tmp_pat
     facts = MaskFacts()
     assert (items.read_mask(index, facts)[12, 11:14] == 1).any() and 45 <= facts.overlap <= 55
     assert items.stamps != masked(tmp_path).splits[next(s for s, i in source.splits.items() if i is items)].stamps
+
+
+def test_overlap_is_reported_when_masks_are_decoded(tmp_path: Path) -> None:
+    data = Data(path=str(write_coco(tmp_path)))
+    source, palette = open_pairs(data, 0, hold_out=False)
+    for _ in range(2):  # the second time from the cache
+        lines: list[str] = []
+        decode_pairs(source, "all", palette, data, lines.append)
+        assert "83 pixels of all (1.73%) are in shapes of different classes" in "\n".join(lines)
 
 
 # COCO
@@ -210,6 +220,7 @@ def test_what_is_not_whole_is_one_error_with_the_path_of_each_key(tmp_path: Path
         (lambda v: v["annotations"][0].update(segmentation=rle([40, 30], [1200])), "[height, width] [30, 40]"),
         (lambda v: v["annotations"][0].update(segmentation=rle([30, 40], [1, 2])), "run lengths are not those"),
         (lambda v: v["annotations"][0].update(segmentation=rle([30, 40], "xyz~")), "run lengths are not those"),
+        (lambda v: v["images"][0].update(width="40"), "images[0].width: Input should be a valid integer"),
         (lambda v: v["images"][0].update(file_name="../../etc/a.png"), "is a path outside of the data"),
         (lambda v: v["images"][0].update(file_name="/etc/a.png"), "is a path outside of the data"),
         (lambda v: v["images"][0].update(file_name="b.png"), "is the same image as at"),

@@ -65,8 +65,10 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
     matched, missing = match_images(contents, [*images], faults)
     report(faults, title, root)
     if not matched:
-        why = f"{counted(len(missing), 'image')} in the annotations, such as {missing[:1]}"
-        cure = "give the folder that has both images and annotations: --data FOLDER"
+        why = f"they name {', '.join(map(repr, missing[:3])) or 'no image'}"
+        cure = (
+            "give the folder that has both: --data FOLDER; or choose another --data.layout, such as splits or classes"
+        )
         raise SightlineError(f"no image of the {title} annotations is in the folder", where=root, why=why, cure=cure)
     splits: dict[str, list[Found]] = {}
     for path, split in splits_of(root, matched).items():

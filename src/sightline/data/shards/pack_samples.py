@@ -19,6 +19,7 @@ from ..pair_cache import read_pair
 from ..shard_format import SampleTable
 from ..sources.open import WITHOUT_FILES
 from ..sources.pair_facts import item_facts
+from ..sources.scan import EXTENSIONS
 from ..types import Items, Source
 
 QUALITY = 95
@@ -71,7 +72,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     members = image_member(image, path, scaled)
     if palette is not None and items.mask_names is not None:
         mask_path = os.path.join(source.path, items.mask_names[index])
-        drawn = None if os.path.isfile(mask_path) else write_mask(own, palette)
+        drawn = None if mask_path.lower().endswith(EXTENSIONS) else write_mask(own, palette)
         members |= mask_member(mask_path, job.data.max_pixels, scaled, drawn)
         if scaled:
             mask = read_mask(mask_path, palette, job.data.max_pixels, content=members["mask.png"])
