@@ -204,7 +204,7 @@ def test_what_is_not_whole_is_one_error_with_the_path_of_each_key(tmp_path: Path
     assert "annotations[2].segmentation: " in text and "annotations[3].category_id: " in text
     text = (tmp_path / "annotations/instances_default.json").read_text()
     put(tmp_path / "annotations/instances_default.json", text[: len(text) // 2])
-    assert "instances_default.json: Invalid JSON: EOF" in error(tmp_path) and "line 1 column" in error(tmp_path)
+    assert "instances_default.json, line 1, column " in error(tmp_path) and ": not valid JSON: " in error(tmp_path)
     del values["categories"]
     put(tmp_path / "annotations/instances_default.json", values)
     assert "instances_default.json: categories: missing" in error(tmp_path)
@@ -423,8 +423,8 @@ def test_cvat_tags_are_labels_and_z_order_is_the_order(tmp_path: Path) -> None:
         ("<annotations>", "<!DOCTYPE a [<!ENTITY x 'y'>]><annotations>", "document type declaration (<!DOCTYPE>)"),
         ('width="40" ', "", "annotations.xml, line 8: width: missing"),
         ("</annotations>", "", "not valid XML: no element found"),
-        ("2.00,3.00;", "2.00;", "points are not"),
-        ("2.00,3.00;", "2.00,nan;", "points are not a list of numbers"),
+        ("2.00,3.00;", "2.00;", "points: these are not numbers"),
+        ("2.00,3.00;", "2.00,nan;", "points: these are not numbers"),
         ('<polygon label="road"', "<ellipse label='road'", "<ellipse> cannot be read"),
         ('name="d.png"', 'name="../../d.png"', "is a path outside of the data"),
         ("  <image", '<track id="0" label="cat"></track><image', "this is a track of a video; export the task as"),

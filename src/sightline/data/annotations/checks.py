@@ -1,7 +1,8 @@
 """Checks of annotation files: missing keys and wrong types are collected as lines, and one error reports all."""
 
+import json
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +11,7 @@ from ...errors import SightlineError, counted, listing
 from .shapes import Runs, Shape
 
 Coordinate = Annotated[float, Field(gt=-1e7, lt=1e7)]
+Pair = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
 Side = Annotated[int, Field(gt=0, lt=1e7)]
 """Width or height of an image in pixels."""
 
@@ -27,9 +29,9 @@ def parsed(model: type[R], path: str, name: str, faults: list[str]) -> R | None:
     """Read a JSON file; None after adding a fault for each invalid value. name: the path for messages."""
     try:
         with open(path, "rb") as file:
-            return model.model_validate_json(file.read().removeprefix(b"\xef\xbb\xbf"))
-    except OSError as error:
-        faults.append(f"{name} cannot be read: {error.strerror}")
+            return model.model_validate(json.loads(file.read()))
+    except json.JSONDecodeError as error:
+        faults.append(f"{name}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}")
     except ValidationError as error:
         found: dict[str, list[str]] = {}
         for each in error.errors(include_url=False, include_context=False, include_input=False):
@@ -37,11 +39,26 @@ def parsed(model: type[R], path: str, name: str, faults: list[str]) -> R | None:
             where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
             found.setdefault(where, []).append(each["msg"].replace("Field required", "missing"))
         faults += [f"{name}{': ' * bool(where)}{where}: {' or '.join(texts)}" for where, texts in found.items()]
+    except (OSError, ValueError, RecursionError) as error:
+        faults.append(f"{name} cannot be read: {error}")
     return None
 
 
-TYPES = ("int", "str", "list[", "CocoRuns", "constrained")
+TYPES = ("int", "str", "list[", "CocoRuns")
 """Pydantic's names of the types in a union, which are in the position of an error but not in the file."""
+
+
+def numbers(values: Any, kinds: str, where: str, faults: list[str]) -> np.ndarray:
+    """A list as float64; [] after adding a fault. kinds: NumPy's letters of the allowed types: `iuf`, or `U` for text.
+    For millions of coordinates, this needs less memory than models."""
+    try:
+        array = np.array(values)
+        if array.ndim and array.dtype.kind in kinds and (np.abs(found := array.astype(np.float64)) < 1e7).all():
+            return found
+    except (ValueError, OverflowError):
+        pass
+    faults.append(f"{where}: these are not numbers")
+    return np.zeros(0)
 
 
 def polygon_shape(

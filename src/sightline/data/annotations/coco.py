@@ -4,10 +4,11 @@ Boxes (`bbox`) are not read. A crowd region is an area of its category, as any o
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
-from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
+from .checks import Record, Side, numbers, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Runs, Shape
 
 TITLE = "COCO"
@@ -26,14 +27,14 @@ class CocoCategory(Record):
 
 
 class CocoRuns(Record):
-    size: tuple[int, int]
+    size: list[int]
     counts: str | list[int]
 
 
 class CocoAnnotation(Record):
     image_id: int | str
     category_id: int | str
-    segmentation: list[list[Coordinate]] | CocoRuns | None = None
+    segmentation: list[Any] | CocoRuns | None = None
 
 
 class Coco(Record):
@@ -75,16 +76,16 @@ def area_of(item: CocoAnnotation, label: str, size: tuple[int, int], where: str,
     """The area of an annotation; [] if it has only a box, or after adding a fault."""
     coded = item.segmentation
     if isinstance(coded, CocoRuns):
-        if coded.size != size[::-1]:
-            faults.append(f"{where}.size is {list(coded.size)}, but the image has [height, width] {list(size[::-1])}")
+        if coded.size != list(size[::-1]):
+            faults.append(f"{where}.size is {coded.size}, but the image has [height, width] {list(size[::-1])}")
             return []
         counts = decompressed(coded.counts) if isinstance(coded.counts, str) else coded.counts
         return runs_shape(label, Runs(np.array(counts, np.int64), (0, 0, *size), True), size, f"{where}.counts", faults)
-    for index, part in enumerate(coded or ()):
-        if len(part) % 2:
-            faults.append(f"{where}[{index}] has {len(part)} numbers, which are not pairs of x and y")
-            return []
-    return polygon_shape(label, [np.array(part).reshape(-1, 2) for part in coded or ()], size, where, faults)
+    parts = [numbers(part, "iuf", f"{where}[{index}]", faults) for index, part in enumerate(coded or ())]
+    if odd := [index for index, part in enumerate(parts) if part.ndim > 1 or part.size % 2]:
+        faults.append(f"{where}[{odd[0]}] has {parts[odd[0]].size} numbers, which are not pairs of x and y")
+        return []
+    return polygon_shape(label, [part.reshape(-1, 2) for part in parts], size, where, faults)
 
 
 def decompressed(text: str) -> list[int]:

@@ -9,7 +9,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from .checks import polygon_shape, runs_shape
+from .checks import numbers, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Runs, Shape
 
 TITLE = "CVAT"
@@ -75,8 +75,9 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
             faults += [f"{where}: {key}: missing" for key in missing]
             faults += [f"{where}: <{tag}> cannot be read; convert it to a polygon or a mask"] * (tag not in NEEDED)
         elif tag == "image":
-            width, height = numbers([given["width"], given["height"]], f"{where}: width and height", faults, (1, 1))
-            size, split = (int(width), int(height)), given.get("subset", "")
+            sides = numbers([given["width"], given["height"]], "U", f"{where}: width, height", faults).astype(int)
+            size, split = (int(sides[0]), int(sides[1])) if sides.size else (0, 0), given.get("subset", "")
+            faults += [] if min(size) > 0 or not sides.size else [f"{where}: width or height is not above 0"]
             content.images.append(AnnotatedImage(given["name"], where, size=size, split=split))
             levels.append([])
         elif tag == "tag":
@@ -84,7 +85,7 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
         else:
             last = content.images[-1]
             shapes = area(tag, given, last.size or (0, 0), where, faults)
-            (level,) = numbers([given.get("z_order", "0")], f"{where}: z_order", faults, (0,))
+            level = numbers([given.get("z_order", "0")], "U", f"{where}: z_order", faults).sum()
             levels[-1] += [(float(level), shape) for shape in shapes]
             content.images[-1] = last._replace(objects=(*last.objects, given["label"]))
             content.unused[tag if tag in LINES else f"{tag} without an area"] += not shapes
@@ -101,27 +102,15 @@ def area(tag: str, given: dict[str, str], size: tuple[int, int], where: str, fau
     """The area of <polygon>, with `points` such as `x,y;x,y;x,y`, or of <mask>, with run lengths along the rows of a
     part of the image; [] for other elements, or after adding a fault."""
     if tag == "polygon":
-        pairs = numbers([pair.split(",") for pair in given["points"].split(";")], f"{where}: points", faults, ())
+        pairs = numbers([pair.split(",") for pair in given["points"].split(";")], "U", f"{where}: points", faults)
         if pairs.shape[1:] == (2,):
             return polygon_shape(given["label"], [pairs], size, where, faults)
         faults += [f"{where}: points are not pairs of x and y"] * pairs.size
     if tag == "mask":
-        counts = numbers(given["rle"].split(","), f"{where}: rle", faults, ())
-        box = numbers([given[key] for key in NEEDED["mask"][2:]], f"{where}: the box", faults, (0,) * 4)
-        left, top, width, height = box.astype(int).tolist()
-        if counts.size:
+        counts = numbers(given["rle"].split(","), "U", f"{where}: rle", faults)
+        box = numbers([given[key] for key in NEEDED["mask"][2:]], "U", f"{where}: left, top, ...", faults)
+        if counts.size and box.size:
+            left, top, width, height = box.astype(int).tolist()
             runs = Runs(counts.astype(np.int64), (left, top, width, height))
             return runs_shape(given["label"], runs, size, where, faults)
     return []
-
-
-def numbers(texts: list[Any], where: str, faults: list[str], default: tuple[int, ...]) -> np.ndarray:
-    """Texts as numbers, float64; `default` after adding a fault."""
-    try:
-        values = np.array(texts, np.float64)
-        if (np.abs(values) < 1e7).all():
-            return values
-    except ValueError:
-        pass
-    faults.append(f"{where} are not a list of numbers")
-    return np.array(default, np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AliasChoices, Field, RootModel
 
 from ..sources.scan import EXTENSIONS
-from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
+from .checks import Coordinate, Pair, Record, Side, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Runs, Shape, runs_of
 
 TITLE = "Label Studio"
@@ -27,7 +27,7 @@ class StudioValue(Record):
     polygonlabels: list[str] = []
     brushlabels: list[str] = []
     rectanglelabels: list[str] = []
-    points: list[tuple[Coordinate, Coordinate]] = []
+    points: list[Pair] = []
     rle: list[int] = []
 
 

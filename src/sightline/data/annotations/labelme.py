@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .checks import Coordinate, Record, Side, parsed, polygon_shape, runs_shape
+from .checks import Pair, Record, Side, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Shape, runs_of
 
 TITLE = "LabelMe"
@@ -20,7 +20,7 @@ TITLE = "LabelMe"
 
 class LabelMeShape(Record):
     label: str
-    points: list[tuple[Coordinate, Coordinate]]
+    points: list[Pair]
     shape_type: Literal["polygon", "rectangle", "mask", "point", "points", "line", "linestrip"] | None = None
     mask: str = ""
 
