@@ -486,7 +486,7 @@ def test_json_min_of_label_studio_is_refused_with_the_missing_key(tmp_path: Path
     write_images(tmp_path)
     task = {"image": "/data/upload/1/0a1b2c3d-a.png", "id": 1, "choice": "cat", "annotator": 1, "annotation_id": 1}
     put(tmp_path / "min.json", [task])
-    assert "min.json: [0].data: missing" in error(tmp_path, masks=False)
+    assert "min.json: [0].data: missing; export the project as JSON, not as JSON-MIN" in error(tmp_path, masks=False)
 
 
 # Recognition

@@ -56,6 +56,8 @@ class StudioExport(RootModel[list[StudioTask]]):
 def read(path: str, name: str, faults: list[str]) -> FileContent:
     """Read an export; name: its path relative to the data, for messages."""
     tasks, content = parsed(StudioExport, path, name, faults), FileContent()
+    if tasks is None and faults[-1].endswith("data: missing"):
+        faults[-1] += "; export the project as JSON, not as JSON-MIN"
     for index, task in enumerate(tasks.root if tasks else ()):
         texts = {key: image_path(value) for key, value in task.data.items() if isinstance(value, str)}
         files = {key: text for key, text in texts.items() if text.lower().endswith(EXTENSIONS)}
