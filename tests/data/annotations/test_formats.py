@@ -80,7 +80,7 @@ def test_all_formats_give_the_masks_of_pycocotools(kind: str, tmp_path: Path) ->
     WRITERS[kind](tmp_path)
     source = masked(tmp_path)
     assert source.layout == kind and source.classes == ("background", *CLASSES)
-    assert is_segmentation(Data(path=str(tmp_path)))
+    assert is_segmentation(Data(path=str(tmp_path))) and not is_segmentation(Data(path=str(tmp_path), labels="several"))
     assert "4 images, 6 shapes" in source.notes[0] and "pixels in no shape: 'background'" in source.notes
     assert set(source.splits) == ({"train", "val"} if kind == "yolo" else {"all"})
     found = masks(tmp_path)

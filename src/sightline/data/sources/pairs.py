@@ -110,7 +110,7 @@ def is_segmentation(data: Data) -> bool:
     if data.layout not in ("auto", *READERS) or data.path.partition(":")[0] in LIBRARIES:
         return False
     with contextlib.suppress(SightlineError):
-        if holds_shapes(locate(data)[0], data):
+        if data.labels == "auto" and holds_shapes(locate(data)[0], data):
             return True
         if labeled_by_folders(open_source(data, data.split_seed, hold_out=False)):
             return False
