@@ -179,6 +179,22 @@ def test_coco_splits_are_in_the_names_of_files_and_other_files_are_said(tmp_path
         open_pairs(Data(path=str(tmp_path)), 0)
 
 
+def test_coco_files_beside_their_images_are_splits(tmp_path: Path) -> None:
+    """The layout of exports of Roboflow; names of images may have backslashes."""
+    for split in ("train", "valid"):
+        write_images(tmp_path / split)
+        values = coco_values()
+        for image in values["images"]:
+            image["file_name"] = f".\\{image['file_name']}"
+        put(tmp_path / split / "_annotations.coco.json", values)
+    source = masked(tmp_path, classes=("dog", "cat", "road"))
+    assert {split: items.names[0] for split, items in source.splits.items()} == {
+        "train": "train/a.png",
+        "val": "valid/a.png",
+    }
+    assert source.classes == ("background", "dog", "cat", "road") and "not used" not in " ".join(source.notes)
+
+
 def test_coco_lists_missing_images_and_images_that_it_does_not_name(tmp_path: Path) -> None:
     write_coco(tmp_path)
     (tmp_path / "images/a.png").unlink()

@@ -42,7 +42,7 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
     for index, item in enumerate(data.shapes):
         found += shape_of(item, size or (10**7, 10**7), f"{name}: shapes[{index}]", faults)
     tags, objects = (flag for flag, value in data.flags.items() if value), (item.label for item in data.shapes)
-    image = AnnotatedImage(data.imagePath.replace("\\", "/"), name, tuple(tags), tuple(objects), tuple(found), size)
+    image = AnnotatedImage(data.imagePath, name, tuple(tags), tuple(objects), tuple(found), size)
     return FileContent((), [image], Counter({"point, line or empty polygon": len(data.shapes) - len(found)}))
 
 

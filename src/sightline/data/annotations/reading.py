@@ -139,7 +139,7 @@ def match_images(
     for file, of_file, content in contents:
         folder = posixpath.dirname(file)
         for image in content.images:
-            split, name = of_file or image.split, image.file
+            split, name = of_file or image.split, image.file.replace("\\", "/")
             found = candidates(name, folder, split) or candidates(label_studio.UPLOADED.sub("", name), folder, split)
             if posixpath.isabs(name) or "\0" in name or posixpath.normpath(posixpath.join(folder, name))[:2] == "..":
                 faults.append(f"{image.where}: {name!r} is a path outside of the data")

@@ -289,6 +289,6 @@ def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
     voids = [name for name in palette.classes if name.lower() in VOIDS]
     notes += [f"{name!r} counts as a class; to ignore it: --data.ignore '[{name}]'" for name in voids]
     names, origin = declared_classes(root, data)
-    if names != palette.names[: len(names)]:
+    if names not in (palette.names[: len(names)], palette.names[1 : len(names) + 1]):  # the first may be `background`
         notes.append(f"{origin} is not used, because the palette defines the classes")
     return notes
