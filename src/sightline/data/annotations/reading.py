@@ -22,8 +22,7 @@ Found = tuple[File, AnnotatedImage]
 
 @dataclass
 class Annotations:
-    """The annotations of a folder. format: value of `data.layout`. classes: those that the files list, in
-    their order.
+    """The annotations of a folder. format: value of `data.layout`. classes: those that the files list, in their order.
     splits: the images of each split with their files, sorted; `all` if there are no splits. notes: for the user."""
 
     format: str
