@@ -45,9 +45,8 @@ def open_masked(data: Data) -> OpenedData:
     if holds_shapes(root, data):
         source, known = open_pairs(data, data.split_seed, hold_out=False)
         images = {split: replace(items, read_mask=None, mask_names=None) for split, items in source.splits.items()}
-        about = (root, images, known.classes, source.notes)
-        found = stray_checks(root)
-        return OpenedData(*about, regular=False, palette=known, masked=dict(source.splits), findings=found)
+        opened = OpenedData(root, images, known.classes, source.notes, regular=False, channels=source.channels)
+        return replace(opened, palette=known, masked=dict(source.splits), findings=stray_checks(root))
     try:
         folders = recognize(root, data, Counter())
     except SightlineError as error:

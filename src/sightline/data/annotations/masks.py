@@ -8,9 +8,10 @@ import numpy as np
 
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
-from ..decode.images import open_image
 from ..decode.masks import MaskFacts, image_size
 from ..decode.palettes import IGNORE, Palette, palette_of
+from ..decode.rasters import Reading
+from ..decode.survey import survey
 from ..sources.labels import nearest_hint
 from ..types import Items, Source
 from .reading import Annotations, Found
@@ -58,11 +59,12 @@ def open_masks(
         kept = f"read as {empty_class!r}: {some_of(bare)}"
         notes.append(f"{counted(len(bare), 'image')} without a shape {kept if empty_class else left_out}")
     kept = {split: [each for each in part if each[1].shapes or empty_class] for split, part in found.splits.items()}
-    splits = {split: items_of(root, part, palette, data, filler) for split, part in kept.items() if part}
-    return Source(root, found.format, palette.classes, splits, (*found.notes, *notes)), palette
+    reading, said = survey(root, {file.name: file.stamp for part in kept.values() for file, _ in part}, data)
+    splits = {split: items_of(root, part, palette, data, filler, reading) for split, part in kept.items() if part}
+    return Source(root, found.format, palette.classes, splits, (*found.notes, *notes, *said), reading.channels), palette
 
 
-def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, filler: str) -> Items:
+def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, filler: str, reading: Reading) -> Items:
     """The `Items` of a split whose masks are drawn from shapes. filler: the class of pixels in no shape, or ""."""
     values = dict(zip(palette.names, palette.index.tolist(), strict=True))
     names = tuple(file.name for file, _ in members)
@@ -85,7 +87,7 @@ def items_of(root: str, members: Sequence[Found], palette: Palette, data: Data, 
     return Items(
         names=names,
         labels=None,
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
+        read=lambda index, side=0: reading.read(os.path.join(root, names[index]), data.max_pixels, side),
         stamps=tuple(f"{file.stamp} {digest_of(image.shapes)} {data.overlap}" for file, image in members),
         read_mask=read,
         mask_names=tuple(image.where for image in images),
