@@ -300,7 +300,7 @@ def cell(write: Callable[[Path, str], str | None], task: str, folder: Path) -> s
     name, settings = RECIPES[task]
     reading: dict[str, Any] = {"data.labels": "several"} if task == "several labels" and not shapes_in(data) else {}
     try:
-        found = sightline.doctor(data, out=folder / "doctor", quiet=True, **(reading | as_masks(data, task)))
+        found = sightline.doctor(data, out=folder / "doctor", quiet=True, **reading)
         run = sightline.train(name, data, out=folder / "run", quiet=True, **TINY | settings | reading)
     except sightline.SightlineError as error:
         assert error.cure, error
@@ -317,11 +317,6 @@ def cell(write: Callable[[Path, str], str | None], task: str, folder: Path) -> s
 def shapes_in(data: Path) -> bool:
     """Whether the folder has files of an annotation program, by which labels need no setting."""
     return any(data.rglob("*.json")) or any(data.rglob("*.xml")) or any(data.rglob("*.yaml"))
-
-
-def as_masks(data: Path, task: str) -> dict[str, Any]:
-    """The settings by which the doctor reads annotated shapes as masks."""
-    return {"data.labels": "masks"} if task == "masks" and shapes_in(data) else {}
 
 
 def compare_labels(run: Path, task: str) -> None:

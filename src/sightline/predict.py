@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .errors import SightlineError
 from .inference.options import PRECISIONS, PredictOptions
+from .inference.prelabels import DOCUMENTS
 from .runs import run_folder
 from .runs.terminal import print_plain
 from .tasks import TASKS
@@ -24,6 +25,7 @@ def predict(
     overlay: bool = False,
     tile: int = 1024,
     precision: str = "fp32",
+    format: str = "",
     quiet: bool = False,
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
@@ -37,7 +39,7 @@ def predict(
     error (the reason if an image cannot be read). features: also write the features before the last layer, float32
     [rows, D], to `NAME.features.npy`, with NaN for images that cannot be read; runs of pre-training write only these.
     precision: of the computation, for tables: `fp32`, in which the run's own results are computed; `bf16`; or `auto`,
-    bfloat16 if it is faster.
+    bfloat16 if it is faster. format: `coco` or `labelstudio` writes a JSON file `out` for annotation programs instead.
 
     Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted prediction. Under
     torchrun the images are divided among the processes. Raises SightlineError for invalid input or existing output.
@@ -48,7 +50,11 @@ def predict(
     if precision not in PRECISIONS:
         cure = f"use one of {', '.join(PRECISIONS)}: --precision auto"
         raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=cure)
-    options = PredictOptions(overwrite, features, overlay, tile, precision)
+    if format not in ("", *DOCUMENTS):
+        cure = f"use one of {', '.join(DOCUMENTS)}: --format coco"
+        raise SightlineError(f"there is no format {format!r} for predictions", where="--format", cure=cure)
+    options = PredictOptions(overwrite, features, overlay, tile, precision, format)
     task = TASKS[config.task]
-    function = task.supported(task.predict, "predict", str(folder))
+    command = f"predict --format {format}" if format else "predict"
+    function = task.supported(task.prelabel if format else task.predict, command, str(folder))
     return function(folder, config, inputs, Path(out), options, (lambda text: None) if quiet else print_plain)

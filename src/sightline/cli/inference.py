@@ -19,6 +19,7 @@ def predict(
     overlay: Flag = False,
     tile: Integer = 1024,
     precision: str = "fp32",
+    format: Text = "",
     code: Code = None,
 ) -> None:
     """Predict images with a trained run: a classifier writes a table, a segmentation model a folder of masks.
@@ -36,6 +37,7 @@ def predict(
         features: Also write the penultimate features to NAME.features.npy; runs of pre-training write only these.
         overlay: Segmentation: also write the masks drawn over the images.
         tile: Segmentation: predict images larger than this many pixels in overlapping tiles of this side.
+        format: coco or labelstudio: write a JSON file that annotation programs import, --out FILE.json.
         precision: Tables: fp32 (as the results of the run), bf16, or auto (bf16 where it is faster).
     """
     import sightline
@@ -43,7 +45,13 @@ def predict(
     if not images:
         cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
-    options: dict[str, Any] = {"features": features, "overlay": overlay, "tile": tile, "precision": precision}
+    options: dict[str, Any] = {
+        "features": features,
+        "overlay": overlay,
+        "tile": tile,
+        "precision": precision,
+        "format": format,
+    }
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, code=code, **options))
 
 

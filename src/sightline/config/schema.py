@@ -40,8 +40,9 @@ class Data(Section):
     path: str = ""
     """A folder, a CSV file, shards (docs/streaming.md), or a name: `torchvision:CIFAR100`, `sklearn:digits`."""
     layout: Literal[
-        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet"
-    ] = "auto"
+        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet",
+        "coco", "yolo", "labelme", "cvat", "label_studio",
+    ] = "auto"  # fmt: skip
     size: Count = 224
     """Height and width in pixels of a classifier's input. Segmentation does not use it, but `augment.window`."""
     fit: Literal["squash", "crop"] = "squash"
@@ -89,6 +90,9 @@ class Data(Section):
     mask: str = ""
     """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: detected."""
+    overlap: Literal["order", "smaller"] = "order"
+    """Where shapes of an annotation file overlap: the last one in the order of the file (`order`), or the one with the
+    fewest pixels (`smaller`)."""
     palette: str = ""
     """Meaning of the pixel values of masks: `landcover`, `camvid` or `binary` (0 and 255). Empty: the palette in
     `data.colors`, else class indices."""

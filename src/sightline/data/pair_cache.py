@@ -87,7 +87,8 @@ def decode_pairs(
         announce(
             f"{counted(len(lost), 'mask')} of {split} {have} only ignored pixels and {are} left out: {some_of(lost)}"
         )
-    facts = SplitFacts(*(np.array(meta[name], np.int64) for name in SplitFacts._fields))
+    columns = {"overlap": [0] * len(kept)} | meta  # missing in entries of earlier versions
+    facts = SplitFacts(*(np.array(columns[name], np.int64) for name in SplitFacts._fields))
     for note in [*facts_notes(split, names, facts, palette), *decoding_notes(meta, split, every, 0)]:
         announce(note)
     return Decoded(
@@ -199,5 +200,5 @@ def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.nd
     if isinstance(image, Raster) and image.empty is not None:
         missing = image.missing
         mask = np.where(image.empty, IGNORE, mask) if image.empty.shape == mask.shape else mask
-    facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, counts.inexact)
+    facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, counts.inexact, counts.overlap)
     return pixels, mask, facts._replace(damaged_exif=bool(image.info.get(EXIF_DAMAGED)), missing=missing)

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,16 @@ from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
-from ..data.sources.pairs import Pair, Unpaired, choose_palette, items_of, layout_notes, pair_names
+from ..data.sources.pairs import (
+    Pair,
+    Unpaired,
+    choose_palette,
+    holds_shapes,
+    items_of,
+    layout_notes,
+    open_pairs,
+    pair_names,
+)
 from ..data.types import Items
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
@@ -32,6 +42,11 @@ def open_masked(data: Data) -> OpenedData:
     if table:
         cure = "pass the folder that contains the images and masks: sightline doctor FOLDER"
         raise SightlineError(f"masks cannot be listed in a table, such as {table}", where=root, cure=cure)
+    if holds_shapes(root, data):
+        source, known = open_pairs(data, data.split_seed, hold_out=False)
+        images = {split: replace(items, read_mask=None, mask_names=None) for split, items in source.splits.items()}
+        opened = OpenedData(root, images, known.classes, source.notes, regular=False, channels=source.channels)
+        return replace(opened, palette=known, masked=dict(source.splits), findings=stray_checks(root))
     try:
         folders = recognize(root, data, Counter())
     except SightlineError as error:

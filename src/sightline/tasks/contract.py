@@ -101,6 +101,8 @@ class Task:
     """() -> how several runs of this task are compared in a report."""
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
     """(run folder, config, image paths, output path, options, say) -> the path of the predictions."""
+    prelabel: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
+    """As `predict`; writes a file for annotation programs in the format of the options."""
     baselines: "Callable[[Training, float], tuple[dict[str, float], list[str]]] | None" = None
     """(training, floating-point operations of the training) -> (scores that need no training by name, see
     `stats.baselines.TITLES`, notes on them); they stand beside the final score of a run."""

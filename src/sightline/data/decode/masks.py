@@ -39,9 +39,10 @@ COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
 @dataclass
 class MaskFacts:
     """Counts over decoded masks. inexact: number of pixels that match the palette only by tolerance, by threshold,
-    or by one of its stray colors."""
+    or by one of its stray colors. overlap: number of pixels in shapes of different classes, if masks are drawn."""
 
     inexact: int = 0
+    overlap: int = 0
 
 
 def read_mask(

@@ -12,13 +12,14 @@ from PIL import Image
 
 from ...config.schema import Data
 from ..decode.images import encoded
-from ..decode.masks import load, read_mask
+from ..decode.masks import load, read_mask, write_mask
 from ..decode.palettes import Palette
 from ..label_arrays import are_sets
 from ..pair_cache import read_pair
 from ..shard_format import SampleTable
 from ..sources.open import WITHOUT_FILES
 from ..sources.pair_facts import item_facts
+from ..sources.scan import EXTENSIONS
 from ..types import Items, Source
 
 QUALITY = 95
@@ -63,7 +64,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
         image = items.read(index)
         assert isinstance(image, Image.Image)  # other channels are rejected before
     else:
-        pixels, _, facts = read_pair(items, index, len(palette.classes))
+        pixels, own, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts
     path = "" if source.layout in WITHOUT_FILES else os.path.join(source.path, items.names[index])
     scaled = scaled_size(image.size, job.resize)
@@ -71,7 +72,8 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     members = image_member(image, path, scaled)
     if palette is not None and items.mask_names is not None:
         mask_path = os.path.join(source.path, items.mask_names[index])
-        members |= mask_member(mask_path, job.data.max_pixels, scaled)
+        drawn = None if mask_path.lower().endswith(EXTENSIONS) else write_mask(own, palette)
+        members |= mask_member(mask_path, job.data.max_pixels, scaled, drawn)
         if scaled:
             mask = read_mask(mask_path, palette, job.data.max_pixels, content=members["mask.png"])
             counts = item_facts((height, width), mask, len(palette.classes)).counts
@@ -103,12 +105,14 @@ def image_member(image: Image.Image, path: str, scaled: tuple[int, int] | None) 
     return {ending_of(path): Path(path).read_bytes()} if path else {"png": encoded(image, "PNG")}
 
 
-def mask_member(path: str, max_pixels: int, scaled: tuple[int, int] | None) -> dict[str, bytes]:
+def mask_member(
+    path: str, max_pixels: int, scaled: tuple[int, int] | None, drawn: bytes | None = None
+) -> dict[str, bytes]:
     """The mask as a file in a shard: {file extension: bytes}. It is a PNG scaled by nearest neighbor if `scaled` is
-    a size, else the unchanged file."""
+    a size, else the unchanged file. drawn: a PNG file instead of `path`, for masks that are drawn from annotations."""
     if scaled is None:
-        return {f"mask.{ending_of(path)}": Path(path).read_bytes()}
-    image, scale = load(path, max_pixels)
+        return {"mask.png": drawn} if drawn else {f"mask.{ending_of(path)}": Path(path).read_bytes()}
+    image, scale = load(path, max_pixels, drawn)
     if scale > 1:  # Pillow scales ids of 2 and 4 bits to 0..255
         image = Image.fromarray(np.asarray(image) // scale)
     return {"mask.png": encoded(image.resize(scaled, Image.Resampling.NEAREST), "PNG")}

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
+from ..annotations.labels import label_layout
+from ..annotations.reading import read_annotations
 from ..decode.formats import conversion_hint
 from .labels import labels_in_names, match_labels, names_carry_labels, suggest_pattern
 from .row_matching import from_tables, pick_tables
@@ -34,6 +36,8 @@ def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
     hold_out: whether the data are for training, which requires a training split. Raises SightlineError for an ambiguous
     layout or missing labels.
     """
+    if annotated := read_annotations(root, data, hold_out):
+        return label_layout(root, annotated, data)
     here = list_folder(root)
     predictions = [name for name in here.tables if holds_predictions(os.path.join(root, name))]
     if data.layout == "csv" and len(predictions) == len(here.tables):

@@ -17,29 +17,32 @@ class ItemFacts(NamedTuple):
     """Statistics of one image-mask pair.
 
     shape: height and width. counts: int64 [K], pixels of each class. ignored: number of ignored pixels. inexact: number
-    of pixels that match the palette only by tolerance, threshold or a stray color. damaged_exif: whether the image has
-    a damaged EXIF block. missing: number of values of the image without data.
+    of pixels that match the palette only by tolerance, threshold or a stray color. overlap: number of pixels in shapes
+    of different classes. damaged_exif: whether the image has a damaged EXIF block. missing: number of values of the
+    image without data.
     """
 
     shape: tuple[int, int]
     counts: np.ndarray
     ignored: int
     inexact: int
+    overlap: int = 0
     damaged_exif: bool = False
     missing: int = 0
 
 
 class SplitFacts(NamedTuple):
     """Statistics of the N image-mask pairs of a split, int64 arrays. shapes: [N, 2], height and width. counts: [N,
-    K], pixels of each class. ignored, inexact: [N], numbers of pixels."""
+    K], pixels of each class. ignored, inexact, overlap: [N], numbers of pixels."""
 
     shapes: np.ndarray
     counts: np.ndarray
     ignored: np.ndarray
     inexact: np.ndarray
+    overlap: np.ndarray
 
 
-def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0) -> ItemFacts:
+def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: int = 0, overlap: int = 0) -> ItemFacts:
     """Count the pixels of each class in a mask uint8 [H, W]. shape: height and width of its image; raises
     SightlineError if they differ from (H, W)."""
     if shape != mask.shape:
@@ -50,14 +53,14 @@ def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: 
             cure = "rotate the mask by 90 degrees; perhaps the EXIF orientation rotates the image only"
         raise SightlineError(what, cure=cure)
     counts = np.array(Image.fromarray(mask).histogram(), np.int64)  # 15 times as fast as np.bincount
-    return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact)
+    return ItemFacts(shape, counts[:classes], int(counts[IGNORE]), inexact, overlap)
 
 
 def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
     """Collect the statistics of the pairs of a split in arrays."""
-    shapes, counts, ignored, inexact, *_ = zip(*facts, strict=True) if facts else ((),) * 6
-    arrays = (np.array(values, np.int64) for values in (shapes, counts, ignored, inexact))
-    return SplitFacts(*(a.reshape(-1, *tail) for a, tail in zip(arrays, ((2,), (classes,), (), ()), strict=True)))
+    *columns, _, _ = zip(*facts, strict=True) if facts else ((),) * 7
+    arrays = (np.array(values, np.int64) for values in columns)
+    return SplitFacts(*(a.reshape(-1, *tail) for a, tail in zip(arrays, ((2,), (classes,), (), (), ()), strict=True)))
 
 
 def with_file_names(error: SightlineError, items: Items, index: int) -> SightlineError:
@@ -98,6 +101,9 @@ def facts_notes(split: str, names: Sequence[str], facts: SplitFacts, palette: Pa
         how = f"the threshold {palette.threshold}" if palette.threshold else f"the tolerance {palette.tolerance}"
         what = f"{inexact:,} pixels of {split} ({inexact / total:.2%})"
         notes.append(f"{what} have no exact color of the palette and are matched by {how}")
+    if overlap := int(facts.overlap.sum()):
+        what = f"{overlap:,} pixels of {split} ({overlap / total:.2%}) are in shapes of different classes"
+        notes.append(f"{what}; which one counts is set by --data.overlap order or smaller")
     empty = [name for name, some in zip(names, facts.counts.sum(1), strict=True) if not some]
     if empty:
         have = "has" if len(empty) == 1 else "have"

@@ -4,13 +4,16 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from ...config.schema import Data
 from ...errors import SightlineError, listing, some_of
+from ..annotations.masks import open_masks
+from ..annotations.reading import read_annotations
+from ..annotations.recognize import READERS
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
@@ -26,7 +29,7 @@ from .scan import File, left_out, links_note, list_folder, without_links
 from .splits import ALL
 
 VOIDS = ("void", "unknown", "unlabeled", "unlabelled", "ignore", "ignored", "nodata")
-LAYOUTS = ("auto", "splits", "unlabelled")
+LAYOUTS = ("auto", "splits", "unlabelled", *READERS)
 
 Pair = tuple[File, File | None]
 
@@ -63,6 +66,10 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
         cure = "give the folder that contains the images and masks, without --data.layout: --data FOLDER"
         raise SightlineError(f"{what}, but segmentation needs a mask for every image", where=root, cure=cure)
+    if annotated := None if data.mask else read_annotations(root, data, hold_out):
+        source, palette = open_masks(root, annotated, data, known, declared_classes(root, data)[0])
+        source = replace(source, notes=(*source.notes, *palette_notes(root, data, palette)))
+        return finish_source(source, data, seed, hold_out, "annotated images"), palette
     tally: Counter[str] = Counter()
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":
@@ -100,12 +107,20 @@ def is_segmentation(data: Data) -> bool:
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
     if data.mask or data.palette or data.colors:
         return True
-    if data.layout != "auto" or data.path.partition(":")[0] in LIBRARIES:
+    if data.layout not in ("auto", *READERS) or data.path.partition(":")[0] in LIBRARIES:
         return False
     with contextlib.suppress(SightlineError):
+        if data.labels == "auto" and holds_shapes(locate(data)[0], data):
+            return True
         if labeled_by_folders(open_source(data, data.split_seed, hold_out=False)):
             return False
     return holds_pairs(data.path)
+
+
+def holds_shapes(root: str, data: Data) -> bool:
+    """Whether annotation files in `root` have shapes from which masks can be drawn."""
+    annotated = read_annotations(root, data, hold_out=False)
+    return annotated is not None and any(i.shapes for members in annotated.splits.values() for _, i in members)
 
 
 def labeled_by_folders(source: Source) -> bool:
@@ -274,6 +289,6 @@ def palette_notes(root: str, data: Data, palette: Palette) -> list[str]:
     voids = [name for name in palette.classes if name.lower() in VOIDS]
     notes += [f"{name!r} counts as a class; to ignore it: --data.ignore '[{name}]'" for name in voids]
     names, origin = declared_classes(root, data)
-    if names != palette.names[: len(names)]:
+    if names not in (palette.names[: len(names)], palette.names[1 : len(names) + 1]):  # the first may be `background`
         notes.append(f"{origin} is not used, because the palette defines the classes")
     return notes

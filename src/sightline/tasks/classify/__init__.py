@@ -21,6 +21,7 @@ TASK = Task(
     report=lazy("sightline.tasks.classify.report:content"),
     comparison=lazy("sightline.tasks.classify.compare:comparison"),
     predict=lazy("sightline.tasks.classify.predict:predict"),
+    prelabel=lazy("sightline.tasks.classify.predict:prelabel"),
     load=lazy("sightline.tasks.classify.predict:load"),
     export=lazy("sightline.tasks.classify.export:ClassifierExport"),
     serve=lazy("sightline.tasks.classify.serve:served"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
+from ...inference.prelabels import predict_choices
 from ...inference.tables import predict_table
 from ..contract import Say
 from ..whole_image.predict import predictor
@@ -19,6 +20,14 @@ def predict(
     """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
     load = partial(predictor, ClassifyLearner, folder, config, options.features)
     return predict_table(folder, config, inputs, out, options, load, say)
+
+
+def prelabel(
+    folder: Path, config: ClassifyConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write the predictions for annotation programs: the class of each image, with its probability."""
+    load = partial(predictor, ClassifyLearner, folder, config, False)
+    return predict_choices(folder, config, inputs, out, options, load, say)
 
 
 def load(folder: Path, config: ClassifyConfig) -> LoadedPredictor:

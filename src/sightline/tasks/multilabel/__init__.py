@@ -21,6 +21,7 @@ TASK = Task(
     report=lazy("sightline.tasks.multilabel.report:content"),
     comparison=lazy("sightline.tasks.multilabel.compare:comparison"),
     predict=lazy("sightline.tasks.multilabel.predict:predict"),
+    prelabel=lazy("sightline.tasks.multilabel.predict:prelabel"),
     load=lazy("sightline.tasks.multilabel.predict:load"),
     export=lazy("sightline.tasks.multilabel.export:MultilabelExport"),
     serve=lazy("sightline.tasks.multilabel.predict:served"),

@@ -11,6 +11,7 @@ from ...data.label_arrays import SEPARATOR
 from ...inference.loaded import LoadedPredictor
 from ...inference.options import PredictOptions
 from ...inference.predictor import Decision, Predictor
+from ...inference.prelabels import predict_choices
 from ...inference.tables import predict_table
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import shipped_checkpoints
@@ -47,6 +48,14 @@ def predict(
     """Write a table with a row per image: the labels above their thresholds, and a probability per class."""
     load = partial(load_predictor, folder, config, options.features)
     return predict_table(folder, config, inputs, out, options, load, say)
+
+
+def prelabel(
+    folder: Path, config: MultilabelConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write the predictions for annotation programs: the labels of each image above their thresholds."""
+    load = partial(load_predictor, folder, config, False)
+    return predict_choices(folder, config, inputs, out, options, load, say)
 
 
 def load(folder: Path, config: MultilabelConfig) -> LoadedPredictor:

@@ -21,6 +21,7 @@ TASK = Task(
     report=lazy("sightline.tasks.segment.report:content"),
     comparison=lazy("sightline.tasks.segment.compare:comparison"),
     predict=lazy("sightline.tasks.segment.predict:predict"),
+    prelabel=lazy("sightline.tasks.segment.load:prelabel"),
     load=lazy("sightline.tasks.segment.load:load"),
     export=lazy("sightline.tasks.segment.export:SegmenterExport"),
     serve=lazy("sightline.tasks.segment.serve:served"),

@@ -1,5 +1,7 @@
-"""A trained segmenter as an object for Python."""
+"""A trained segmenter as an object for Python, and its predictions as polygons for annotation programs."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,22 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...data.annotations.masks import BACKGROUND
+from ...data.annotations.outlines import shapes_of
 from ...data.decode.geotiff import has_windows, open_scene
 from ...data.decode.images import planes
+from ...data.sources.scan import left_out
+from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
-from ...errors import SightlineError
+from ...errors import ENVIRONMENT, SightlineError, counted
+from ...inference.batching import ProgressLines
 from ...inference.images import GivenImage, images_in, is_several
-from ...inference.inputs import InputImage
+from ...inference.inputs import InputImage, input_images
 from ...inference.loaded import Loaded
 from ...inference.options import PredictOptions
+from ...inference.prelabels import Prelabel, require_free, write_prelabels
+from ...inference.tiles import Tiling, argmax_classes, scene_bands
+from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
 from .predict import predict_mask, predict_scene_mask
@@ -70,3 +80,63 @@ class LoadedSegmenter(Loaded):
 def load(folder: Path, config: SegmentConfig) -> LoadedSegmenter:
     """The segmenter of a run for Python."""
     return LoadedSegmenter(folder, config, load_segmenter(folder, config))
+
+
+def prelabel(
+    folder: Path, config: SegmentConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
+) -> Path:
+    """Write the regions of all images to the JSON file `out`; returns `out`.
+
+    A region is connected and of one class; pixels of the class `background` are left out. Its score is the mean
+    probability of the class over its pixels. Unreadable images are printed. An interrupted command starts again.
+    """
+    require_free(out, options, inputs)
+    skipped, tests, found, unreadable = Counter[str](), TestImages(), list[Prelabel](), list[str]()
+    images = list(tests.watched(input_images(inputs, skipped)))
+    parts, progress = load_segmenter(folder, config), ProgressLines(say, "images", len(images))
+    with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, options.tile // 2)}"):
+        for image in images:
+            try:
+                found.append(
+                    predicted_regions(parts, image.name, planes(image.read(config.data.max_pixels, 0)), options.tile)
+                )
+            except SightlineError as error:
+                if error.status == ENVIRONMENT:
+                    raise
+                unreadable.append(f"{image.name}: {error.why or error.what}")
+            progress.add(1)
+    if unreadable and not found:
+        raise SightlineError("no image could be read", where=unreadable[0], cure="repair the images, or give others")
+    write_prelabels(out, found, parts.palette.classes, options)
+    shapes = [shape for each in found for shape, _ in each.regions]
+    holes = sum(shape.runs is not None for shape in shapes)
+    say(f"{counted(len(shapes), 'region')} in {counted(len(found), 'image')}; {holes:,} with holes are run lengths")
+    for line in [*unreadable[:20], *([f"skipped: {left_out(skipped)}"] if skipped else [])]:
+        say(line)
+    if look := tests.record("predict", folder, inputs):
+        say(look)
+    return out
+
+
+def predicted_regions(parts: MaskInference, name: str, image: np.ndarray, tile: int) -> Prelabel:
+    """The regions of an image uint8 [3, height, width], with their scores."""
+    _, height, width = image.shape
+    mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        return parts.learner.logits(pixels.to(parts.device))
+
+    def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
+        return image[:, top : top + rows, left : left + columns]
+
+    classes = parts.palette.classes
+    for top, band in scene_bands(forward, read, height, width, len(classes), Tiling(tile, tile // 4)):
+        mask[top : top + band.shape[1]] = argmax_classes(band).cpu().numpy()
+        confidence[top : top + band.shape[1]] = band.amax(0).cpu().numpy()
+    kept = [(index, label) for index, label in enumerate(classes) if label.lower() not in BACKGROUND]
+    regions = [
+        (shape, float(confidence[pixels].mean()))
+        for index, label in kept
+        for shape, pixels in shapes_of(mask, index, label)
+    ]
+    return Prelabel(name, (height, width), regions)
