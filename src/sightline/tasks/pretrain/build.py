@@ -88,12 +88,14 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
     torch.manual_seed(config.train.seed)
-    model = build_siamese(config)
+    names = source.channels.names
+    model = build_siamese(config, len(names))
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     loaded = None
     if fresh and config.model.weights != "none":
-        loaded = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
+        rest = (config.model.name, config.data.size)
+        loaded = load_weights(model.online(), config.model.weights, *rest, channels=names)
         say(str(loaded))
     source = without_probe_images(config, source, say)
     train = parts.training_images(config, source, say)
@@ -103,8 +105,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train)
-    if fresh and loaded is None:
-        parts.initialize_from_images(model.backbone, train, evaluation_transform(config.data.size, mean, std))
+    if fresh:
+        transform = evaluation_transform(config.data.size, mean, std)
+        parts.initialize_from_images(model.backbone, train, transform, loaded)
     model.restart_target()
     # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
     described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
@@ -126,7 +129,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
         trace_spec=parts.TraceSpec(
-            (3, config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title
+            (len(names), config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title
         ),
         alarm=collapse,
     )
@@ -198,32 +201,33 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     return source
 
 
-def build_siamese(config: PretrainConfig) -> Siamese:
+def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
     """Build the networks: backbone, projector, predictor, and the target network if the method has one.
 
     The weights are initialized with torch's global generator. The backbone is that of a classifier, or the encoder of a
-    segmenter.
+    segmenter. channels: of the images.
     """
     pretrain = config.pretrain
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
-        backbone = LastMap(build_segmenter(name, 2, args).encoder)
-        width = feature_width(backbone, name, size)
+        backbone = LastMap(build_segmenter(name, 2, args, channels).encoder)
+        width = feature_width(backbone, name, size, channels)
     else:
-        backbone, width = build_backbone(name, size, args)
+        backbone, width = build_backbone(name, size, args, channels)
     projector = mlp(width, pretrain.projector, pretrain.projector_norm)
     projection = pretrain.projector[-1]
     predictor = mlp(projection, (pretrain.predictor, projection))
     if pretrain.small_crops:
-        check_small_views(config, backbone)
-    return Siamese(backbone, projector, predictor, with_target=OBJECTIVES[pretrain.method].with_target)
+        check_small_views(config, backbone, channels)
+    with_target = OBJECTIVES[pretrain.method].with_target
+    return Siamese(backbone, projector, predictor, with_target=with_target, channels=channels)
 
 
-def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
+def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int) -> None:
     """Raise SightlineError if the small views are too small for the backbone."""
     side = small_side(config)
     try:
-        forward_flops(backbone, side)
+        forward_flops(backbone, side, channels)
     except (RuntimeError, ValueError) as error:
         what, why = (
             f"the model {config.model.name} does not support small views of {side} x {side} pixels",
@@ -270,10 +274,11 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     the online network with gradients, and through the target network without. Small views pass through the online
     network only.
     """
-    online = forward_flops(PartialForward(model, model.predict), side)
-    target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
-    count = config.pretrain.small_crops
-    small = forward_flops(PartialForward(model, model.predict), small_side(config)) if count else 0.0
+    online = forward_flops(PartialForward(model, model.predict), side, model.channels)
+    projected = PartialForward(model, model.project)
+    target = forward_flops(projected, side, model.channels) if model.target is not None else 0.0
+    count, predicted = config.pretrain.small_crops, PartialForward(model, model.predict)
+    small = forward_flops(predicted, small_side(config), model.channels) if count else 0.0
     return 2 * (3 * online + target) + 3 * count * small
 
 

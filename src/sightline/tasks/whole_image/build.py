@@ -62,12 +62,14 @@ def build_parts(
     device = pick_device(config.train.device)
     torch.manual_seed(config.train.seed)
     chosen = config.model
-    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head)
+    names = source.channels.names
+    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head, len(names))
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     loaded = None
     if fresh and chosen.weights != "none":
-        loaded = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
+        rest = (chosen.name, config.data.size, source.classes, chosen.fresh_head, names)
+        loaded = load_weights(model, chosen.weights, *rest)
         say(str(loaded))
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
@@ -77,9 +79,9 @@ def build_parts(
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train)
     transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop)
-    if fresh and loaded is None:
-        parts.initialize_from_images(model.backbone, train, transform)
-    once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
+    if fresh:
+        parts.initialize_from_images(model.backbone, train, transform, loaded)
+    once = forward_flops(model.backbone, config.data.size, len(names)) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
@@ -111,7 +113,7 @@ def build_parts(
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
         trace_spec=parts.TraceSpec(
-            (3, config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
+            (len(names), config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
         ),
         feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
         once_flops=once,
@@ -154,7 +156,7 @@ def step_flops(config: Config, model: Classifier, side: int) -> float:
     """
     if has_fixed_features(config):
         return 3 * head_flops(model)
-    forward = forward_flops(model, side)
+    forward = forward_flops(model, side, model.channels)
     return forward + 2 * head_flops(model) if config.model.freeze else 3 * forward
 
 
