@@ -4,7 +4,7 @@ extra `geo`). Files that are not read in windows are read by decode/images.py.""
 import contextlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,8 @@ BLOCK = 512
 class Scene:
     """An image that may be larger than memory, read in windows.
 
-    read: function (top, left, height, width) -> pixels uint8 [3, height, width] of a window. valid: function (top,
-    left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if all
+    read: function (top, left, height, width) -> pixels [C, height, width] of a window, uint8 for RGB. valid: function
+    (top, left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if all
     pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
     """
 
@@ -46,14 +46,15 @@ def has_rasterio() -> bool:
     return importlib.util.find_spec("rasterio") is not None
 
 
-def has_windows(path: Path, max_pixels: int) -> bool:
-    """Whether to read a file in windows: an 8-bit TIFF with a georeference or more than `max_pixels` pixels."""
-    return check_header(path, lambda image: is_windowed(image, max_pixels))
+def has_windows(path: Path, max_pixels: int, rgb: bool = True) -> bool:
+    """Whether to read a file in windows: a TIFF with a georeference or more than `max_pixels` pixels. rgb: whether to
+    read it as 8-bit RGB."""
+    return check_header(path, lambda image: is_windowed(image, max_pixels, rgb))
 
 
-def loses_georeference(path: Path, max_pixels: int) -> bool:
+def loses_georeference(path: Path, max_pixels: int, rgb: bool = True) -> bool:
     """Whether a TIFF has a coordinate system but is not read in windows, so that its mask will lack it."""
-    return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
+    return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels, rgb))
 
 
 def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bool:
@@ -67,11 +68,12 @@ def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bo
         return False
 
 
-def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
+def is_windowed(image: "DatasetReader", max_pixels: int, rgb: bool) -> bool:
     """Whether an opened TIFF file can and should be read in windows.
 
-    It should if it is georeferenced or has more than `max_pixels` pixels. It can if it is uint8 gray, RGB or RGBA, in
-    blocks of at most `max_pixels`, with orientation 1 (GDAL ignores the orientation).
+    It should if it is georeferenced or has more than `max_pixels` pixels. It can if it has blocks of at most
+    `max_pixels` and orientation 1 (GDAL ignores the orientation), and to be read as `rgb`, if it is uint8 gray, RGB or
+    RGBA.
     """
     from rasterio.enums import ColorInterp
 
@@ -79,8 +81,10 @@ def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
     kinds = [(ColorInterp.gray,), colors, (*colors, ColorInterp.alpha)]
     mapped = image.crs is not None or not image.transform.is_identity
     blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
-    plain = tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
-    return (mapped or image.width * image.height > max_pixels) and plain and orientation(Path(image.name)) == 1
+    fits = not rgb or (tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"})
+    return (
+        (mapped or image.width * image.height > max_pixels) and fits and blocks and orientation(Path(image.name)) == 1
+    )
 
 
 def orientation(path: Path) -> int:
@@ -114,9 +118,11 @@ def opened(path: Path) -> Generator["DatasetReader"]:
 
 
 @contextlib.contextmanager
-def open_scene(path: Path) -> Generator[Scene]:
+def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generator[Scene]:
     """Context manager: open a GeoTIFF to read windows of it. Opening and reading raise SightlineError if the file,
-    or the part that is read, is unreadable."""
+    or the part that is read, is unreadable.
+
+    bands: numbers of the bands to read with their own values; none: convert to RGB. alpha: that of the transparency."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -128,18 +134,48 @@ def open_scene(path: Path) -> Generator[Scene]:
 
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
+            if bands:
+                return band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[0]
             pixels = image.read(window=((top, top + height), (left, left + width)))
         return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
     def valid(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
+            if bands:
+                return ~band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[1].all(0)
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
     with contextlib.ExitStack() as stack:
         with reported():
             image = stack.enter_context(opened(path))
         georeference = {"crs": image.crs, "transform": image.transform}
-        yield Scene(image.height, image.width, read, georeference, valid if has_nodata(image) else None)
+        yield Scene(image.height, image.width, read, georeference, valid if bands or has_nodata(image) else None)
+
+
+def band_window(
+    image: "DatasetReader", bands: Sequence[int], alpha: int, window: tuple[tuple[int, int], tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read bands of a window, uint8, uint16 or float32 [C, h, w], and where they have no data, bool [C, h, w]; these
+    values are 0, as in the cache."""
+    pixels = image.read(list(bands), window=window)
+    pixels = pixels if pixels.dtype in (np.uint8, np.uint16) else pixels.astype(np.float32)
+    missing = ~np.isfinite(pixels)
+    for index, band in enumerate(bands):
+        if image.nodatavals[band - 1] is not None:
+            missing[index] |= pixels[index] == image.nodatavals[band - 1]
+    if alpha:
+        missing |= image.read(alpha, window=window) == 0
+    elif has_own_mask(image):
+        missing |= image.dataset_mask(window=window) == 0
+    pixels[missing] = 0
+    return pixels, missing
+
+
+def has_own_mask(image: "DatasetReader") -> bool:
+    """Whether a file has a mask besides its bands."""
+    from rasterio.enums import MaskFlags
+
+    return MaskFlags.per_dataset in image.mask_flag_enums[0] and MaskFlags.alpha not in image.mask_flag_enums[0]
 
 
 def has_nodata(image: "DatasetReader") -> bool:

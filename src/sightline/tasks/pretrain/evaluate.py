@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ...config.resolve import resolve
+from ...data.channels import Channels
 from ...data.image_cache import decode
 from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
@@ -40,6 +41,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        channels = Channels.of_description(preprocessing.get("channels"))
         known = {"data.size": preprocessing["size"], "model.name": built["name"], "model.args": built["args"]}
     known |= {"data.inner_fraction": 0.0} if data or outer else {}
     config = resolve(config, known | ({"pretrain.probe": data} if data else {}))
@@ -49,12 +51,12 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
         source = open_without_leaks(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
         val, bank = evaluated_images(config, source, train, say)
-    model = build_siamese(config)
+    model = build_siamese(config, len(channels))
     tensors, moment = load_model(shipped)
     model.load_state_dict(tensors)
     model.to(device).to(memory_format=torch.channels_last)
     none = np.zeros(0, dtype=np.int64)
-    learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
+    learner = build_learner(config, model, mean, std, bank, none, len(val.names), device, channels)
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device)
     measured = {**numbers, **pretraining_intervals(arrays, groups_of(val, config.data))}
     found = {"split": split or "val", "images": len(val.names), **measured}

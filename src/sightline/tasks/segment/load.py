@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...data.decode.geotiff import has_windows, open_scene
+from ...data.channels import Channels
+from ...data.decode.geotiff import has_windows
 from ...data.decode.images import planes
 from ...engine.memory import explain_out_of_memory
 from ...errors import SightlineError
@@ -16,6 +17,7 @@ from ...inference.images import GivenImage, images_in, is_several
 from ...inference.inputs import InputImage
 from ...inference.loaded import Loaded
 from ...inference.options import PredictOptions
+from ...inference.reading import open_channels
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
 from .predict import predict_mask, predict_scene_mask
@@ -35,6 +37,10 @@ class LoadedSegmenter(Loaded):
         return self.parts.palette.classes
 
     @property
+    def channels(self) -> Channels:
+        return self.parts.channels
+
+    @property
     def model(self) -> nn.Module:
         return self.parts.learner.model
 
@@ -52,10 +58,10 @@ class LoadedSegmenter(Loaded):
         with explain_out_of_memory(
             self.config, cure=f"use smaller tiles: sightline predict {self.run} IMAGES --out masks --tile {TILE // 2}"
         ):
-            if isinstance(image, InputImage) and has_windows(Path(image.path), limit):
-                with open_scene(Path(image.path)) as scene:
+            if isinstance(image, InputImage) and has_windows(Path(image.path), limit, self.channels.plain):
+                with open_channels(Path(image.path), self.channels) as scene:
                     return predict_scene_mask(self.parts, scene, TILE)
-            return predict_mask(self.parts, planes(image.read(limit, 0)), TILE)
+            return predict_mask(self.parts, planes(image.read(limit, 0, self.channels)), TILE)
 
     def features(self, images: Any) -> np.ndarray:
         """Raise SightlineError: a segmenter has no features of whole images."""

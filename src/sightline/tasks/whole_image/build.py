@@ -10,6 +10,7 @@ import torch
 from ...config.checks import has_fixed_features
 from ...config.schema import Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
+from ...data.channels import Channels
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.label_arrays import class_counts
@@ -170,7 +171,7 @@ class Inference:
     """What inference with a run needs: its learner with an untrained model, its preprocessing and device.
 
     square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
-    which the checkpoint was written.
+    which the checkpoint was written. channels: of the images that the network needs.
     """
 
     learner: ImageLearner
@@ -180,6 +181,7 @@ class Inference:
     device: torch.device
     step: int
     epoch: int
+    channels: Channels
 
 
 def build_for_inference(
@@ -201,10 +203,11 @@ def build_for_inference(
         head = description["model"].get("head", "linear")
         square = Square.of_description(preprocessing)
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        channels = Channels.of_description(preprocessing.get("channels"))
     outputs = len(classes) if outputs is None else outputs
-    model = build_model(name, outputs, size, args, head)
+    model = build_model(name, outputs, size, args, head, len(channels))
     model.to(device).to(memory_format=torch.channels_last)
-    transform = evaluation_transform(size, mean, std)
+    transform = evaluation_transform(size, mean, std, 1.0, channels)
     learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, decoded_size, device, step, epoch)
+    return Inference(learner, classes, square, decoded_size, device, step, epoch, channels)
