@@ -39,6 +39,16 @@ def names_in_text(value: Any) -> Any:
     )
 
 
+def channel_names(value: Any) -> Any:
+    """Convert the names or numbers of channels to texts; `auto` and `rgb` and other values are returned unchanged."""
+    if isinstance(value, str):
+        return value if value in ("auto", "rgb") else names_in_text(value)
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) and one != "" for one in values):
+        raise ValueError("give auto, rgb, or names or numbers of channels, such as [red, green, nir] or [4, 3, 2]")
+    return tuple(str(one) for one in values)
+
+
 def as_tuples(value: Any) -> Any:
     """Convert lists to tuples, also within lists and mappings."""
     if isinstance(value, dict):

@@ -16,6 +16,7 @@ from .fields import (
     Decay,
     Probability,
     Section,
+    channel_names,
     count_or_names,
 )
 
@@ -96,6 +97,9 @@ class Data(Section):
     """Classes to merge: name of a class -> name of the class that replaces it."""
     ignore: tuple[str, ...] = ()
     """Classes of masks that are left out of the loss and the metrics."""
+    channels: Annotated[Literal["auto", "rgb"] | tuple[str, ...], pydantic.BeforeValidator(channel_names)] = "auto"
+    """`auto`: the channels and bits that the files have. `rgb`: convert to 8-bit RGB. Else a subset in this order, by
+    names or numbers from 1: `[red, green, nir]`, `[4, 3, 2]`."""
     max_pixels: Count = 89_478_485
     """Images with more pixels are an error (decompression bombs?). The default is Pillow's warning limit."""
     cache_dir: str = ""

@@ -32,6 +32,8 @@ COPIES = "copies-"
 """Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
 BASELINES = "baseline-"
 """Prefix of files in the cache folder that have the score of a trivial baseline (tasks/whole_image/baselines.py)."""
+LARGEST = "largest-"
+"""Prefix of files in the cache folder that have the largest pixel value of a split (decode/survey.py)."""
 LISTED = "shards-"
 """Prefix of folders in the cache folder that have the index of WebDataset shards (shards/webdataset_index.py)."""
 _verified: set[Path] = set()  # entries whose checksum this process has compared
@@ -96,7 +98,9 @@ def load_entry(folder: Path) -> tuple[Arrays, dict[str, Any]] | None:
         meta = read_meta(folder)
         arrays = [np.load(folder / name, mmap_mode="c", allow_pickle=False) for name in ARRAYS[meta["format"]]]
         shapes = [meta["shape"], [meta["shape"][0], *meta["shape"][2:]]]
-        complete = all(list(a.shape) == shape and a.dtype == np.uint8 for a, shape in zip(arrays, shapes, strict=False))
+        dtypes = [np.dtype(meta.get("dtype", "uint8")), np.dtype("uint8")]
+        stored = [(list(array.shape), array.dtype) for array in arrays]
+        complete = stored == [*zip(shapes, dtypes, strict=True)][: len(arrays)]
         return (arrays, meta) if complete else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -185,7 +189,7 @@ def cache_clear(root: Path | None = None) -> tuple[int, int]:
     entries = cache_list(root)
     for folder in [*(entry.folder for entry in entries), *root.glob(f"{LISTED}*")]:
         shutil.rmtree(folder, ignore_errors=True)
-    for path in (*root.glob(f"{COPIES}*.json"), *root.glob(f"{BASELINES}*.json")):
+    for path in (path for prefix in (COPIES, BASELINES, LARGEST) for path in root.glob(f"{prefix}*.json")):
         path.unlink(missing_ok=True)
     return len(entries), sum(entry.nbytes for entry in entries)
 

@@ -1,5 +1,6 @@
 """The channels of the images of a data set: their names, and the values that pixels can have."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -28,6 +29,13 @@ class Channels:
         """Whether these are 8-bit RGB images."""
         return self == RGB
 
+    @property
+    def colors(self) -> bool:
+        """Whether the channels are red, green and blue with values from 0 to `top`, so that operations on colors have
+        a meaning."""
+        three = len(self) == 3 and self.dtype != "float32"
+        return three and all(name.lower() in color for name, color in zip(self.names, COLORS, strict=True))
+
     @classmethod
     def of_description(cls, description: dict[str, Any] | None) -> Self:
         """The channels that config.json of a checkpoint describes; 8-bit RGB if it has none."""
@@ -53,3 +61,14 @@ class Channels:
 
 
 RGB = Channels()
+
+COLORS = ({"red", "b4", "b04"}, {"green", "b3", "b03"}, {"blue", "b2", "b02"})
+"""Names of the channels that are shown as red, green and blue, in lower case; with those of Sentinel-2."""
+
+
+def shown_channels(names: Sequence[str]) -> tuple[int, int, int]:
+    """Indices of the channels that are shown as red, green and blue: by name, else the first three, else the first one
+    as gray."""
+    found = [next((i for i, name in enumerate(names) if name.lower() in color), -1) for color in COLORS]
+    red, green, blue = found if min(found) >= 0 else (0, 1, 2) if len(names) > 2 else (0, 0, 0)
+    return red, green, blue

@@ -1,4 +1,4 @@
-"""Decode the images of a split once, into a memory-mapped uint8 array in the cache."""
+"""Decode the images of a split once, into a memory-mapped array in the cache."""
 
 import hashlib
 from collections.abc import Callable, Collection
@@ -11,8 +11,11 @@ import PIL
 from ..config.schema import Data
 from ..errors import SightlineError, listing, printable
 from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
+from .channels import Channels
 from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
 from .decode.images import EXIF_DAMAGED, VERSION, Square, planes
+from .decode.kinds import Raster
+from .decode.survey import with_top
 from .label_arrays import class_counts
 from .types import Decoded, Items, Source
 
@@ -25,10 +28,11 @@ is more."""
 
 class ImageFlaws(NamedTuple):
     """Flaws of an image that can be used nevertheless. small: (shorter side, width, height) if the image was smaller
-    than the requested size and was enlarged; else None."""
+    than the requested size and was enlarged; else None. missing: number of values without data."""
 
     damaged_exif: bool
     small: tuple[int, int, int] | None
+    missing: int = 0
 
 
 class SizesDifferError(Exception):
@@ -38,15 +42,15 @@ class SizesDifferError(Exception):
 def decode(source: Source, split: str, side: int, data: Data, announce: Callable[[str], None] = print) -> Decoded:
     """Load the decoded images of a split from the cache; if they are not there, decode them into the cache first.
 
-    Images are stored as uint8 [3, side, side], or at their own size if all have the same size and it fits into `side`.
-    Once per process the array is compared with its checksum; if it is damaged, the images are decoded again. Raises
-    SightlineError with all unreadable images, or if the disk is full.
+    Images are stored as [C, side, side] of the type of `source.channels`, or at their own size if all have the same
+    size and it fits into `side`. Once per process the array is compared with its checksum; if it is damaged, the images
+    are decoded again. Raises SightlineError with all unreadable images, or if the disk is full.
     """
-    items = source.splits[split]
+    items, channels = source.splits[split], with_top(source, data, announce if split == "train" else lambda text: None)
     folder = cache_root(data) / entry_key(source, split, side, data)
 
     def fill(folder: Path) -> dict[str, Any]:
-        meta = write_images(folder, items, Square.of_settings(data, side), announce)
+        meta = write_images(folder, items, Square.of_settings(data, side), announce, channels)
         check_unreadable(meta["bad"], items, source, split, data, lambda text: None)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
@@ -58,7 +62,11 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
         items = items.subset(np.setdiff1d(np.arange(len(items.names)), [int(index) for index in meta["bad"]]))
     digest = content_digest(meta["sha256"], items, source.classes)
     digests = image_digests(folder, len(images))
-    return Decoded(images, items.labels, items.names, source.classes, digest, images.nbytes, digests, items.groups)
+    return Decoded(
+        *(images, items.labels, items.names, source.classes, digest, images.nbytes, digests, items.groups),
+        channels=channels,
+        missing=meta.get("missing", 0),
+    )
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:
@@ -80,7 +88,11 @@ def subset(decoded: Decoded, rows: np.ndarray) -> Decoded:
     images, names = decoded.images[rows], tuple(decoded.names[row] for row in rows)
     digests = None if decoded.digests is None else decoded.digests[rows]
     groups = None if decoded.groups is None else tuple(decoded.groups[row] for row in rows)
-    return Decoded(images, labels, names, decoded.classes, digest, images.nbytes, digests, groups)
+    return Decoded(
+        *(images, labels, names, decoded.classes, digest, images.nbytes, digests, groups),
+        channels=decoded.channels,
+        missing=decoded.missing,
+    )
 
 
 def entry_key(source: Source, split: str, side: int, data: Data) -> str:
@@ -89,7 +101,15 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
     square = Square.of_settings(data, side)
     fit = [] if square.plain else [square.fit, square.filter]
     share = [] if square.share == 1 else [square.share]
-    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *fit, *share])
+    rest = [*fit, *share, *reading_key(source, data)]
+    return key_of([[FORMAT, VERSION, PIL.__version__], root, side, data.max_pixels, names, stamps, *rest])
+
+
+def reading_key(source: Source, data: Data) -> list[Any]:
+    """What the pixels in a cache entry depend on besides the files and the resize; nothing for 8-bit RGB."""
+    channels = source.channels
+    chosen = [] if data.channels == "auto" else [data.channels]
+    return chosen if channels.plain else [*chosen, channels.names, channels.dtype]
 
 
 def content_digest(pixels: str, items: Items, classes: tuple[str, ...]) -> str:
@@ -133,18 +153,20 @@ def exceeded_limit(bad: Collection[int], items: Items, classes: tuple[str, ...])
     return f"{limits}; more than half is unreadable in: {named}"
 
 
-def write_images(folder: Path, items: Items, square: Square, announce: Callable[[str], None]) -> dict[str, Any]:
+def write_images(
+    folder: Path, items: Items, square: Square, announce: Callable[[str], None], channels: Channels
+) -> dict[str, Any]:
     """Decode all images of a split into images.npy; returns the content of meta.json of the cache entry.
 
-    This is the shape [N, 3, H, W] and the SHA-256 of the readable images, `bad` (index of an unreadable image ->
+    This is the shape [N, C, H, W] and the SHA-256 of the readable images, `bad` (index of an unreadable image ->
     reason), and the flaws that `decoding_notes` describes.
     """
     try:
-        shape = stored_shape(items, square)
-        (images, digests), results = decode_images(folder, items, square, shape, announce)
+        shape = stored_shape(items, square, len(channels))
+        (images, digests), results = decode_images(folder, items, square, shape, announce, channels.dtype)
     except SizesDifferError:
-        shape = (3, square.side, square.side)
-        (images, digests), results = decode_images(folder, items, square, shape, announce)
+        shape = (len(channels), square.side, square.side)
+        (images, digests), results = decode_images(folder, items, square, shape, announce, channels.dtype)
     flaws = {index: found for index, found in enumerate(results) if isinstance(found, ImageFlaws)}
     faults = {index: found for index, found in enumerate(results) if isinstance(found, SightlineError)}
     kept = [index for index in range(len(results)) if index not in faults]
@@ -156,11 +178,17 @@ def write_images(folder: Path, items: Items, square: Square, announce: Callable[
         "bad": {str(index): printable(f"{items.names[index]}: {f.why or f.what}") for index, f in faults.items()},
         "torn_exif": [index for index, found in flaws.items() if found.damaged_exif],
         "small": [len(small), small[:FEW]],
+        **raster_facts(channels, sum(found.missing for found in flaws.values())),
     }
 
 
-def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
-    """Guess the shape (3, H, W) in which all images can be stored. It is that of the first readable image if this
+def raster_facts(channels: Channels, missing: int) -> dict[str, Any]:
+    """Entries of meta.json on the channels of images that are not 8-bit RGB. missing: number of values without data."""
+    return {} if channels.plain else {"dtype": channels.dtype, "missing": missing, "channels": channels.description()}
+
+
+def stored_shape(items: Items, square: Square, count: int) -> tuple[int, int, int]:
+    """Guess the shape (count, H, W) in which all images can be stored. It is that of the first readable image if this
     fits into the square, else the square. `decode_images` raises SizesDifferError if the guess is wrong."""
     side = square.side
     for index in range(len(items.names) if square.plain else 0):
@@ -168,16 +196,21 @@ def stored_shape(items: Items, square: Square) -> tuple[int, int, int]:
             width, height = items.read(index, side).size
         except SightlineError:
             continue
-        return (3, height, width) if max(width, height) <= side else (3, side, side)
-    return (3, side, side)
+        return (count, height, width) if max(width, height) <= side else (count, side, side)
+    return (count, side, side)
 
 
 def decode_images(
-    folder: Path, items: Items, square: Square, shape: tuple[int, int, int], announce: Callable[[str], None]
+    folder: Path,
+    items: Items,
+    square: Square,
+    shape: tuple[int, int, int],
+    announce: Callable[[str], None],
+    dtype: str = "uint8",
 ) -> tuple[list[np.memmap], list[ImageFlaws | SightlineError | None]]:
     """Decode all images in `shape`, with a hash of each; results as of `decode_rows`. Raises SizesDifferError if an
     image has another shape."""
-    fitted = shape == (3, square.side, square.side)
+    fitted = shape[1:] == (square.side, square.side)
 
     def decode(index: int, pixels: np.ndarray, digest: np.ndarray) -> ImageFlaws | None:
         image = items.read(index, square.side)
@@ -186,7 +219,9 @@ def decode_images(
         pixels[:] = square.of(image) if fitted else planes(image)
         digest[:] = np.frombuffer(hashlib.sha256(pixels.data).digest(), np.uint8)[:DIGEST_BYTES]
         small = (min(image.size), *image.size) if fitted and min(image.size) < square.side else None
-        flaws = ImageFlaws(bool(image.info.get(EXIF_DAMAGED)), small)
+        missing = image.missing if isinstance(image, Raster) else 0
+        flaws = ImageFlaws(bool(image.info.get(EXIF_DAMAGED)), small, missing)
         return flaws if any(flaws) else None
 
-    return decode_rows(folder, {"images": shape, "digests": (DIGEST_BYTES,)}, decode, len(items.names), announce)
+    shapes = {"images": shape, "digests": (DIGEST_BYTES,)}
+    return decode_rows(folder, shapes, decode, len(items.names), announce, dtype=dtype)

@@ -125,7 +125,7 @@ def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: tor
     if decoded.stream is not None:
         return decoded.stream.gather(indices, epoch, device)
     stored, targets = torch.from_numpy(decoded.images), decoded.targets
-    images = torch.empty((len(indices), *stored.shape[1:]), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    images = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=device.type == "cuda")
     torch.index_select(stored, 0, indices, out=images)
     labels = None if targets is None else torch.from_numpy(targets).index_select(0, indices)
     return to_device(images, labels, indices, epoch, device)

@@ -1,6 +1,6 @@
-"""Decode image-mask pairs once, into two memory-mapped uint8 arrays in the cache, and check every pair.
+"""Decode image-mask pairs once, into two memory-mapped arrays in the cache, and check every pair.
 
-Images [N, 3, H, W] and masks [N, H, W] are not resized. H and W are the largest height and width. Smaller images are
+Images [N, C, H, W] and masks [N, H, W] are not resized. H and W are the largest height and width. Smaller images are
 padded at the bottom and right with black, and their masks with IGNORE. All invalid pairs are reported together, before
 training starts.
 """
@@ -18,10 +18,14 @@ import PIL
 from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError, counted, listing, printable, some_of
 from .cache import cache_root, cached_entry, files_key, key_of
+from .channels import Channels
 from .decode.decoding import decode_rows, decoding_notes, finish_arrays
 from .decode.images import EXIF_DAMAGED, VERSION, planes
+from .decode.kinds import Raster
 from .decode.masks import MaskFacts, image_size
 from .decode.palettes import IGNORE, Palette, to_dict
+from .decode.survey import with_top
+from .image_cache import raster_facts, reading_key
 from .sources.pair_facts import (
     ItemFacts,
     SplitFacts,
@@ -67,10 +71,11 @@ def decode_pairs(
     Raises SightlineError with all invalid pairs: unreadable, of different sizes, or with colors or ids in the mask that
     are not in the palette. Also raises it if all pixels of all masks are ignored.
     """
+    channels = with_top(source, data, announce if split == "train" else lambda text: None)
     folder = cache_root(data) / entry_key(source, split, palette, data)
 
     def fill(folder: Path) -> dict[str, Any]:
-        meta = write_pairs(folder, source, split, len(palette.classes), data.max_pixels, announce)
+        meta = write_pairs(folder, source, split, len(palette.classes), data.max_pixels, announce, channels)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split}, with masks)"), **meta}
 
     (images, masks), meta = cached_entry(folder, fill, announce)
@@ -96,6 +101,8 @@ def decode_pairs(
         masks=masks,
         sizes=facts.shapes,
         counts=facts.counts,
+        channels=channels,
+        missing=meta.get("missing", 0),
     )
 
 
@@ -104,11 +111,18 @@ def entry_key(source: Source, split: str, palette: Palette, data: Data) -> str:
     root, names, stamps = files_key(source, split)
     complete = split != "train"  # training pairs without a labeled pixel are left out
     versions = ["pairs", FORMAT, VERSION, PIL.__version__]
-    return key_of([versions, root, data.max_pixels, names, stamps, to_dict(palette), complete])
+    rest = reading_key(source, data)
+    return key_of([versions, root, data.max_pixels, names, stamps, to_dict(palette), complete, *rest])
 
 
 def write_pairs(
-    folder: Path, source: Source, split: str, classes: int, max_pixels: int, announce: Callable[[str], None]
+    folder: Path,
+    source: Source,
+    split: str,
+    classes: int,
+    max_pixels: int,
+    announce: Callable[[str], None],
+    channels: Channels,
 ) -> dict[str, Any]:
     """Decode all pairs of a split into images.npy and masks.npy in `folder`; returns the content of meta.json.
 
@@ -117,10 +131,12 @@ def write_pairs(
     """
     items = source.splits[split]
     height, width = largest_size(source.path, items, max_pixels)
-    shapes = {"images": (3, height, width), "masks": (height, width)}
+    shapes = {"images": (len(channels), height, width), "masks": (height, width)}
     decode = partial(decode_pair, items, classes)
     count = len(items.names)
-    arrays, results = decode_rows(folder, shapes, decode, count, announce, "images and masks", "smaller images, ")
+    arrays, results = decode_rows(
+        folder, shapes, decode, count, announce, "images and masks", "smaller images, ", channels.dtype
+    )
     faults = [result for result in results if isinstance(result, SightlineError)]
     if faults:
         reject_pairs(source.path, split, faults, len(results))
@@ -133,16 +149,17 @@ def write_pairs(
     kept = labeled if split == "train" else list(range(len(facts)))
     arrays_of_facts = split_facts([facts[index] for index in kept], classes)
     return {
-        "shape": [len(kept), 3, height, width],
+        "shape": [len(kept), len(channels), height, width],
         "sha256": finish_arrays(folder, arrays, kept),
         "kept": kept,
         **{name: array.tolist() for name, array in arrays_of_facts._asdict().items()},
         "torn_exif": [index for index, fact in enumerate(facts) if fact.damaged_exif],
+        **raster_facts(channels, sum(facts[index].missing for index in kept)),
     }
 
 
 def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, mask_row: np.ndarray) -> ItemFacts:
-    """Decode the pair `index` into its rows of the two arrays, [3, H, W] and [H, W]; return its statistics. Raises
+    """Decode the pair `index` into its rows of the two arrays, [C, H, W] and [H, W]; return its statistics. Raises
     SightlineError, with the file names, if the pair is invalid."""
     try:
         pixels, mask, facts = read_pair(items, index, classes)
@@ -171,12 +188,16 @@ def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
 
 
 def read_pair(items: Items, index: int, classes: int) -> tuple[np.ndarray, np.ndarray, ItemFacts]:
-    """Decode the pair `index`: (image uint8 [3, h, w], mask uint8 [h, w], statistics). Raises SightlineError for an
-    invalid image or mask."""
+    """Decode the pair `index`: (image [C, h, w], mask uint8 [h, w], statistics). Pixels of the mask are IGNORE
+    where all channels of the image have no data. Raises SightlineError for an invalid image or mask."""
     assert items.read_mask is not None
     counts = MaskFacts()
     mask = items.read_mask(index, counts)
     image = items.read(index)
     pixels = planes(image)
+    missing = 0
+    if isinstance(image, Raster) and image.empty is not None:
+        missing = image.missing
+        mask = np.where(image.empty, IGNORE, mask) if image.empty.shape == mask.shape else mask
     facts = item_facts((pixels.shape[1], pixels.shape[2]), mask, classes, counts.inexact)
-    return pixels, mask, facts._replace(damaged_exif=bool(image.info.get(EXIF_DAMAGED)))
+    return pixels, mask, facts._replace(damaged_exif=bool(image.info.get(EXIF_DAMAGED)), missing=missing)

@@ -11,16 +11,17 @@ from .channels import RGB, Channels
 if TYPE_CHECKING:
     import torch
 
+    from .decode.kinds import Raster
     from .decode.masks import MaskFacts
 
 FOLDER_HINT = "if this is the folder of one class, give the folder that contains all class folders: --data FOLDER"
 
 
 class Read(Protocol):
-    """Function that decodes image `index` to RGB; thread-safe. With `side` > 0 a JPEG image may be decoded at a
-    reduced size, if both its sides remain at least twice `side`."""
+    """Function that decodes image `index` to RGB, or to a `Raster` if the channels of the data are others; thread-safe.
+    With `side` > 0 a JPEG image may be decoded at a reduced size, if both its sides remain at least twice `side`."""
 
-    def __call__(self, index: int, side: int = 0) -> Image.Image: ...
+    def __call__(self, index: int, side: int = 0) -> "Image.Image | Raster": ...
 
 
 class ReadMask(Protocol):
@@ -86,7 +87,7 @@ class Decoded:
     of the pixels of each image, or None.
 
     stream: for data in shards, the `stream.Stream` that yields the training batches; else None. With a stream, indexing
-    `images` and `masks` reads and decodes samples.
+    `images` and `masks` reads and decodes samples. missing: number of values without data, which are 0 in `images`.
 
     For image-mask pairs: masks: uint8 [N, H, W], class indices and IGNORE. sizes: int64 [N, 2], height and width of
     each pair without padding. counts: int64 [N, K], pixels of each class.
@@ -105,6 +106,7 @@ class Decoded:
     counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     stream: Any = None
     channels: Channels = RGB
+    missing: int = 0
 
     @property
     def targets(self) -> np.ndarray | None:

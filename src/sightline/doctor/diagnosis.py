@@ -59,7 +59,7 @@ def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener 
     notes, open_named = (), None
     try:
         source = open_source(config.data, config.data.split_seed)
-        open_named = opener(source.splits, source.path, config.data.max_pixels)
+        open_named = opener(source.splits, source.path, config.data.max_pixels, source.channels)
     except SightlineError as error:
         notes = (f"the page shows no images, because the data cannot be opened: {error.what}",)
     known = (str(run), "labels", {"val": count}, classes, tuple(findings), checked("labels"), notes)
@@ -81,8 +81,8 @@ def of_data(
     counts = {split: len(items.names) for split, items in opened.splits.items()}
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
     distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
-    facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say)
-    open_named = opener(opened.splits, opened.root, data.max_pixels)
+    facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say, opened.channels)
+    open_named = opener(opened.splits, opened.root, data.max_pixels, opened.channels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
     findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
     findings += film_checks(facts, distinct.classes)

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ..data.channels import RGB, Channels
 from ..data.decode.decoding import PROGRESS_SECONDS
-from ..data.decode.images import Header, open_image
+from ..data.decode.images import Header, open_image, preview
+from ..data.decode.kinds import file_header
 from ..data.near import thumbnail
 from ..data.types import Items
 from ..engine.device import processors
@@ -49,15 +51,18 @@ class Facts(NamedTuple):
     header: Header = Header()
 
 
-def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) -> list[Facts]:
+def gather(
+    splits: dict[str, Items], root: str, max_pixels: int, announce: Say, channels: Channels = RGB
+) -> list[Facts]:
     """Read all images and compute their properties, in order. Several threads are used, as Pillow releases the GIL.
-    root: the folder of the image files; "" for data that are not files. announce: function that prints the progress."""
+    root: the folder of the image files; "" for data that are not files. announce: function that prints the progress.
+    channels: of the images."""
     found: list[Facts] = []
     started = reported = time.monotonic()
     jobs = [(split, items, index) for split, items in splits.items() for index in range(len(items.names))]
     parts = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     with ThreadPoolExecutor(processors()) as pool:
-        for part in pool.map(lambda some: [facts_of(*job, root, max_pixels) for job in some], parts):
+        for part in pool.map(lambda some: [facts_of(*job, root, max_pixels, channels) for job in some], parts):
             found += part
             if time.monotonic() - reported > PROGRESS_SECONDS:
                 reported = time.monotonic()
@@ -65,17 +70,22 @@ def gather(splits: dict[str, Items], root: str, max_pixels: int, announce: Say) 
     return found
 
 
-def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -> Facts:
+def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int, channels: Channels) -> Facts:
     """Read one image and compute its properties. If it cannot be read, they have the reason and a cure."""
     name, header, file = items.names[index], Header(), b""
     path = os.path.join(root, name) if root else ""
     known = (name, split, -1 if items.labels is None else int(items.labels[index]), path)
     try:
-        if path:
+        raster = file_header(path) if path else None
+        if path and not (raster and not raster.kind.plain):
             image, file = open_image(path, max_pixels, SIDE, header), bytes.fromhex(sha256(path))
         else:
-            image = items.read(index)
+            found = items.read(index)
+            image, header.size = preview(found, channels), found.size
             header.mode = image.mode
+        if raster and not raster.kind.plain:
+            header.format, header.deep = raster.driver.replace("GTiff", "TIFF"), raster.kind.number != "uint8"
+            header.transparent, file = raster.alpha, bytes.fromhex(sha256(path))
     except SightlineError as error:
         return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
     except OSError as error:  # such as a file that was deleted after it was listed
@@ -89,12 +99,15 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int) -
     return Facts(*known, size=size, file=file, pixels=pixels, thumb=thumbnail(image), plain=plain, header=header)
 
 
-def opener(splits: dict[str, Items], root: str, max_pixels: int) -> Callable[[str], Image.Image]:
+def opener(
+    splits: dict[str, Items], root: str, max_pixels: int, channels: Channels = RGB
+) -> Callable[[str], Image.Image]:
     """Make a function that opens an image of the splits, or another file below `root`, by its name."""
     known = {name: (items, index) for items in splits.values() for index, name in enumerate(items.names)}
 
     def read(name: str) -> Image.Image:
         items, index = known.get(name, (None, 0))
-        return items.read(index, SIDE) if items else open_image(os.path.join(root, name), max_pixels, SIDE)
+        image = items.read(index, SIDE) if items else open_image(os.path.join(root, name), max_pixels, SIDE)
+        return preview(image, channels)
 
     return read

@@ -19,7 +19,7 @@ from ..errors import SightlineError
 from .checks import imbalance, missing_classes
 from .facts import Facts
 from .findings import STOPS, Finding, Group, finding
-from .opened import OpenedData, open_any_layout, stray_checks
+from .opened import OpenedData, open_any_layout, read_any, stray_checks
 
 RARE_PIXELS = 100
 """A class is rare if the largest class has at least this many times its number of pixels."""
@@ -53,12 +53,26 @@ def open_masked(data: Data) -> OpenedData:
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()
+    reading = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data, found)
     images = {split: [(image, None) for image, _ in members] for split, members in pairs.items()}
-    splits = {split: items_of(root, members, empty_palette(), data.max_pixels) for split, members in images.items()}
-    masked = {split: items_of(root, members, known, data.max_pixels) for split, members in complete.items() if palette}
+    splits = {
+        split: items_of(root, members, empty_palette(), data.max_pixels, reading) for split, members in images.items()
+    }
+    masked = {
+        split: items_of(root, members, known, data.max_pixels, reading)
+        for split, members in complete.items()
+        if palette
+    }
     notes = (*layout_notes(root, complete), *palette_notes(root, data, known))
     found += stray_checks(root)
-    return OpenedData(root, splits, known.classes, notes, regular=False, palette=palette, masked=masked, findings=found)
+    return OpenedData(
+        *(root, splits, known.classes, notes),
+        regular=False,
+        palette=palette,
+        masked=masked,
+        findings=found,
+        channels=reading.channels,
+    )
 
 
 def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str) -> list[Finding]:

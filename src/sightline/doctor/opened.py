@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..config.schema import Data
-from ..data.decode.images import open_image
+from ..data.channels import RGB, Channels
 from ..data.decode.palettes import Palette
+from ..data.decode.rasters import Reading
+from ..data.decode.survey import MIXED, survey
 from ..data.label_arrays import set_indices
 from ..data.sources.open import LIBRARIES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
@@ -27,7 +29,7 @@ class OpenedData:
 
     splits, classes, notes: as in a Source. files: whether the images are files below `root`. regular: whether `train`
     accepts the layout. palette, masked: for images with masks, the palette if known, and the complete image-mask pairs
-    by split. findings: errors that were found when the data were opened.
+    by split. findings: errors that were found when the data were opened. channels: of the images.
     """
 
     root: str
@@ -39,17 +41,22 @@ class OpenedData:
     palette: Palette | None = None
     masked: dict[str, Items] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    channels: Channels = RGB
 
 
 def open_labeled(data: Data) -> OpenedData:
     """Open images for classification, labeled or not. Raises SightlineError if there are none."""
+    found: list[Finding] = []
     try:
         source = open_source(data, data.split_seed, hold_out=False)
     except SightlineError as error:
         if error.status == ENVIRONMENT or data.path.partition(":")[0] in LIBRARIES:
             raise
-        return open_any_layout(data, error)
-    found, files = [], source.layout not in LIBRARIES
+        if error.what != MIXED:
+            return open_any_layout(data, error)
+        found.append(mixed_finding(error))
+        source = open_source(data.replace(channels="rgb"), data.split_seed, hold_out=False)
+    files = source.layout not in LIBRARIES
     if len(source.classes) == 1:
         what = f"there is 1 class ({source.classes[0]!r}), but a classifier needs 2"
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))
@@ -60,7 +67,27 @@ def open_labeled(data: Data) -> OpenedData:
         )
     if files and not locate(data)[1]:  # the folder of a table may contain other files
         found += stray_checks(source.path)
-    return OpenedData(source.path, dict(source.splits), source.classes, source.notes, files, findings=found)
+    return OpenedData(
+        *(source.path, dict(source.splits), source.classes, source.notes, files),
+        findings=found,
+        channels=source.channels,
+    )
+
+
+def mixed_finding(error: SightlineError) -> Finding:
+    """The finding for images of several kinds, from the error of `survey`."""
+    return Finding("mixed_channels", "error", error.what, error.why, error.cure)
+
+
+def read_any(root: str, stamps: dict[str, str], data: Data, found: list[Finding]) -> Reading:
+    """How to read image files, also if they do not agree, which is added to `found`. stamps: as of `survey`."""
+    try:
+        return survey(root, stamps, data)[0]
+    except SightlineError as error:
+        if error.what != MIXED:
+            raise
+        found.append(mixed_finding(error))
+        return survey(root, stamps, data.replace(channels="rgb"))[0]
 
 
 def with_set_indices(opened: OpenedData) -> OpenedData:
@@ -78,16 +105,17 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
     files = images_below(root, "", Counter())
     if not files:
         raise error
-    names = tuple(file.name for file in files)
+    found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
+    names, stamps = tuple(file.name for file in files), tuple(file.stamp for file in files)
+    reading = read_any(root, dict(zip(names, stamps, strict=True)), data, found)
     items = Items(
         names=names,
         labels=None,
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
-        stamps=tuple(file.stamp for file in files),
+        read=lambda index, side=0: reading.read(os.path.join(root, names[index]), data.max_pixels, side),
+        stamps=stamps,
     )
-    found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
     note = "`sightline train` does not accept this layout, so that splits, labels and masks were not checked"
-    return OpenedData(root, {ALL: items}, (), (note,), regular=False, findings=found)
+    return OpenedData(root, {ALL: items}, (), (note,), regular=False, findings=found, channels=reading.channels)
 
 
 def stray_checks(root: str) -> list[Finding]:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ..config.schema import Config
-from ..data.augment.batch import NORMALIZATIONS, channel_statistics
+from ..data.augment.batch import NORMALIZATIONS, check_colors
+from ..data.augment.statistics import channel_statistics, robust_statistics
 from ..data.decode.decoding import size_text
 from ..data.image_cache import decode
 from ..data.loader import resident
@@ -234,17 +235,23 @@ def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device)
     return None if kind == "none" else torch.from_numpy(class_weights(counts, kind)).float().to(device)
 
 
-def normalization(config: Config, train: Decoded) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(
+    config: Config, train: Decoded, say: Callable[[str], None]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel for pixel values from 0 to 1, as chosen by the setting
-    `augment.normalize`."""
-    if config.augment.normalize == "dataset":
-        return channel_statistics(some_images(train))
-    return NORMALIZATIONS[config.augment.normalize]
+    `augment.normalize`. Channels other than red, green and blue have those of the training images in any case."""
+    chosen = config.augment.normalize
+    if chosen != "dataset" and train.channels.colors:
+        return NORMALIZATIONS[chosen]
+    if chosen != "dataset":
+        say(f"normalize: dataset instead of {chosen}, which is for red, green and blue from 0 to 1")
+    return channel_statistics(some_images(train)) if train.channels.plain else robust_statistics(train)
 
 
 def training_images(config: Config, source: Source, say: Callable[[str], None]) -> Decoded:
     """Open the training split: decode all images into the cache, or prepare a stream for data in shards."""
     side = config.augment.resize or config.data.size
+    check_colors(config.augment, source.channels)
     if source.splits["train"].shards is None:
         return decode(source, "train", side, config.data, say)
     train = stream_images(source, "train", side, config.data)

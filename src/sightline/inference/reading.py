@@ -93,7 +93,7 @@ def raster_of_array(given: np.ndarray | torch.Tensor, name: str, channels: Chann
     wanted, numbers = np.dtype(channels.dtype), np.issubdtype(array.dtype, np.number) and array.size
     fits = numbers and array.ndim == 3 and len(array) == len(channels)
     if fits and array.dtype.kind in "iu" and wanted.kind == "u":
-        fits = array.min() >= 0 and array.max() <= np.iinfo(wanted).max
+        fits = array.min() >= 0 and array.max() < 2 ** (8 * wanted.itemsize)
     elif fits:
         fits = array.dtype.kind == wanted.kind and np.isfinite(array).all()
     if not fits:

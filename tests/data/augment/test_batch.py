@@ -25,6 +25,7 @@ from sightline.data.augment.batch import (
     training_augmentation,
     uniform,
 )
+from sightline.data.augment.statistics import channel_statistics
 from sightline.errors import SightlineError
 
 IMAGENET = NORMALIZATIONS["imagenet"]
@@ -431,7 +432,7 @@ def test_channel_statistics_equal_those_of_all_pixels(tmp_path):
     stored[:] = images
     stored.flush()
     for given_images in (torch.from_numpy(images), np.load(tmp_path / "images.npy", mmap_mode="r")):
-        mean, std = augment.channel_statistics(given_images)
+        mean, std = channel_statistics(given_images)
         np.testing.assert_allclose(mean, (images / 255).mean((0, 2, 3)), rtol=1e-9)
         np.testing.assert_allclose(std, (images / 255).std((0, 2, 3)), rtol=1e-9)
 
@@ -446,7 +447,7 @@ def test_evaluation_uses_the_central_part_of_training_images_stored_larger() -> 
 
 def test_a_constant_channel_can_be_normalized():
     images = torch.full((2, 3, 4, 4), 9, dtype=torch.uint8)
-    mean, std = augment.channel_statistics(images)
+    mean, std = channel_statistics(images)
     assert std == (1 / 255,) * 3
     assert evaluation_transform(4, mean, std)(images).abs().max() < 1e-4
 

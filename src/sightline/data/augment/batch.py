@@ -7,7 +7,6 @@ resumed. On a CPU the resulting pixels are bitwise equal. On a GPU they may diff
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ...config.schema import Augment
 from ...errors import SightlineError, listing
+from ..channels import RGB, Channels
 from . import color, geometry
 from .own import augmented, check_own
 from .policies import rand_augment, trivial_augment
@@ -62,22 +62,23 @@ def scramble(values: Tensor) -> Tensor:
 
 
 def training_augmentation(
-    augment: Augment, size: int, mean: Sequence[float], std: Sequence[float]
+    augment: Augment, size: int, mean: Sequence[float], std: Sequence[float], channels: Channels = RGB
 ) -> Callable[[Tensor, Tensor, int, int], Tensor]:
     """Make the function that augments training batches.
 
-    Its arguments are (images uint8 [N, 3, H, W], samples int64 [N], seed, epoch). It returns float32 [N, 3, size,
-    size], normalized and channels_last. mean, std: per channel, for the normalization.
+    Its arguments are (images [N, C, H, W] as in the cache, samples int64 [N], seed, epoch). It returns float32 [N, C,
+    size, size], normalized and channels_last. mean, std: per channel, for the normalization.
 
     The order: resize, crop, flips, rotation by 90 degrees, policy, brightness, contrast, saturation, hue, grayscale,
     blur, solarization, `augment.own`, normalization, erasing (with zeros, the mean after normalization). Crops, flips
-    and rotations are computed on uint8 unless the images are resized first. Raises SightlineError with all invalid
-    settings (`check_augment`).
+    and rotations are computed on uint8 unless the images are resized first; images of more bits are scaled to float32
+    at first. Raises SightlineError with all invalid settings (`check_augment`, `check_colors`).
     """
     check_augment(augment, size)
+    check_colors(augment, channels)
 
     def transform(images: Tensor, samples: Tensor, seed: int, epoch: int) -> Tensor:
-        samples = samples.to(images.device)
+        samples, images = samples.to(images.device), geometry.scaled(images, channels.top)
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         images = resize_and_crop(images, augment, size, draw, mirrored)
@@ -87,7 +88,7 @@ def training_augmentation(
             draws = draw(TURN, 2)
             quarters = torch.where(draws[:, 0] < augment.rotate90, 1 + (draws[:, 1] * 3).long(), 0)
             images = geometry.rotate90(images, quarters)
-        images = recolor(images, augment, draw)
+        images = recolor(images, augment, draw, channels.colors)
         images = normalize(images, mean, std)
         if augment.erase:
             images = erase(images, augment, draw)
@@ -146,8 +147,9 @@ def flips(augment: Augment, samples: Tensor, seed: int, epoch: int) -> Tensor:
     return (uniform(seed, epoch, samples, FLIP)[:, 0] < augment.horizontal_flip).long()
 
 
-def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
-    """Apply policy, color jitter, grayscale, blur, solarization and the user's own augmentations.
+def recolor(images: Tensor, augment: Augment, draw: Draw, colors: bool = True) -> Tensor:
+    """Apply policy, color jitter, grayscale, blur, solarization and the user's own augmentations. colors: whether the
+    channels are red, green and blue.
 
     Returns float images in 0..1, or the uint8 input unchanged if none of these is switched on.
     """
@@ -157,7 +159,8 @@ def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
         images = rand_augment(geometry.to_unit(images), draw(POLICY, 2 * augment.rand_ops), augment.rand_magnitude)
     if augment.jitter and (augment.brightness or augment.contrast or augment.saturation or augment.hue):
         chosen = draw(JITTER)[:, 0] < augment.jitter
-        images = color.apply_to(geometry.to_unit(images), chosen, partial(jitter, augment=augment), draw(FACTORS, 4))
+        change = partial(jitter, augment=augment, colors=colors)
+        images = color.apply_to(geometry.to_unit(images), chosen, change, draw(FACTORS, 4))
     if augment.grayscale:
         images = color.apply_to(geometry.to_unit(images), draw(GRAYSCALE)[:, 0] < augment.grayscale, color.grayscale)
     if augment.blur:
@@ -174,15 +177,15 @@ def recolor(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
     return images
 
 
-def jitter(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
+def jitter(images: Tensor, draws: Tensor, augment: Augment, colors: bool = True) -> Tensor:
     """Change brightness, contrast, saturation and hue at random, in this order; draws: random numbers [N, 4] in [0, 1).
 
     For a setting x, the factors are uniform in [max(0, 1 - x), 1 + x], and the shift of hue in [-x, x]. torchvision's
-    ColorJitter has the same ranges, but a random order.
+    ColorJitter has the same ranges, but a random order. colors: False for channels that are not red, green and blue.
     """
     adjustments = [
-        (color.brightness, augment.brightness),
-        (color.contrast, augment.contrast),
+        (color.brightness if colors else color.gain, augment.brightness),
+        (color.contrast if colors else color.spread, augment.contrast),
         (color.saturation, augment.saturation),
     ]
     for column, (adjust, strength) in enumerate(adjustments):
@@ -214,15 +217,16 @@ def erase(images: Tensor, augment: Augment, draw: Draw) -> Tensor:
 
 
 def evaluation_transform(
-    size: int, mean: Sequence[float], std: Sequence[float], share: float = 1.0
+    size: int, mean: Sequence[float], std: Sequence[float], share: float = 1.0, channels: Channels = RGB
 ) -> Callable[[Tensor], Tensor]:
-    """Make a function images uint8 [N, 3, H, W] -> float32 [N, 3, size, size], normalized and channels_last.
+    """Make a function images [N, C, H, W] as in the cache -> float32 [N, C, size, size], normalized, channels_last.
 
     Images of another size than `size` are resized (bilinear, antialiased). share: `data.eval_crop`, the side of the
     central part that is used of such images, which are training images stored for random crops.
     """
 
     def transform(images: Tensor) -> Tensor:
+        images = geometry.scaled(images, channels.top)
         if images.shape[2:] != (size, size):
             height, width = (round(extent * share) for extent in images.shape[2:])
             top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
@@ -282,18 +286,20 @@ def beta_table(alpha: float) -> Tensor:
     return torch.from_numpy(betaincinv(alpha, alpha, np.linspace(0, 1, BETA_STEPS + 1))).float()
 
 
-def channel_statistics(images: np.ndarray | Tensor) -> tuple[Triple, Triple]:
-    """Means and standard deviations of the channels of uint8 images [N, 3, H, W], exact, for pixel values in 0..1.
-    Standard deviations are at least 1/255, so that constant channels can be normalized."""
-    counts = np.zeros((3, 256))
-    for start in range(0, len(images), 256):
-        block = np.asarray(images[start : start + 256])
-        counts += [np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(3)]
-    values = np.arange(256) / 255
-    means = [float((row * values).sum() / row.sum()) for row in counts]
-    variances = [(row * (values - m) ** 2).sum() / row.sum() for row, m in zip(counts, means, strict=True)]
-    stds = [max(math.sqrt(v), 1 / 255) for v in variances]
-    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+def check_colors(augment: Augment, channels: Channels) -> None:
+    """Raise SightlineError with all settings that need red, green and blue, if the images have other channels."""
+    color_only = ("policy", "saturation", "hue", "grayscale", "solarize")
+    used = [f"augment.{name}" for name in color_only if getattr(augment, name) not in (0, "none")]
+    if channels.colors or not used:
+        return
+    why = f"the images have {len(channels)} channel{'s' * (len(channels) > 1)} ({', '.join(channels.names[:8])}) of "
+    why += f"{channels.dtype}; without red, green and blue, augment.brightness and augment.contrast are available"
+    off = " ".join(f"--{name} {'none' if name.endswith('policy') else 0}" for name in used)
+    cure = f"switch them off: {off}; or use three channels as colors: --data.channels '[RED, GREEN, BLUE]'"
+    if channels.dtype == "float32":
+        cure = f"switch them off: {off}"
+    many = "change" if len(used) > 1 else "changes"
+    raise SightlineError(f"{', '.join(used)} {many} colors", where="augment", why=why, cure=cure)
 
 
 def check_augment(augment: Augment, size: int) -> None:

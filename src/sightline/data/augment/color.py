@@ -60,6 +60,18 @@ def contrast(images: Tensor, factors: Tensor) -> Tensor:
     return blend(images, means, factors)
 
 
+def gain(images: Tensor, factors: Tensor) -> Tensor:
+    """Multiply each image by its factor, without limits: `brightness` of any channels."""
+    return images * per_image(factors)
+
+
+def spread(images: Tensor, factors: Tensor) -> Tensor:
+    """Scale the difference of each value to the mean of its channel by a factor, without limits: `contrast` of any
+    channels."""
+    means = images.mean(3).mean(2)[:, :, None, None]
+    return (images - means).mul_(per_image(factors)).add_(means)
+
+
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
     """Scale the difference of each pixel to its own gray value by the image's factor; above 1 saturates, 0 makes
     gray. PIL and the policies call this operation "color"."""

@@ -27,6 +27,13 @@ def to_unit(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
+def scaled(images: Tensor, top: float) -> Tensor:
+    """Convert integers of more than 8 bits to float32, `top` to 1.0; other images are returned unchanged."""
+    if images.dtype == torch.uint8 or images.is_floating_point():
+        return images
+    return images.to(torch.float32).div_(top)
+
+
 def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:
     """Resize [N, C, H, W] to float32 [N, C, side, side] in 0..1, bilinear with antialiasing, as in torchvision.
 

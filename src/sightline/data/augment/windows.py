@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...config.schema import Augment
+from ..channels import RGB, Channels
 from . import geometry
-from .batch import FLOP, TURN, Draw, flips, normalize, recolor, reject_faults, uniform
+from .batch import FLOP, TURN, Draw, check_colors, flips, normalize, recolor, reject_faults, uniform
 
 WINDOW, ANCHOR = 20, 21  # streams of random numbers, besides those of batch.py
 ANCHORS = 16
@@ -109,23 +110,24 @@ def nearest(masks: Tensor, boxes: Boxes, window: Sequence[int], mirrored: Tensor
 
 
 def pair_augmentation(
-    augment: Augment, mean: Sequence[float], std: Sequence[float]
+    augment: Augment, mean: Sequence[float], std: Sequence[float], channels: Channels = RGB
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """Make the function that augments training batches of image-mask pairs.
 
-    Its arguments are (images uint8 [N, 3, H, W], masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed, epoch).
-    It returns (images float32 [N, 3, h, w], normalized and channels_last; masks uint8 [N, h, w]).
+    Its arguments are (images [N, C, H, W] as in the cache, masks uint8 [N, H, W], sizes [N, 2], anchors, samples, seed,
+    epoch). It returns (images float32 [N, C, h, w], normalized and channels_last; masks uint8 [N, h, w]).
 
     The order: random window with scale, flips, rotation; then on images only jitter, grayscale, blur, solarization,
     `augment.own` and normalization. Without `augment.window` images are not cropped. Raises SightlineError for invalid
     settings.
     """
     check_window(augment)
+    check_colors(augment, channels)
 
     def transform(
         images: Tensor, masks: Tensor, sizes: Tensor, anchors: Anchors | None, samples: Tensor, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        draw = partial(uniform, seed, epoch, samples)
+        draw, images = partial(uniform, seed, epoch, samples), geometry.scaled(images, channels.top)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
             boxes = window_boxes(augment, sizes, anchors, draw, samples)
@@ -139,7 +141,7 @@ def pair_augmentation(
             images, masks = (geometry.pick([part, part.flip(2)], choice) for part in (images, masks))
         if augment.rotate90:
             images, masks = rotate_pairs(images, masks, augment.rotate90, draw)
-        images = normalize(recolor(images, augment, draw), mean, std)
+        images = normalize(recolor(images, augment, draw, channels.colors), mean, std)
         return images.contiguous(memory_format=torch.channels_last), masks[:, 0]
 
     return transform

@@ -87,7 +87,7 @@ def check_suspects() -> None:
 
 def crash_of(path: str) -> str:
     """Decode an image in a subprocess. If it crashes, return how (signal, exit status or timeout); else ""."""
-    command = [sys.executable, "-m", f"{__package__}.images", path]
+    command = [sys.executable, "-m", f"{__package__}.rasters", path]
     try:
         test = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:

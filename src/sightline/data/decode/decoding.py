@@ -34,19 +34,21 @@ def decode_rows(
     announce: Callable[[str], None],
     noun: str = "images",
     smaller: str = "a smaller --data.size, ",
+    dtype: str = "uint8",
 ) -> tuple[list[np.memmap], list[Facts | SightlineError]]:
     """Decode `count` images (or pairs) into arrays uint8 [count, *shape], stored as NAME.npy in `folder`.
 
     shapes: {NAME: shape of a row}. decode: function (index, row of each array) that writes the rows; called in threads.
-    noun, smaller: words for messages: what is decoded, and how to need less disk space.
+    noun, smaller: words for messages: what is decoded, and how to need less disk space. dtype: of the array `images`.
 
     Returns (the arrays, a list with the value that `decode` returned for each image, or the SightlineError that it
     raised). Raises SightlineError (status ENVIRONMENT) if the disk is too small.
     """
-    row_bytes = sum(int(np.prod(shape)) for name, shape in shapes.items() if name != "digests")
+    dtypes = {name: np.dtype(dtype if name == "images" else "uint8") for name in shapes}
+    row_bytes = sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items() if name != "digests")
     check_disk_space(folder, count * row_bytes, smaller)
     announce(f"decoding {count:,} {noun} into the cache: {size_text(count * row_bytes)} at {folder.parent}")
-    arrays = [new_array(folder / f"{name}.npy", (count, *shape)) for name, shape in shapes.items()]
+    arrays = [new_array(folder / f"{name}.npy", (count, *shape), dtypes[name]) for name, shape in shapes.items()]
 
     def decode_chunk(rows: range) -> list[Facts | SightlineError]:
         results: list[Facts | SightlineError] = []
@@ -70,22 +72,23 @@ def decode_rows(
     return arrays, results
 
 
-def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a memory-mapped uint8 .npy file of zeros. Its disk space is reserved first (not on macOS and Windows).
+def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+    """Create a memory-mapped .npy file of zeros. Its disk space is reserved first (not on macOS and Windows).
     Therefore a full disk raises OSError here, and not a signal during a later write."""
     with open(path, "w+b") as file:
-        write_header(file, shape)
+        write_header(file, shape, dtype)
         offset = file.tell()
-        file.truncate(offset + int(np.prod(shape)))
+        end = offset + int(np.prod(shape)) * dtype.itemsize
+        file.truncate(end)
         file.flush()
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, offset + int(np.prod(shape)))
-    return np.memmap(path, np.uint8, "r+", offset, shape)
+            os.posix_fallocate(file.fileno(), 0, end)
+    return np.memmap(path, dtype, "r+", offset, shape)
 
 
-def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """Write the header of a uint8 .npy file. NumPy pads it, so its size does not depend on the number of rows."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Write the header of an .npy file. NumPy pads it, so its size does not depend on the number of rows."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
 
 
 def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]) -> str:
@@ -99,7 +102,7 @@ def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]
         checksum.update(array[: len(kept)].data)
         array.flush()
         with open(str(array.filename), "r+b") as file:
-            write_header(file, (len(kept), *array.shape[1:]))
+            write_header(file, (len(kept), *array.shape[1:]), array.dtype)
             file.truncate(file.tell() + array[: len(kept)].nbytes)
             file.flush()
             os.fsync(file.fileno())

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from ...errors import SightlineError
 from ...runs.atomic import atomic_path, disk_error
 from .images import COPY, ORIENTATION, planes, to_rgb
+from .kinds import tiff_tags
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -30,8 +31,8 @@ class Scene:
     """An image that may be larger than memory, read in windows.
 
     read: function (top, left, height, width) -> pixels [C, height, width] of a window, uint8 for RGB. valid: function
-    (top, left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if all
-    pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
+    (top, left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if
+    all pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
     """
 
     height: int
@@ -90,11 +91,7 @@ def is_windowed(image: "DatasetReader", max_pixels: int, rgb: bool) -> bool:
 def orientation(path: Path) -> int:
     """The orientation in the header of a TIFF file, 1 (upright) to 8."""
     with open(path, "rb") as file:
-        head = file.read(8)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b""))
-        file.seek(directory.next)
-        directory.load(file)
-    return int(directory.get(ORIENTATION, 1))
+        return int(tiff_tags(file).get(ORIENTATION, 1))
 
 
 @contextlib.contextmanager
@@ -109,11 +106,12 @@ def environment() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Generator["DatasetReader"]:
-    """Context manager: open a TIFF file. Other GDAL drivers are excluded, because some open further files."""
+def opened(path: Path, driver: str = "GTiff") -> Generator["DatasetReader"]:
+    """Context manager: open a TIFF file. Other GDAL drivers are excluded, because some open further files. driver: that
+    of another format."""
     import rasterio
 
-    with environment(), rasterio.open(path, driver="GTiff") as image:
+    with environment(), rasterio.open(path, driver=driver) as image:
         yield image
 
 
@@ -142,7 +140,8 @@ def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generat
     def valid(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
             if bands:
-                return ~band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[1].all(0)
+                missing = band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[1]
+                return np.logical_not(missing.all(0, keepdims=True)[0])
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
     with contextlib.ExitStack() as stack:

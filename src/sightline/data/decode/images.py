@@ -9,9 +9,8 @@ import io
 import os
 import stat
 import struct
-import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,11 +18,13 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from ...config.schema import Data
 from ...errors import SightlineError
+from ..channels import Channels
 from .crash_guard import record_decoding
+from .kinds import ORIENTATION, Raster
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """The only formats that Pillow may decode. Its other decoders can start programs (EPS) or are not needed."""
-VERSION = 1
+VERSION = 2
 """Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
 """A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the result still has at least this many times the
@@ -31,7 +32,6 @@ requested side. Measured for 3000x2000 pixels of 1/f noise to 224x224: 35 instea
 255 levels."""
 REDUCING_GAP = 3.0
 """Argument of Pillow's `resize`: reduce large images by box averaging first. With 3, the result is nearly unchanged."""
-ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 EXIF_DAMAGED = "torn_exif"
@@ -299,12 +299,24 @@ class Square:
         left to that transform."""
         return self == Square(self.side)
 
-    def of(self, image: Image.Image) -> np.ndarray:
-        """Resize an RGB image to uint8 [3, side, side]."""
+    def of(self, image: Image.Image | Raster) -> np.ndarray:
+        """Resize an image to [C, side, side], uint8 [3, side, side] for RGB."""
+        if isinstance(image, Raster):
+            return np.stack([self.of_channel(channel) for channel in image.pixels])
         if image.size != (self.side, self.side):
             resampling = Image.Resampling[self.filter.upper()]
             image = image.resize((self.side, self.side), resampling, self.box(*image.size), reducing_gap=REDUCING_GAP)
         return planes(image)
+
+    def of_channel(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize one channel [H, W] in float32 with the same filter. Values stay within those of the channel, and
+        integers are rounded."""
+        if pixels.shape == (self.side, self.side):
+            return pixels
+        image, resampling = Image.fromarray(pixels.astype(np.float32)), Image.Resampling[self.filter.upper()]
+        image = image.resize((self.side, self.side), resampling, self.box(*image.size), reducing_gap=REDUCING_GAP)
+        values = np.clip(np.asarray(image), pixels.min(), pixels.max())
+        return values if pixels.dtype == np.float32 else np.rint(values).astype(pixels.dtype)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of an image that is used: (left, top, right, bottom) in pixels."""
@@ -321,12 +333,15 @@ def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     return file.getvalue()
 
 
-def planes(image: Image.Image) -> np.ndarray:
-    """Convert an RGB image to uint8 [3, H, W]."""
-    return np.asarray(image).transpose(2, 0, 1)
+def preview(image: Image.Image | Raster, channels: Channels) -> Image.Image:
+    """An image as 8-bit RGB for thumbnails and pages; without a known `top`, stretched from its smallest value to its
+    largest one."""
+    if not isinstance(image, Raster):
+        return image
+    known = channels if channels.top else replace(channels, dtype="float32")
+    return Image.fromarray(np.ascontiguousarray(known.composite(image.pixels).transpose(1, 2, 0)))
 
 
-if __name__ == "__main__":  # the subprocess of `crash_guard.crash_of`
-    for shortest in (0, 224):
-        with contextlib.suppress(Exception):
-            decode_rgb(sys.argv[1], 2**27, shortest, None)
+def planes(image: Image.Image | Raster) -> np.ndarray:
+    """The pixels of an image as [C, H, W], of an RGB image as uint8 [3, H, W]."""
+    return image.pixels if isinstance(image, Raster) else np.asarray(image).transpose(2, 0, 1)

@@ -17,6 +17,7 @@ from PIL import Image
 from ...errors import SightlineError
 from .crash_guard import record_decoding
 from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
+from .kinds import file_header
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 
 MAX_PIXELS = 89_478_485
@@ -263,6 +264,9 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise SightlineError("this path is not a regular file", cure="remove it from the data")
+        header = file_header(path)
+        if header is not None and not header.kind.plain:
+            return header.size
         with Image.open(path, formats=FORMATS) as image:
             return upright_size(image)
     except Exception as error:  # as in images.open_image

@@ -61,6 +61,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     counts = np.zeros(0 if job.palette is None else len(job.palette.classes), np.int64)
     if palette is None:
         image = items.read(index)
+        assert isinstance(image, Image.Image)  # other channels are rejected before
     else:
         pixels, _, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts

@@ -8,7 +8,8 @@ from dataclasses import replace
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
-from ..decode.images import open_image
+from ..decode.rasters import Reading
+from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
 from ..types import FOLDER_HINT, Items, Source
 from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices, to_numbers
@@ -87,10 +88,14 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
     classes: tuple[str, ...] = ()
     if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    splits = {split: items_of(root, part, classes, data) for split, part in parts.items()}
+    reading, said = survey(root, {file.name: file.stamp for part in parts.values() for file in part.files}, data)
+    notes += said
+    splits = {split: items_of(root, part, classes, data, reading) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
-    return finish_source(Source(root, layout.name, classes, splits, tuple(notes)), data, seed, hold_out)
+    return finish_source(
+        Source(root, layout.name, classes, splits, tuple(notes), reading.channels), data, seed, hold_out
+    )
 
 
 def with_classes(
@@ -153,7 +158,7 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
     return (read_class_list(path), CLASS_LIST) if os.path.isfile(path) else ((), "")
 
 
-def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data) -> Items:
+def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data, reading: Reading) -> Items:
     """The `Items` (names, labels, ...) of a split whose images are files below `root`."""
     names, labels = tuple(file.name for file in part.files), None
     if part.labels is not None:
@@ -161,7 +166,7 @@ def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data) ->
     return Items(
         names=names,
         labels=labels,
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), data.max_pixels, side),
+        read=lambda index, side=0: reading.read(os.path.join(root, names[index]), data.max_pixels, side),
         stamps=tuple(file.stamp for file in part.files),
         groups=None if part.groups is None else tuple(part.groups),
     )

@@ -18,7 +18,7 @@ class ItemFacts(NamedTuple):
 
     shape: height and width. counts: int64 [K], pixels of each class. ignored: number of ignored pixels. inexact: number
     of pixels that match the palette only by tolerance, threshold or a stray color. damaged_exif: whether the image has
-    a damaged EXIF block.
+    a damaged EXIF block. missing: number of values of the image without data.
     """
 
     shape: tuple[int, int]
@@ -26,6 +26,7 @@ class ItemFacts(NamedTuple):
     ignored: int
     inexact: int
     damaged_exif: bool = False
+    missing: int = 0
 
 
 class SplitFacts(NamedTuple):
@@ -54,7 +55,7 @@ def item_facts(shape: tuple[int, int], mask: np.ndarray, classes: int, inexact: 
 
 def split_facts(facts: Sequence[ItemFacts], classes: int) -> SplitFacts:
     """Collect the statistics of the pairs of a split in arrays."""
-    shapes, counts, ignored, inexact, _ = zip(*facts, strict=True) if facts else ((),) * 5
+    shapes, counts, ignored, inexact, *_ = zip(*facts, strict=True) if facts else ((),) * 6
     arrays = (np.array(values, np.int64) for values in (shapes, counts, ignored, inexact))
     return SplitFacts(*(a.reshape(-1, *tail) for a, tail in zip(arrays, ((2,), (classes,), (), ()), strict=True)))
 

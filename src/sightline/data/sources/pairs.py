@@ -11,9 +11,10 @@ import numpy as np
 
 from ...config.schema import Data
 from ...errors import SightlineError, listing, some_of
-from ..decode.images import open_image
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
+from ..decode.rasters import Reading
+from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
 from ..types import Items, Source
 from .layouts import unused_note
@@ -78,9 +79,11 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     notes = [*layout_notes(root, pairs), *links_note(dropped), *palette_notes(root, data, palette)]
     if tally:
         notes.append(f"left out: {left_out(tally)}")
-    splits = {split: items_of(root, members, palette, data.max_pixels) for split, members in pairs.items()}
+    reading, said = survey(root, {image.name: image.stamp for part in pairs.values() for image, _ in part}, data)
+    notes += said
+    splits = {split: items_of(root, members, palette, data.max_pixels, reading) for split, members in pairs.items()}
     layout = next((part.layout for part in files.values() if part.masks is not None), "unlabelled")
-    source = Source(root, layout, palette.classes, splits, tuple(notes))
+    source = Source(root, layout, palette.classes, splits, tuple(notes), reading.channels)
     kind = "image-mask pairs" if any(items.read_mask for items in splits.values()) else "images without masks"
     return finish_source(source, data, seed, hold_out, kind), palette
 
@@ -226,7 +229,7 @@ def guess_palette(root: str, name: str) -> tuple[str, str]:
     return "", ""
 
 
-def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int) -> Items:
+def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int, reading: Reading) -> Items:
     """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`."""
     names = tuple(image.name for image, _ in pairs)
     masks = tuple(mask.name for _, mask in pairs if mask)
@@ -237,7 +240,7 @@ def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int
     return Items(
         names=names,
         labels=None,
-        read=lambda index, side=0: open_image(os.path.join(root, names[index]), max_pixels, side),
+        read=lambda index, side=0: reading.read(os.path.join(root, names[index]), max_pixels, side),
         stamps=tuple(f"{image.stamp} {mask.name} {mask.stamp}" if mask else image.stamp for image, mask in pairs),
         read_mask=read if masks else None,
         mask_names=masks or None,

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...config.schema import Augment
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
+from ...data.channels import RGB, Channels
 from ...data.image_cache import decode, subset
 from ...data.loader import evaluation_batches
 from ...data.shards.stream import sampled
@@ -104,9 +105,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
-    mean, std = parts.normalization(config, train)
+    mean, std = parts.normalization(config, train, say)
     if fresh:
-        transform = evaluation_transform(config.data.size, mean, std)
+        transform = evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
         parts.initialize_from_images(model.backbone, train, transform, loaded)
     model.restart_target()
     # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
@@ -120,7 +121,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     }
     model.to(device).to(memory_format=torch.channels_last)
     rows = parts.sampled_rows(config, val)
-    learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device)
+    learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device, train.channels)
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
@@ -129,7 +130,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
         trace_spec=parts.TraceSpec(
-            (len(names), config.data.size, config.data.size), both_networks, OBJECTIVES[config.pretrain.method].title
+            (len(train.channels), config.data.size, config.data.size),
+            both_networks,
+            OBJECTIVES[config.pretrain.method].title,
         ),
         alarm=collapse,
     )
@@ -150,6 +153,7 @@ def build_learner(
     rows: np.ndarray,
     count: int,
     device: torch.device,
+    channels: Channels = RGB,
 ) -> PretrainLearner:
     """Build the learner.
 
@@ -160,13 +164,13 @@ def build_learner(
     if bank is not None:
         size = config.train.eval_batch_size  # each process computes its share of the bank
         neighbors = Bank(bank, lambda: evaluation_batches(bank, size, device, world().share), len(bank.classes))
-    large, small = view_functions(config, mean, std)
+    large, small = view_functions(config, mean, std, channels)
     return PretrainLearner(
         config=config,
         model=model,
         views=large,
         small=small,
-        transform=evaluation_transform(config.data.size, mean, std, config.data.eval_crop),
+        transform=evaluation_transform(config.data.size, mean, std, config.data.eval_crop, channels),
         bank=neighbors,
         feature_mask=parts.row_mask(rows, count, device),
     )
@@ -244,7 +248,7 @@ def small_side(config: PretrainConfig) -> int:
 
 
 def view_functions(
-    config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...]
+    config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...], channels: Channels = RGB
 ) -> tuple[list[View], list[View]]:
     """(the augmentations of the two large views, those of the small views). Each has its own sequence of random
     numbers."""
@@ -252,18 +256,25 @@ def view_functions(
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
     second = augment.model_copy(update=differs)
     tiny = second.model_copy(update={"crop_scale": pretrain.small_scale, "resize": 0})
-    large = [view_of(augment, size, mean, std, 0), view_of(second, size, mean, std, 1)]
+    large = [view_of(one, size, mean, std, index, channels) for index, one in enumerate((augment, second))]
     side = small_side(config)
-    return large, [view_of(tiny, side, mean, std, 2 + index) for index in range(pretrain.small_crops)]
+    return large, [view_of(tiny, side, mean, std, 2 + index, channels) for index in range(pretrain.small_crops)]
 
 
-def view_of(augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...], number: int) -> View:
+def view_of(
+    augment: Augment,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    number: int,
+    channels: Channels = RGB,
+) -> View:
     """The training augmentation of one view.
 
     number: index of the view, which determines its random numbers. Raises SightlineError for an invalid augmentation.
     """
     check_augment(augment, size)
-    transform = training_augmentation(augment, size, mean, std)
+    transform = training_augmentation(augment, size, mean, std, channels)
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
 
 

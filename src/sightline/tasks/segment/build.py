@@ -8,8 +8,11 @@ import torch
 
 from ...config.checks import check_loss_names
 from ...config.schema import Config, Data
-from ...data.augment.batch import channel_statistics, check_augment, normalize
+from ...data.augment.batch import check_augment, check_colors, normalize
+from ...data.augment.geometry import scaled
+from ...data.augment.statistics import channel_statistics
 from ...data.augment.windows import Anchors, check_window, find_anchors, pair_augmentation
+from ...data.channels import RGB, Channels
 from ...data.decode.decoding import FEW
 from ...data.decode.palettes import Palette, to_dict
 from ...data.pair_cache import decode_all, decode_pairs
@@ -85,7 +88,9 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     window = tuple(config.augment.window) or one_size(train)
     if note := enlargement_note(train, (window[0], window[1])):
         say(note)
-    mean, std = channel_statistics_of(train) if config.augment.normalize == "dataset" else normalization(config, train)
+    mean, std = normalization(config, train, say)
+    if config.augment.normalize == "dataset" and train.channels.plain:
+        mean, std = channel_statistics_of(train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
     facts = {
         "parameters": parameter_count(model),
@@ -103,8 +108,8 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
         config=config,
         model=model,
         classes=len(palette.classes),
-        augment=pair_augmentation(config.augment, mean, std),
-        normalize=normalizer(mean, std),
+        augment=pair_augmentation(config.augment, mean, std, train.channels),
+        normalize=normalizer(mean, std, train.channels),
         sizes=torch.from_numpy(train.sizes).to(device),
         anchors=anchors_of(config, train, device),
         class_weights=weights_of_classes(config, train.counts.sum(0), device),
@@ -116,7 +121,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     dtype = pick_precision(precision or config.train.precision, device)
     return Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
-        trace_spec=TraceSpec((len(names), window[0], window[1]), lambda net, images: net.outputs(images)),
+        trace_spec=TraceSpec((len(train.channels), window[0], window[1]), lambda net, images: net.outputs(images)),
     )
 
 
@@ -137,6 +142,7 @@ def training_pairs(config: Config, source: Source, palette: Palette, say: Say) -
 
     If the training pairs are in shards, they are streamed from there during training instead.
     """
+    check_colors(config.augment, source.channels)
     if source.splits["train"].shards is None:
         return decode_all(source, palette, config.data, say)
     train = stream_pairs(source, "train", palette, config.data)
@@ -221,11 +227,14 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     return 3 * forward
 
 
-def normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that normalizes images uint8 [N, 3, H, W] to float32 of the same shape, in channels_last order."""
+def normalizer(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: Channels = RGB
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that normalizes images [N, C, H, W] as in the cache to float32 of the same shape, in channels_last
+    order."""
 
     def transform(images: torch.Tensor) -> torch.Tensor:
-        return normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
+        return normalize(scaled(images, channels.top), mean, std).contiguous(memory_format=torch.channels_last)
 
     return transform
 

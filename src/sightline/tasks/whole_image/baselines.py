@@ -139,7 +139,9 @@ class ImageBaselines:
     def pixels(self, images: Tensor) -> Tensor:
         """The pixels of images as the model gets them, but not normalized and at most SIDE x SIDE: [N, D], 0 to 1."""
         data = self.training.config.data
-        found = evaluation_transform(data.size, (0.0,) * 3, (1.0,) * 3, data.eval_crop)(images)
+        channels = self.training.parts.train.channels
+        zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
+        found = evaluation_transform(data.size, zeros, ones, data.eval_crop, channels)(images)
         if data.size > SIDE:
             found = functional.interpolate(found, (SIDE, SIDE), mode="bilinear", antialias=True)
         return found.flatten(1)

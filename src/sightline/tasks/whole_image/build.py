@@ -78,8 +78,8 @@ def build_parts(
         reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
-    mean, std = parts.normalization(config, train)
-    transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop)
+    mean, std = parts.normalization(config, train, say)
+    transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop, train.channels)
     if fresh:
         parts.initialize_from_images(model.backbone, train, transform, loaded)
     once = forward_flops(model.backbone, config.data.size, len(names)) if has_fixed_features(config) else 0.0
@@ -100,7 +100,7 @@ def build_parts(
         config=config,
         model=model,
         outputs=outputs,
-        augment=training_augmentation(config.augment, config.data.size, mean, std),
+        augment=training_augmentation(config.augment, config.data.size, mean, std, train.channels),
         transform=transform,
         class_weights=parts.weights_of_classes(config, class_counts(labels, len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
@@ -114,7 +114,7 @@ def build_parts(
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
         trace_spec=parts.TraceSpec(
-            (len(names), config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
+            (len(train.channels), config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
         ),
         feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
         once_flops=once,

@@ -1,0 +1,169 @@
+"""Read the image files of a data set: 8-bit images with Pillow, files with more bits or channels (`kinds.py`) with
+rasterio, and each only if it holds what the set holds."""
+
+import contextlib
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...errors import SightlineError
+from ..channels import RGB, Channels, shown_channels
+from .crash_guard import record_decoding
+from .geotiff import opened
+from .images import decode_rgb, image_error, open_image, planes, to_rgb
+from .kinds import PLAIN, FileHeader, Kind, Raster, file_header
+
+CONVERT = "--data.channels rgb"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the image files of a data set are read.
+
+    channels: of the images that are returned; 8-bit RGB is returned as images of Pillow, anything else as `Raster`.
+    kind: what every file must hold; None: anything, converted to 8-bit RGB. picked: indices of the file's channels;
+    empty: all. alpha_is_channel: whether samples that are tagged as transparency are channels. top: with kind None, the
+    value of files with more than 8 bits that becomes 255.
+    """
+
+    channels: Channels = RGB
+    kind: Kind | None = PLAIN
+    picked: tuple[int, ...] = ()
+    alpha_is_channel: bool = False
+    top: float = 0.0
+
+    def read(self, path: str, max_pixels: int, side: int = 0) -> Image.Image | Raster:
+        """Decode an image file; `side` as for `images.open_image`. Raises SightlineError, which names the path, if the
+        file is damaged or of another kind."""
+        header = file_header(path, self.alpha_is_channel)
+        if header is not None and self.kind is not None and header.kind != self.kind:
+            raise other_kind(path, header.kind, self.kind)
+        if header is None or header.kind.plain:
+            image = open_image(path, max_pixels, side)
+            if header is None and self.kind != PLAIN:
+                raise image_error(path, ValueError("its header is damaged"))
+            return Raster(planes(image)[list(self.picked)]) if self.picked else image
+        if self.kind is None:
+            return read_as_rgb(path, header, max_pixels, self.top)
+        return read_raster(path, header, max_pixels, self.picked)
+
+
+def other_kind(path: str, found: Kind, usual: Kind) -> SightlineError:
+    """The SightlineError for a file that does not hold what the other files of the data set hold."""
+    cure = f"convert it or remove it; or convert all images to 8-bit RGB: {CONVERT}"
+    why = f"it holds {found}, and the other images hold {usual}"
+    return SightlineError("this image cannot be used", where=path, why=why, cure=cure)
+
+
+def read_raster(path: str, header: FileHeader, max_pixels: int, picked: tuple[int, ...] = ()) -> Raster:
+    """Read the channels `picked` (all if empty) of a file that Pillow cannot hold. Values without data, by the file's
+    NoData value or mask, its transparency, or because they are not finite, are 0. Raises SightlineError."""
+    try:
+        pixels, missing, alpha = stored_pixels(path, header, max_pixels, picked)
+        if alpha is not None:
+            if ((alpha > 0) & (alpha < alpha.max())).any():
+                cure = f"to put it on white, as 8-bit RGB: {CONVERT}"
+                raise SightlineError("it is partly transparent, and has more than 8 bits", cure=cure)
+            missing |= alpha == 0
+    except Exception as error:  # GDAL raises several types, always because of the file
+        raise image_error(path, error) from error
+    pixels[missing] = 0
+    count = int(missing.sum())
+    return Raster(pixels, np.all(missing, axis=0) if count else None, count)
+
+
+def read_as_rgb(path: str, header: FileHeader, max_pixels: int, top: float) -> Image.Image:
+    """Read a file that Pillow cannot hold as 8-bit RGB. `top`, of floats 1.0, becomes 255; transparency is put on
+    white."""
+    try:
+        chosen = shown_channels(header.kind.names)
+        pixels, missing, alpha = stored_pixels(path, header, max_pixels, ())
+        pixels[missing] = 0
+        most = 1.0 if header.kind.number.startswith("float") else 255.0 if header.kind.number == "uint8" else top
+        low, high = float(pixels[list(chosen)].min()), float(pixels[list(chosen)].max())
+        if not (low >= 0 and high <= most):
+            cure = "scale its values, remove it, or read its values as they are: --data.channels auto"
+            raise SightlineError(f"its values are {low:g} to {high:g}; only 0 to {most:g} can become 8 bits", cure=cure)
+        shades = np.rint(pixels[list(chosen)] * (255 / most)).astype(np.uint8)
+        image = Image.fromarray(np.ascontiguousarray(shades.transpose(1, 2, 0)))
+        if alpha is not None:
+            image.putalpha(Image.fromarray(np.rint(alpha * (255 / max(1, alpha.max()))).astype(np.uint8)))
+        return to_rgb(image)
+    except Exception as error:  # as above
+        raise image_error(path, error) from error
+
+
+def stored_pixels(
+    path: str, header: FileHeader, max_pixels: int, picked: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Read a file with rasterio: (pixels uint8, uint16 or float32 [C, H, W], bool [C, H, W] where there are no data,
+    the transparency [H, W] or None). Errors are those of rasterio."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise SightlineError("this path is not a regular file", cure="remove it from the data")
+    height, width = header.size
+    if width * height > max_pixels:
+        what = f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
+        raise SightlineError(what)
+    if header.fault:
+        raise SightlineError(header.fault, cure="convert it to RGB or gray, or remove it")
+    count = len(header.kind.names)
+    with record_decoding(path), readable(path, header.driver) as image:
+        if image.count != count + header.alpha or {image.height, image.width} != {height, width}:
+            raise ValueError("its tags contradict each other")
+        bands = [index + 1 for index in picked] or list(range(1, count + 1))
+        pixels, nodata = image.read(bands), [image.nodatavals[band - 1] for band in bands]
+        alpha = image.read(count + 1) if header.alpha else None
+        masked = image.dataset_mask() == 0 if has_mask(image) else None
+    if header.kind.number not in ("uint8", "uint16"):
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32)
+    missing = ~np.isfinite(pixels)
+    for band, value in enumerate(nodata):
+        if value is not None and np.isfinite(value):
+            missing[band] |= pixels[band] == value
+    if masked is not None:
+        missing |= masked
+    pixels, missing = (upright_planes(part, header.orientation) for part in (pixels, missing))
+    return pixels, missing, None if alpha is None else upright_planes(alpha[None], header.orientation)[0]
+
+
+@contextlib.contextmanager
+def readable(path: str, driver: str):
+    """Context manager: open a file with rasterio. Errors have the cause that GDAL names."""
+    from rasterio.errors import RasterioIOError
+
+    try:
+        with opened(Path(path), driver) as image:
+            yield image
+    except RasterioIOError as error:
+        raise OSError(str(error.__cause__ or error)) from error
+
+
+def has_mask(image) -> bool:
+    """Whether an opened file has a mask of its own, which is not its transparency."""
+    from rasterio.enums import MaskFlags
+
+    flags = image.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def upright_planes(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate and mirror [C, H, W] by an EXIF orientation, 1 to 8."""
+    pixels = pixels.swapaxes(1, 2) if orientation >= 5 else pixels
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(pixels[:, :: -1 if rows else 1, :: -1 if columns else 1])
+
+
+if __name__ == "__main__":  # the subprocess of `crash_guard.crash_of`
+    found = file_header(sys.argv[1])
+    for shortest in (0, 224):
+        with contextlib.suppress(Exception):
+            if found is None or found.kind.plain:
+                decode_rgb(sys.argv[1], 2**27, shortest, None)
+            else:
+                stored_pixels(sys.argv[1], found, 2**27, ())
