@@ -141,7 +141,7 @@ def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generat
         with reported(f"pixels from row {top:,} and column {left:,}: "):
             if bands:
                 missing = band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[1]
-                return np.logical_not(missing.all(0, keepdims=True)[0])
+                return np.invert(missing.min(0))
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
     with contextlib.ExitStack() as stack:
