@@ -1,7 +1,7 @@
 """The channels of the images of a data set: their names, and the values that pixels can have."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -13,13 +13,15 @@ class Channels:
 
     names: one name per channel. dtype: type of the pixels in the cache: `uint8`, `uint16` or `float32`, see the
     functions that read them. top: the pixel value that becomes 1.0: 255 for 8 bits, 2**bits - 1 for more, 1.0 for
-    float32. shown: indices of the channels that figures show as red, green and blue.
+    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB, the value
+    that becomes 255 in files with more bits, which were converted; 0 if there are none.
     """
 
     names: tuple[str, ...] = ("red", "green", "blue")
     dtype: str = "uint8"
     top: float = 255.0
     shown: tuple[int, int, int] = (0, 1, 2)
+    deep: float = field(default=0.0, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -42,7 +44,8 @@ class Channels:
         if not description:
             return cls()
         names, shown = tuple(description["names"]), tuple(description["shown"])
-        return cls(names, description["dtype"], float(description["top"]), shown)
+        deep = float(description.get("deep", 0.0))
+        return cls(names, description["dtype"], float(description["top"]), shown, deep)
 
     def description(self) -> dict[str, Any]:
         """The channels for config.json of a checkpoint."""

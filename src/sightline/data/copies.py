@@ -10,6 +10,7 @@ from PIL import Image
 from ..config.schema import Data
 from ..errors import counted, some_of
 from .decode.images import Square
+from .decode.kinds import Raster
 from .image_cache import DIGEST_BYTES, decode
 from .near import LEAST_SIDE, candidates, confirmed, image_at, thumbnail
 from .types import Decoded, Source
@@ -52,7 +53,7 @@ def joined(parts: Sequence[Decoded], square: Square) -> tuple[Callable[[int], Im
     """Number the images of all parts in order: (function that returns an image, a hash of the pixels of each image).
 
     A split whose images all have one small size is stored at that size, any other is fitted into `square`. If the parts
-    differ in that, the images are fitted here.
+    differ in that, the images are fitted here. Images of other channels than RGB are returned as a composite.
     """
     ends = np.cumsum([len(part.names) for part in parts])
     alike = len({part.images.shape[1:] for part in parts}) == 1
@@ -60,7 +61,14 @@ def joined(parts: Sequence[Decoded], square: Square) -> tuple[Callable[[int], Im
     def planes(index: int) -> np.ndarray:
         part = int(np.searchsorted(ends, index, "right"))
         pixels = parts[part].images[index - ends[part]]
-        return pixels if alike else square.of(image_at(pixels[None], 0))
+        return pixels if alike else square.of(as_image(pixels, part))
+
+    def as_image(pixels: np.ndarray, part: int) -> Image.Image | Raster:
+        return image_at(pixels[None], 0) if parts[part].channels.plain else Raster(pixels)
+
+    def shown(index: int) -> Image.Image:
+        part = int(np.searchsorted(ends, index, "right"))
+        return image_at(parts[part].channels.composite(planes(index))[None], 0)
 
     digests: list[bytes] = []
     for part in parts:
@@ -69,7 +77,7 @@ def joined(parts: Sequence[Decoded], square: Square) -> tuple[Callable[[int], Im
         else:
             rows = range(len(digests), len(digests) + len(part.names))
             digests += [hashlib.sha256(planes(row).tobytes()).digest()[:DIGEST_BYTES] for row in rows]
-    return lambda index: image_at(planes(index)[None], 0), digests
+    return shown, digests
 
 
 def sentences(copies: Copies, whose: str, evaluated: str, scores: str) -> tuple[str, str]:

@@ -121,14 +121,22 @@ def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: tor
     if isinstance(decoded, Resident):
         here = indices.to(device)
         labels = None if decoded.labels is None else decoded.labels.index_select(0, here)
-        return Batch(decoded.images.index_select(0, here), labels, here, epoch)
+        return Batch(selected(decoded.images, here), labels, here, epoch)
     if decoded.stream is not None:
         return decoded.stream.gather(indices, epoch, device)
     stored, targets = torch.from_numpy(decoded.images), decoded.targets
     images = torch.empty((len(indices), *stored.shape[1:]), dtype=stored.dtype, pin_memory=device.type == "cuda")
-    torch.index_select(stored, 0, indices, out=images)
+    selected(stored, indices, out=images)
     labels = None if targets is None else torch.from_numpy(targets).index_select(0, indices)
     return to_device(images, labels, indices, epoch, device)
+
+
+def selected(images: Tensor, indices: Tensor, out: Tensor | None = None) -> Tensor:
+    """The images at `indices`, of any type; written to `out` if given."""
+    if images.dtype != torch.uint16:
+        return torch.index_select(images, 0, indices, out=out)
+    signed = None if out is None else out.view(torch.int16)  # not every device can select values of type uint16
+    return torch.index_select(images.view(torch.int16), 0, indices, out=signed).view(torch.uint16)
 
 
 def to_device(images: Tensor, labels: Tensor | None, indices: Tensor, epoch: int, device: torch.device) -> Batch:

@@ -38,6 +38,9 @@ MOST_COMPARED = 50_000
 PAIRS = 20_000
 """Number of random pairs of images whose distances are measured."""
 
+COMPOSITE_SIDE = 128
+"""Side in pixels to which images of other channels than RGB are subsampled."""
+
 Part = tuple[str, tuple[int, ...]]
 """A file name without its last numbers, up to two of these, and the numbers."""
 Key = tuple[str, int, tuple[int, ...]]
@@ -81,7 +84,18 @@ def groups_of(decoded: Decoded, data: Data) -> Groups | None:
     if decoded.groups is not None:
         names = [group or f"\0{name}" for group, name in zip(decoded.groups, decoded.names, strict=True)]
         return grouped(ids_of(names), "the column `group`")
-    return None if decoded.stream is not None else found_groups(decoded.names, decoded.images, decoded.labels)
+    if decoded.stream is not None:
+        return None
+    return found_groups(decoded.names, small_composites(decoded), decoded.labels)
+
+
+def small_composites(decoded: Decoded) -> np.ndarray:
+    """The images of a split as uint8 [N, 3, H, W]. Those of other channels than 8-bit RGB are subsampled to about
+    COMPOSITE_SIDE pixels."""
+    if decoded.channels.plain:
+        return decoded.images
+    step = max(1, max(decoded.images.shape[2:]) // COMPOSITE_SIDE)
+    return np.stack([decoded.channels.composite(image[:, ::step, ::step]) for image in decoded.images])
 
 
 def given_groups(names: Sequence[str], data: Data) -> Groups | None:

@@ -78,7 +78,7 @@ def training_augmentation(
     check_colors(augment, channels)
 
     def transform(images: Tensor, samples: Tensor, seed: int, epoch: int) -> Tensor:
-        samples, images = samples.to(images.device), geometry.scaled(images, channels.top)
+        samples, images = samples.to(images.device), geometry.scaled(images, channels)
         draw = partial(uniform, seed, epoch, samples)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         images = resize_and_crop(images, augment, size, draw, mirrored)
@@ -197,6 +197,7 @@ def jitter(images: Tensor, draws: Tensor, augment: Augment, colors: bool = True)
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x - mean) / std per channel, as a new float32 tensor; uint8 images are scaled to 0..1 first."""
+    assert images.dtype != torch.uint16  # see `geometry.scaled`
     top = 1.0 if images.is_floating_point() else 255.0
     scale = torch.tensor([1 / (top * s) for s in std], device=images.device)[:, None, None]
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)[:, None, None]
@@ -226,7 +227,7 @@ def evaluation_transform(
     """
 
     def transform(images: Tensor) -> Tensor:
-        images = geometry.scaled(images, channels.top)
+        images = geometry.scaled(images, channels)
         if images.shape[2:] != (size, size):
             height, width = (round(extent * share) for extent in images.shape[2:])
             top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2

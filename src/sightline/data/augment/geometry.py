@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..channels import Channels
+
 ATTEMPTS = 10
 """Random boxes tried per image before the fallback, as in torchvision's RandomResizedCrop and RandomErasing."""
 
@@ -24,14 +26,16 @@ Taps = tuple[Tensor, Tensor]
 
 def to_unit(images: Tensor) -> Tensor:
     """Convert uint8 0..255 to float32 0..1; float images are returned unchanged."""
+    assert images.dtype != torch.uint16  # see `scaled`
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
-def scaled(images: Tensor, top: float) -> Tensor:
-    """Convert integers of more than 8 bits to float32, `top` to 1.0; other images are returned unchanged."""
+def scaled(images: Tensor, channels: Channels) -> Tensor:
+    """Convert integers of more than 8 bits to float32, `channels.top` to 1.0; other images are returned unchanged."""
     if images.dtype == torch.uint8 or images.is_floating_point():
         return images
-    return images.to(torch.float32).div_(top)
+    assert channels.dtype == "uint16", channels
+    return images.to(torch.float32).div_(channels.top)
 
 
 def resize(images: Tensor, side: int, kept: tuple[Tensor | None, Tensor | None] = (None, None)) -> Tensor:

@@ -127,7 +127,7 @@ def pair_augmentation(
     def transform(
         images: Tensor, masks: Tensor, sizes: Tensor, anchors: Anchors | None, samples: Tensor, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        draw, images = partial(uniform, seed, epoch, samples), geometry.scaled(images, channels.top)
+        draw, images = partial(uniform, seed, epoch, samples), geometry.scaled(images, channels)
         mirrored = flips(augment, samples, seed, epoch) if augment.horizontal_flip else None
         if augment.window:
             boxes = window_boxes(augment, sizes, anchors, draw, samples)

@@ -123,6 +123,9 @@ def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side:
         some = ", ".join(f"{names[index]} ({width} x {height})" for _, width, height, index in smallest)
         what = f"{small:,} of {count:,} images of {split} are smaller than {side} x {side} pixels and are enlarged"
         notes.append(f"{what}: {some}{', ...' if small > len(smallest) else ''}")
+    if missing := meta.get("missing", 0):
+        what = f"{missing:,} values of {split} have no data (NoData, or not finite)"
+        notes.append(f"{what}: they are 0, and left out of the statistics for the normalization")
     return notes
 
 

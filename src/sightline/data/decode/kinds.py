@@ -95,12 +95,20 @@ def file_header(path: str, alpha_is_channel: bool = False) -> FileHeader | None:
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(26)
-            if head.startswith(PNG):
-                return png_header(head)
-            if not head.startswith(TIFF):
-                return FileHeader(PLAIN) if head else None
-            return tiff_header(tiff_tags(file), alpha_is_channel)
+            return header_of(file, alpha_is_channel)
+    except (OSError, ValueError):
+        return None
+
+
+def header_of(file: IO[bytes], alpha_is_channel: bool = False) -> FileHeader | None:
+    """Read the header of an opened image file; as `file_header`."""
+    try:
+        head = file.read(26)
+        if head.startswith(PNG):
+            return png_header(head)
+        if not head.startswith(TIFF):
+            return FileHeader(PLAIN) if head else None
+        return tiff_header(tiff_tags(file), alpha_is_channel)
     except Exception:  # the parser raises many types, always because of the file
         return None
 

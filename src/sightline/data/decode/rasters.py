@@ -27,15 +27,13 @@ class Reading:
 
     channels: of the images that are returned; 8-bit RGB is returned as images of Pillow, anything else as `Raster`.
     kind: what every file must hold; None: anything, converted to 8-bit RGB. picked: indices of the file's channels;
-    empty: all. alpha_is_channel: whether samples that are tagged as transparency are channels. top: with kind None, the
-    value of files with more than 8 bits that becomes 255.
+    empty: all. alpha_is_channel: whether samples that are tagged as transparency are channels.
     """
 
     channels: Channels = RGB
     kind: Kind | None = PLAIN
     picked: tuple[int, ...] = ()
     alpha_is_channel: bool = False
-    top: float = 0.0
 
     def read(self, path: str, max_pixels: int, side: int = 0) -> Image.Image | Raster:
         """Decode an image file; `side` as for `images.open_image`. Raises SightlineError, which names the path, if the
@@ -49,14 +47,35 @@ class Reading:
                 raise image_error(path, ValueError("its header is damaged"))
             return Raster(planes(image)[list(self.picked)]) if self.picked else image
         if self.kind is None:
-            return read_as_rgb(path, header, max_pixels, self.top)
+            return read_as_rgb(path, header, max_pixels, self.channels.deep)
         return read_raster(path, header, max_pixels, self.picked)
 
 
-def other_kind(path: str, found: Kind, usual: Kind) -> SightlineError:
-    """The SightlineError for a file that does not hold what the other files of the data set hold."""
+def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
+    """Decode an image file to the channels of a trained model; `side` as for `images.open_image`. Raises SightlineError
+    if the file lacks one of them or has other numbers."""
+    header = file_header(path)
+    if header is not None and header.alpha and not {*channels.names} <= {*header.kind.names}:
+        header = file_header(path, alpha_is_channel=True)
+    kind = PLAIN if header is None else header.kind
+    if channels.plain:
+        scalable = channels.deep or kind.number in ("uint8", "float32")
+        if not kind.plain and not scalable:
+            raise other_kind(path, kind, PLAIN, model=True)
+        return Reading(channels, None).read(path, max_pixels, side)
+    usual = kind.number if kind.number in ("uint8", "uint16") else "float32"
+    if usual != channels.dtype or not {*channels.names} <= {*kind.names}:
+        raise other_kind(path, kind, Kind(False, channels.names, channels.dtype), model=True)
+    picked = tuple(kind.names.index(name) for name in channels.names)
+    return Reading(channels, kind, picked, header is not None and not header.alpha).read(path, max_pixels, side)
+
+
+def other_kind(path: str, found: Kind, usual: Kind, model: bool = False) -> SightlineError:
+    """The SightlineError for a file that does not hold what the other files of the data set hold, or with `model` the
+    images on which a model was trained."""
     cure = f"convert it or remove it; or convert all images to 8-bit RGB: {CONVERT}"
-    why = f"it holds {found}, and the other images hold {usual}"
+    cure = "give images like those that the model was trained on" if model else cure
+    why = f"it holds {found}, and {'the model was trained on' if model else 'the other images hold'} {usual}"
     return SightlineError("this image cannot be used", where=path, why=why, cure=cure)
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
-from ...errors import SightlineError, counted, listing
+from ...errors import ENVIRONMENT, SightlineError, counted, listing
 from ...runs.atomic import atomic_write, read_json
 from ..cache import LARGEST, cache_root, key_of
-from ..channels import Channels, shown_channels
+from ..channels import RGB, Channels, shown_channels
 from ..parallel import processors, submit_ahead
 from ..types import Source
 from .geotiff import has_rasterio
@@ -52,10 +52,10 @@ def survey(root: str, stamps: Mapping[str, str], data: Data) -> tuple[Reading, l
     deep = sum(len(indices) for kind, indices in kinds.items() if not kind.plain)
     if deep and not has_rasterio():
         what = f"{deep:,} of {len(headers):,} images have other pixels than 8-bit RGB, which rasterio reads"
-        raise SightlineError(what, where=root, why="rasterio is not installed", cure=GEO)
+        raise SightlineError(what, where=root, why="rasterio is not installed", cure=GEO, status=ENVIRONMENT)
     if data.channels == "rgb":
         top, said = rgb_top(root, stamps, dict(zip(names, headers, strict=True)), data)
-        return Reading(kind=None if deep else PLAIN, top=top), said
+        return Reading(replace(RGB, deep=top), None if deep else PLAIN), said
     if len(kinds) > 1:
         raise mixed(root, kinds, names)
     kind = next(iter(kinds), PLAIN)

@@ -20,6 +20,7 @@ from ...config.paths import absolute, expanded, is_url
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, some_of
 from ..decode.images import decode_rgb, image_error
+from ..decode.kinds import header_of
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
 from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
@@ -104,6 +105,10 @@ class Shards:
         (`images.open_image`). Raises SightlineError if the image is invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
         try:
+            header = header_of(io.BytesIO(content))
+            if header is not None and not header.kind.plain:
+                cure = "train on image files in folders"
+                raise SightlineError(f"it holds {header.kind}, and shards hold 8-bit images only", cure=cure)
             return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
         except Exception as error:  # decoders raise many types, always because of the content
             raise image_error(self.where(index, members), error, content) from error

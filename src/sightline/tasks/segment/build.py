@@ -234,7 +234,7 @@ def normalizer(
     order."""
 
     def transform(images: torch.Tensor) -> torch.Tensor:
-        return normalize(scaled(images, channels.top), mean, std).contiguous(memory_format=torch.channels_last)
+        return normalize(scaled(images, channels), mean, std).contiguous(memory_format=torch.channels_last)
 
     return transform
 
