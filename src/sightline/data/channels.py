@@ -13,8 +13,8 @@ class Channels:
 
     names: one name per channel. dtype: type of the pixels in the cache: `uint8`, `uint16` or `float32`, see the
     functions that read them. top: the pixel value that becomes 1.0: 255 for 8 bits, 2**bits - 1 for more, 1.0 for
-    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB, the value
-    that becomes 255 in files with more bits, which were converted; 0 if there are none.
+    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB
+    to which other files were converted, the value that becomes 255 in files with more bits; 0 without such files.
     """
 
     names: tuple[str, ...] = ("red", "green", "blue")

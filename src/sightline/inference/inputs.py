@@ -11,9 +11,9 @@ from PIL import Image
 
 from ..data.channels import RGB, Channels
 from ..data.decode.kinds import Raster
+from ..data.decode.rasters import read_for
 from ..data.sources.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
 from ..errors import ENVIRONMENT, SightlineError
-from .reading import read_file
 
 LISTS = (".txt", ".lst", ".list")
 STDIN = ("-", "/dev/stdin")
@@ -26,8 +26,8 @@ class InputImage(NamedTuple):
     path: str
 
     def read(self, max_pixels: int, side: int, channels: Channels = RGB) -> Image.Image | Raster:
-        """Decode the file; see `reading.read_file`."""
-        return read_file(self.path, channels, max_pixels, side)
+        """Decode the file; see `data.decode.rasters.read_for`."""
+        return read_for(self.path, channels, max_pixels, side)
 
 
 def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:

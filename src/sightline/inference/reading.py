@@ -12,13 +12,10 @@ from ..data.channels import Channels
 from ..data.decode.geotiff import Scene, open_scene
 from ..data.decode.images import image_in
 from ..data.decode.kinds import PNG, TIFF, Kind, Raster, file_header
-from ..data.decode.rasters import Reading
-from ..data.decode.survey import DEPTHS
+from ..data.decode.rasters import read_for, reading_for
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.checkpoint import checked_description
-
-CURE = "give images with the channels and bits of the training images"
 
 
 def channels_text(channels: Channels) -> str:
@@ -26,32 +23,11 @@ def channels_text(channels: Channels) -> str:
     return str(Kind(channels.plain, channels.names, channels.dtype))
 
 
-def reading_of(path: str, channels: Channels) -> Reading:
-    """How to read a file so that it has the channels of a network: all of them by name, in its order, of the same type.
-
-    Raises SightlineError if the file has other pixels. A damaged file is reported when it is read.
-    """
-    found = ""
-    for alpha_is_channel in (False, True):  # GDAL tags a fourth channel as transparency unless it is told otherwise
-        header = file_header(path, alpha_is_channel)
-        if header is None or (channels.plain and header.kind.plain):
-            return Reading()
-        kind, found = header.kind, found or str(header.kind)
-        known = not channels.plain and set(channels.names) <= set(kind.names)
-        other_bits = header.bits and channels.dtype == "uint16" and 2.0**header.bits - 1 != channels.top
-        if known and not other_bits and DEPTHS.get(kind.number, ("float32",))[0] == channels.dtype:
-            picked = tuple(kind.names.index(name) for name in channels.names)
-            picked = () if picked == tuple(range(len(kind.names))) else picked
-            return Reading(channels, kind, picked, alpha_is_channel)
-    why = f"it holds {found}, and the network needs {channels_text(channels)}"
-    raise SightlineError("this image has other channels", where=path, why=why, cure=CURE)
-
-
 def open_channels(path: Path, channels: Channels) -> contextlib.AbstractContextManager[Scene]:
     """Open a GeoTIFF to read windows of it, as [C, h, w] with the channels of a network."""
     if channels.plain:
         return open_scene(path)
-    reading = reading_of(str(path), channels)
+    reading = reading_for(str(path), channels)
     header = file_header(str(path), reading.alpha_is_channel)
     assert header is not None
     count = len(header.kind.names)
@@ -66,23 +42,15 @@ def channels_of_run(folder: Path) -> Channels:
         return Channels.of_description(description["preprocessing"].get("channels"))
 
 
-def read_file(path: str, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
-    """Decode an image file for a network: RGB, or a `Raster` with its channels; `side` as for `images.open_image`."""
-    return reading_of(path, channels).read(path, max_pixels, side)
-
-
 def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
-    """Decode the bytes of an image file as `read_file` does. The messages of errors have no path."""
+    """Decode the bytes of an image file as `read_for` does. The messages of errors have no path."""
     if channels.plain and not content.startswith((PNG, *TIFF)):
         return image_in(content, max_pixels, side)
     with tempfile.NamedTemporaryFile(prefix="sightline-upload-") as file:
         file.write(content)
         file.flush()
         try:
-            reading = reading_of(file.name, channels)
-            if channels.plain:
-                return image_in(content, max_pixels, side)
-            return reading.read(file.name, max_pixels, side)
+            return read_for(file.name, channels, max_pixels, side)
         except SightlineError as error:
             raise SightlineError(error.what, why=error.why, cure=error.cure) from error
 

@@ -54,20 +54,28 @@ class Reading:
 def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
     """Decode an image file to the channels of a trained model; `side` as for `images.open_image`. Raises SightlineError
     if the file lacks one of them or has other numbers."""
+    return reading_for(path, channels).read(path, max_pixels, side)
+
+
+def reading_for(path: str, channels: Channels) -> Reading:
+    """How to read a file so that it has the channels of a trained model, by name. Raises SightlineError as `read_for`;
+    a damaged file is reported when it is read."""
     header = file_header(path)
     if header is not None and header.alpha and not {*channels.names} <= {*header.kind.names}:
         header = file_header(path, alpha_is_channel=True)
     kind = PLAIN if header is None else header.kind
     if channels.plain:
-        scalable = channels.deep or kind.number in ("uint8", "float32")
-        if not kind.plain and not scalable:
+        if not kind.plain and not channels.deep:
             raise other_kind(path, kind, PLAIN, model=True)
-        return Reading(channels, None).read(path, max_pixels, side)
+        return Reading(channels, None)
     usual = kind.number if kind.number in ("uint8", "uint16") else "float32"
     if usual != channels.dtype or not {*channels.names} <= {*kind.names}:
         raise other_kind(path, kind, Kind(False, channels.names, channels.dtype), model=True)
     picked = tuple(kind.names.index(name) for name in channels.names)
-    return Reading(channels, kind, picked, header is not None and not header.alpha).read(path, max_pixels, side)
+    if header is not None and header.bits and usual == "uint16" and 2.0**header.bits - 1 != channels.top:
+        why = f"by its tags, {2.0**header.bits - 1:,.0f} is its largest value; for the model it is {channels.top:,.0f}"
+        raise SightlineError("this image cannot be used", where=path, why=why, cure="scale it as the training images")
+    return Reading(channels, kind, picked, header is not None and not header.alpha)
 
 
 def other_kind(path: str, found: Kind, usual: Kind, model: bool = False) -> SightlineError:

@@ -22,6 +22,7 @@ from ...data.decode.geotiff import (
 from ...data.decode.images import planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
+from ...data.decode.rasters import read_for
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
 from ...data.test_ledger import TestImages
@@ -30,7 +31,7 @@ from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, input_images
 from ...inference.options import PredictOptions
-from ...inference.reading import channels_of_run, open_channels, read_file
+from ...inference.reading import channels_of_run, open_channels
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path
 from ...inference.tiles import Tiling, Write, predict_scene
@@ -228,7 +229,7 @@ def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, 
     if job.windows:
         predict_windows(parts, job, tile, overlay, say)
         return
-    image = planes(read_file(str(job.path), parts.channels, max_pixels))
+    image = planes(read_for(str(job.path), parts.channels, max_pixels))
     mask = predict_mask(parts, image, tile)
     atomic_write(job.target, write_mask(mask, parts.palette))
     if overlay:
