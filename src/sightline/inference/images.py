@@ -43,13 +43,12 @@ class GivenImage(NamedTuple):
         Raises SightlineError if it is not an image, or has an unsupported shape or values.
         """
         try:
+            known = isinstance(self.image, np.ndarray | torch.Tensor | Image.Image)
+            if known and not channels.plain:
+                return raster_of_array(self.image, self.name, channels)
             if isinstance(self.image, np.ndarray | torch.Tensor):
-                if not channels.plain:
-                    return raster_of_array(self.image, self.name, channels)
                 return to_rgb(image_of_array(self.image, self.name))
             if isinstance(self.image, Image.Image):
-                if not channels.plain:
-                    return raster_of_array(np.zeros((0,)), self.name, channels)
                 with DECODING:
                     return to_rgb(upright_image(self.image))
         except SightlineError as error:

@@ -55,9 +55,11 @@ def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int =
             raise SightlineError(error.what, why=error.why, cure=error.cure) from error
 
 
-def raster_of_array(given: np.ndarray | torch.Tensor, name: str, channels: Channels) -> Raster:
-    """Check that an array or tensor [C, H, W] has the channels and the type of a network. Raises SightlineError."""
-    array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
+def raster_of_array(given: np.ndarray | torch.Tensor | Image.Image, name: str, channels: Channels) -> Raster:
+    """Check that an array or tensor [C, H, W] has the channels and the type of a network, or of one channel [H, W] or a
+    PIL image. Raises SightlineError."""
+    array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    array = array[None] if array.ndim == 2 else array
     wanted, numbers = np.dtype(channels.dtype), np.issubdtype(array.dtype, np.number) and array.size
     fits = numbers and array.ndim == 3 and len(array) == len(channels)
     if fits and array.dtype.kind in "iu" and wanted.kind == "u":

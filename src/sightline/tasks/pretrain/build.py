@@ -24,6 +24,7 @@ from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...engine.optim import check_optimizer
 from ...errors import SightlineError
+from ...inference.evaluation import require_channels
 from ...models import (
     MODELS,
     PartialForward,
@@ -73,9 +74,11 @@ def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
     Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
     the probe data cannot be used; no image is decoded before.
     """
-    if config.pretrain.probe:
-        open_probe(config, lambda text: None)  # raise its errors before any image is decoded
-    return reject_leaks(open_images(config, say), config.data, say)
+    probe = open_probe(config, lambda text: None)[0] if config.pretrain.probe else None  # its errors come first
+    source = open_images(config, say)
+    if probe is not None:
+        require_channels(probe.channels, source.channels, probe.path)
+    return reject_leaks(source, config.data, say)
 
 
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
@@ -88,6 +91,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
+    if config.pretrain.second_solarize and not source.channels.colors:
+        why, cure = "the channels of the images are no colors", "switch it off: --pretrain.second_solarize 0"
+        raise SightlineError("solarization changes colors", where="pretrain.second_solarize", why=why, cure=cure)
     torch.manual_seed(config.train.seed)
     names = source.channels.names
     model = build_siamese(config, len(names))

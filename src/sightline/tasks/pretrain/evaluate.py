@@ -13,7 +13,7 @@ from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
-from ...inference.evaluation import log_test_evaluation
+from ...inference.evaluation import log_test_evaluation, require_channels
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
 from ...stats.groups import groups_of
@@ -51,6 +51,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
         source = open_without_leaks(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
         val, bank = evaluated_images(config, source, train, say)
+    require_channels(val.channels, channels, data or config.pretrain.probe or config.data.path)
     model = build_siamese(config, len(channels))
     tensors, moment = load_model(shipped)
     model.load_state_dict(tensors)

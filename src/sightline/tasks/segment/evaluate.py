@@ -15,7 +15,7 @@ from ...data.sources.pairs import open_pairs
 from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, log_test_evaluation, warn_if_changed
+from ...inference.evaluation import chosen_split, log_test_evaluation, require_channels, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
@@ -75,6 +75,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     parts = load_segmenter(folder, config)
     source, palette = open_pairs(config.data, config.data.split_seed, hold_out=own, known=parts.palette)
+    require_channels(source.channels, parts.channels, source.path)
     for note in source.notes if not own else ():
         say(note)
     source = without_copies(source, config.data, lambda text: None) if own else source

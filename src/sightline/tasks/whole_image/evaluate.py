@@ -11,7 +11,8 @@ from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
 from ...data.sources.splits import OUTER
 from ...data.types import Decoded, Source
-from ...inference.evaluation import chosen_split, warn_if_changed
+from ...inference.evaluation import chosen_split, require_channels, warn_if_changed
+from ...inference.reading import channels_of_run
 from ..contract import Say
 
 
@@ -41,6 +42,7 @@ def open_split(
     if not own:
         config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     source = open_source(config.data, config.data.split_seed, hold_out=own)
+    require_channels(source.channels, channels_of_run(folder), source.path)
     for note in source.notes if not own else ():
         say(note)
     source = own_splits(without_copies(source, config.data, lambda text: None)) if own else source
