@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 import sightline
+from conftest import class_image
 from sightline import SightlineError
 from sightline.__main__ import run as main
 from sightline.config.resolve import resolve
@@ -72,11 +73,14 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
-    shutil.copytree(flat, tmp_path / "other")
+    (changed,) = [row.split(",")[0] for row in (run.path / "splits.csv").read_text().split() if ",val" in row][:1]
+    class_image(0, 77).save(flat / changed)
+    flat.rename(tmp_path / "other")
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
     output = capsys.readouterr().out
     assert "40" in output and "this is look 1 at this test set, from 1 run" in output
+    assert "warning: 36 of these images have names of training images" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
     shutil.rmtree(tmp_path / "other" / "class_3")
@@ -86,6 +90,17 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     looks = [(r["look"], r["split"]) for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
     assert looks == [(1, "all"), (2, "all")]
     assert not (run.path / "predictions/all.csv").exists()
+
+
+def test_a_copy_of_the_data_of_the_run_means_its_validation_split(
+    flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
+    flat.rename(tmp_path / "moved")
+    numbers = sightline.evaluate(run.path, data=tmp_path / "moved")
+    assert numbers["split"] == "val" and numbers["images"] == 4 and numbers["accuracy"] == run.metrics["accuracy"]
+    output = capsys.readouterr().out
+    assert "the data of the run in another folder: only its validation images" in output and "look 1" not in output
 
 
 def test_the_data_of_the_run_given_again_mean_its_validation_split(flat: Path, tmp_path: Path, tiny: dict) -> None:
@@ -178,3 +193,16 @@ def test_a_custom_cache_folder_can_be_listed_and_cleared(photos: Path, tmp_path:
     assert str(photos) in sightline.cache(folder=own)
     assert sightline.cache(folder=own, clear=True).startswith("removed 2 decoded sets")
     assert sightline.cache(folder=own) == "the cache is empty"
+
+
+def test_evaluate_takes_settings_for_reading_other_data(
+    flat: Path, photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "run", quiet=True)
+    next((flat / "class_0").iterdir()).write_bytes(b"")
+    command = ["evaluate", str(made.path), "--data", str(flat)]
+    assert main(command) == 2 and "--data.on_bad_image skip" in capsys.readouterr().err
+    assert main([*command, "--data.on_bad_image", "skip"]) == 0
+    assert "images             39" in capsys.readouterr().out
+    assert main(["evaluate", str(made.path), "--data.on_bad_image", "skip"]) == 2
+    assert "--data PATH" in capsys.readouterr().err

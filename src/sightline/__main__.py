@@ -12,7 +12,7 @@ from .errors import INTERRUPTED, SightlineError, interrupt_behind, printable
 
 ACCEPT_SETTINGS = (training.train, training.resume, training.transfer, training.sweep)
 """Commands that accept every setting of a recipe as an option --SECTION.KEY."""
-ACCEPT_DATA_SETTINGS = (evaluation.score, data.doctor, data.pack)
+ACCEPT_DATA_SETTINGS = (evaluation.evaluate, evaluation.score, data.doctor, data.pack)
 """Commands that accept the settings --data.KEY only."""
 
 
@@ -54,7 +54,7 @@ def run(tokens: list[str]) -> int:
             )
         status = command(*bound.args, **bound.kwargs | ({"settings": settings} if settings else {}))
     except cyclopts.CycloptsError as error:
-        print(f"sightline: {printable(error)}\n  cure:  {suggestion(tokens)}", file=sys.stderr)
+        print_error(parsing_error(error, tokens))
         return 2
     except SightlineError as error:
         print_error(error)
@@ -96,17 +96,29 @@ def interrupted_status(interrupt: KeyboardInterrupt) -> int:
     return INTERRUPTED
 
 
-def suggestion(tokens: list[str]) -> str:
-    """The cure for an unknown option: the setting of that name with its section, if there is one, else --help."""
+def parsing_error(error: cyclopts.CycloptsError, tokens: list[str]) -> SightlineError:
+    """The SightlineError for arguments that the parser rejects, with the command's usage or an option as the cure."""
     from .config.resolve import all_keys
 
-    keys = all_keys()
-    for token in tokens:
-        name = token.removeprefix("--").partition("=")[0].replace("-", "_")
-        candidates = [key for key in keys if token.startswith("--") and key.rpartition(".")[2] == name]
-        if candidates:
-            return "write a setting with its section: " + " or ".join(f"--{key}" for key in candidates)
-    return "sightline --help, or sightline COMMAND --help"
+    command = " ".join(("sightline", *(error.command_chain or ())))
+    usage = f"{command} --help"
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        name = error.argument.names[0]
+        missing = "the value of" if name in tokens else "the option" if name.startswith("-") else "the argument"
+        cure = "to list the recipes: sightline recipes; " if name == "RECIPE" else ""
+        return SightlineError(f"{missing} {name} is missing", where=command, cure=f"{cure}usage: {usage}")
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        extra = (error.unused_tokens or [""])[0]
+        cure = f"if this is the data set: --data {extra}; " if os.path.exists(extra) and "--data" not in tokens else ""
+        return SightlineError(f"one argument too many: {extra!r}", where=command, cure=f"{cure}usage: {usage}")
+    what = str(error).partition("\n")[0].rstrip(".")
+    if isinstance(error, cyclopts.UnknownOptionError) and error.token:
+        name = (error.token.keyword or "").removeprefix("--").replace("-", "_")
+        keys = ["data.path"] if name == "data" else [key for key in all_keys() if key.rpartition(".")[2] == name]
+        if keys:
+            cure = f"write a setting with its section: {' or '.join(f'--{key}' for key in keys)}"
+            return SightlineError(f"there is no option --{name}", where=command, cure=cure)
+    return SightlineError(what[0].lower() + what[1:], where=command, cure=f"usage: {usage}")
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """The error class for all problems that a user can solve, and helpers that format messages."""
 
+import difflib
+from collections.abc import Iterable
+
 USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a bug in Sightline
 MAX_LINE = 2000
 """Longer lines of a message are cut after this number of characters."""
@@ -51,6 +54,12 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 def counted(count: int, noun: str) -> str:
     """A number with its noun in the singular or plural: `1 mask`, `2,000 masks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def nearest_hint(name: str, choices: Iterable[str]) -> str:
+    """The text `; did you mean 'cat'?` with the most similar of `choices` to a name; '' if none is similar."""
+    close = difflib.get_close_matches(name, [*choices], 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def some_of(names: list[str] | tuple[str, ...]) -> str:

@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 from .config.paths import absolute
+from .config.resolve import resolve
 from .engine.memory import explain_out_of_memory
+from .errors import SightlineError
 from .runs import run_folder
 from .runs.atomic import finite
 from .runs.terminal import print_plain
@@ -21,6 +23,7 @@ def evaluate(
     split: str | None = None,
     quiet: bool = False,
     code: str | os.PathLike[str] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Compute the metrics of a run's best weights on a split of the run's own data, or on `data`, with 95 % intervals.
 
@@ -28,13 +31,18 @@ def evaluate(
     training. Returns {metric: value, metric_interval: [low, high]}, with None for an interval that cannot be given, and
     as `selection` a sentence if the weights were chosen on these images. An evaluation of a test split or of other data
     is counted as a look at this test set, across runs: `look` and `look_runs`. Predictions for the run's own data are
-    written to predictions/SPLIT.csv.
+    written to predictions/SPLIT.csv. settings: `data.*`, how `data` are read, as for `train`.
     """
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
     say = (lambda text: None) if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
     other = "" if data is None or absolute(os.fspath(data)) == absolute(config.data.path) else os.fspath(data)
+    if settings and not other:
+        cure = "give other data with --data PATH, or leave these settings out"
+        raise SightlineError("the run's own data are read as for training", where=", ".join(settings), cure=cure)
+    if other:
+        config = resolve(config, {"data.path": other, "data.layout": "auto", "data.leave_out": ()} | settings)
     if not run_folder.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")
     if not other and split == "train":

@@ -91,14 +91,15 @@ def faulty(make_photos: Callable[..., Path], tmp_path: Path) -> tuple[Path, dict
         "plain": {put("train/class_0/plain.png", Image.new("RGB", (48, 48), "navy"))},
         "gray": {put("train/class_0/gray.png", new(8).convert("L"))},
         "transparent": {put("train/class_0/alpha.png", transparent)},
-        "deep": {put("train/class_0/deep.png", Image.fromarray(np.array(new(9).convert("L")).astype(np.uint16) * 257))},
+        "other_pixels": {
+            put("train/class_0/deep.png", Image.fromarray(np.array(new(9).convert("L")).astype(np.uint16) * 257))
+        },
         "cmyk": {put("train/class_0/print.jpg", new(10).convert("CMYK"), quality=95)},
         "rotated": {put("train/class_0/turned.jpg", new(11), quality=95, exif=turned)},
         "frames": {put("train/class_0/film.gif", new(12), save_all=True, append_images=[new(13)])},
         "hidden": {"train/.ipynb_checkpoints/", "train/class_1/._a.png"},
         "not_used": {"train/class_0/no_ending"},
     }
-    planted["gray"] |= planted["deep"]
     return root, planted
 
 
@@ -114,9 +115,9 @@ def test_every_planted_error_is_found_and_nothing_else(
     assert found == planted
     severities = {one["kind"]: one["severity"] for one in report["findings"]}
     errors = {kind for kind, severity in severities.items() if severity == "error"}
-    assert errors == {"unreadable", "leak", "conflicting_labels"} and report["errors"] == 3
+    assert errors == {"unreadable", "leak", "conflicting_labels", "other_pixels"} and report["errors"] == 4
     assert all(one["why"] and one["cure"] for one in report["findings"])
-    assert "it is empty (0 bytes)" in printed and "PNG named .jpg" in printed and "--write-clean-list" in printed
+    assert "it is empty (0 bytes)" in printed and "PNG named .jpg" in printed and "--fix" in printed
     assert contents(root) == before
 
 
@@ -137,11 +138,11 @@ def test_the_clean_list_can_be_trained_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, planted = faulty
-    path = tmp_path / "lists" / "clean.csv"
-    found = diagnose(root, tmp_path, write_clean_list=path)
+    path = tmp_path / "out" / "clean.csv"
+    found = diagnose(root, tmp_path, fix=True)
     assert found.clean_list == path
     names = {line.split(",")[0].removeprefix("../photos/") for line in path.read_text().splitlines()[1:]}
-    left_out = planted["unreadable"] | planted["conflicting_labels"]
+    left_out = planted["unreadable"] | planted["conflicting_labels"] | planted["other_pixels"]
     left_out |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}
     everything = {str(p.relative_to(root)) for p in root.rglob("*.*g*") if p.is_file() and ".i" not in str(p)}
     assert names == everything - left_out - {"train/class_1/._a.png"}
@@ -151,8 +152,8 @@ def test_the_clean_list_can_be_trained_on(
     assert done.metrics["accuracy"] >= 0
     assert "doctor:" in capsys.readouterr().out
     with pytest.raises(SightlineError, match="already"):
-        diagnose(root, tmp_path, write_clean_list=path)
-    diagnose(root, tmp_path, write_clean_list=path, overwrite=True)
+        diagnose(root, tmp_path, fix=True)
+    diagnose(root, tmp_path, fix=True, overwrite=True)
 
 
 def test_names_with_markup_newlines_and_invalid_utf8(make_photos: Callable[..., Path], tmp_path: Path) -> None:
@@ -161,11 +162,11 @@ def test_names_with_markup_newlines_and_invalid_utf8(make_photos: Callable[..., 
     for number, name in enumerate(strange):
         Path(os.fsdecode(os.fsencode(root / "train" / "class_0") + b"/" + name.replace(b"/", b"-"))).write_bytes(b"")
         class_image(0, 900 + number).save(os.fsencode(root / "train" / "class_0") + b"/ok" + name.replace(b"/", b"-"))
-    found = diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+    found = diagnose(root, tmp_path, fix=True)
     assert len(kinds(found)["unreadable"]) == 4
     assert "<script>alert" not in found.page.read_text()
     assert "train/class_0/caf\udce9.png" in json.loads(found.json.read_text())["findings"][0]["files"]
-    listed = diagnose(tmp_path / "clean.csv", tmp_path)
+    listed = diagnose(tmp_path / "out" / "clean.csv", tmp_path)
     assert listed.counts == {"train": 67, "val": 16}, "the name that is not UTF-8 is left out"
 
 
@@ -188,7 +189,7 @@ def test_a_layout_that_train_rejects_is_a_finding(make_photos: Callable[..., Pat
     found = kinds(diagnose(root, tmp_path))
     assert {"layout", "unreadable", "duplicate"} <= found.keys(), "without labels, copies are duplicates"
     with pytest.raises(SightlineError, match="clean list cannot be written"):
-        diagnose(root, tmp_path, write_clean_list=tmp_path / "clean.csv")
+        diagnose(root, tmp_path, fix=True)
 
 
 def test_a_folder_without_images_is_an_error_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

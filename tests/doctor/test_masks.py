@@ -74,4 +74,4 @@ def test_a_missing_palette_is_a_finding_and_the_images_are_checked(
 def test_a_clean_list_of_masks_is_an_error(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     root = make_scenes(tmp_path / "land")
     with pytest.raises(sightline.SightlineError, match="clean list cannot be written"):
-        sightline.doctor(root, out=tmp_path / "out", write_clean_list=tmp_path / "c.csv", quiet=True)
+        sightline.doctor(root, out=tmp_path / "out", fix=True, quiet=True)

@@ -12,8 +12,8 @@ def doctor(
     data: str,
     /,
     *,
-    out: Path = Path("runs/doctor"),
-    write_clean_list: Path | None = None,
+    out: Path | None = None,
+    fix: Flag = False,
     overwrite: Flag = False,
     quiet: Quiet = False,
     code: Code = None,
@@ -27,14 +27,14 @@ def doctor(
 
     Args:
         data: A data set, as for train --data; or a run folder, to find likely label errors in its validation images.
-        out: Folder for doctor.html and doctor.json.
-        write_clean_list: Write a CSV file for train --data. It leaves out unreadable files, all but one of identical
-            images, and identical images with different labels.
-        overwrite: Replace an existing CSV file.
+        out: Folder for doctor.html and doctor.json; runs/doctor by default, or RUN/doctor.
+        fix: Also write clean.csv there, a table for train --data. It leaves out unreadable files, all but one of
+            identical images, and identical images with different labels. Your files are not changed.
+        overwrite: Replace an existing clean.csv.
     """
     from ..doctor import doctor as function
 
-    options = {"out": out, "write_clean_list": write_clean_list, "overwrite": overwrite, "quiet": quiet, "code": code}
+    options = {"out": out, "fix": fix, "overwrite": overwrite, "quiet": quiet, "code": code}
     diagnosis = function(data, **options, **(settings or {}))
     if quiet:
         print_path(diagnosis.page)

@@ -8,8 +8,18 @@ from . import Code, Flag, Integer, Settings, Text, app
 
 
 @app.command
-def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None, code: Code = None) -> None:
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    code: Code = None,
+    settings: Settings = None,
+) -> None:
     """Compute the metrics of a trained run, with 95 % confidence intervals.
+
+    How other data are read can be set by the --data.KEY options of train, such as --data.layout.
 
     Example: sightline evaluate runs/photos_scratch --data test_photos/
 
@@ -20,14 +30,15 @@ def evaluate(run: Path, /, *, data: str | None = None, split: str | None = None,
     """
     import sightline
 
-    numbers = sightline.evaluate(run, data=data, split=split, code=code)
+    numbers = sightline.evaluate(run, data=data, split=split, code=code, **(settings or {}))
+    width = max(len(name) for name in numbers if not name.endswith("_interval"))
     for name, value in numbers.items():
         if name.endswith("_interval"):
             continue
         low, high = numbers.get(f"{name}_interval", (None, None))
         interval = f"  [{low:.4f}, {high:.4f}]" if low is not None and low == low else ""
         text = f"{value:.6f}{interval}" if isinstance(value, float) else str(value)
-        print_plain(f"{name:<18} {'not defined for these images' if value is None or value != value else text}")
+        print_plain(f"{name:<{width}}  {'not defined for these images' if value is None or value != value else text}")
 
 
 @app.command

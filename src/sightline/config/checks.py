@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import SightlineError
+from ..errors import SightlineError, nearest_hint
 
 Rules = dict[str, Any]
 """{error message: whether the configuration violates the rule}; any value counts as true or false."""
@@ -109,7 +109,8 @@ def check_loss_names(config: Any, known: Mapping[str, Callable[..., Any]]) -> No
     names = [*config.loss.terms] or [config.loss.name]
     unknown = [name for name in names if name not in known]
     if unknown:
-        what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}"
+        hint = nearest_hint(unknown[0], known)
+        what = f"there is no loss {', '.join(map(repr, unknown))} for the task {config.task}{hint}"
         where = "loss.terms" if config.loss.terms else "loss.name"
         cure = f"use one of {', '.join(known)}; for a loss of your own, add --code FILE"
         raise SightlineError(what, where=where, cure=cure)

@@ -2,12 +2,13 @@
 name the most similar existing key."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 import pydantic
 
-from ..errors import SightlineError, listing
+from ..errors import SightlineError, listing, nearest_hint
 from .fields import Section
 from .schema import Config
 from .strict_yaml import dump_yaml, parse_yaml
@@ -118,7 +119,11 @@ def format_fault(fault: Any, kind: type[Section]) -> str:
     found = repr(fault["input"])
     if fault["type"] == "tuple_type" and isinstance(fault["input"], str):
         message += f"; write a list: '[{fault['input']}]'"
-    shown = "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", found {found[:80]}"
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        found += nearest_hint(fault["input"], re.findall("'([^']+)'", fault["ctx"]["expected"]))
+    if fault["input"] is True:
+        found = "true (an option without a value means true)"
+    shown = "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", found {found[:120]}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else f"{message}{shown}"
 
 

@@ -9,10 +9,13 @@ from PIL import Image
 from ..data.sources.splits import ALL
 from .facts import Facts
 from .findings import Finding, Group, finding
+from .pixels import most_common, odd
 
 RARE = 0.2
 """Some properties (such as grayscale) are only reported if at most this share of the images has them; if more images
 have one, it is normal for the data."""
+MIXED = 1 - 1e-9
+"""Limit like RARE for properties that are reported unless all images have them."""
 APART = 4.0
 """An image is tiny or huge if its side is smaller or larger than the side of the median image by this factor."""
 LEAST_SIDE, MOST_PIXELS = 8, 50_000_000
@@ -27,9 +30,13 @@ IMBALANCE = 10
 
 
 def image_checks(facts: Sequence[Facts]) -> list[Finding]:
-    """Find unreadable images, wrong file extensions, and images with unusual properties."""
+    """Find unreadable images, wrong file extensions, and images with unusual properties. Images of another kind of
+    pixels than most have a finding of their own (`pixels.pixel_checks`)."""
     good, wrong = [fact for fact in facts if not fact.why], []
-    found = finding("unreadable", [Group((fact.name,), fact.why) for fact in facts if fact.why])
+    usual = most_common(facts)
+    found = finding(
+        "unreadable", [Group((fact.name,), fact.why) for fact in facts if fact.why and not odd(fact, usual)]
+    )
     known = Image.registered_extensions()
     for fact in good:
         extension, kind = os.path.splitext(fact.name)[1].lower(), fact.header.format.replace("MPO", "JPEG")
@@ -55,8 +62,7 @@ def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[
         "long": (lambda fact: ratio(fact) > longest, 1),
         "plain": (lambda fact: fact.plain, 1),
         "transparent": (lambda fact: fact.header.transparent, RARE),
-        "deep": (lambda fact: fact.header.deep, RARE),
-        "cmyk": (lambda fact: fact.header.mode == "CMYK", RARE),
+        "cmyk": (lambda fact: fact.header.mode in ("CMYK", "LAB"), MIXED),
         "rotated": (lambda fact: fact.header.orientation in range(2, 9), RARE),
         "gray": (is_gray, RARE),
         "frames": (lambda fact: fact.header.frames > 1, 1),

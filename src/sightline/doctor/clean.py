@@ -26,13 +26,10 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
         why = (
             "it lists labeled image files, but these data have none, or `sightline train` does not accept their layout"
         )
-        cure = "omit --write-clean-list, and remove or correct the reported files by hand"
+        cure = "omit --fix, and remove or correct the reported files by hand"
         raise SightlineError("a clean list cannot be written for these data", where=opened.root, why=why, cure=cure)
-    if path.suffix.lower() != ".csv":
-        cure = f"use a name that ends in .csv: --write-clean-list {path}.csv"
-        raise SightlineError("the clean list must be a CSV file", where=str(path), cure=cure)
     if path.exists() and not overwrite:
-        cure = "choose another file name, or replace this file with --overwrite"
+        cure = "choose another folder with --out FOLDER, or replace this file with --overwrite"
         raise SightlineError("this file already exists", where=str(path), cure=cure)
 
 

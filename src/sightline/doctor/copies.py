@@ -49,7 +49,7 @@ def exact_checks(facts: Sequence[Facts], classes: Sequence[str], can_list: bool)
         same = "same file" if len({fact.file for fact in members}) == 1 and members[0].file else "same pixels"
         group, conflict, leak = described(same, members, classes)
         kinds["conflicting_labels" if conflict else "leak" if leak else "duplicate"].append(group)
-    clean = ", or leave them out: --write-clean-list clean.csv" if can_list else ""
+    clean = ", or leave them out: --fix" if can_list else ""
     return [one for kind, groups in kinds.items() for one in finding(kind, groups, clean=clean)]
 
 

@@ -5,8 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config.resolve import resolve
 from ..config.schema import Config
+from ..data.decode.palettes import display_colors
 from ..data.label_arrays import are_numbers, are_sets, class_counts
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
@@ -24,24 +27,27 @@ from .labels import label_checks
 from .masks import mask_checks, open_masked
 from .opened import open_labeled, with_set_indices
 from .page import Opener, render
+from .pixels import pixel_checks, with_odd_pixels
+from .understood import pictures, understood
 
 FORMAT = 1
-PAGE, FACTS = "doctor.html", "doctor.json"
+PAGE, FACTS, CLEAN_LIST = "doctor.html", "doctor.json", "clean.csv"
 CLASSES = ("classes missing in a split", "rare classes")
 
 
-def diagnose(
-    path: str, out: Path, clean: Path | None, overwrite: bool, settings: dict[str, Any], say: Say
-) -> Diagnosis:
+def diagnose(path: str, out: Path | None, fix: bool, overwrite: bool, settings: dict[str, Any], say: Say) -> Diagnosis:
     """Run all checks of `sightline.doctor`, write doctor.html and doctor.json, and print the findings."""
+    is_run = (Path(path) / "recipe.yaml").is_file()
+    out = out or (Path(path) / "doctor" if is_run else Path("runs/doctor"))
     known = read_json(out / FACTS)
     if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
         what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
         raise SightlineError(what, where=str(out), cure="choose another folder: --out FOLDER")
-    require_outside_data(out, path)
-    if (Path(path) / "recipe.yaml").is_file():
-        found, open_named = of_run(Path(path), clean, out)
+    if is_run:
+        found, open_named = of_run(Path(path), fix, out)
     else:
+        require_outside_data(out, path)
+        clean = out / CLEAN_LIST if fix else None
         found, open_named = of_data(path, settings, clean, overwrite, out, say)
     write_json(found.json, as_json(found))
     atomic_write(found.page, render(found, open_named))
@@ -49,11 +55,11 @@ def diagnose(
     return found
 
 
-def of_run(run: Path, clean: Path | None, out: Path) -> tuple[Diagnosis, Opener | None]:
+def of_run(run: Path, fix: bool, out: Path) -> tuple[Diagnosis, Opener | None]:
     """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
     no images)."""
-    if clean:
-        cure = "pass the data instead of the run: sightline doctor DATA --write-clean-list FILE.csv"
+    if fix:
+        cure = "pass the data instead of the run: sightline doctor DATA --fix"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
     findings, classes, count, config = label_checks(run)
     notes, open_named = (), None
@@ -82,24 +88,32 @@ def of_data(
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
     distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
     facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say, opened.channels)
+    one_kind = data.channels != "rgb"
+    facts = with_odd_pixels(facts) if one_kind else facts
     open_named = opener(opened.splits, opened.root, data.max_pixels, opened.channels)
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
-    findings = [*opened.findings, *image_checks(facts), *exact_checks(facts, distinct.classes, can_list)]
+    findings = [*opened.findings, *pixel_checks(facts, one_kind), *image_checks(facts)]
+    findings += [*exact_checks(facts, distinct.classes, can_list)]
     findings += film_checks(facts, distinct.classes)
     near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
     findings += near
     for note in notes:
         say(note)
+    pixels: dict[str, np.ndarray] = {}
     if opened.palette:
-        findings += mask_checks(opened.masked, opened.palette, facts, opened.root)
+        found, pixels = mask_checks(opened.masked, opened.palette, facts, opened.root)
+        findings += found
     elif opened.regular:
         numbers = {split: class_counts(each, len(opened.classes)) for split, each in labels.items()}
         findings += task.check_labels(labels, opened.classes) if task.check_labels and labels else []
         findings += [*missing_classes(numbers, opened.classes), *imbalance(numbers, opened.classes)]
-    notes = [*opened.notes, *notes, *([write_clean_list(clean, facts, distinct)] if clean else [])]
+    notes += [write_clean_list(clean, facts, distinct)] if clean else []
     findings.sort(key=lambda finding: finding.severity != "error")
     about = (opened.root, task.name, counts, opened.classes, tuple(findings), checked(task.name), tuple(notes))
-    return Diagnosis(*about, out / PAGE, out / FACTS, clean), open_named
+    shown = pictures(opened, data)
+    colors = [tuple(color) for color in display_colors(opened.palette).tolist()] if opened.palette else []
+    known = (clean, understood(opened, facts, pixels, data), tuple(shown), tuple(colors))
+    return Diagnosis(*about, out / PAGE, out / FACTS, *known), open_named
 
 
 def checked(task: str) -> tuple[str, ...]:
@@ -118,6 +132,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
         "doctor": FORMAT,
         "data": found.data,
         "task": found.task,
+        "understood": found.understood,
         "images": found.counts,
         "classes": found.classes,
         "errors": errors,
@@ -130,14 +145,15 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
 
 
 def text(found: Diagnosis) -> str:
-    """The text that is printed: all findings, each with its first files."""
-    lines = []
+    """The text that is printed: what was understood of the data, then all findings, each with its first files."""
+    width = max(map(len, found.understood), default=0)
+    lines = [f"  {topic:{width}}  {text}" for topic, text in found.understood.items()]
     for finding in found.findings:
         lines.append(f"\n{finding.severity}: {finding.what}")
         lines += [listing([line_of(group) for group in finding.groups], 5)] if finding.groups else []
         lines.append(f"  why:   {finding.why}\n  cure:  {finding.cure}")
     if not found.findings:
-        lines.append(f"nothing found in {counted(sum(found.counts.values()), 'image')}")
+        lines.append(f"\nnothing found in {counted(sum(found.counts.values()), 'image')}")
     if found.clean_list:
         lines += [found.notes[-1], f"train on it: sightline train RECIPE --data {shlex.quote(str(found.clean_list))}"]
     return "\n".join([*lines, f"details: {found.page}; as JSON: {found.json}"])

@@ -12,7 +12,7 @@ from PIL import Image
 from ..data.channels import RGB, Channels
 from ..data.decode.decoding import PROGRESS_SECONDS
 from ..data.decode.images import Header, open_image, preview
-from ..data.decode.kinds import file_header
+from ..data.decode.kinds import Kind, Raster, header_like
 from ..data.near import thumbnail
 from ..data.types import Items
 from ..engine.device import processors
@@ -33,8 +33,9 @@ class Facts(NamedTuple):
 
     label: class index, -1 without one. path: of the file, or "" if the image is not a file. why, cure: reason and cure
     if the image cannot be read, else "". size: (width, height) after the EXIF rotation. file: SHA-256 of the file's
-    bytes, empty without a file. pixels: SHA-256 of size and RGB pixels. thumb: bytes of a thumbnail (`near.thumbnail`).
-    plain: whether the image has a single color.
+    bytes, empty without a file. pixels: SHA-256 of size and pixels. thumb: bytes of a thumbnail (`near.thumbnail`).
+    plain: whether the image has a single color. kind: what the pixels of the file are; None if its header is damaged.
+    extent, missing: of images that are not 8-bit RGB: smallest and largest value, and the share without data.
     """
 
     name: str
@@ -49,6 +50,9 @@ class Facts(NamedTuple):
     thumb: bytes = b""
     plain: bool = False
     header: Header = Header()
+    kind: Kind | None = None
+    extent: tuple[float, float] = (0.0, 0.0)
+    missing: float = 0.0
 
 
 def gather(
@@ -72,31 +76,38 @@ def gather(
 
 def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int, channels: Channels) -> Facts:
     """Read one image and compute its properties. If it cannot be read, they have the reason and a cure."""
-    name, header, file = items.names[index], Header(), b""
+    name, header = items.names[index], Header()
     path = os.path.join(root, name) if root else ""
-    known = (name, split, -1 if items.labels is None else int(items.labels[index]), path)
+    stored = header_like(path, channels.names) if path else None
+    label = -1 if items.labels is None else int(items.labels[index])
+    known = Facts(name, split, label, path, header=header, kind=stored.kind if stored else None)
     try:
-        raster = file_header(path) if path else None
-        if path and not (raster and not raster.kind.plain):
-            image, file = open_image(path, max_pixels, SIDE, header), bytes.fromhex(sha256(path))
+        if path and (stored is None or stored.kind.plain):
+            found = image = open_image(path, max_pixels, SIDE, header)
         else:
             found = items.read(index)
             image, header.size = preview(found, channels), found.size
             header.mode = image.mode
-        if raster and not raster.kind.plain:
-            header.format, header.deep = raster.driver.replace("GTiff", "TIFF"), raster.kind.number != "uint8"
-            header.transparent, file = raster.alpha, bytes.fromhex(sha256(path))
+        if stored and stored.driver:
+            header.format, header.transparent = stored.driver.replace("GTiff", "TIFF"), stored.alpha
+        file = bytes.fromhex(sha256(path)) if path else b""
     except SightlineError as error:
-        return Facts(*known, why=error.why or error.what, cure=error.cure, header=header)
+        return known._replace(why=error.why or error.what, cure=error.cure)
     except OSError as error:  # such as a file that was deleted after it was listed
         cure = "check that the file still exists and is readable, then run the command again"
-        return Facts(*known, why=error.strerror or str(error), cure=cure, header=header)
+        return known._replace(why=error.strerror or str(error), cure=cure)
     size = header.size[::-1] if header.orientation in (5, 6, 7, 8) else header.size
     if not path or header.format == "TIFF":  # Pillow applies the orientation of TIFF files on loading
         size = image.size
-    pixels = hashlib.sha256(repr(size).encode() + image.tobytes()).digest()
-    plain = all(high - low <= PLAIN for low, high in image.getextrema())  # ty: ignore[not-iterable]
-    return Facts(*known, size=size, file=file, pixels=pixels, thumb=thumbnail(image), plain=plain, header=header)
+    known = known._replace(size=size, file=file, thumb=thumbnail(image))
+    if isinstance(found, Raster):
+        low, high = found.pixels.min((1, 2)), found.pixels.max((1, 2))
+        known = known._replace(extent=(float(low.min()), float(high.max())), missing=found.missing / found.pixels.size)
+        content, plain = found.pixels.tobytes(), bool((low == high).all())
+    else:
+        content = image.tobytes()
+        plain = all(high - low <= PLAIN for low, high in image.getextrema())  # ty: ignore[not-iterable]
+    return known._replace(pixels=hashlib.sha256(repr(size).encode() + content).digest(), plain=plain)
 
 
 def opener(

@@ -1,9 +1,11 @@
 """Findings: the kinds of errors in data, the affected files, and the cures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from PIL import Image
 
 STOPS = "training would stop with an error"
 
@@ -20,7 +22,7 @@ class FindingKind(NamedTuple):
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
         "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write "
-        "a table of the intact images: --write-clean-list clean.csv"),
+        "a table of the intact images: --fix"),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
         "rename these files by their content: mv NAME.jpg NAME.png"),
@@ -39,11 +41,13 @@ KINDS = {
     "transparent": FindingKind("warning", "image* with transparency, unlike the others",
         "transparent pixels become white, unlike the background of the opaque images",
         "composite the transparent images on the background of the opaque ones"),
-    "deep": FindingKind("warning", "image* with 16 or more bits per channel, unlike the others",
-        "their values are divided to fit 8 bits, and become dark if a sensor used only a part of the range",
-        "stretch their values and save them like the other images: as 8-bit PNG or JPEG"),
-    "cmyk": FindingKind("warning", "image* in CMYK, unlike the others",
-        "CMYK images are converted to RGB without their color profile, so that their colors differ from those of "
+    "other_pixels": FindingKind("error", "image* with other channels or bits than most", "{counts}; " + STOPS,
+        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb"),
+    "no_data": FindingKind("warning", "image* mostly without data",
+        "values without data are 0 for the network; segmentation ignores pixels without data in all channels",
+        "look at these images; remove those that have nothing to learn from"),
+    "cmyk": FindingKind("warning", "image* in CMYK or Lab, unlike the others",
+        "these images are converted to RGB without their color profile, so that their colors differ from those of "
         "the other images",
         "convert these images to RGB with their color profile in an image editor"),
     "rotated": FindingKind("warning", "image* stored rotated or mirrored, with an EXIF orientation",
@@ -101,6 +105,14 @@ KINDS = {
 palettes and classes have their texts elsewhere."""
 
 
+class Picture(NamedTuple):
+    """An image as a network gets it, with the name of its file and its label."""
+
+    image: Image.Image
+    name: str
+    label: str
+
+
 @dataclass(frozen=True)
 class Group:
     """One or several files that a finding lists together, such as the copies of one image, with a note about them."""
@@ -136,8 +148,9 @@ class Diagnosis:
 
     data: what was checked: a folder, another source or a run. task: `classify`, `segment`, or `labels` for the labels
     of a run. counts: number of images by split. checks: descriptions of what was checked. notes: sentences on how the
-    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None. In a
-    condition, it is true if there are findings.
+    data were read. page, json: the files that were written. clean_list: the path of the clean list, or None.
+    understood: what was understood of the data, as texts by topic. pictures: a few images as a network gets them.
+    colors: of the classes in pictures with masks. In a condition, it is true if there are findings.
     """
 
     data: str
@@ -150,6 +163,9 @@ class Diagnosis:
     page: Path
     json: Path
     clean_list: Path | None = None
+    understood: dict[str, str] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything was found."""

@@ -13,7 +13,7 @@ from ..data.decode.palettes import Palette, empty_palette
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
-from ..data.sources.pairs import Pair, Unpaired, choose_palette, items_of, layout_notes, pair_names, palette_notes
+from ..data.sources.pairs import Pair, Unpaired, choose_palette, items_of, layout_notes, pair_names
 from ..data.types import Items
 from ..errors import SightlineError
 from .checks import imbalance, missing_classes
@@ -53,17 +53,12 @@ def open_masked(data: Data) -> OpenedData:
     except SightlineError as error:
         found.append(Finding("palette", "error", error.what, error.why or STOPS, error.cure))
     known = palette or empty_palette()
-    reading = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data, found)
+    reading, said = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data)
     images = {split: [(image, None) for image, _ in members] for split, members in pairs.items()}
-    splits = {
-        split: items_of(root, members, empty_palette(), data.max_pixels, reading) for split, members in images.items()
-    }
-    masked = {
-        split: items_of(root, members, known, data.max_pixels, reading)
-        for split, members in complete.items()
-        if palette
-    }
-    notes = (*layout_notes(root, complete), *palette_notes(root, data, known))
+    how = data.max_pixels, reading
+    splits = {split: items_of(root, members, empty_palette(), *how) for split, members in images.items()}
+    masked = {split: items_of(root, members, known, *how) for split, members in complete.items() if palette}
+    notes = (*layout_notes(root, complete), *said)
     found += stray_checks(root)
     return OpenedData(
         *(root, splits, known.classes, notes),
@@ -75,9 +70,12 @@ def open_masked(data: Data) -> OpenedData:
     )
 
 
-def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str) -> list[Finding]:
-    """Find invalid masks, and missing and rare classes by numbers of pixels. masked: the complete pairs by split.
-    facts: properties of the images, for their sizes. root: the folder of the data."""
+def mask_checks(
+    masked: dict[str, Items], palette: Palette, facts: Sequence[Facts], root: str
+) -> tuple[list[Finding], dict[str, np.ndarray]]:
+    """Find invalid masks, and missing and rare classes by numbers of pixels: (findings, pixels of each class by split,
+    int64 [K]). masked: the complete pairs by split. facts: properties of the images, for their sizes. root: the folder
+    of the data."""
     sizes = {fact.name: fact.size for fact in facts if not fact.why}
     faults: dict[tuple[str, str], list[Group]] = {}
     counts: dict[str, np.ndarray] = {}
@@ -99,7 +97,7 @@ def mask_checks(masked: dict[str, Items], palette: Palette, facts: Sequence[Fact
     if not any(kind == "mask" for kind, _ in faults):  # the counts without unusable masks would mislead
         found += missing_classes(counts, palette.classes, "pixel")
         found += imbalance(counts, palette.classes, RARE_PIXELS, "pixels")
-    return found
+    return found, counts
 
 
 def read_all(items: Items, sizes: dict[str, tuple[int, int]], palette: Palette) -> list[ItemFacts | SightlineError]:

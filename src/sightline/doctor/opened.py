@@ -54,7 +54,6 @@ def open_labeled(data: Data) -> OpenedData:
             raise
         if error.what != MIXED:
             return open_any_layout(data, error)
-        found.append(mixed_finding(error))
         source = open_source(data.replace(channels="rgb"), data.split_seed, hold_out=False)
     files = source.layout not in LIBRARIES
     if len(source.classes) == 1:
@@ -74,20 +73,14 @@ def open_labeled(data: Data) -> OpenedData:
     )
 
 
-def mixed_finding(error: SightlineError) -> Finding:
-    """The finding for images of several kinds, from the error of `survey`."""
-    return Finding("mixed_channels", "error", error.what, error.why, error.cure)
-
-
-def read_any(root: str, stamps: dict[str, str], data: Data, found: list[Finding]) -> Reading:
-    """How to read image files, also if they do not agree, which is added to `found`. stamps: as of `survey`."""
+def read_any(root: str, stamps: dict[str, str], data: Data) -> tuple[Reading, list[str]]:
+    """As `survey`, but images that do not agree are read as 8-bit RGB."""
     try:
-        return survey(root, stamps, data)[0]
+        return survey(root, stamps, data)
     except SightlineError as error:
         if error.what != MIXED:
             raise
-        found.append(mixed_finding(error))
-        return survey(root, stamps, data.replace(channels="rgb"))[0]
+        return survey(root, stamps, data.replace(channels="rgb"))
 
 
 def with_set_indices(opened: OpenedData) -> OpenedData:
@@ -107,7 +100,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
         raise error
     found = [Finding("layout", "error", error.what, error.why or STOPS, error.cure), *stray_checks(root)]
     names, stamps = tuple(file.name for file in files), tuple(file.stamp for file in files)
-    reading = read_any(root, dict(zip(names, stamps, strict=True)), data, found)
+    reading, said = read_any(root, dict(zip(names, stamps, strict=True)), data)
     items = Items(
         names=names,
         labels=None,
@@ -115,7 +108,7 @@ def open_any_layout(data: Data, error: SightlineError) -> OpenedData:
         stamps=stamps,
     )
     note = "`sightline train` does not accept this layout, so that splits, labels and masks were not checked"
-    return OpenedData(root, {ALL: items}, (), (note,), regular=False, findings=found, channels=reading.channels)
+    return OpenedData(root, {ALL: items}, (), (note, *said), regular=False, findings=found, channels=reading.channels)
 
 
 def stray_checks(root: str) -> list[Finding]:

@@ -24,6 +24,8 @@ WITHOUT_IMAGES = ("unreadable", "hidden", "unreadable_mask", "not_used")
 def render(found: Diagnosis, open_named: Opener | None) -> str:
     """The complete HTML page. open_named: function that opens an image by its name; None: the page shows no images."""
     content: list[tuple[str, list[Child]]] = [("Summary", summary(found))]
+    if found.understood:
+        content.append(("What was understood", understood(found)))
     used: Counter[str] = Counter()
     for finding in found.findings:
         used[finding.kind] += 1
@@ -53,6 +55,27 @@ def summary(found: Diagnosis) -> list[Child]:
     ]
     note = "Errors stop training or make its scores wrong. Check the warnings. No file was changed."
     return [*parts, table(["Severity", "What", "Cure"], rows, "Findings"), element("p", note, class_="small")]
+
+
+def understood(found: Diagnosis) -> list[Child]:
+    """The section on what was understood of the data: a table, and pictures with their labels."""
+    rows: list[list[Child]] = [[topic.capitalize(), text] for topic, text in found.understood.items()]
+    parts: list[Child] = [table(["Topic", "Understood"], rows, "What was understood of the data")]
+    if not found.pictures:
+        return parts
+    named = not found.colors
+    text = "Images as a network gets them, with their labels." if named else "Images with their masks drawn over them."
+    key = [element("li", swatch(color), name) for name, color in zip(found.classes, found.colors, strict=False)]
+    tiles = [framed(picture.image, picture.name, picture.label if named else None) for picture in found.pictures]
+    parts += [element("p", text), element("ul", key, class_="legend flat") if key else None]
+    return [*parts, element("ul", [element("li", one) for one in tiles], class_="gallery" if named else "gallery wide")]
+
+
+def swatch(color: tuple[int, int, int]) -> Html:
+    """A small square of a color, for a legend."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), color).save(buffer, "PNG")
+    return element("img", src=png_uri(buffer.getvalue()), alt="", class_="dot square")
 
 
 def section(finding: Finding, open_named: Opener | None) -> list[Child]:
@@ -111,11 +134,14 @@ def tile(name: str, note: str, open_named: Opener) -> Html:
         image = open_named(name)
     except SightlineError as error:
         return element("figure", element("figcaption", name, element("span", error.why or error.what, class_="wrong")))
+    return framed(image, name, element("span", note, class_="wrong") if note else None)
+
+
+def framed(image: Image.Image, name: str, caption: Child) -> Html:
+    """An image with a caption and the name of its file."""
     small, buffer = max(image.size) <= SMALL, io.BytesIO()
     if small:
         image.save(buffer, "PNG", optimize=True)
     source = png_uri(buffer.getvalue()) if small else jpeg_uri(image, TILE)
-    shown = element("img", src=source, alt=f"{name} {note}".strip(), title=name, loading="lazy",
-                    class_="pixels" if small else None)  # fmt: skip
-    caption = element("span", note, class_="wrong") if note else None
+    shown = element("img", src=source, alt=name, title=name, loading="lazy", class_="pixels" if small else None)
     return element("figure", shown, element("figcaption", caption, element("span", name, class_="sure")))

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adamw import adamw
 
 from ..config.schema import Optim
-from ..errors import SightlineError
+from ..errors import SightlineError, nearest_hint
 from .distributed import full_tensor, shard_like
 
 
@@ -90,7 +90,8 @@ def check_optimizer(optim: Optim) -> None:
     names = (*OPTIMIZERS, "muon")
     if optim.name not in names:
         cure = f"use one of {', '.join(names)}; for an optimizer of your own, add --code FILE"
-        raise SightlineError(f"there is no optimizer {optim.name!r}", where="optim.name", cure=cure)
+        what = f"there is no optimizer {optim.name!r}{nearest_hint(optim.name, names)}"
+        raise SightlineError(what, where="optim.name", cure=cure)
 
 
 def fused(groups: list[dict[str, Any]]) -> bool | None:

@@ -1,12 +1,13 @@
 """Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data."""
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..data.channels import Channels
-from ..data.sources.splits import OUTER
+from ..data.sources.splits import ALL, OUTER
 from ..data.test_ledger import TestImages, record, register
 from ..data.types import Decoded, Source
 from ..errors import SightlineError
@@ -69,9 +70,52 @@ def chosen_split(split: str | None, source: Source) -> str:
     return wanted
 
 
-def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
-    """Print a warning if a split's images have another digest than provenance.json, which training wrote."""
+def known_digest(folder: Path, split: str) -> str | None:
+    """The digest of a split's images in provenance.json, which training wrote; None without one."""
     data = run_folder.provenance(folder).get("data")
     digests = data.get("digest") if isinstance(data, dict) else None
-    if isinstance(digests, dict) and split in digests and digests[split] != digest:
+    return digests.get(split) if isinstance(digests, dict) else None
+
+
+def training_names(folder: Path) -> set[str]:
+    """The names of a run's training images, from its splits.csv; empty without that file."""
+    try:
+        with open(folder / "splits.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {row["filename"] for row in csv.DictReader(file) if row.get("split") == "train"}
+    except OSError:
+        return set()
+
+
+def open_other(
+    folder: Path, open_held: Callable[[bool], Source], decode: Callable[[Source], Decoded], say: Callable[[str], None]
+) -> tuple[Source, bool]:
+    """Open data other than the run's own: (source, whether they are a copy of its own data, which it divided itself).
+
+    Such a copy is divided in the same way, so that training images are not evaluated. open_held: function that opens
+    the data, whether or not validation images are held out. decode: function that decodes `val`.
+    """
+    source = open_held(False)
+    for note in source.notes:
+        say(note)
+    known = known_digest(folder, "val")
+    if ALL not in source.splits or known is None:
+        return source, False
+    try:
+        held = open_held(True)
+        same = decode(held).digest == known
+    except SightlineError:  # such as data that cannot be divided
+        return source, False
+    if same:
+        say("these are the data of the run in another folder: only its validation images are evaluated")
+        return held, True
+    shared = len(training_names(folder) & {*source.splits[ALL].names})
+    if 2 * shared > len(source.splits[ALL].names):
+        say(f"warning: {shared:,} of these images have names of training images; if they are, the metrics are too high")
+    return source, False
+
+
+def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
+    """Print a warning if a split's images have another digest than provenance.json, which training wrote."""
+    known = known_digest(folder, split)
+    if known is not None and known != digest:
         say(f"warning: the images of {split} have changed since the run began: its metrics cannot be reproduced")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..errors import SightlineError
+from ..errors import SightlineError, nearest_hint
 from . import classify, multilabel, pretrain, segment
 from .contract import Task
 
@@ -35,7 +35,7 @@ def task_named(name: Any, where: str = "") -> Task:
         if name in (task.name, *task.former_names):
             return task
     raise SightlineError(
-        f"there is no task {name!r}",
+        f"there is no task {name!r}{nearest_hint(str(name), TASKS)}",
         where=where,
         cure=f"use one of {', '.join(TASKS)}; for a task of your own, add --code FILE",
     )

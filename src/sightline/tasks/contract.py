@@ -94,7 +94,7 @@ class Task:
     and the files that the report needs."""
     evaluate: "Callable[[Path, Any, str, str | None, Say], dict[str, Any]]"
     """(run folder, config, path of data other than the run's own or "", split or None, say) -> metrics with their
-    intervals."""
+    intervals. The config has the settings for reading other data."""
     report: "Callable[[RunFiles, Mapping[str, Metric], bool], Content]"
     """(files of a run, metrics, whether the run is still training) -> sections and figures of the run's page."""
     comparison: "Callable[[], TaskComparison]"

@@ -45,7 +45,7 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
         sightline.train("photos_scratch", leaky, out=tmp_path / "run", quiet=True, **settings)
     assert "train/class_0/1.png = val/class_0/leak.png (train and val)" in caught.value.why
     assert "test/class_1/again.png = val/class_1/10000.png (val and test)" in caught.value.why
-    assert f"sightline doctor '{leaky}' --write-clean-list clean.csv" in caught.value.cure
+    assert f"sightline doctor '{leaky}' --fix" in caught.value.cure
     assert "--data.on_copies warn" in caught.value.cure and not (tmp_path / "run").exists()
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings | {"data.on_copies": "warn"})
     note = "warning: 2 images are in several splits, as identical files, so the scores may be too high"

@@ -69,8 +69,8 @@ def test_a_clean_list_keeps_the_label_sets(tmp_path: Path) -> None:
     text = data.read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("train/0.png")]
     data.write_text(text + line.replace("0.png", "copy.png") + "\n")
-    clean = tmp_path / "data" / "clean.csv"
-    sightline.doctor(data, write_clean_list=clean, out=tmp_path / "out", quiet=True)
+    clean = tmp_path / "out" / "clean.csv"
+    sightline.doctor(data, fix=True, out=tmp_path / "out", quiet=True)
     rows = clean.read_text().splitlines()
     assert len(rows) == 1 + 32 and any(";" in row for row in rows)
 

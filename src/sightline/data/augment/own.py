@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...errors import SightlineError
+from ...errors import SightlineError, nearest_hint
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, Callable[[int], Tensor]], Tensor]] = {}
 """Functions (images float [N, 3, H, W] in 0..1, draw) -> images of the same shape.
@@ -21,7 +21,8 @@ def check_own(names: Sequence[str]) -> None:
         if name not in AUGMENTATIONS:
             known = ", ".join(AUGMENTATIONS)
             cure = f"use one of {known}" if known else "give the file that defines it in AUGMENTATIONS: --code FILE"
-            raise SightlineError(f"there is no augmentation {name!r}", where="augment.own", cure=cure)
+            what = f"there is no augmentation {name!r}{nearest_hint(name, AUGMENTATIONS)}"
+            raise SightlineError(what, where="augment.own", cure=cure)
     if len({*names}) < len(names):
         why = "it would have the same random numbers both times"
         raise SightlineError("an augmentation is given twice", where="augment.own", why=why, cure="give each name once")

@@ -58,14 +58,13 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 class Header:
     """Properties of an image file.
 
-    size: width and height as stored. deep: whether it has more than 8 bits per channel. frames: number of frames or
-    pages. orientation: by EXIF, 1 to 8. damaged_exif: whether the EXIF block is damaged.
+    size: width and height as stored. frames: number of frames or pages. orientation: by EXIF, 1 to 8. damaged_exif:
+    whether the EXIF block is damaged.
     """
 
     format: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
-    deep: bool = False
     transparent: bool = False
     frames: int = 1
     orientation: int = 1
@@ -73,10 +72,7 @@ class Header:
 
     def update_from(self, image: ImageFile.ImageFile) -> None:
         """Set all fields except `orientation` and `damaged_exif` from an opened, not yet decoded image."""
-        layout = image.tile[0][3] if image.tile else ""
-        raw = layout[0] if isinstance(layout, tuple) else layout
         self.format, self.mode, self.size = image.format or "", image.mode, image.size
-        self.deep = image.mode == "F" or image.mode.startswith("I") or ";16" in str(raw)
         self.transparent = image.has_transparency_data
         if image.format in ("GIF", "TIFF", "WEBP", "PNG"):  # further frames of an MPO file are previews
             self.frames = getattr(image, "n_frames", 1)

@@ -7,7 +7,7 @@ than 8 bits, signed or float numbers, or extra samples that are not transparency
 import html
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
@@ -98,6 +98,15 @@ def file_header(path: str, alpha_is_channel: bool = False) -> FileHeader | None:
             return header_of(file, alpha_is_channel)
     except (OSError, ValueError):
         return None
+
+
+def header_like(path: str, names: Sequence[str]) -> FileHeader | None:
+    """Read the header of an image file; a sample that is tagged as transparency is a channel if `names`, channels of
+    other images, include it."""
+    header = file_header(path)
+    if header is not None and header.alpha and not {*names} <= {*header.kind.names}:
+        return file_header(path, alpha_is_channel=True)
+    return header
 
 
 def header_of(file: IO[bytes], alpha_is_channel: bool = False) -> FileHeader | None:

@@ -16,7 +16,7 @@ from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
 from .geotiff import opened
 from .images import decode_rgb, image_error, open_image, planes, to_rgb
-from .kinds import PLAIN, FileHeader, Kind, Raster, file_header
+from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
 CONVERT = "--data.channels rgb"
 
@@ -43,7 +43,7 @@ class Reading:
             raise other_kind(path, header.kind, self.kind)
         if header is None or header.kind.plain:
             image = open_image(path, max_pixels, side)
-            if header is None and self.kind != PLAIN:
+            if header is None and self.kind not in (None, PLAIN):
                 raise image_error(path, ValueError("its header is damaged"))
             return Raster(planes(image)[list(self.picked)]) if self.picked else image
         if self.kind is None:
@@ -60,9 +60,7 @@ def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> I
 def reading_for(path: str, channels: Channels) -> Reading:
     """How to read a file so that it has the channels of a trained model, by name. Raises SightlineError as `read_for`;
     a damaged file is reported when it is read."""
-    header = file_header(path)
-    if header is not None and header.alpha and not {*channels.names} <= {*header.kind.names}:
-        header = file_header(path, alpha_is_channel=True)
+    header = header_like(path, channels.names)
     kind = PLAIN if header is None else header.kind
     if channels.plain:
         if not kind.plain and not channels.deep:
@@ -72,9 +70,6 @@ def reading_for(path: str, channels: Channels) -> Reading:
     if usual != channels.dtype or not {*channels.names} <= {*kind.names}:
         raise other_kind(path, kind, Kind(False, channels.names, channels.dtype), model=True)
     picked = tuple(kind.names.index(name) for name in channels.names)
-    if header is not None and header.bits and usual == "uint16" and 2.0**header.bits - 1 != channels.top:
-        why = f"by its tags, {2.0**header.bits - 1:,.0f} is its largest value; for the model it is {channels.top:,.0f}"
-        raise SightlineError("this image cannot be used", where=path, why=why, cure="scale it as the training images")
     return Reading(channels, kind, picked, header is not None and not header.alpha)
 
 

@@ -1,6 +1,5 @@
 """Class labels: patterns for file names, lists of classes, and the mapping to class indices."""
 
-import difflib
 import os
 import re
 import unicodedata
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import SightlineError, listing
+from ...errors import SightlineError, listing, nearest_hint
 
 COMMON_PATTERNS = tuple(f"{{{a}}}{mark}{{{b}}}" for mark in "_-. " for a, b in (("label", "id"), ("id", "label")))
 SAMPLE = 2000
@@ -155,12 +154,6 @@ def declared_labels(labels: Sequence[str], declared: Sequence[str], where: str) 
             "or remove this list: the classes are then those of the labels, sorted by name",
         )
     return [meaning[label] or label for label in labels]
-
-
-def nearest_hint(label: str, choices: Sequence[str]) -> str:
-    """The text `; did you mean 'cat'?` with the most similar of `choices` to a label; '' if none is similar."""
-    close = difflib.get_close_matches(label, choices, 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_numbers(labels: Sequence[str | tuple[str, ...]], where: str) -> np.ndarray:

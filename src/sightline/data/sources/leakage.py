@@ -287,10 +287,7 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
         announce(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
-    doctor = (
-        f", or write a table of the data without these copies: sightline doctor {shlex.quote(data.path)} "
-        "--write-clean-list clean.csv"
-    )
+    doctor = f", or write a table of the data without these copies: sightline doctor {shlex.quote(data.path)} --fix"
     raise SightlineError(
         what,
         where=source.path,

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from ...config.resolve import resolve
 from ...data.channels import Channels
 from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.leakage import without_copies
 from ...data.sources.pairs import open_pairs
 from ...data.sources.splits import OUTER
+from ...data.types import Source
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, log_test_evaluation, require_channels, warn_if_changed
+from ...inference.evaluation import chosen_split, log_test_evaluation, open_other, require_channels, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
@@ -71,14 +71,20 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     predicts the classes of that palette. split: name of the split, or None for the default, see `sightline.evaluate`.
     """
     own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
     parts = load_segmenter(folder, config)
-    source, palette = open_pairs(config.data, config.data.split_seed, hold_out=own, known=parts.palette)
+    palette = parts.palette
+
+    def opened(hold_out: bool) -> Source:
+        return open_pairs(config.data, config.data.split_seed, hold_out=hold_out, known=palette)[0]
+
+    moved = False
+    if own:
+        source = without_copies(opened(True), config.data, lambda text: None)
+    else:
+        source, moved = open_other(
+            folder, opened, lambda held: decode_pairs(held, "val", palette, config.data, say), say
+        )
     require_channels(source.channels, parts.channels, source.path)
-    for note in source.notes if not own else ():
-        say(note)
-    source = without_copies(source, config.data, lambda text: None) if own else source
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
         cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"
@@ -92,6 +98,6 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     if own:
         save_counts(folder, split, decoded, arrays)
     looks = {}
-    if split in ("test", OUTER) or not own:
+    if split in ("test", OUTER) or not (own or moved):
         looks = log_test_evaluation(folder, (parts.step, parts.epoch), split, source, found, say, decoded)
     return {"split": split, "images": len(decoded.names), **found, **looks}

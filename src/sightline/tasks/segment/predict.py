@@ -278,11 +278,14 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
         progress = ProgressLines(say, job.name, scene.height * scene.width)
         write_mask_rows = stack.enter_context(write_scene(job.target, scene, pixel.shape[2:], str(pixel.dtype)))
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []
+        height, width = min(scene.height, tile), min(scene.width, tile)  # the center determines the colors of all rows
+        center = scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
+        limits = parts.channels.limits(center) if overlay else None
 
         def write(top: int, classes: np.ndarray) -> None:
             classes = with_ignored(scene, top, classes, parts.palette)
             for write_overlay in overlays:
-                shown = parts.channels.composite(scene.read(top, 0, *classes.shape))
+                shown = parts.channels.composite(scene.read(top, 0, *classes.shape), limits)
                 write_overlay(top, 0, blend(shown, classes, parts.palette))
             write_mask_rows(top, 0, coded(classes, parts.palette))
             progress.add(classes.size)

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...config.resolve import resolve
 from ...config.schema import Config
 from ...data.image_cache import decode
 from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
 from ...data.sources.splits import OUTER
 from ...data.types import Decoded, Source
-from ...inference.evaluation import chosen_split, require_channels, warn_if_changed
+from ...inference.evaluation import chosen_split, open_other, require_channels, warn_if_changed
 from ...inference.reading import channels_of_run
 from ..contract import Say
 
@@ -39,15 +38,20 @@ def open_split(
     own_splits: a function that divides the run's own data further, as the task does for training.
     """
     own = not data
-    if not own:
-        config = resolve(config, {"data.path": data, "data.layout": "auto", "data.leave_out": ()})
-    source = open_source(config.data, config.data.split_seed, hold_out=own)
+
+    def opened(hold_out: bool) -> Source:
+        return open_source(config.data, config.data.split_seed, hold_out)
+
+    def decoded_of(source: Source, name: str) -> Decoded:
+        return decode(source, name, config.data.size, config.data, say)
+
+    if own:
+        source = own_splits(without_copies(opened(True), config.data, lambda text: None))
+    else:
+        source, own = open_other(folder, opened, lambda held: decoded_of(held, "val"), say)
     require_channels(source.channels, channels_of_run(folder), source.path)
-    for note in source.notes if not own else ():
-        say(note)
-    source = own_splits(without_copies(source, config.data, lambda text: None)) if own else source
     name = chosen_split(split, source)
-    decoded = decode(source, name, config.data.size, config.data, say)
+    decoded = decoded_of(source, name)
     if own:
         warn_if_changed(folder, name, decoded.digest, say)
     return EvaluatedSplit(source, name, decoded, name in ("test", OUTER) or not own)
