@@ -55,8 +55,8 @@ class Channels:
         """The three shown channels of images [..., C, H, W] as uint8 [..., 3, H, W], for figures. Values of more than 8
         bits are stretched: `limits` become 0 and 255, by default those of each image."""
         shown = images[..., list(self.shown), :, :]
-        if self.dtype == "uint8":
-            return shown
+        if self.dtype == "uint8" or not shown.size:
+            return shown.astype(np.uint8, copy=False)
         low, high = self.limits(images) if limits is None else limits
         return np.rint(np.clip((shown - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 

@@ -278,9 +278,7 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
         progress = ProgressLines(say, job.name, scene.height * scene.width)
         write_mask_rows = stack.enter_context(write_scene(job.target, scene, pixel.shape[2:], str(pixel.dtype)))
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []
-        height, width = min(scene.height, tile), min(scene.width, tile)  # the center determines the colors of all rows
-        center = scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
-        limits = parts.channels.limits(center) if overlay else None
+        limits = parts.channels.limits(center_of(scene, tile)) if overlay else None  # the same for all rows
 
         def write(top: int, classes: np.ndarray) -> None:
             classes = with_ignored(scene, top, classes, parts.palette)
@@ -291,6 +289,12 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
             progress.add(classes.size)
 
         predict_tiles(parts, scene, tile, write)
+
+
+def center_of(scene: Scene, side: int) -> np.ndarray:
+    """The central pixels of a scene, [C, h, w] with at most `side` rows and columns."""
+    height, width = min(scene.height, side), min(scene.width, side)
+    return scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
 
 
 @torch.inference_mode()
