@@ -2,11 +2,12 @@
 infrared."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio import Affine
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 """The bands of Sentinel-2's product L2A."""
@@ -14,14 +15,15 @@ NIR = 7
 COLORS = ("red", "green", "blue", "nir")
 
 
-def write_bands(path: Path, pixels: np.ndarray, names: tuple[str, ...] = BANDS, mapped: bool = True) -> Path:
-    """Write [C, H, W] as a TIFF file with named bands; mapped: with coordinates."""
+def write_bands(path: Path, pixels: np.ndarray, names: tuple[str, ...] = BANDS, **options: Any) -> Path:
+    """Write [C, H, W] as a TIFF file with coordinates and named bands. options: of GDAL."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2], "dtype": str(pixels.dtype)}
-    place = {"crs": "EPSG:32632", "transform": from_origin(500000, 5200000, 10, 10)} if mapped else {}
-    with rasterio.open(path, "w", driver="GTiff", photometric="MINISBLACK", **size, **place) as file:
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500000, 0, -10, 5200000)}
+    with rasterio.open(path, "w", driver="GTiff", **size, **place, **{"photometric": "MINISBLACK"} | options) as file:
         file.write(pixels)
-        file.descriptions = names
+        if names:
+            file.descriptions = names
     return path
 
 
