@@ -63,7 +63,8 @@ def reading_for(path: str, channels: Channels) -> Reading:
     header = header_like(path, channels.names)
     kind = PLAIN if header is None else header.kind
     if channels.plain:
-        if not kind.plain and not channels.deep:
+        has_colors = kind.number == "uint8" and {*channels.names} <= {*kind.names}
+        if not has_colors and not channels.deep:
             raise other_kind(path, kind, PLAIN, model=True)
         return Reading(channels, None)
     usual = kind.number if kind.number in ("uint8", "uint16") else "float32"
