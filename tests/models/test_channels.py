@@ -103,6 +103,7 @@ def test_known_channels_keep_their_weights() -> None:
     for index, plane in enumerate((mean, *(weight[:, c] * 3 / 5 for c in (2, 1, 0)), mean)):
         torch.testing.assert_close(wide[:, index], plane)
     torch.testing.assert_close(widened(weight, RGB, ("gray",))[:, 0], weight.sum(1))
+    torch.testing.assert_close(widened(weight, RGB, ("B1", "B02", "B3", "Red", "B8A")), wide)
 
 
 def saved(folder: Path, model: torch.nn.Module, name: str, channels: tuple[str, ...] = RGB) -> Path:

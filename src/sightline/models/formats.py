@@ -202,6 +202,9 @@ def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
 RGB = ("red", "green", "blue")
 """Names of the channels of the images for which published weights are."""
 
+BANDS = {"b2": "blue", "b02": "blue", "b3": "green", "b03": "green", "b4": "red", "b04": "red"}
+"""The colors among the bands of Sentinel-2 and Landsat 8."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -277,7 +280,8 @@ def match_first_layer(
         return []
     match.tensors[first] = wider
     match.used.add(name)
-    kept, others = (", ".join(one for one in wanted if (one in given) == known) for known in (True, False))
+    names = {color_of(one) for one in given}
+    kept, others = (", ".join(one for one in wanted if (color_of(one) in names) == same) for same in (True, False))
     parts = [f"{kept} keep their weights"] * bool(kept) + [f"{others} get the mean of {', '.join(given)}"] * bool(
         others
     )
@@ -290,8 +294,13 @@ def widened(weight: Tensor, given: tuple[str, ...], wanted: tuple[str, ...]) -> 
 
     A channel with a known name keeps its weights, any other gets the mean over all given channels. All are multiplied
     by len(given) / len(wanted), so that the outputs keep their scale: for images whose channels are all equal they do
-    not change.
+    not change. BANDS are known by their colors.
     """
-    mean = weight.mean(1)
-    planes = [weight[:, given.index(name)] if name in given else mean for name in wanted]
+    mean, known = weight.mean(1), [color_of(name) for name in given]
+    planes = [weight[:, known.index(color)] if (color := color_of(name)) in known else mean for name in wanted]
     return torch.stack(planes, 1) * (len(given) / len(wanted))
+
+
+def color_of(name: str) -> str:
+    """The name of a channel in lower case; of BANDS, the color."""
+    return BANDS.get(name.lower(), name.lower())
