@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
+from raster_toys import random_pixels, write_raster
 from sightline.config.schema import Data
 from sightline.data.copies import Copies, copies_of, sentences
 from source_toys import opened
@@ -87,3 +88,18 @@ def test_sentences_list_the_first_pairs_only() -> None:
     assert near == ""
     _, near = sentences(Copies({}, {"a": "b"}), "", "validation images", "the accuracy")
     assert near.startswith("1 training image is a near copy of one of the validation images") and near.endswith("a ~ b")
+
+
+def test_copies_of_rasters_are_compared_in_all_channels(tmp_path: Path) -> None:
+    names = ("red", "green", "blue", "nir")
+    for index in range(4):
+        colors = np.asarray(photograph(index)).transpose(2, 0, 1).astype(np.uint16) * 16
+        infrared = random_pixels(index, (1, 24, 24))
+        other = infrared if index < 3 else infrared[:, ::-1]
+        name = f"{'xy'[index % 2]}/{index}.tif"
+        one, two = np.concatenate([colors, infrared]), np.concatenate([colors, other])
+        write_raster(tmp_path / "a" / ("train" if index < 2 else "val") / name, one, names)
+        write_raster(tmp_path / "b" / "train" / name, two, names)
+        write_raster(tmp_path / "b" / "val" / name, two + np.uint16(9), names)
+    copies = found(tmp_path / "b", tmp_path / "a")
+    assert copies.identical == {"train/x/2.tif": "val/x/2.tif"} and copies.near == {"train/y/3.tif": "val/y/3.tif"}

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import sightline
+from raster_toys import raster_folders
 from sightline import SightlineError
 from sightline.__main__ import run
 from sightline.config.schema import Data
@@ -197,3 +198,20 @@ def test_the_command_and_its_errors(photos: Path, tmp_path: Path, capsys: pytest
     assert run(["pack", str(photos), str(tmp_path / "mine"), "--overwrite"]) == 2
     assert "this folder is not empty" in capsys.readouterr().err and (tmp_path / "mine" / "letter.txt").exists()
     assert run(["doctor", str(tmp_path / "out"), "--out", str(tmp_path / "doctor")]) == 2
+
+
+def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="8-bit images only"):
+        sightline.pack(raster_folders(tmp_path / "data"), tmp_path / "shards", quiet=True)
+    (tmp_path / "tar").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / "tar" / f"{split}-000000.tar", "w") as tar:
+            for index, path in enumerate(sorted((tmp_path / "data").rglob("*.tif"))):
+                tar.add(path, f"{index:03}.tif")
+                label = tarfile.TarInfo(f"{index:03}.cls")
+                label.size = 1
+                tar.addfile(label, io.BytesIO(b"0" if index < 6 else b"1"))
+    source = open_source(Data(path=str(tmp_path / "tar")), 0)
+    with pytest.raises(SightlineError) as caught:
+        source.splits["train"].read(0)
+    assert "12 channels" in caught.value.why and "8-bit images only" in caught.value.why

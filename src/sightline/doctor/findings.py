@@ -42,7 +42,8 @@ KINDS = {
         "transparent pixels become white, unlike the background of the opaque images",
         "composite the transparent images on the background of the opaque ones"),
     "other_pixels": FindingKind("error", "image* with other channels or bits than most", "{counts}; " + STOPS,
-        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb"),
+        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb; or write a table "
+        "without them: --fix"),
     "no_data": FindingKind("warning", "image* mostly without data",
         "values without data are 0 for the network; segmentation ignores pixels without data in all channels",
         "look at these images; remove those that have nothing to learn from"),

@@ -10,7 +10,7 @@ from ..config.schema import Data
 from ..data.channels import RGB, Channels
 from ..data.decode.palettes import Palette
 from ..data.decode.rasters import Reading
-from ..data.decode.survey import MIXED, survey
+from ..data.decode.survey import BECOMES, MIXED, survey
 from ..data.label_arrays import set_indices
 from ..data.sources.open import LIBRARIES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
@@ -55,6 +55,7 @@ def open_labeled(data: Data) -> OpenedData:
         if error.what != MIXED:
             return open_any_layout(data, error)
         source = open_source(data.replace(channels="rgb"), data.split_seed, hold_out=False)
+        source = replace(source, notes=tuple(note for note in source.notes if BECOMES not in note))
     files = source.layout not in LIBRARIES
     if len(source.classes) == 1:
         what = f"there is 1 class ({source.classes[0]!r}), but a classifier needs 2"
@@ -80,7 +81,7 @@ def read_any(root: str, stamps: dict[str, str], data: Data) -> tuple[Reading, li
     except SightlineError as error:
         if error.what != MIXED:
             raise
-        return survey(root, stamps, data.replace(channels="rgb"))
+        return survey(root, stamps, data.replace(channels="rgb"))[0], []
 
 
 def with_set_indices(opened: OpenedData) -> OpenedData:

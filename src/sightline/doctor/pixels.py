@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..data.decode.kinds import Kind
 from ..data.decode.survey import top_of
+from ..errors import counted
 from .facts import Facts
 from .findings import Finding, Group, finding
 
@@ -41,7 +42,7 @@ def pixel_checks(facts: Sequence[Facts], one_kind: bool) -> list[Finding]:
     usual, found = most_common(facts), []
     if one_kind:
         counts = Counter(fact.kind for fact in facts if fact.kind)
-        texts = "; ".join(f"{count:,} hold {kind}" for kind, count in counts.most_common())
+        texts = "; ".join(f"{counted(count, 'image')}: {kind}" for kind, count in counts.most_common())
         others = [Group((fact.name,), str(fact.kind)) for fact in facts if odd(fact, usual)]
         found += finding("other_pixels", others, counts=texts)
     empty = sorted((fact for fact in facts if fact.missing >= EMPTY), key=lambda fact: -fact.missing)
@@ -51,7 +52,7 @@ def pixel_checks(facts: Sequence[Facts], one_kind: bool) -> list[Finding]:
 def values_text(facts: Sequence[Facts]) -> str:
     """The range of the values of images that are not 8-bit RGB, the bits that it needs, and the share without data; ""
     if there are none."""
-    rasters = [fact for fact in facts if fact.kind and not fact.kind.plain]
+    rasters = [fact for fact in facts if fact.kind and not fact.kind.plain and any(fact.extent)]
     if not rasters:
         return ""
     low, high = min(fact.extent[0] for fact in rasters), max(fact.extent[1] for fact in rasters)

@@ -76,8 +76,11 @@ def test_color_operations_of_other_channels_are_refused_with_the_settings() -> N
     sentinel = Channels(("B04", "B03", "B02"), "uint16", 4095.0)
     for colors in (RGB, DEEP_RGB, sentinel):
         check_colors(augment, colors)
+    for names in (("B02", "B03", "B04"), ("red",), ("red", "green", "blue", "nir")):
+        with pytest.raises(SightlineError):
+            check_colors(augment, Channels(names, "uint16", 4095.0))
     with pytest.raises(SightlineError):
-        check_colors(augment, Channels(("B02", "B03", "B04"), "uint16", 4095.0))
+        check_colors(augment, Channels(RGB.names, "float32", 1.0))
 
 
 def test_deep_rgb_is_recolored_like_8_bits() -> None:

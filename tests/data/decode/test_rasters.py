@@ -1,6 +1,7 @@
 """Images with more bits or other channels than RGB, against the pixels that another program wrote: GDAL (through
 rasterio) writes every file here, unless Pillow is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,56 @@ def test_each_channel_is_resized_like_a_gray_image(dtype, square):
         assert np.abs(found[:3].astype(int) - rgb).max() <= 1
 
 
+def test_resizing_does_not_exceed_the_values_of_a_channel():
+    pixels = np.zeros((1, 8, 8), np.uint16)
+    pixels[:, :, 4:] = 4095
+    found = Square(32, "squash", "bicubic").of(Raster(pixels))
+    assert found.min() == 0 and found.max() == 4095
+
+
+def test_tags_that_contradict_the_pixels_are_an_error(tmp_path):
+    path = str(write_raster(tmp_path / "a.tif", random_pixels(1, (2, 6, 7))))
+    header = file_header(path)
+    for wrong in ({"size": (7, 6)}, {"bits": 11}, {"kind": header.kind._replace(names=("1", "2", "3"))}):
+        with pytest.raises(SightlineError, match="this image cannot be"):
+            read_raster(path, replace(header, **wrong), LIMIT)
+    for most, bits in ((4095, 12), (65535, 0), (3921, 12)):
+        Image.fromarray(random_pixels(1, (1, 6, 7))[0]).save(tmp_path / "b.tif", tiffinfo={281: most})
+        assert file_header(str(tmp_path / "b.tif")).bits == bits
+
+
+def test_a_truncated_file_is_called_truncated(tmp_path):
+    path = write_raster(tmp_path / "a.tif", random_pixels(1, (2, 30, 30)), ("1", "2"))  # the tags are at the end
+    kind = file_header(str(path)).kind
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(SightlineError) as caught:
+        Reading(Channels(kind.names, "uint16", 4095.0), kind).read(str(path), LIMIT)
+    assert "truncated: it ends after 200 bytes" in caught.value.why
+
+
+def test_unsupported_colors_are_named(tmp_path):
+    pixels = random_pixels(1, (4, 6, 7))
+    path = str(write_raster(tmp_path / "a.tif", pixels, photometric="CMYK"))
+    with pytest.raises(SightlineError) as caught:
+        read_raster(path, file_header(path), LIMIT)
+    assert "color space (TIFF 5) needs 8 bits" in caught.value.why
+    waves = write_raster(tmp_path / "b.tif", (pixels[:1] + 1j).astype("complex64"))
+    assert "complex" in file_header(str(waves)).fault
+    with pytest.raises(SightlineError, match="cannot be used") as caught:
+        read_raster(str(tmp_path / "b.tif"), file_header(str(waves)), 5)
+    assert "--data.max_pixels is 5" in caught.value.why
+
+
+def test_floats_become_rgb_only_from_0_to_1(tmp_path):
+    reading = Reading(RGB, None)
+    shades = np.linspace(0, 1, 3 * 6 * 7, dtype=np.float32).reshape(3, 6, 7)
+    found = planes(reading.read(str(write_raster(tmp_path / "a.tif", shades, photometric="RGB")), LIMIT))
+    np.testing.assert_array_equal(found, np.rint(shades * 255).astype(np.uint8))
+    with pytest.raises(SightlineError, match="cannot be used") as caught:
+        reading.read(str(write_raster(tmp_path / "b.tif", shades * 3)), LIMIT)
+    assert "only 0 to 1 can become 8 bits" in caught.value.why
+
+
 def test_a_file_of_another_kind_is_an_error_of_that_file(tmp_path):
     deep = write_raster(tmp_path / "a.png", random_pixels(7, (3, 8, 8), top=65535))
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
@@ -212,5 +263,6 @@ def test_damaged_files_are_errors_or_have_their_size(tmp_path, suffix, first):
             continue
         assert isinstance(found, Raster) and header is not None
         assert found.pixels.shape == (3, *header.size) and found.pixels.dtype == np.uint16
+        assert seed % 3 or (found.pixels == pixels).all(), "a truncated file"
         outcomes.add("read")
     assert "error" in outcomes

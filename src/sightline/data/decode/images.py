@@ -184,7 +184,9 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
             COPY,
         )
     webp_cut = head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
-    if webp_cut or "truncated" in str(error).lower():
+    tags_at = int.from_bytes(head[4:8], "big" if head[:2] == b"MM" else "little")
+    tiff_cut = head[:4] in (b"II*\0", b"MM\0*") and tags_at >= size
+    if webp_cut or tiff_cut or "truncated" in str(error).lower():
         return f"it is truncated: it ends after {size:,} bytes", COPY
     if "MAX_TEXT" in str(error):
         return "its text chunks or its color profile are too large once decompressed", STRIP

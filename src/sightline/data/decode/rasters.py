@@ -136,7 +136,8 @@ def stored_pixels(
         raise SightlineError(header.fault, cure="convert it to RGB or gray, or remove it")
     count = len(header.kind.names)
     with record_decoding(path), readable(path, header.driver) as image:
-        if image.count != count + header.alpha or {image.height, image.width} != {height, width}:
+        stored = (width, height) if header.orientation >= 5 else (height, width)
+        if image.count != count + header.alpha or image.shape != stored:
             raise ValueError("its tags contradict each other")
         bands = [index + 1 for index in picked] or list(range(1, count + 1))
         pixels, nodata = image.read(bands), [image.nodatavals[band - 1] for band in bands]
@@ -151,6 +152,10 @@ def stored_pixels(
             missing[band] |= pixels[band] == value
     if masked is not None:
         missing |= masked
+    most = int(pixels.max(where=~missing, initial=0)) if header.bits else 0
+    if header.bits and most >= 2**header.bits:
+        cure = "remove the wrong tag: tiffset -u 281 FILE"
+        raise SightlineError(f"it has values up to {most:,}, and {header.bits} bits by its tags", cure=cure)
     pixels, missing = (upright_planes(part, header.orientation) for part in (pixels, missing))
     return pixels, missing, None if alpha is None else upright_planes(alpha[None], header.orientation)[0]
 

@@ -23,6 +23,7 @@ from .kinds import PLAIN, FileHeader, Kind, Raster, bits_text, file_header
 from .rasters import CONVERT, Reading, read_raster
 
 MIXED = "the images do not all have the same channels and bits"
+BECOMES = "becomes 255"
 SAMPLED = 16
 """Number of files whose headers are read; those of all files only if one of these is not an 8-bit image."""
 GEO = "pip install 'sightline-vision[geo]'"
@@ -153,7 +154,7 @@ def rgb_top(
     bits = {found.bits for found in deep.values()}
     if len(bits) == 1 and bits != {0}:
         top = 2.0 ** bits.pop() - 1
-        return top, [f"{counted(len(deep), 'image')} with more than 8 bits: {top:,.0f} becomes 255"]
+        return top, [f"{counted(len(deep), 'image')} with more than 8 bits: {top:,.0f} {BECOMES}"]
     readers = [lambda name=name: read_raster(paths[name], deep[name], data.max_pixels) for name in deep]
     most = largest_value([os.path.realpath(root), [(name, stamps[name]) for name in deep]], readers, data)
     top = top_of(most)
