@@ -24,6 +24,8 @@ SUFFIXES = (".tif", ".tiff")
 CACHE_BYTES = 64 * 2**20
 """Size of GDAL's block cache; its default is 5 % of the memory."""
 BLOCK = 512
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""(first row, row after the last), (first column, column after the last)."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,24 @@ def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generat
             why = f"{part}{error.__cause__ or error}"
             raise SightlineError("this image cannot be read", where=str(path), why=why, cure=COPY) from error
 
+    def values_of(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        pixels, missing = band_values(image, bands, window)
+        if alpha:
+            missing |= image.read(alpha, window=window) == 0
+        pixels[missing] = 0  # as in the cache
+        return pixels, missing
+
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
             if bands:
-                return band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[0]
+                return values_of(((top, top + height), (left, left + width)))[0]
             pixels = image.read(window=((top, top + height), (left, left + width)))
         return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
     def valid(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
             if bands:
-                missing = band_window(image, bands, alpha, ((top, top + height), (left, left + width)))[1]
-                return np.invert(missing.min(0))
+                return np.invert(values_of(((top, top + height), (left, left + width)))[1].min(0))
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
     with contextlib.ExitStack() as stack:
@@ -151,30 +159,25 @@ def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generat
         yield Scene(image.height, image.width, read, georeference, valid if bands or has_nodata(image) else None)
 
 
-def band_window(
-    image: "DatasetReader", bands: Sequence[int], alpha: int, window: tuple[tuple[int, int], tuple[int, int]]
+def band_values(
+    image: "DatasetReader", bands: Sequence[int], window: Window | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read bands of a window, uint8, uint16 or float32 [C, h, w], and where they have no data, bool [C, h, w]; these
-    values are 0, as in the cache."""
-    pixels = image.read(list(bands), window=window)
-    pixels = pixels if pixels.dtype in (np.uint8, np.uint16) else pixels.astype(np.float32)
-    missing = ~np.isfinite(pixels)
-    for index, band in enumerate(bands):
-        if image.nodatavals[band - 1] is not None:
-            missing[index] |= pixels[index] == image.nodatavals[band - 1]
-    if alpha:
-        missing |= image.read(alpha, window=window) == 0
-    elif has_own_mask(image):
-        missing |= image.dataset_mask(window=window) == 0
-    pixels[missing] = 0
-    return pixels, missing
-
-
-def has_own_mask(image: "DatasetReader") -> bool:
-    """Whether a file has a mask besides its bands."""
+    """Read bands of a file or of a window: (pixels uint8, uint16 or float32 [C, h, w], bool [C, h, w] where there are
+    no data by the file's NoData value or mask, or because a value is not finite)."""
     from rasterio.enums import MaskFlags
 
-    return MaskFlags.per_dataset in image.mask_flag_enums[0] and MaskFlags.alpha not in image.mask_flag_enums[0]
+    pixels, flags = image.read(list(bands), window=window), image.mask_flag_enums[0]
+    if pixels.dtype not in (np.uint8, np.uint16):
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32)
+    missing = ~np.isfinite(pixels)
+    for index, band in enumerate(bands):
+        value = image.nodatavals[band - 1]
+        if value is not None and np.isfinite(value):
+            missing[index] |= pixels[index] == value
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        missing |= image.dataset_mask(window=window) == 0
+    return pixels, missing
 
 
 def has_nodata(image: "DatasetReader") -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 from ...errors import SightlineError
 from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
-from .geotiff import opened
+from .geotiff import band_values, opened
 from .images import decode_rgb, image_error, open_image, planes, to_rgb
 from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
@@ -140,18 +140,8 @@ def stored_pixels(
         if image.count != count + header.alpha or image.shape != stored:
             raise ValueError("its tags contradict each other")
         bands = [index + 1 for index in picked] or list(range(1, count + 1))
-        pixels, nodata = image.read(bands), [image.nodatavals[band - 1] for band in bands]
+        pixels, missing = band_values(image, bands)
         alpha = image.read(count + 1) if header.alpha else None
-        masked = image.dataset_mask() == 0 if has_mask(image) else None
-    if header.kind.number not in ("uint8", "uint16"):
-        with np.errstate(over="ignore"):
-            pixels = pixels.astype(np.float32)
-    missing = ~np.isfinite(pixels)
-    for band, value in enumerate(nodata):
-        if value is not None and np.isfinite(value):
-            missing[band] |= pixels[band] == value
-    if masked is not None:
-        missing |= masked
     most = int(pixels.max(where=~missing, initial=0)) if header.bits else 0
     if header.bits and most >= 2**header.bits:
         cure = "remove the wrong tag: tiffset -u 281 FILE"
@@ -170,14 +160,6 @@ def readable(path: str, driver: str):
             yield image
     except RasterioIOError as error:
         raise OSError(str(error.__cause__ or error)) from error
-
-
-def has_mask(image) -> bool:
-    """Whether an opened file has a mask of its own, which is not its transparency."""
-    from rasterio.enums import MaskFlags
-
-    flags = image.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def upright_planes(pixels: np.ndarray, orientation: int) -> np.ndarray:
