@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Generator
 from unittest import mock
@@ -13,6 +14,7 @@ from reliability.mutations import image_seeds, mutant
 from reliability.trials import run_trials
 from sightline.config.schema import Data
 from sightline.data.decode import images
+from sightline.data.decode.kinds import header_of
 from sightline.errors import SightlineError
 
 SECTION = "Invalid input"
@@ -136,13 +138,21 @@ def _digest(image: Image.Image) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
+def has_8_bits(content: bytes) -> bool:
+    """Whether an image file has 8-bit colors by its header."""
+    header = header_of(io.BytesIO(content))
+    return header is not None and header.kind.plain
+
+
 def check_silent(settings: Settings) -> Outcome:
-    """Replace images by mutants that still decode: the fingerprint of the data must change if a pixel does."""
+    """Replace 8-bit images by mutants that still decode as such: the fingerprint of the data must change if a pixel
+    does."""
     from sightline.data.image_cache import decode
     from sightline.data.sources.open import open_source
 
     decodable = ("jpeg", "bmp", "png")  # mutants of other formats hardly ever decode
     seeds = {name: content for name, content in image_seeds().items() if name.partition(" ")[0] in decodable}
+    seeds = {name: content for name, content in seeds.items() if has_8_bits(content)}
     folder = settings.folder / "set"
     for number, content in enumerate(seeds.values()):
         class_folder = folder / f"class_{number % 2}"
@@ -164,6 +174,8 @@ def check_silent(settings: Settings) -> Outcome:
         try:
             changed = images.image_in(content, PIXELS)
         except SightlineError:
+            continue
+        if not has_8_bits(content):  # an error of the data set
             continue
         original = images.image_in(seeds[name], PIXELS)
         square = images.Square(16)

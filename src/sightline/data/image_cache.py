@@ -108,7 +108,7 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
 def reading_key(source: Source, data: Data) -> list[Any]:
     """What the pixels in a cache entry depend on besides the files and the resize; nothing for 8-bit RGB."""
     channels = source.channels
-    chosen = [] if data.channels == "auto" else [data.channels]
+    chosen = [] if data.channels == "auto" else [data.channels, channels.deep]
     return chosen if channels.plain else [*chosen, channels.names, channels.dtype]
 
 

@@ -14,6 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from .types import Decoded
+
 ALIKE_SMALL, ALIKE = 0.975, 0.95
 """Smallest correlation of two near copies: of their thumbnails, and of their images at SIDE pixels. docs/doctor.md
 has the measurements."""
@@ -34,6 +36,9 @@ LEAST_SIDE = 16
 """Images with a smaller side, in pixels, are not compared: near copies look like images of similar objects."""
 KEPT = 1024
 """Maximum number of images, resized to SIDE pixels, that are kept in memory; 98 kB each."""
+
+COMPOSITE_SIDE = 128
+"""Side in pixels to which images of other channels than RGB are subsampled."""
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -138,3 +143,12 @@ def groups_of_near_copies(images: np.ndarray) -> np.ndarray:
     for part in connected(links):
         groups[part] = part[0]
     return np.unique(groups, return_inverse=True)[1][whose]
+
+
+def small_composites(decoded: Decoded) -> np.ndarray:
+    """The images of a split as uint8 [N, 3, H, W]. Those of other channels than 8-bit RGB are subsampled to about
+    COMPOSITE_SIDE pixels."""
+    if decoded.channels.plain:
+        return decoded.images
+    step = max(1, max(decoded.images.shape[2:]) // COMPOSITE_SIDE)
+    return np.stack([decoded.channels.composite(image[:, ::step, ::step]) for image in decoded.images])

@@ -120,4 +120,4 @@ def selection(training: Training) -> str:
     best = f"epoch {progress.best_epoch} is the best of {epochs} by {config.best_metric}"
     if progress.ensemble:
         best = f"the best {len(progress.ensemble)} of {epochs} epochs by {config.ensemble_by} are averaged, chosen"
-    return f"{best} on these images: the result is optimistic, and its interval does not cover this choice"
+    return f"{best} on these images: the result is optimistic, and no interval covers this choice"

@@ -16,7 +16,7 @@ from scipy.sparse import block_array, coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import NO_GROUPS, Data, group_pattern
-from ..data.near import groups_of_near_copies
+from ..data.near import groups_of_near_copies, small_composites
 from ..data.types import Decoded
 from ..errors import counted
 from ..runs.atomic import read_json, remove, write_json
@@ -37,9 +37,6 @@ MOST_COMPARED = 50_000
 """In sets of more images, near copies are not searched."""
 PAIRS = 20_000
 """Number of random pairs of images whose distances are measured."""
-
-COMPOSITE_SIDE = 128
-"""Side in pixels to which images of other channels than RGB are subsampled."""
 
 Part = tuple[str, tuple[int, ...]]
 """A file name without its last numbers, up to two of these, and the numbers."""
@@ -87,15 +84,6 @@ def groups_of(decoded: Decoded, data: Data) -> Groups | None:
     if decoded.stream is not None:
         return None
     return found_groups(decoded.names, small_composites(decoded), decoded.labels)
-
-
-def small_composites(decoded: Decoded) -> np.ndarray:
-    """The images of a split as uint8 [N, 3, H, W]. Those of other channels than 8-bit RGB are subsampled to about
-    COMPOSITE_SIDE pixels."""
-    if decoded.channels.plain:
-        return decoded.images
-    step = max(1, max(decoded.images.shape[2:]) // COMPOSITE_SIDE)
-    return np.stack([decoded.channels.composite(image[:, ::step, ::step]) for image in decoded.images])
 
 
 def given_groups(names: Sequence[str], data: Data) -> Groups | None:

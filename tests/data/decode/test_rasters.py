@@ -102,9 +102,13 @@ def test_8_bit_tiffs_of_pillow_are_plain(tmp_path, mode):
     assert Reading().read(str(tmp_path / "a.tif"), LIMIT).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("nodata", [-9999.0, 0.0, float("nan"), -3.4028234663852886e38])
-def test_values_without_data_are_zero_and_counted(tmp_path, nodata):
-    pixels = random_pixels(3, (2, 6, 5), "float32")
+@pytest.mark.parametrize(
+    ("nodata", "dtype"),
+    [(-9999.0, "float32"), (0.0, "float32"), (float("nan"), "float32"), (-3.4028234663852886e38, "float32"),
+     (-1.7976931348623157e308, "float64"), (1e300, "float64")],
+)  # fmt: skip
+def test_values_without_data_are_zero_and_counted(tmp_path, nodata, dtype):
+    pixels = random_pixels(3, (2, 6, 5), dtype)
     pixels[0, :2] = nodata
     pixels[:, 5, 4] = nodata
     pixels[1, 3, 3] = np.inf
@@ -112,7 +116,7 @@ def test_values_without_data_are_zero_and_counted(tmp_path, nodata):
     assert found.missing == 2 * 5 + 2 + 1
     assert found.empty is not None and found.empty.sum() == 1 and found.empty[5, 4]
     assert (found.pixels[0, :2] == 0).all() and np.isfinite(found.pixels).all()
-    np.testing.assert_array_equal(found.pixels[1, :3], pixels[1, :3])
+    np.testing.assert_array_equal(found.pixels[1, :3], pixels[1, :3].astype(np.float32))
 
 
 def test_transparent_pixels_of_16_bits_have_no_data(tmp_path):

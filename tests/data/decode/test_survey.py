@@ -124,6 +124,16 @@ def test_rasters_are_converted_to_8_bit_rgb_by_one_rule(tmp_path: Path, count: i
     np.testing.assert_array_equal(found.images[row], np.rint(pixels * (255 / 4095)).astype(np.uint8))
 
 
+def test_another_rule_decodes_again(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        raster_folders(tmp_path / split, 2, names=("red", "green", "blue"))
+    first = decoded(opened(tmp_path, channels="rgb"), "val", channels="rgb")
+    write_raster(tmp_path / "train" / "a" / "x.tif", random_pixels(1, (3, 20, 24), top=9000))
+    second = decoded(opened(tmp_path, channels="rgb"), "val", channels="rgb")
+    assert (first.channels.deep, second.channels.deep) == (4095, 16383)
+    np.testing.assert_allclose(first.images / 4, second.images, atol=1)
+
+
 def test_images_of_several_kinds_are_an_error_with_counts(tmp_path: Path) -> None:
     raster_folders(tmp_path, 3, names=("1", "2"))
     write_raster(tmp_path / "a" / "x.tif", random_pixels(1, (3, 20, 24)), photometric="RGB")

@@ -296,9 +296,7 @@ def check_colors(augment: Augment, channels: Channels) -> None:
     why = f"the images have {len(channels)} channel{'s' * (len(channels) > 1)} ({', '.join(channels.names[:8])}) of "
     why += f"{channels.dtype}; without red, green and blue, augment.brightness and augment.contrast are available"
     off = " ".join(f"--{name} {'none' if name.endswith('policy') else 0}" for name in used)
-    cure = f"switch them off: {off}; or use three channels as colors: --data.channels '[RED, GREEN, BLUE]'"
-    if channels.dtype == "float32":
-        cure = f"switch them off: {off}"
+    cure = f"switch them off: {off}; or convert the images to 8-bit RGB: --data.channels rgb"
     many = "change" if len(used) > 1 else "changes"
     raise SightlineError(f"{', '.join(used)} {many} colors", where="augment", why=why, cure=cure)
 

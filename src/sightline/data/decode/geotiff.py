@@ -167,14 +167,13 @@ def band_values(
     from rasterio.enums import MaskFlags
 
     pixels, flags = image.read(list(bands), window=window), image.mask_flag_enums[0]
-    if pixels.dtype not in (np.uint8, np.uint16):
-        with np.errstate(over="ignore"):
-            pixels = pixels.astype(np.float32)
-    missing = ~np.isfinite(pixels)
-    for index, band in enumerate(bands):
-        value = image.nodatavals[band - 1]
-        if value is not None and np.isfinite(value):
-            missing[index] |= pixels[index] == value
+    with np.errstate(over="ignore"):
+        pixels = pixels if pixels.dtype in (np.uint8, np.uint16) else pixels.astype(np.float32)
+        missing = ~np.isfinite(pixels)
+        for index, band in enumerate(bands):
+            value = image.nodatavals[band - 1]
+            if value is not None:
+                missing[index] |= pixels[index] == value
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         missing |= image.dataset_mask(window=window) == 0
     return pixels, missing

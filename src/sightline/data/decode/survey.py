@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -61,13 +61,11 @@ def survey(root: str, stamps: Mapping[str, str], data: Data) -> tuple[Reading, l
         raise mixed(root, kinds, names)
     kind = next(iter(kinds), PLAIN)
     reading = reading_of(kind, data.channels, alpha_is_channel, [header for header in headers if header])
-    if reading.kind is not PLAIN or reading.picked:
-        one, shown = len(reading.channels) == 1, ", ".join(reading.channels.names[:12])
-        more = ", ..." * (len(reading.channels) > 12)
+    if not reading.channels.plain:
+        names = reading.channels.names
+        shown = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
         chosen = f", chosen from {len(kind.names)}" if reading.picked else ""
-        number = bits_text(kind.number)
-        notes.append(f"images have {counted(len(reading.channels), 'channel')}{chosen} ({shown}{more}) of {number}")
-        notes[-1] += "" if one or shown_channels(reading.channels.names) != (0, 0, 0) else "; figures show the first"
+        notes.append(f"images have {counted(len(names), 'channel')}{chosen} ({shown}) of {bits_text(kind.number)}")
     return reading, notes
 
 
@@ -81,11 +79,16 @@ def reading_of(kind: Kind, chosen: str | tuple[str, ...], alpha_is_channel: bool
     if kind.plain and not picked:
         return Reading()
     dtype, top = DEPTHS.get(kind.number, ("float32", 1.0))
-    bits = {header.bits for header in headers}
-    if dtype == "uint16" and len(bits) == 1 and bits != {0}:
-        top = 2.0 ** bits.pop() - 1
     names = tuple(kind.names[index] for index in picked) or kind.names
-    return Reading(Channels(names, dtype, top, shown_channels(names)), kind, picked, alpha_is_channel)
+    return Reading(
+        Channels(names, dtype, top or top_by_tags(headers), shown_channels(names)), kind, picked, alpha_is_channel
+    )
+
+
+def top_by_tags(headers: Iterable[FileHeader]) -> float:
+    """2**bits - 1 if the tags of all files limit the values to the same number of bits, else 0."""
+    bits = {header.bits for header in headers}
+    return 2.0 ** bits.pop() - 1 if len(bits) == 1 else 0.0
 
 
 def index_of(text: str, names: tuple[str, ...]) -> int:
@@ -103,13 +106,11 @@ def wants_alpha(sample: Sequence[str], chosen: str | tuple[str, ...], notes: lis
     """Whether the samples that TIFF files tag as transparency are channels.
 
     GDAL tags the fourth band of uint8 images as transparency unless it is told otherwise. It is a channel if the user
-    names it, or if most of its values are neither transparent nor opaque; then a sentence is added to `notes`.
+    chooses number 4, or if most of its values are neither transparent nor opaque; then a sentence is added to `notes`.
     """
-    tagged = [path for path in sample if (header := file_header(path)) and header.alpha and path_is_tiff(path)]
-    if not tagged or chosen == "rgb":
-        return False
-    if not isinstance(chosen, str):
-        return any(text.lower() == "alpha" or (text.isdecimal() and int(text) == 4) for text in chosen)
+    if chosen != "auto":
+        return "4" in chosen
+    tagged = [path for path in sample if (header := file_header(path)) and header.alpha and header.kind.plain]
     counts = np.zeros(256, np.int64)
     for path in tagged:
         try:
@@ -124,12 +125,6 @@ def wants_alpha(sample: Sequence[str], chosen: str | tuple[str, ...], notes: lis
         f"read as a channel; if it is transparency: {CONVERT}"
     )
     return True
-
-
-def path_is_tiff(path: str) -> bool:
-    """Whether a file is a TIFF file, by its first bytes."""
-    with open(path, "rb") as file:
-        return file.read(2) in (b"II", b"MM")
 
 
 def mixed(root: str, kinds: dict[Kind, list[int]], names: Sequence[str]) -> SightlineError:
@@ -147,20 +142,17 @@ def rgb_top(
 ) -> tuple[float, list[str]]:
     """The value of files with more than 8 bits that becomes 255 in 8-bit RGB: (value, a sentence on it). One rule for
     all files: from their tags if these agree, else from the largest value. (0, none) without such files."""
-    deep = {name: found for name, found in headers.items() if found and found.kind.number not in ("uint8", "float32")}
-    paths = {name: os.path.join(root, name) for name in deep}
+    deep = {n: found for n, found in headers.items() if found and not found.kind.number.startswith(("uint8", "float"))}
+    what = f"{counted(len(deep), 'image')} with more than 8 bits"
     if not deep:
         return 0.0, []
-    bits = {found.bits for found in deep.values()}
-    if len(bits) == 1 and bits != {0}:
-        top = 2.0 ** bits.pop() - 1
-        return top, [f"{counted(len(deep), 'image')} with more than 8 bits: {top:,.0f} {BECOMES}"]
+    if top := top_by_tags(deep.values()):
+        return top, [f"{what}: {top:,.0f} {BECOMES}"]
+    paths = {name: os.path.join(root, name) for name in deep}
     readers = [lambda name=name: read_raster(paths[name], deep[name], data.max_pixels) for name in deep]
     most = largest_value([os.path.realpath(root), [(name, stamps[name]) for name in deep]], readers, data)
     top = top_of(most)
-    return top, [
-        f"{counted(len(deep), 'image')} with more than 8 bits: largest value {most:,.0f}, {top:,.0f} becomes 255"
-    ]
+    return top, [f"{what}: largest value {most:,.0f}, {top:,.0f} {BECOMES}"]
 
 
 def with_top(source: Source, data: Data, announce: Callable[[str], None]) -> Channels:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...errors import counted
 from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
@@ -92,10 +93,9 @@ def lead(files: RunFiles, findings: Findings) -> str:
         reached = f"; best validation accuracy so far {percent(float(np.nanmax(accuracy)))}%" if known else ""
         return f"{begin} is {status(findings.past)} at {epochs_text([findings.past.last_epoch])}{reached}."
     scores = findings.summary
-    sentence = (
-        f"{begin} classifies {percent(scores.accuracy)}% of {len(scores.correct):,} validation images correctly "
-        f"({sections.interval_text(scores.interval)})."
-    )
+    images = counted(len(scores.correct), "validation image")
+    interval = sections.interval_text(scores.interval)
+    sentence = f"{begin} classifies {percent(scores.accuracy)}% of {images} correctly ({interval})."
     if not findings.confused:
         return sentence
     truth, predicted, often, _ = findings.confused[0]
