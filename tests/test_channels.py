@@ -245,6 +245,17 @@ def test_a_large_scene_is_read_in_windows(land_run: Path, tmp_path: Path) -> Non
     assert (tiled == whole).mean() > 0.8
 
 
+def test_the_overlay_of_a_scene_has_one_range_of_values(land_run: Path, tmp_path: Path) -> None:
+    """Its rows are written in parts, which are not stretched one by one."""
+    pixels = land(5, 128)
+    pixels[:, 64:] += 2000
+    path = write_bands(tmp_path / "scene.tif", pixels)
+    out = sightline.predict(land_run, path, out=tmp_path / "masks", tile=32, overlay=True, quiet=True)
+    with rasterio.open(out / "scene_overlay.tif") as overlay:
+        shown = overlay.read().astype(int)
+    assert shown[:, 64:].mean() - shown[:, :64].mean() > 60
+
+
 def test_a_scene_that_the_segmenter_cannot_use_is_named(land_run: Path, tmp_path: Path) -> None:
     write_bands(tmp_path / "in/few.tif", land(0, 32)[:3], BANDS[:3])
     write_bands(tmp_path / "in/good.tif", land(0, 32))
