@@ -49,7 +49,8 @@ class Augment(Section):
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
     normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
-    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, or measured on the training split."""
+    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, or measured on the training split, as is always done for
+    other channels than red, green and blue (docs/data.md)."""
     mixup: NonNegativeFloat = 0.0
     """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image gets one of the two at random."""
     cutmix: NonNegativeFloat = 0.0

@@ -40,10 +40,11 @@ def names_in_text(value: Any) -> Any:
 
 
 def channel_names(value: Any) -> Any:
-    """Convert the names or numbers of channels to texts; `auto` and `rgb` and other values are returned unchanged."""
-    if isinstance(value, str):
-        return value if value in ("auto", "rgb") else names_in_text(value)
-    values = value if isinstance(value, list | tuple) else (value,)
+    """Convert the names or numbers of channels to texts; `auto` and `rgb` are returned unchanged. Raises ValueError for
+    anything else."""
+    if value in ("auto", "rgb"):
+        return value
+    values = names_in_text(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
     if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) and one != "" for one in values):
         raise ValueError("give auto, rgb, or names or numbers of channels, such as [red, green, nir] or [4, 3, 2]")
     return tuple(str(one) for one in values)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.shutil import copy
 
 from raster_toys import random_pixels, write_raster
 from sightline.data.channels import RGB, Channels
@@ -117,6 +119,20 @@ def test_values_without_data_are_zero_and_counted(tmp_path, nodata, dtype):
     assert found.empty is not None and found.empty.sum() == 1 and found.empty[5, 4]
     assert (found.pixels[0, :2] == 0).all() and np.isfinite(found.pixels).all()
     np.testing.assert_array_equal(found.pixels[1, :3], pixels[1, :3].astype(np.float32))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_cloud_optimized_file_with_a_mask(tmp_path):
+    """Tiles, overviews and a mask inside the file, as GDAL's driver COG writes them."""
+    pixels, mask = random_pixels(3, (4, 600, 520)), np.full((600, 520), 255, np.uint8)
+    mask[:10] = 0
+    path = write_raster(tmp_path / "a.tif", pixels)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    copy(path, tmp_path / "cog.tif", driver="COG", compress="zstd")
+    found = read(tmp_path / "cog.tif")
+    assert found.missing == 4 * 10 * 520 and found.empty is not None and found.empty[:10].all()
+    np.testing.assert_array_equal(found.pixels[:, 10:], pixels[:, 10:])
 
 
 def test_transparent_pixels_of_16_bits_have_no_data(tmp_path):

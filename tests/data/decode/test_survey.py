@@ -111,6 +111,13 @@ def test_the_setting_accepts_names_and_numbers(text: str, value: object) -> None
     assert resolve(Config(), {"data.channels": text}).data.channels == value
 
 
+@pytest.mark.parametrize("value", ["", "[]", [], [1, True], [[1]], 1.5, None])
+def test_other_values_of_the_setting_are_errors(value: object) -> None:
+    with pytest.raises(SightlineError) as caught:
+        resolve(Config(), {"data.channels": value})
+    assert "give auto, rgb, or names or numbers of channels" in str(caught.value)
+
+
 @pytest.mark.parametrize("count", [2, 40])
 def test_rasters_are_converted_to_8_bit_rgb_by_one_rule(tmp_path: Path, count: int) -> None:
     raster_folders(tmp_path, count, names=("red", "green", "blue", "nir"))

@@ -297,8 +297,8 @@ def check_colors(augment: Augment, channels: Channels) -> None:
     why += f"{channels.dtype}; without red, green and blue, augment.brightness and augment.contrast are available"
     off = " ".join(f"--{name} {'none' if name.endswith('policy') else 0}" for name in used)
     cure = f"switch them off: {off}; or convert the images to 8-bit RGB: --data.channels rgb"
-    many = "change" if len(used) > 1 else "changes"
-    raise SightlineError(f"{', '.join(used)} {many} colors", where="augment", why=why, cure=cure)
+    many = "need" if len(used) > 1 else "needs"
+    raise SightlineError(f"{', '.join(used)} {many} RGB images", where="augment", why=why, cure=cure)
 
 
 def check_augment(augment: Augment, size: int) -> None:
