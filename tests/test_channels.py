@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import sightline
 from channel_toys import BANDS, COLORS, land, make_four_channels, make_land_pairs, make_tiles, write_bands
@@ -184,6 +185,20 @@ def test_four_channels_of_8_bits(tmp_path: Path, tiny: dict[str, Any]) -> None:
     assert sightline.evaluate(run, quiet=True)["accuracy"] == 1
     path = sightline.export(run, quiet=True)
     assert [check["differ"] for check in read_json(path.with_suffix(".json"))["checks"]] == [0, 0]
+
+
+def test_a_first_layer_that_cannot_be_widened_is_computed_from_the_images(
+    tiles: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    """The number of outputs of FastNet's first layer depends on the channels; it whitens the new images."""
+    model = {"model.name": "fastnet", "model.args": {"widths": [16, 128], "blocks": [1, 2]}}
+    config = configured(tiny | LEARNS | model | {"train.epochs": 1})
+    three = {"data.channels": ["B4", "B3", "B2"]}
+    rgb = sightline.train(config, tiles, out=tmp_path / "rgb", quiet=True, **three).path
+    run = sightline.train(config, tiles, out=tmp_path / "run", quiet=True, **{"model.weights": str(rgb)}).path
+    assert "backbone.stem.weight" in read_json(run / "provenance.json")["weights"]["new"]
+    stem = load_file(run / "checkpoints/best/model.safetensors")["backbone.stem.weight"]
+    assert stem.shape == (216, 12, 3, 3) and torch.equal(stem[:108], -stem[108:])  # filters and their negatives
 
 
 def test_a_tagged_fourth_channel_is_the_one_of_the_training(tmp_path: Path, tiny: dict[str, Any]) -> None:
