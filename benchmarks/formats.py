@@ -298,7 +298,7 @@ def cell(write: Callable[[Path, str], str | None], task: str, folder: Path) -> s
     if write(data, task) == "":
         return "-"
     name, settings = RECIPES[task]
-    reading = {"data.labels": "several"} if task == "several labels" and not shapes_in(data) else {}
+    reading: dict[str, Any] = {"data.labels": "several"} if task == "several labels" and not shapes_in(data) else {}
     try:
         found = sightline.doctor(data, out=folder / "doctor", quiet=True, **(reading | as_masks(data, task)))
         run = sightline.train(name, data, out=folder / "run", quiet=True, **TINY | settings | reading)
@@ -335,7 +335,7 @@ def compare_labels(run: Path, task: str) -> None:
 def compare_masks(text: str) -> None:
     """Compare the shares of pixels that the doctor prints, such as "cat 10.2%", with the true ones."""
     found = {name: float(share) for name, share in re.findall(r"(\w+) ([0-9.]+)%", text)}
-    counts = sum(np.bincount(np.asarray(mask(index)).ravel(), minlength=4) for index in range(COUNT))
+    counts = np.bincount(np.concatenate([np.asarray(mask(index)).ravel() for index in range(COUNT)]), minlength=4)
     truth = dict(zip(("background", *CLASSES), 100 * counts / counts.sum(), strict=True))
     assert all(abs(found[name] - share) < 0.2 for name, share in truth.items()), (found, truth)
 

@@ -39,6 +39,7 @@ SETS = multilabel_toys.SETTINGS | {"train.batch_size": 7, "train.flip_test": Tru
 PLAIN: dict[str, dict[str, Any]] = {
     "classify": TINY | {"augment.horizontal_flip": 0.5, "augment.crop": "random", "augment.padding": 2},
     "uneven": TINY | {"train.batch_size": 7, "loss.class_weights": "balanced"},
+    "balanced": SETS | {"data.sampler": "balanced", "augment.cutmix": 1.0},
     "few": TINY | {"train.batch_size": 2},
     "mixed": TINY | {"augment.mixup": 0.5, "augment.cutmix": 1.0},
     "accumulated": TINY | {"train.batch_size": 9, "optim.accumulate": 3, "loss.name": "focal"},
@@ -62,7 +63,7 @@ def gradients(training: Training) -> tuple[float, dict[str, Tensor]]:
     """The loss and the gradients of the first step of a run."""
     config, parts = training.config, training.parts
     settings = (parts.train, config.train.batch_size, config.train.seed, 0, 0, parts.device)
-    batches = training_batches(*settings, share=training.world.share, overlap=mixes(config, 0))
+    batches = training_batches(*settings, share=training.world.share, overlap=mixes(config, 0), sampling=parts.sampling)
     group = list(itertools.islice(batches, config.optim.accumulate))
     parts.learner.parameters().train()
     loss = float(add_gradients(training, group))

@@ -483,4 +483,4 @@ def test_evaluate_prints_a_metric_that_is_not_defined(
     numbers = {"images": 3, "mean_average_precision": np.nan, "mean_average_precision_interval": (np.nan, np.nan)}
     monkeypatch.setattr(sightline, "evaluate", lambda *_, **options: numbers)
     assert run_command(["evaluate", "run"]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "mean_average_precision not defined for these images"
+    assert capsys.readouterr().out.splitlines()[1] == "mean_average_precision  not defined for these images"

@@ -252,7 +252,8 @@ def epoch_batches(training: Training, epoch: int, begin: int) -> Iterator[Batch]
     config, parts = training.config, training.parts
     settings = (config.train.batch_size, config.train.seed, epoch, begin, parts.device)
     share, overlap = training.world.share, mixes(config, epoch)
-    batches = training_batches(parts.resident or parts.train, *settings, share=share, overlap=overlap)
+    images = parts.resident or parts.train
+    batches = training_batches(images, *settings, share=share, overlap=overlap, sampling=parts.sampling)
     copied = parts.device.type == "cuda" and not parts.resident
     return prefetch(batches, parts.device) if copied else batches
 

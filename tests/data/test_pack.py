@@ -214,4 +214,4 @@ def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:
     source = open_source(Data(path=str(tmp_path / "tar")), 0)
     with pytest.raises(SightlineError) as caught:
         source.splits["train"].read(0)
-    assert "12 channels" in caught.value.why and "8-bit images only" in caught.value.why
+    assert "12 channels" in caught.value.why and "only 8-bit images" in caught.value.why

@@ -44,6 +44,9 @@ def linear_rules(config: Any) -> Rules:
         "optim.name lbfgs needs model.freeze true, model.head linear, no augmentation and train.epochs 1": (
             config.optim.name == "lbfgs" and not linear
         ),
+        "optim.name lbfgs uses every image once, with data.sampler shuffle": (
+            config.optim.name == "lbfgs" and config.data.sampler != "shuffle"
+        ),
         "optim.name lbfgs minimizes cross-entropy, without other settings of loss, optim.ema and train.ensemble": (
             config.optim.name == "lbfgs" and not plain
         ),

@@ -40,7 +40,7 @@ class Data(Section):
     path: str = ""
     """A folder, a CSV file, shards (docs/streaming.md), or a name: `torchvision:CIFAR100`, `sklearn:digits`."""
     layout: Literal[
-        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards"
+        "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet"
     ] = "auto"
     size: Count = 224
     """Height and width in pixels of a classifier's input. Segmentation does not use it, but `augment.window`."""
@@ -57,10 +57,15 @@ class Data(Section):
     """For `data.layout filename`: where the label is in a file name without its extension."""
     labels: Literal["auto", "one", "several", "number"] = "auto"
     """Whether an image has one label or several in a table (`auto`: as it shows), or a number, as for regression."""
+    label_column: str = ""
+    """Name of a table's column of labels; empty: `label`, `class`, `category` or a similar name."""
     separator: str = ""
     """Text between the labels in a cell of a table, such as `;`; empty: found in the table."""
     classes: tuple[str, ...] = ()
     """Class names in index order; empty: taken from the data."""
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    """How training images are drawn. `shuffle`: each once per epoch. `balanced`: equally many draws of each class;
+    `sqrt`: in proportion to the square root of its number of images. An epoch has as many draws as images."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of each class that is held out for validation, if the data have no validation split."""
     inner_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -17,10 +17,14 @@ from torch import Tensor
 
 from ..errors import ENVIRONMENT, SightlineError
 from .decode.decoding import size_text
+from .label_arrays import are_numbers, strata
 from .parallel import Share, permutation
 from .types import Batch, Decoded, Resident
 
 SINGLE_PROCESS = Share(0, 1)
+POWERS = {"balanced": 0.0, "sqrt": 0.5}
+TIES, DRAWS = 1, 2
+"""Keys of the permutations of classes and of draws by `data.sampler`."""
 ResidentMode = Literal["auto", "always", "never"]
 MEMORY_SHARE = 1 / 3
 """With `data.resident auto`, the images may take this share of the free device memory; training steps need the rest."""
@@ -35,9 +39,59 @@ class BatchPart(NamedTuple):
     overlap: int = 0
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the images in an epoch, a permutation int64 [count]."""
-    return torch.from_numpy(permutation(count, seed, epoch))
+class Sampling(NamedTuple):
+    """How often images are drawn. strata: int64 [N], the class of each training image. power: the draws of a class
+    with n images are proportional to n ** power."""
+
+    strata: np.ndarray
+    power: float
+
+    def quotas(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each class with images: (number of images, number of draws in an epoch), int64 [K] each.
+
+        There are as many draws as images. Draws that do not divide evenly go to the classes with the largest remainder;
+        among equal ones to other classes in each epoch.
+        """
+        sizes = np.unique(self.strata, return_counts=True)[1]
+        exact = sizes**self.power * (sizes.sum() / (sizes**self.power).sum())
+        draws = np.floor(exact + 1e-9).astype(np.int64)
+        ranked = np.lexsort((permutation(len(sizes), seed, epoch, TIES), np.round(draws - exact, 9)))
+        draws[ranked[: sizes.sum() - draws.sum()]] += 1
+        return sizes, draws
+
+
+def sampling_of(decoded: Decoded, sampler: str) -> Sampling | None:
+    """The setting `data.sampler` for a training split; None for `shuffle`. An image with a label set counts for the
+    rarest of its classes. Raises SightlineError for images without classes, and for shards."""
+    if sampler == "shuffle":
+        return None
+    if decoded.stream is not None:
+        raise SightlineError(
+            "images in shards are read in the order in which they are stored, and cannot be drawn by class",
+            where="data.sampler",
+            cure="leave out --data.sampler; to weight the classes instead: --loss.class_weights balanced",
+        )
+    if decoded.labels is None or are_numbers(decoded.labels):
+        cure = "leave out --data.sampler; for rare classes in masks: --augment.rare_crops 0.5"
+        raise SightlineError(f"--data.sampler {sampler} needs images with classes", where="data.sampler", cure=cure)
+    return Sampling(strata(decoded.labels), POWERS[sampler])
+
+
+def epoch_order(seed: int, epoch: int, count: int, sampling: Sampling | None = None) -> Tensor:
+    """The draws of an epoch, int64 [count]: the index of an image, plus `count` times the number of its earlier draws
+    in this epoch. Without `sampling` each image is drawn once: a permutation.
+
+    With `sampling`, the images of a class are drawn equally often, up to one draw, which is random.
+    """
+    order = permutation(count, seed, epoch)
+    if sampling is None:
+        return torch.from_numpy(order)
+    sizes, draws = sampling.quotas(seed, epoch)
+    order = order[np.argsort(sampling.strata[order], kind="stable")]  # by class, each in random order
+    position = np.arange(count) - np.repeat(np.cumsum(draws) - draws, draws)
+    repeat, row = np.divmod(position, np.repeat(sizes, draws))
+    keys = order[np.repeat(np.cumsum(sizes) - sizes, draws) + row] + count * repeat
+    return torch.from_numpy(keys[permutation(count, seed, epoch, DRAWS)])
 
 
 def batches_per_epoch(count: int, batch_size: int) -> int:
@@ -55,19 +109,23 @@ def training_batches(
     device: torch.device | str = "cpu",
     share: Share = SINGLE_PROCESS,
     overlap: bool = False,
+    sampling: Sampling | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, starting with the batch of index `first_batch`.
 
     share: rank and number of processes; only this process's part of each batch is yielded. overlap: put the image that
-    precedes the part before it, as its partner for mixup and cutmix; see `Batch`.
+    precedes the part before it, as its partner for mixup and cutmix; see `Batch`. sampling: not for shards.
     """
     if isinstance(decoded, Decoded) and decoded.stream is not None:
         yield from decoded.stream.batches(batch_size, seed, epoch, first_batch, device, share, overlap)
         return
-    order = epoch_order(seed, epoch, len(decoded.images))
+    count = len(decoded.images)
+    order = epoch_order(seed, epoch, count, sampling)
     for part in batch_parts(order, batch_size, first_batch, share, overlap):
-        batch = gather(decoded, part.indices, epoch, torch.device(device))
-        yield replace(batch, global_samples=part.global_samples, start=part.start, overlap=part.overlap)
+        batch = gather(decoded, part.indices % count, epoch, torch.device(device))
+        draws = part.indices.to(device) if sampling else None
+        samples = None if part.global_samples is None else part.global_samples % count
+        yield replace(batch, global_samples=samples, start=part.start, overlap=part.overlap, draws=draws)
 
 
 def batch_parts(

@@ -132,7 +132,8 @@ class Batch:
 
     In distributed training, global_samples: int64 [M], the indices of the images of all processes; None if the batch is
     complete. start: index of this part's first image in the complete batch. overlap: number of leading images that
-    belong to the part of the previous process; they are only partners for mixup and cutmix.
+    belong to the part of the previous process; they are only partners for mixup and cutmix. draws: int64 [N], as of
+    `loader.epoch_order` if an image may be drawn several times in an epoch, else None.
     """
 
     images: "torch.Tensor"
@@ -142,6 +143,12 @@ class Batch:
     global_samples: "torch.Tensor | None" = None
     start: int = 0
     overlap: int = 0
+    draws: "torch.Tensor | None" = None
+
+    @property
+    def keys(self) -> "torch.Tensor":
+        """The numbers that random augmentation depends on, int64 [N]: another one for each draw of an image."""
+        return self.samples if self.draws is None else self.draws
 
     @property
     def all_samples(self) -> "torch.Tensor":

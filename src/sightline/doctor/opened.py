@@ -12,7 +12,7 @@ from ..data.decode.palettes import Palette
 from ..data.decode.rasters import Reading
 from ..data.decode.survey import BECOMES, MIXED, survey
 from ..data.label_arrays import set_indices
-from ..data.sources.open import LIBRARIES, locate, open_source
+from ..data.sources.open import LIBRARIES, WITHOUT_FILES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import ALL
 from ..data.types import FOLDER_HINT, Items
@@ -56,7 +56,7 @@ def open_labeled(data: Data) -> OpenedData:
             return open_any_layout(data, error)
         source = open_source(data.replace(channels="rgb"), data.split_seed, hold_out=False)
         source = replace(source, notes=tuple(note for note in source.notes if BECOMES not in note))
-    files = source.layout not in LIBRARIES
+    files = source.layout not in WITHOUT_FILES
     if len(source.classes) == 1:
         what = f"there is 1 class ({source.classes[0]!r}), but a classifier needs 2"
         found.append(Finding("one_class", "error", what, STOPS, FOLDER_HINT))

@@ -121,9 +121,9 @@ def split(batch: Batch, size: int) -> list[Batch]:
     pieces = min(-(-count // size), max(1, count // MIN_IMAGES))
     if pieces == 1:
         return [batch]
-    labels = [None] * pieces if batch.labels is None else batch.labels.tensor_split(pieces)
-    columns = zip(batch.images.tensor_split(pieces), labels, batch.samples.tensor_split(pieces), strict=True)
-    return [Batch(*column, batch.epoch) for column in columns]
+    optional = [[None] * pieces if part is None else part.tensor_split(pieces) for part in (batch.labels, batch.draws)]
+    columns = zip(batch.images.tensor_split(pieces), batch.samples.tensor_split(pieces), *optional, strict=True)
+    return [Batch(images, labels, samples, batch.epoch, draws=draws) for images, samples, labels, draws in columns]
 
 
 def halve(training: Training) -> None:

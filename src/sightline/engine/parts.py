@@ -13,7 +13,7 @@ from ..data.augment.batch import NORMALIZATIONS, check_colors
 from ..data.augment.statistics import channel_statistics, robust_statistics
 from ..data.decode.decoding import size_text
 from ..data.image_cache import decode
-from ..data.loader import resident
+from ..data.loader import Sampling, resident, sampling_of
 from ..data.shards.stream import sampled, stream_images
 from ..data.types import Batch, Decoded, Resident, Source
 from ..errors import SightlineError
@@ -89,7 +89,8 @@ class Parts:
     pixels. once_flops: operations per image that are needed only once, before the first epoch (features of a frozen
     backbone).
 
-    resident: the training images on the device; None if batches are read from the cache. alarm: function from the
+    resident: the training images on the device; None if batches are read from the cache. sampling: by `data.sampler`.
+    alarm: function from the
     validation metrics to a warning that training has failed, or "".
     """
 
@@ -109,6 +110,7 @@ class Parts:
     feature_sample: FeatureSample | None = None
     once_flops: float = 0.0
     resident: Resident | None = None
+    sampling: Sampling | None = None
     alarm: Callable[[Mapping[str, float]], str] = no_alarm
 
 
@@ -126,12 +128,17 @@ def build(
     Raises SightlineError for invalid settings, before images are decoded, and for invalid data.
     """
     parts = builder(config, say, precision, fresh)
+    sampling = sampling_of(parts.train, config.data.sampler)
+    if sampling:
+        images, draws = sampling.quotas(config.train.seed, 0)
+        texts = (f"{some.min():,} to {some.max():,}" for some in (images, draws))
+        say("data.sampler {}: the classes have {} images, and {} draws in an epoch".format(config.data.sampler, *texts))
     copyable = not parts.once_flops and parts.train.stream is None  # not for frozen features or streams
     on_device = resident(parts.train, config.data.resident, parts.device) if copyable else None
     if on_device:
         say(f"training images: {size_text(parts.train.nbytes)}, all on {parts.device}")
     facts = {"resident": on_device is not None, "precision_setting": config.train.precision}
-    return replace(parts, resident=on_device, facts=parts.facts | facts)
+    return replace(parts, resident=on_device, sampling=sampling, facts=parts.facts | facts)
 
 
 def check_batch_size(config: Config, model: nn.Module) -> None:

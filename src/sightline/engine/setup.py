@@ -218,6 +218,6 @@ def save_preview(training: Training) -> None:
     """Write figures/preview.png: the first batch of the first epoch, augmented."""
     config, parts = training.config, training.parts
     size = min(PREVIEW_IMAGES, config.train.batch_size)
-    batch = next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device))
+    batch = next(training_batches(parts.train, size, config.train.seed, 0, 0, parts.device, sampling=parts.sampling))
     path = atomic_write(training.folder / "figures" / "preview.png", png(training.functions.preview(training, batch)))
     training.log.say(f"preview of the training images: {path}")

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from ..data.channels import RGB, Channels
+from ..data.decode.formats import conversion_hint
 from ..data.decode.kinds import Raster
 from ..data.decode.rasters import read_for
 from ..data.sources.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
@@ -50,7 +51,7 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
         why = f"found: {left_out(skipped) or 'no files'}"
         cure = (
             f"pass a folder of {FORMATS_TEXT} files, a pattern in quotes ('photos/*.jpg'), or a text file with one "
-            "path per line"
+            f"path per line{conversion_hint(skipped)}"
         )
         raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
 

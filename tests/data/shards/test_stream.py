@@ -164,7 +164,7 @@ def test_a_streamed_run_equals_a_cached_run_with_the_same_order(
     train_stream = streamed(packed).stream
     assert train_stream is not None
 
-    def order(seed: int, epoch: int, count: int) -> torch.Tensor:
+    def order(seed: int, epoch: int, count: int, sampling: object = None) -> torch.Tensor:
         return torch.from_numpy(train_stream.order(seed, epoch))
 
     monkeypatch.setattr("sightline.data.loader.epoch_order", order)

@@ -18,7 +18,7 @@ from sightline.data.sources.leakage import copies_among, inner_split, reject_lea
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.sources.splits import ALL, OUTER, held_out, held_out_groups
-from sightline.data.types import Source
+from sightline.data.types import Items, Source
 from sightline.errors import SightlineError
 from sightline.tasks.segment.build import open_masked
 from source_toys import open_error, opened, put
@@ -330,3 +330,12 @@ def test_a_pair_with_several_links_is_used_once(make_scenes: Callable[..., Path]
     source, _ = open_pairs(Data(path=str(scenes), palette="landcover"), 0)
     assert len(source.splits["train"].names) == 3
     assert any(note.startswith("1 further link to the same image left out") for note in source.notes)
+
+
+def test_files_with_equal_ends_are_compared_completely(tmp_path: Path) -> None:
+    content = {"a/1.bmp": b"x" + bytes(9000), "a/2.bmp": b"y" + bytes(9000), "b/3.bmp": b"x" + bytes(9000)}
+    for name, text in content.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    items = {"train": Items((*content,), None, lambda index, side=0: Image.new("RGB", (1, 1)), ("9001:0",) * 3)}
+    assert copies_among(str(tmp_path), items, Data()) == [["a/1.bmp", "b/3.bmp"]]

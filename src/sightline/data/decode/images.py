@@ -20,10 +20,9 @@ from ...config.schema import Data
 from ...errors import SightlineError
 from ..channels import Channels
 from .crash_guard import record_decoding
-from .kinds import ORIENTATION, Raster
+from .formats import FORMATS, foreign_content
+from .kinds import ORIENTATION, Raster, header_of
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only formats that Pillow may decode. Its other decoders can start programs (EPS) or are not needed."""
 VERSION = 2
 """Version of the decoding, part of the names of cache entries. Increment it whenever the decoded pixels change."""
 DRAFT_FACTOR = 2
@@ -38,7 +37,7 @@ EXIF_DAMAGED = "torn_exif"
 """Key that decoding adds to the `info` of an image if its EXIF block is damaged."""
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of a value in an EXIF block, by the number of its type (TIFF 6.0)."""
-HEAD = 64
+HEAD = 132
 """Number of bytes at the start of a file that are inspected if it cannot be decoded."""
 RESAVE = "save it smaller or as 8-bit PNG or JPEG, allow its size with --data.max_pixels NUMBER, or remove it"
 STRIP = "save it again without text chunks and color profile: convert IN -strip OUT, or remove it"
@@ -91,6 +90,18 @@ def open_image(path: str, max_pixels: int, side: int = 0, header: Header | None 
             return decode_rgb(path, max_pixels, side, header)
     except Exception as error:  # decoders raise many types, always because of the file
         raise image_error(path, error) from error
+
+
+def image_of(content: bytes, where: str, max_pixels: int, side: int = 0) -> Image.Image:
+    """Decode an 8-bit image that is stored in another file, given as bytes; arguments and errors as of `open_image`."""
+    try:
+        header = header_of(io.BytesIO(content))
+        if header is not None and not header.kind.plain:
+            cure = "train on image files in folders"
+            raise SightlineError(f"it holds {header.kind}; only 8-bit images are read from such files", cure=cure)
+        return decode_rgb(io.BytesIO(content), max_pixels, side, None)
+    except Exception as error:  # as above
+        raise image_error(where, error, content) from error
 
 
 def image_in(content: bytes, max_pixels: int, side: int = 0) -> Image.Image:
@@ -183,6 +194,9 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
             f"it starts with {text[:12].decode('ascii', 'replace')!r}, not like an image; perhaps a download failed",
             COPY,
         )
+    why, command = foreign_content(head)
+    if why:
+        return why, command
     webp_cut = head.startswith(b"RIFF") and size < 8 + int.from_bytes(head[4:8], "little")
     tags_at = int.from_bytes(head[4:8], "big" if head[:2] == b"MM" else "little")
     tiff_cut = head[:4] in (b"II*\0", b"MM\0*") and tags_at >= size

@@ -16,7 +16,8 @@ from PIL import Image
 
 from ...errors import SightlineError
 from .crash_guard import record_decoding
-from .images import COPY, FORMATS, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
+from .formats import FORMATS
+from .images import COPY, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
 from .kinds import file_header
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 
@@ -105,12 +106,16 @@ def load(path: str, max_pixels: int, content: bytes | None = None) -> tuple[Imag
 
 
 def lossy(image: Image.Image, path: str, content: bytes | None = None) -> bool:
-    """Whether an opened file is lossily compressed: JPEG, JPEG or WebP inside TIFF, or lossy WebP."""
+    """Whether an opened file is lossily compressed: JPEG, AVIF, HEIF, JPEG or WebP inside TIFF, or lossy WebP."""
     if image.format == "WEBP":
         with open(path, "rb") if content is None else io.BytesIO(content) as file:
             head = file.read(1 << 12)  # the pixel chunk follows the header or a color profile
         return b"VP8L" not in head
-    return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or image.info.get("compression") in (
+        "jpeg",
+        "tiff_jpeg",
+        "webp",
+    )
 
 
 def reject_transparent(image: Image.Image) -> None:

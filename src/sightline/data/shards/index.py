@@ -19,8 +19,7 @@ from PIL import Image
 from ...config.paths import absolute, expanded, is_url
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, some_of
-from ..decode.images import decode_rgb, image_error
-from ..decode.kinds import header_of
+from ..decode.images import image_of
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
 from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
@@ -104,14 +103,7 @@ class Shards:
         """Decode the image of a sample to RGB. With `side` > 0, a JPEG may be decoded at a reduced size
         (`images.open_image`). Raises SightlineError if the image is invalid."""
         content = next((members[ending] for ending in IMAGE_ENDINGS if ending in members), b"")
-        try:
-            header = header_of(io.BytesIO(content))
-            if header is not None and not header.kind.plain:
-                cure = "train on image files in folders"
-                raise SightlineError(f"it holds {header.kind}, and shards hold 8-bit images only", cure=cure)
-            return decode_rgb(io.BytesIO(content), self.store.data.max_pixels, side, None)
-        except Exception as error:  # decoders raise many types, always because of the content
-            raise image_error(self.where(index, members), error, content) from error
+        return image_of(content, self.where(index, members), self.store.data.max_pixels, side)
 
     def mask(self, index: int, members: dict[str, Any], palette: Palette, facts: MaskFacts | None = None) -> np.ndarray:
         """Decode the mask of a sample to class indices uint8 [H, W]. facts: if given, the counts of this mask are

@@ -17,7 +17,7 @@ from ..decode.palettes import Palette
 from ..label_arrays import are_sets
 from ..pair_cache import read_pair
 from ..shard_format import SampleTable
-from ..sources.open import LIBRARIES
+from ..sources.open import WITHOUT_FILES
 from ..sources.pair_facts import item_facts
 from ..types import Items, Source
 
@@ -65,7 +65,7 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     else:
         pixels, _, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts
-    path = "" if source.layout in LIBRARIES else os.path.join(source.path, items.names[index])
+    path = "" if source.layout in WITHOUT_FILES else os.path.join(source.path, items.names[index])
     scaled = scaled_size(image.size, job.resize)
     width, height = scaled or image.size
     members = image_member(image, path, scaled)

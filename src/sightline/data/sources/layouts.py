@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
+from ..decode.formats import conversion_hint
 from .labels import labels_in_names, match_labels, names_carry_labels, suggest_pattern
 from .row_matching import from_tables, pick_tables
 from .scan import (
@@ -51,7 +52,9 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     layout = detect_layout(root, data, here, splits, first) if data.layout == "auto" else data.layout
     if layout == "csv":
         check = data.layout == "auto" and not splits and not here.images
-        return from_tables(root, pick_tables(root, here.tables, hold_out), here.folders, data, hold_out, check)
+        return from_tables(root, pick_tables(root, here.tables, data, hold_out), here.folders, data, hold_out, check)
+    if layout == "splits in classes":
+        return splits_in_classes(root, here.folders, tally)
     if layout == "classes":
         list_folder(root, "", tally)
         part = class_folders(root, "", here.folders, tally)
@@ -95,7 +98,7 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
     splits: folder of each split. first: folder of the first split, or ''."""
     if first and list_folder(root, first).folders:
         return "splits"
-    if any(has_columns(os.path.join(root, table)) for table in here.tables):
+    if any(has_columns(os.path.join(root, table), data) for table in here.tables):
         return "csv"
     if splits:
         return "splits"
@@ -111,12 +114,34 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
     if here.images:
         labeled = names_carry_labels([file.name for file in here.images], data.pattern)
         return "filename" if labeled else "csv" if here.tables else "unlabelled"
+    if len(filled) > 1 and all(split_images(root, name) for name in filled):
+        return "splits in classes"
     reject_nested(root, filled)
     if here.tables and len(filled) < 2:
         return "csv"  # reading the table raises the error for its missing columns
     if not filled:
         require_images(root, "", Counter())  # raises the error for a folder without images
     return "classes"
+
+
+def split_images(root: str, folder: str) -> dict[str, str]:
+    """The folder of each split in a class folder, as `cat/train/`; empty unless these are all and have no folders."""
+    here = list_folder(root, folder)
+    splits = split_folders(here.folders, root, forced=False)
+    inside = [list_folder(root, f"{folder}/{name}") for name in splits.values()]
+    alone = "train" in splits and len(splits) == len(here.folders) > 1 and not here.images
+    return splits if alone and all(each.images and not each.folders for each in inside) else {}
+
+
+def splits_in_classes(root: str, folders: tuple[str, ...], tally: Counter[str]) -> Layout:
+    """List class folders that contain a folder for each split: `cat/train/1.jpg`."""
+    parts: dict[str, SplitFiles] = {}
+    for name in folders:
+        for split, folder in split_images(root, name).items():
+            part, files = parts.setdefault(split, SplitFiles([], [])), images_below(root, f"{name}/{folder}", tally)
+            parts[split] = SplitFiles([*part.files, *files], [*(part.labels or ()), *[name] * len(files)])
+    note = f"found {counted(len(folders), 'class folder')} with {' and '.join(parts)} in each"
+    return Layout("classes", parts, (note,), by_folder=True, tally=tally)
 
 
 def reject_nested(root: str, filled: list[str]) -> None:
@@ -151,7 +176,7 @@ def require_images(root: str, below: str, tally: Counter[str]) -> list[File]:
         where = os.path.join(root, below) if below else root
         why, cure = (
             f"it contains {left_out(tally) or 'no files'}",
-            f"give a folder with {FORMATS_TEXT} images: --data FOLDER",
+            f"give a folder with {FORMATS_TEXT} images: --data FOLDER{conversion_hint(tally, where)}",
         )
         raise SightlineError("there are no images in this folder", where=where, why=why, cure=cure)
     return files
@@ -180,6 +205,7 @@ def class_folders(root: str, below: str, folders: tuple[str, ...], tally: Counte
         if empty:
             what = f"no images in {counted(len(empty), 'class folder')}"
             cure = "add images to these folders or remove them, because every folder here counts as a class"
+            cure += conversion_hint(tally)
         where = os.path.join(root, below) if below else root
         raise SightlineError(what, where=where, why="\n" + listing(empty) if empty else "", cure=cure)
     return SplitFiles(files, labels)

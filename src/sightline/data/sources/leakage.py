@@ -1,6 +1,7 @@
 """Hold out a validation split without dividing groups or identical files, and reject identical files in two splits."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -15,12 +16,15 @@ from ...config.schema import NO_GROUPS, Data, group_pattern
 from ...errors import SightlineError, counted, listing, some_of
 from ...runs.atomic import atomic_write, read_json, sha256
 from ..cache import COPIES, cache_root, key_of
+from ..decode.formats import require_decoders
 from ..label_arrays import are_numbers, class_counts, strata
 from ..types import Items, Source
 from .splits import ALL, OUTER, held_out, held_out_groups
 
 MEMO_FROM = 1000
 """If at least this number of files is compared, the result is stored in the cache folder."""
+CHUNK, END_BYTES = 256, 4096
+"""Files that a thread compares at a time, and the bytes at the end of a file that are compared first."""
 
 
 def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, kind: str = "images") -> Source:
@@ -30,6 +34,7 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     unchanged. kind: the noun in the notes.
     """
     splits, notes = dict(source.splits), list(source.notes)
+    require_decoders([name for items in splits.values() for name in items.names], source.path)
     if hold_out:
         splits = {"train" if split == ALL else split: items for split, items in splits.items()}
         train = splits["train"]
@@ -198,8 +203,8 @@ def divided_groups(path: str, splits: Mapping[str, Items], data: Data) -> list[s
 def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[list[str]]:
     """Find identical files: a list of the names of each set of two or more. An empty list for data that are not files.
 
-    Files of equal size are compared by SHA-256. For many files the result is stored in the cache folder, under a key
-    made of all names, sizes and times.
+    Files of equal size and with equal last bytes are compared by SHA-256, so that few files are read completely. For
+    many files the result is stored in the cache folder, under a key made of all names, sizes and times.
     """
     stamps = {name: stamp for items in splits.values() for name, stamp in zip(items.names, items.stamps, strict=True)}
     sizes = {name: stamps[name].partition(":")[0] for name in sorted(stamps)}
@@ -210,16 +215,34 @@ def copies_among(path: str, splits: Mapping[str, Items], data: Data) -> list[lis
     known = read_json(memo) if content else None
     if known is not None:
         return known
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda name: digest_of(os.path.join(path, name)), alike))
+    ends = in_threads(lambda name: sizes[name] + end_of(os.path.join(path, name)), alike)
+    count = Counter(ends)
+    alike = [name for name, end in zip(alike, ends, strict=True) if count[end] > 1]
     same: dict[str, list[str]] = {}
-    for name, digest in zip(alike, digests, strict=True):
+    for name, digest in zip(alike, in_threads(lambda name: digest_of(os.path.join(path, name)), alike), strict=True):
         same.setdefault(digest or name, []).append(name)
     found = [names for names in same.values() if len(names) > 1]
     if content:
         with contextlib.suppress(SightlineError):  # decoding reports a cache folder that cannot be written
             atomic_write(memo, json.dumps(found))
     return found
+
+
+def in_threads(function: Callable[[str], str], names: Sequence[str]) -> list[str]:
+    """Call `function` for each name in threads, in chunks, because a future for each of a million names is slow."""
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        return [value for some in pool.map(lambda chunk: [*map(function, chunk)], chunks) for value in some]
+
+
+def end_of(path: str) -> str:
+    """A hash of the last END_BYTES bytes of a file; '' if it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END_BYTES))
+            return hashlib.sha256(file.read(END_BYTES)).hexdigest()
+    except OSError:
+        return ""
 
 
 def digest_of(path: str) -> str:

@@ -2,15 +2,20 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+from PIL import Image
 
 from ...config.paths import absolute
 from ...config.schema import Data
 from ...errors import SightlineError, listing
+from ..decode.images import image_of
+from ..decode.kinds import Raster
 from ..decode.rasters import Reading
 from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
+from ..shards.parquet import list_parquet, parquet_files
 from ..types import FOLDER_HINT, Items, Source
 from .labels import check_distinct, declared_labels, read_class_list, sorted_classes, to_indices, to_numbers
 from .layouts import recognize
@@ -22,6 +27,8 @@ from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path`, and layouts, for data sets from libraries, whose images are not files."""
+WITHOUT_FILES = (*LIBRARIES, "parquet")
+"""Layouts whose images are not files."""
 
 
 def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
@@ -41,6 +48,9 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         return open_library(data, seed, hold_out)
     if is_sharded(data):
         return open_packed(data, seed, hold_out)[0]
+    root, files = parquet_files(data)
+    if files:
+        return assemble(root, list_parquet(root, files, data), data, seed, hold_out)
     root, table = locate(data)
     if table:
         layout = from_tables(root, {"": table}, list_folder(root).folders, data, hold_out)
@@ -88,9 +98,11 @@ def assemble(root: str, layout: Layout, data: Data, seed: int, hold_out: bool = 
     classes: tuple[str, ...] = ()
     if data.labels != "number" and any(part.labels is not None for part in parts.values()):
         parts, classes = with_classes(root, layout, parts, data, notes, hold_out)
-    reading, said = survey(root, {file.name: file.stamp for part in parts.values() for file in part.files}, data)
-    notes += said
-    splits = {split: items_of(root, part, classes, data, reading) for split, part in parts.items()}
+    reading = Reading()
+    if layout.content is None:
+        reading, said = survey(root, {file.name: file.stamp for part in parts.values() for file in part.files}, data)
+        notes += said
+    splits = {split: items_of(root, part, classes, data, reading, layout.content) for split, part in parts.items()}
     if layout.tally:
         notes.append(f"left out: {left_out(layout.tally)}")
     return finish_source(
@@ -129,6 +141,9 @@ def with_classes(
         if unknown := sorted(own - learned):
             what = f"the {split} split has {len(unknown):,} class{'es' * (len(unknown) > 1)} without training images"
             cure = f"check the spelling; add training images of these classes, or remove the classes from {split}"
+            if all(name.isdigit() for name in unknown):
+                cure += "; if the labels are numbers and not classes, for a task that predicts numbers: "
+                cure += "--data.labels number"
             raise SightlineError(what, where=root, why="\n" + listing([repr(name) for name in unknown]), cure=cure)
     ordered = declared or tuple(name for name in layout.classes if name in learned)
     return parts, ordered if set(ordered) >= learned else sorted_classes(learned)
@@ -158,15 +173,29 @@ def declared_classes(root: str, data: Data) -> tuple[tuple[str, ...], str]:
     return (read_class_list(path), CLASS_LIST) if os.path.isfile(path) else ((), "")
 
 
-def items_of(root: str, part: SplitFiles, classes: Sequence[str], data: Data, reading: Reading) -> Items:
-    """The `Items` (names, labels, ...) of a split whose images are files below `root`."""
+def items_of(
+    root: str,
+    part: SplitFiles,
+    classes: Sequence[str],
+    data: Data,
+    reading: Reading,
+    content: Callable[[str], bytes] | None,
+) -> Items:
+    """The `Items` (names, labels, ...) of a split whose images are files below `root`, or are read by `content`."""
     names, labels = tuple(file.name for file in part.files), None
     if part.labels is not None:
         labels = to_numbers(part.labels, root) if data.labels == "number" else to_indices(part.labels, classes)
+
+    def read(index: int, side: int = 0) -> Image.Image | Raster:
+        path = os.path.join(root, names[index])
+        if content is None:
+            return reading.read(path, data.max_pixels, side)
+        return image_of(content(names[index]), path, data.max_pixels, side)
+
     return Items(
         names=names,
         labels=labels,
-        read=lambda index, side=0: reading.read(os.path.join(root, names[index]), data.max_pixels, side),
+        read=read,
         stamps=tuple(file.stamp for file in part.files),
         groups=None if part.groups is None else tuple(part.groups),
     )

@@ -16,6 +16,7 @@ from ..decode.palettes import Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
 from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
+from ..shards.parquet import parquet_files
 from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
@@ -53,6 +54,10 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
             cure = "pack the folder of images and masks again: sightline pack DATA OUT --data.palette NAME"
             raise SightlineError("there are no masks in these shards", where=source.path, cure=cure)
         return source, packed
+    root, packed_files = parquet_files(data)
+    if packed_files:
+        cure = "write the images and masks into the folders images/ and masks/, and give their folder: --data FOLDER"
+        raise SightlineError("masks are not read from Parquet files", where=root, cure=cure)
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
@@ -177,6 +182,8 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     why = f"there are {len(images):,} images, such as {images[0]!r}, and the folders {folders or '(none)'}, but not "
     why += repr(mask_path(images[0], data.mask, root)) if data.mask else f"one of these layouts: {usual}"
     cure = f"give the folder that contains both images and masks: --data FOLDER; or {TEMPLATE}"
+    if len({os.path.dirname(name) for name in images}) > 1:
+        cure = f"if the folders are the classes of the images, train a classifier: photos_finetune; if not: {cure}"
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 

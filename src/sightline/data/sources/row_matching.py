@@ -16,14 +16,14 @@ Listings = dict[str, dict[str, File]]
 """{folder: {path: image}} of the images directly in each folder; all paths are relative to the root."""
 
 
-def pick_tables(root: str, tables: tuple[str, ...], hold_out: bool = True) -> dict[str, str]:
+def pick_tables(root: str, tables: tuple[str, ...], data: Data, hold_out: bool = True) -> dict[str, str]:
     """Map splits to tables of labels. A single table for all splits (`labels.csv`, or the only table) has the key
     ''. Raises SightlineError if the choice is ambiguous, or if there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits
     labels = [name for name in tables if os.path.splitext(name)[0].lower() == "labels"]
-    usable = [name for name in tables if has_columns(os.path.join(root, name))]
+    usable = [name for name in tables if has_columns(os.path.join(root, name), data)]
     for candidates in (labels, list(tables), usable):
         if len(candidates) == 1:
             return {"": candidates[0]}
@@ -150,8 +150,14 @@ def match_rows(
     earlier row.
     """
     faults: list[str] = []
+    everywhere: dict[str, list[File]] = {}
     for row in table.rows:
-        hits = find_images(root, [owns[row.split]], row.file, listings) or find_images(root, others, row.file, listings)
+        hits = find_images(root, [owns[row.split]], row.file, listings)
+        if not hits and not {"/", "\\"} & {*row.file}:  # an index, because there may be as many folders as classes
+            everywhere = everywhere or images_by_name(root, others, listings)
+            hits = [file for ending in endings_of(row.file) for file in everywhere.get(row.file + ending, ())]
+        elif not hits:
+            hits = find_images(root, others, row.file, listings)
         if len(hits) != 1:
             several = (
                 f" matches several images: {hits[0].name!r} and {hits[1].name!r}"
@@ -182,18 +188,35 @@ def match_rows(
         )
 
 
+def endings_of(name: str) -> tuple[str, ...]:
+    """What may follow a name from a table: nothing if it has the extension of an image, else such an extension."""
+    return ("",) if name.lower().endswith(EXTENSIONS) else ENDINGS
+
+
+def images_by_name(root: str, folders: list[str], listings: Listings) -> dict[str, list[File]]:
+    """The images directly in `folders`, by their names without the folder; adds to `listings`."""
+    found: dict[str, list[File]] = {}
+    for folder in folders:
+        for path, file in listed(root, folder, listings).items():
+            found.setdefault(path.rpartition("/")[2], []).append(file)
+    return found
+
+
+def listed(root: str, folder: str, listings: Listings) -> dict[str, File]:
+    """The images directly in a folder by path; empty if it does not exist. Adds to `listings`."""
+    if folder not in listings:
+        exists = "\0" not in folder and os.path.isdir(os.path.join(root, folder))
+        images = list_folder(root, folder, Counter()).images if exists else ()
+        listings[folder] = {file.name: file for file in images}
+    return listings[folder]
+
+
 def find_images(root: str, folders: list[str], name: str, listings: Listings) -> list[File]:
     """Find the images called `name`, with or without extension, in `folders`. listings: the content of the folders
     listed so far; newly listed folders are added."""
     hits: dict[str, File] = {}
     for below in folders:
         path = os.path.normpath(os.path.join(below, name.replace("\\", "/"))).replace(os.sep, "/")
-        folder = path.rpartition("/")[0]
-        if folder not in listings:
-            exists = "\0" not in folder and os.path.isdir(os.path.join(root, folder))
-            images = list_folder(root, folder, Counter()).images if exists else ()
-            listings[folder] = {file.name: file for file in images}
-        endings = ("",) if path.lower().endswith(EXTENSIONS) else ENDINGS
-        found = (listings[folder].get(path + ending) for ending in endings)
-        hits |= {file.name: file for file in found if file}
+        images = listed(root, path.rpartition("/")[0], listings)
+        hits |= {file.name: file for ending in endings_of(path) if (file := images.get(path + ending))}
     return list(hits.values())

@@ -4,14 +4,15 @@ import os
 import posixpath
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...errors import ENVIRONMENT, SightlineError, counted
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF and GIF"
+EXTENSIONS += (".avif", ".heic", ".heif", ".hif")
+FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF and HEIC"
 CLASS_LIST = "classes.txt"
 Label = str | tuple[str, ...]
 """The class name of an image, or the names of its label set."""
@@ -52,7 +53,7 @@ class Layout:
 
     parts: the files of each split by name; `all` for data that are not split. notes: sentences that are printed.
     classes: class names in the order of a table, else empty. by_folder: whether folder names are the labels. tally:
-    number of skipped files by kind.
+    number of skipped files by kind. content: function from the name of an image to its bytes, if images are not files.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Layout:
     classes: tuple[str, ...] = ()
     by_folder: bool = False
     tally: Counter[str] = field(default_factory=Counter)
+    content: Callable[[str], bytes] | None = None
 
 
 def is_hidden(name: str) -> bool:
@@ -98,6 +100,9 @@ def images_below(root: str, below: str, tally: Counter[str], visited: set[tuple[
 
 def holds_images(root: str, below: str) -> bool:
     """Whether `root`/`below` or a subfolder contains an image."""
+    for entry in entries(os.path.join(root, below)):
+        if not is_hidden(entry.name) and entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir():
+            return True
     return next(walk(root, below, None), None) is not None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...config.schema import Data
-from ...errors import SightlineError, counted, listing, some_of
+from ...errors import SightlineError, listing, some_of
 from .label_sets import labels_of_cells, one_hot_columns, one_hot_labels
 from .labels import nearest_hint, read_text, sorted_classes
 from .splits import split_names, split_of
@@ -30,6 +30,8 @@ LABEL_COLUMNS = (
 NAME_COLUMNS = ("classname", "labelname", "class", "category")
 SPLIT_COLUMNS = ("split", "subset")
 GROUP_COLUMNS = ("group",)
+
+LABEL_CURE = "; or --data.label_column NAME; or write a column of 0 and 1 (or yes and no) for each class"
 
 Lines = list[tuple[int, list[str]]]
 """(line number in the file, cells) of each row."""
@@ -67,20 +69,25 @@ def read_table(path: str, data: Data) -> LabelTable:
     sets has cells with several labels, a column of 0 and 1 for each class, or several lines per image. Raises
     SightlineError with all invalid lines.
     """
-    (_, header), *lines = parse(path, read_text(path))
+    text = read_text(path)
+    (_, header), *lines = parse(path, text)
+    mark = separator(text)
+    dialect = [f"{os.path.basename(path)}: the cells are separated by {mark!r}"] * (mark not in ",\t")
     width = len(header)
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
     faults = [f"line {line}: {len(cells)} cells instead of {width}" for line, cells in lines if len(cells) != width]
     lines = [(line, cells) for line, cells in lines if len(cells) == width]
     columns, hot = find_columns(header, lines, path, data)
-    found = one_hot_labels(hot, lines) if hot else labels_of_cells(lines, columns, path, data)
-    required = ["filename", *["label"] * (not found.sets)]
-    faults += [f"line {line}: no {what}" for line, cells in lines for what in required if not cells[columns[what]]]
-    names, unclear = ({}, []) if found.sets or data.labels == "number" else names_of_ids(lines, columns)
+    if hot:
+        found = one_hot_labels(hot, lines, data.labels)
+    else:
+        found = labels_of_cells(lines, columns, header[columns["label"]].strip(), path, data)
+    faults += [f"line {line}: no filename" for line, cells in lines if not cells[columns["filename"]]]
+    names, unclear = ({}, []) if hot or found.sets or data.labels == "number" else names_of_ids(lines, columns)
     splits, unknown, notes = splits_of_rows(lines, columns, path)
     faults += [*found.faults, *unclear, *unknown]
     if faults:
-        what = f"the table has {counted(len(faults), 'invalid line')}"
+        what = "the table has invalid lines"
         cure = "correct or remove these lines; enclose a cell that contains the separator in double quotes"
         raise SightlineError(what, where=path, why="\n" + listing(faults), cure=cure)
     group, rows = columns.get("group"), []
@@ -89,13 +96,16 @@ def read_table(path: str, data: Data) -> LabelTable:
         named = tuple(names.get(label, label) for label in labels)
         rows.append(Row(line, cells[columns["filename"]], named, split, own_group))
     classes = tuple(names[label] for label in sorted_classes(set(names))) or tuple(hot.values())
-    return LabelTable(path, tuple(rows), classes, (*found.notes, *notes), group is not None, found.sets)
+    return LabelTable(path, tuple(rows), classes, (*dialect, *found.notes, *notes), group is not None, found.sets)
 
 
 def separator(text: str) -> str:
-    """The separator of the cells in CSV text: the most frequent of comma, semicolon and tab in the first line."""
+    """The separator of the cells in CSV text: comma, semicolon, tab or vertical bar. It is the one with which the first
+    line has a column of file names, else the most frequent one."""
     first = text.lstrip("\r\n").splitlines()[0] if text.strip("\r\n") else ""
-    return max(",;\t", key=first.count)
+    return max(
+        ",;\t|", key=lambda mark: (not {*FILE_COLUMNS}.isdisjoint(normalized(first.split(mark))), first.count(mark))
+    )
 
 
 def parse(path: str, text: str) -> Lines:
@@ -133,10 +143,15 @@ def peek_header(path: str) -> set[str]:
         return set()
 
 
-def has_columns(path: str) -> bool:
+def has_columns(path: str, data: Data) -> bool:
     """Whether a table has a column of file names and a column of labels."""
     names = peek_header(path)
-    return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(LABEL_COLUMNS)
+    return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(label_columns(data))
+
+
+def label_columns(data: Data) -> tuple[str, ...]:
+    """The normalized names that a column of labels may have."""
+    return tuple(normalized([data.label_column])) if data.label_column else LABEL_COLUMNS
 
 
 def holds_predictions(path: str) -> bool:
@@ -168,20 +183,18 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
             "the column 'confidence'",
         )
     others = {i for i, name in enumerate(names) if name in (*FILE_COLUMNS, *SPLIT_COLUMNS, *GROUP_COLUMNS)}
-    hot = (
-        {}
-        if data.labels in ("one", "number") or {*names} & {*LABEL_COLUMNS}
-        else one_hot_columns(header, others, lines)
-    )
-    for what, accepted in (("filename", FILE_COLUMNS), *([] if hot else [("label", LABEL_COLUMNS)])):
+    given = data.labels == "number" or data.label_column or {*names} & {*LABEL_COLUMNS}
+    hot = {} if given else one_hot_columns(header, others, lines)
+    for what, accepted in (("filename", FILE_COLUMNS), *([] if hot else [("label", label_columns(data))])):
         found = next((name for name in accepted if name in names), "")
         if names.count(found) != 1:
             raise SightlineError(
-                f"the table has {'two columns' if found else 'no column'} {what!r}",
+                f"the table has {'two columns' if found else 'no column'} "
+                f"{data.label_column if what == 'label' and data.label_column else what!r}",
                 where=f"{path}, line 1",
                 why=f"the first line must name the columns; it has {some_of([repr(cell.strip()) for cell in header])}",
                 cure=f"name exactly one column {what!r}, for example with the first line "
-                f"filename,label{nearest_hint(what, header)}",
+                f"filename,label{nearest_hint(what, header)}" + LABEL_CURE * (what == "label" and not found),
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):

@@ -1,15 +1,17 @@
 """Open the data of a classification run, and build its parts."""
 
+import numpy as np
+
 from ...config.checks import check_loss_names
 from ...config.schema import Config
-from ...data.label_arrays import are_sets
+from ...data.label_arrays import are_sets, label_texts
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.pair_layouts import holds_pairs
 from ...data.sources.pairs import labeled_by_folders
 from ...data.types import Source
 from ...engine.parts import Parts
-from ...errors import SightlineError
+from ...errors import SightlineError, some_of
 from ..contract import Say
 from ..whole_image.build import build_parts, check_settings
 from .config import ClassifyConfig
@@ -45,10 +47,16 @@ def open_labeled(config: Config, say: Say) -> Source:
     for note in source.notes:
         say(note)
     if any(are_sets(items.labels) for items in source.splits.values()):
-        why = f"images have several labels, and {config.name} is for one label per image"
+        several = [
+            f"{items.names[row]} has {label_texts(items.labels[row : row + 1], source.classes)[0]!r}"
+            for items in source.splits.values()
+            if are_sets(items.labels)
+            for row in np.flatnonzero(items.labels.sum(1) > 1)[:3]
+        ]
+        why = f"{config.name} is for one label per image; {some_of(several[:3]) or 'some images have no label'}"
         cure = (
-            "use the recipe multilabel_finetune or multilabel_scratch; or, if each text is the name of one class: "
-            "--data.labels one"
+            "use the recipe multilabel_finetune or multilabel_scratch; or, if the text in each cell is the name of one "
+            "class: --data.labels one"
         )
         raise SightlineError("the data have label sets", where=source.path, why=why, cure=cure)
     source = reject_leaks(source, config.data, say)

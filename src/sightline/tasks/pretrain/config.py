@@ -78,6 +78,7 @@ class PretrainConfig(Config):
             **whole_image_rules(self),
             **no_head_rules(self),
             **class_rules(self),
+            "data.sampler draws by labels, which pre-training does not use": self.data.sampler != "shuffle",
             "the settings loss.* have no effect on pre-training, which has no labels": self.loss != Loss(),
             "simsiam has no target network: leave out pretrain.momentum, momentum_end and momentum_batch": simsiam
             and (pretrain.momentum, pretrain.momentum_end, pretrain.momentum_batch)

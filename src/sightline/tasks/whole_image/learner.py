@@ -89,13 +89,13 @@ class ImageLearner:
         assert batch.labels is not None and self.augment is not None, "this learner was built for evaluation"
         seed, targets = self.config.train.seed, batch.labels
         with torch.autocast(batch.images.device.type, enabled=False):
-            images = self.augment(batch.images, batch.samples, seed, batch.epoch)
+            images = self.augment(batch.images, batch.keys, seed, batch.epoch)
             side = training_side(self.config, batch.epoch)
             if side != self.config.data.size:
                 images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
             if mixes(self.config, batch.epoch):
                 soft = self.soft_targets(targets)
-                images, targets = mix(images, soft, batch.samples, seed, batch.epoch, self.config.augment)
+                images, targets = mix(images, soft, batch.keys, seed, batch.epoch, self.config.augment)
         return images[batch.overlap :], targets[batch.overlap :]
 
     def after_step(self, step: int, total_steps: int) -> None:

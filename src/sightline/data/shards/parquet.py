@@ -1,0 +1,177 @@
+"""Data in Parquet files with the bytes of the images, as the library `datasets` of Hugging Face writes them.
+
+The image column is a struct of `bytes` and `path`, or bytes. The metadata key `huggingface` of the schema has the names
+of the classes. Row groups are read when an image of them is needed, and the last ones are kept.
+"""
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...config.paths import absolute
+from ...config.schema import Data
+from ...errors import SightlineError, counted, listing, some_of
+from ..sources.label_sets import labels_of_cells
+from ..sources.scan import EXTENSIONS, File, Label, Layout, SplitFiles
+from ..sources.splits import ALL, split_of
+from ..sources.tables import label_columns, normalized
+
+IMAGE_COLUMNS = ("image", "img", "picture", "photo")
+KEPT_BYTES = 256 << 20
+"""Undecoded images that are kept in memory, beyond one row group."""
+
+
+def parquet_files(data: Data) -> tuple[str, list[str]]:
+    """(folder, Parquet files in it) of `data.path`; no files if the data are something else.
+
+    The path is a Parquet file, or a folder that has such files directly, in `data/`, or in a folder for each split, and
+    has no images.
+    """
+    path = absolute(data.path)
+    if data.layout not in ("auto", "parquet") or not os.path.exists(path):
+        return path, []
+    if not os.path.isdir(path):
+        return os.path.dirname(path), [os.path.basename(path)] * path.lower().endswith(".parquet")
+    inside = os.listdir(path)
+    if any(name.lower().endswith(EXTENSIONS) for name in inside):
+        return path, []
+    folders = ["", *(name for name in inside if name == "data" or split_of(name))]
+    folders = [folder for folder in folders if os.path.isdir(os.path.join(path, folder))]
+    names = [os.path.join(folder, name) for folder in folders for name in os.listdir(os.path.join(path, folder))]
+    return path, sorted(n for n in names if n.lower().endswith(".parquet") and not os.path.basename(n).startswith("."))
+
+
+class ParquetImages:
+    """The undecoded images of Parquet files. rows: {name of an image: (path of its file, its row)}. Thread-safe."""
+
+    def __init__(self, column: str, rows: dict[str, tuple[str, int]]):
+        self.column, self.rows, self.lock = column, rows, threading.Lock()
+        self.starts: dict[str, np.ndarray] = {}
+        self.groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
+
+    def content(self, name: str) -> bytes:
+        """The bytes of an image file; raises SightlineError if there are none, or the Parquet file is damaged."""
+        path, row = self.rows[name]
+        with self.lock, readable(path):
+            value = self.cell(path, row).as_py()
+        content = value["bytes"] if isinstance(value, dict) else value
+        if not content:
+            cure = "write the file again with the images in it: dataset.to_parquet(...) of the library `datasets`"
+            raise SightlineError("the cell has no bytes of an image", where=f"{path}, row {row}", cure=cure)
+        return content
+
+    def cell(self, path: str, row: int) -> Any:
+        """The cell of the image column in a row, from its row group, which is kept."""
+        import pyarrow.parquet
+
+        if path not in self.starts:
+            groups = pyarrow.parquet.read_metadata(path)
+            counts = [groups.row_group(index).num_rows for index in range(groups.num_row_groups)]
+            self.starts[path] = np.cumsum([0, *counts])
+        number = int(np.searchsorted(self.starts[path], row, side="right")) - 1
+        if (path, number) not in self.groups:
+            file = pyarrow.parquet.ParquetFile(path)
+            self.groups[path, number] = file.read_row_group(number, columns=[self.column]).column(0)
+            while len(self.groups) > 1 and sum(cells.nbytes for cells in self.groups.values()) > KEPT_BYTES:
+                self.groups.popitem(last=False)
+        self.groups.move_to_end((path, number))
+        return self.groups[path, number][row - int(self.starts[path][number])]
+
+
+def list_parquet(root: str, files: list[str], data: Data) -> Layout:
+    """List the images of Parquet files, with their labels. The split of a file is in its name or in that of its folder:
+    `data/train-00000-of-00002.parquet`, `train/0000.parquet`."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        cure = "pip install 'sightline-vision[parquet]'"
+        raise SightlineError("reading Parquet needs the package pyarrow", where=root, cure=cure) from error
+    splits = {file: split_of(os.path.basename(file)) or split_of(os.path.dirname(file)) or ALL for file in files}
+    if ALL in splits.values() and len({*splits.values()}) > 1:
+        what = f"some Parquet files have no split in their names: {some_of([f for f in files if splits[f] == ALL])}"
+        raise SightlineError(what, where=root, cure="name them like train-00000-of-00002.parquet, or move them away")
+    where = os.path.join(root, files[0])
+    with readable(where):
+        schema = pyarrow.parquet.read_schema(where)
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = described.get("info", {}).get("features", {})
+    image, label = columns_of(schema, features, data, where)
+    names, rows = class_names(features.get(label)), {}
+    listed: dict[str, list[File]] = {split: [] for split in splits.values()}
+    cells: dict[str, list[Any]] = {split: [] for split in splits.values()}
+    for file, split in splits.items():
+        path = os.path.join(root, file)
+        with readable(path):
+            count, status = pyarrow.parquet.read_metadata(path).num_rows, os.stat(path)
+            found = pyarrow.parquet.read_table(path, columns=[label])[label].to_pylist() if label else []
+        own = [f"{os.path.splitext(file)[0]}/{row:06d}" for row in range(count)]
+        rows |= {name: (path, row) for row, name in enumerate(own)}
+        listed[split] += [File(name, f"in{status.st_size}:{status.st_mtime_ns}") for name in own]
+        cells[split] += found
+    parts, notes = {}, [f"found {counted(len(files), 'Parquet file')} with images in {image!r}, labels in {label!r}"]
+    for split, some in cells.items():
+        labeled = any(cell not in (None, -1) for cell in some)  # `datasets` writes -1 for an unlabeled test split
+        labels, more = labels_of(some, names, label, where, data) if labeled else (None, ())
+        notes += [note for note in more if note not in notes]
+        parts[split] = SplitFiles(listed[split], labels)
+    return Layout("parquet", parts, tuple(notes), tuple(names), content=ParquetImages(image, rows).content)
+
+
+def columns_of(schema: Any, features: dict[str, Any], data: Data, where: str) -> tuple[str, str]:
+    """(the column of images, the column of labels or ""). The images are in the only column with bytes, or the one that
+    is called `image`; the labels in `data.label_column`, in `label`, or in the only column with class names."""
+    stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
+    images = [name for name in stored if name.lower() in IMAGE_COLUMNS] or stored
+    classes = [name for name in schema.names if class_names(features.get(name))]
+    labels = [name for name in schema.names if normalized([name])[0] in label_columns(data)]
+    labels = labels if labels or data.label_column else classes
+    if len(images) == 1 and len(labels) == bool(labels or data.label_column) and not {*labels} & {*stored}:
+        return images[0], "".join(labels)
+    why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in schema])}"
+    cure = "call the column with the bytes of the images `image`, and name the column of classes: --data.label_column "
+    cure += f"{(classes or ['NAME'])[0]}; masks are not read from Parquet files"
+    raise SightlineError("it is unclear which columns have images and classes", where=where, why=why, cure=cure)
+
+
+def class_names(feature: Any) -> list[str]:
+    """The class names of a column (also of lists of classes) in the metadata of `datasets`; [] if it has none."""
+    inner = feature.get("feature", feature) if isinstance(feature, dict) else (feature or [{}])[0]
+    return list(inner.get("names") or ()) if inner.get("_type") == "ClassLabel" else []
+
+
+def labels_of(
+    cells: list[Any], names: list[str], column: str, where: str, data: Data
+) -> tuple[list[Label], tuple[str, ...]]:
+    """(label or label set of each image, notes). cells: class indices if there are `names`, else texts or numbers,
+    which are read as those of a CSV file; or lists of these."""
+    known = {None: "", -1: "", **dict(enumerate(names))} if names else {None: ""}
+    texts = [[known.get(one, str(one)) for one in (cell if isinstance(cell, list) else [cell])] for cell in cells]
+    if wrong := [text for some in texts for text in some if names and text and text not in names]:
+        what = f"the column {column!r} has numbers without a class name: {some_of(wrong)}"
+        raise SightlineError(what, where=where, cure=f"the file names {len(names):,} classes, from 0: write it again")
+    if any(isinstance(cell, list) for cell in cells):
+        return [tuple(filter(None, some)) for some in texts], (f"label sets in the column {column!r}",)
+    rows = [(row, [str(row), some[0]]) for row, some in enumerate(texts)]
+    settings = data.model_copy(update={"labels": "one"}) if names and data.labels == "auto" else data
+    read = labels_of_cells(rows, {"filename": 0, "label": 1}, column, where, settings)
+    if read.faults:
+        cure = "remove these rows, or give them a label"
+        raise SightlineError("images without a label", where=where, why="\n" + listing(read.faults), cure=cure)
+    return [some if read.sets else some[0] for some in read.labels], read.notes
+
+
+@contextmanager
+def readable(path: str) -> Generator[None]:
+    """Context manager: errors of pyarrow and of the file system become SightlineError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        cure = "copy or download the file again; if it is a Git LFS pointer: git lfs pull"
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise SightlineError("cannot read this Parquet file", where=path, why=why, cure=cure) from error

@@ -1,0 +1,168 @@
+"""Data in Parquet, in the form of Hugging Face's `datasets`: `ArrowWriter._build_metadata` writes the key `huggingface`
+of the schema, `Image.pa_type` is a struct of bytes and path, `push_to_hub` names files data/SPLIT-00000-of-00002."""
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import sightline
+from config_toys import configured
+from sightline.config.schema import Data
+from sightline.data.label_arrays import label_texts
+from sightline.data.shards import parquet
+from sightline.data.sources.pairs import open_pairs
+from sightline.data.types import Source
+from source_toys import open_error, opened
+
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+CLASS = {"names": ["dog", "cat"], "_type": "ClassLabel"}
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def png(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels(number)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path: Path, numbers: range, cells: list[Any], feature: Any = CLASS, kind: Any = None, **more: Any) -> Path:
+    """Write images and labels as `datasets` does, in row groups of three; returns the folder of the file's folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": png(number), "path": f"{number}.png"} for number in numbers]
+    columns = {"image": pa.array(images, IMAGE), "label": pa.array(cells, kind), **more}
+    features = {"image": {"_type": "Image"}, **({"label": feature} if feature else {})}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, row_group_size=3)
+    return path.parent.parent
+
+
+def texts(source: Source, split: str) -> list[str]:
+    labels = source.splits[split].labels
+    assert labels is not None
+    return label_texts(labels, source.classes)
+
+
+def open_pairs_error(folder: Path) -> str:
+    with pytest.raises(sightline.SightlineError) as caught:
+        open_pairs(Data(path=str(folder)), 0)
+    return caught.value.what
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tmp_path = tmp_path / "set"
+    for part in (0, 1):
+        write(tmp_path / "data" / f"train-0000{part}-of-00002.parquet", range(8 * part, 8 * part + 8), [0, 1] * 4)
+    write(tmp_path / "data" / "validation-00000-of-00001.parquet", range(20, 24), [1, 1, 0, 0])
+    return write(tmp_path / "data" / "test-00000-of-00001.parquet", range(30, 34), [-1] * 4)
+
+
+def test_splits_classes_and_pixels_are_those_that_were_written(folder: Path) -> None:
+    source = opened(folder)
+    assert source.layout == "parquet" and source.classes == ("dog", "cat")
+    assert {split: len(items.names) for split, items in source.splits.items()} == {"train": 16, "val": 4, "test": 4}
+    assert texts(source, "train") == ["dog", "cat"] * 8 and texts(source, "val") == ["cat", "cat", "dog", "dog"]
+    assert source.splits["test"].labels is None
+    assert source.splits["train"].names[8] == "data/train-00001-of-00002/000000"
+    with ThreadPoolExecutor(8) as pool:
+        order = np.random.default_rng(0).permutation(np.repeat(np.arange(16), 5)).tolist()
+        found = list(pool.map(lambda index: np.asarray(source.splits["train"].read(index)), order))
+    assert all(np.array_equal(image, pixels(index)) for index, image in zip(order, found, strict=True))
+
+
+def test_row_groups_are_read_when_needed_and_few_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, real = [], pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda self, *args, **more: read.append(args[0]) or real(self, *args, **more)
+    )
+    train = opened(folder).splits["train"]
+    assert not read
+    for index in (0, 1, 2, 4, 5, 0):
+        train.read(index)
+    assert read == [0, 1]
+    monkeypatch.setattr(parquet, "KEPT_BYTES", 0)
+    for index in (6, 0, 7):
+        train.read(index)
+    assert read == [0, 1, 2, 0, 2]
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_a_classifier_is_trained_and_evaluated(folder: Path, tmp_path: Path, tiny: dict[str, object]) -> None:
+    config = configured(tiny | {"train.epochs": 1, "data.size": 8, "report.samples": 0})
+    run = sightline.train(config, folder, out=tmp_path / "run", quiet=True)
+    assert (run.path / "predictions" / "val.csv").read_text().splitlines()[1].startswith("data/validation-00000-of")
+    found = sightline.doctor(folder, out=tmp_path / "report")
+    assert found is not None
+    with pytest.raises(sightline.SightlineError, match="labels"):
+        sightline.evaluate(run, split="test")
+
+
+def test_other_forms_of_columns_and_files(tmp_path: Path) -> None:
+    root = write(tmp_path / "a" / "train" / "0000.parquet", range(4), ["cat", "dog", "cat", "dog"], None)
+    assert opened(root).classes == ("cat", "dog") and "train" in opened(root).splits
+    alone = write(tmp_path / "b" / "x" / "all.parquet", range(4), [5, 7, 5, 7], None)
+    assert opened(alone / "x" / "all.parquet").classes == ("5", "7") == opened(alone / "x").classes
+    lists = {"feature": CLASS, "_type": "List"}
+    sets = write(tmp_path / "c" / "data" / "train-0.parquet", range(4), [[0], [], [0, 1], [1]], lists)
+    assert texts(opened(sets, hold_out=False), "train") == ["dog", "", "dog;cat", "cat"]
+    fine = pa.array(["x", "y", "x", "y"])
+    more = write(tmp_path / "d" / "data" / "train-0.parquet", range(4), [0, 0, 1, 1], fine=fine)
+    assert opened(more, label_column="fine").classes == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("cells", "feature", "settings", "parts"),
+    [
+        (
+            [20.5, 21.25, 22.5, 20.5],
+            None,
+            {},
+            ["looks like numbers", "'20.5', '21.25', '22.5'", "--data.labels number"],
+        ),
+        ([0, 1, None, 1], CLASS, {}, ["images without a label", "line 2", "1 of 4 rows"]),
+        ([0, 1, 2, 1], CLASS, {}, ["numbers without a class name: 2"]),
+        (
+            [0, 1, 0, 1],
+            CLASS,
+            {"label_column": "kind"},
+            ["unclear which columns", "image (struct<bytes", "--data.label_column"],
+        ),
+    ],
+)
+def test_invalid_labels(
+    tmp_path: Path, cells: list[Any], feature: Any, settings: dict[str, str], parts: list[str]
+) -> None:
+    message = str(open_error(write(tmp_path / "data" / "train-0.parquet", range(4), cells, feature), **settings))
+    assert all(part in message for part in parts), message
+
+
+def test_invalid_files(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1])
+    extra = tmp_path / "data" / "more.parquet"
+    extra.write_bytes(b"PAR1")
+    assert "no split in their names: data/more.parquet" in open_error(folder).what
+    extra.unlink()
+    (tmp_path / "data" / "validation-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert open_error(folder).what == "cannot read this Parquet file" and "git lfs pull" in open_error(folder).cure
+    pq.write_table(pa.table({"label": [0]}), tmp_path / "data" / "train-0.parquet")
+    assert "label (int64)" in open_error(folder).why
+    images = pa.array([{"bytes": None, "path": "a.png"}] * 4, IMAGE)
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 0, 1]}), tmp_path / "data" / "validation-0.parquet")
+    write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1], None)
+    with pytest.raises(sightline.SightlineError, match="the cell has no bytes of an image"):
+        opened(folder).splits["val"].read(0)
+    assert open_pairs_error(folder) == "masks are not read from Parquet files"
+    masks = pa.array([{"bytes": png(0), "path": None}] * 4, IMAGE)
+    pq.write_table(pa.table({"image": masks, "label": masks}), tmp_path / "data" / "train-0.parquet")
+    assert "masks are not read from Parquet files" in open_error(folder).cure
