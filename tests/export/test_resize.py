@@ -8,7 +8,9 @@ from onnx import checker
 from PIL import Image
 from torch.nn import functional
 
+from sightline.data.channels import RGB, Channels
 from sightline.data.decode.images import Square
+from sightline.data.decode.kinds import Raster
 from sightline.export.networks import Resize
 from sightline.export.tracing import traced
 
@@ -16,10 +18,10 @@ SIDE = 24
 
 
 def resize(
-    fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE), share: float = 1.0
+    fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE), share: float = 1.0, channels: Channels = RGB
 ) -> onnxruntime.InferenceSession:
     """The resize alone as a graph."""
-    model = traced(Resize(Square(SIDE, fit, resample, share), kept), ("squares",), 1)
+    model = traced(Resize(Square(SIDE, fit, resample, share), kept, channels), ("squares",), 1, channels)
     checker.check_model(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -50,6 +52,24 @@ def test_images_become_the_squares_of_evaluation(fit: str, resample: str, share:
         apart = np.abs(found - expected)
         assert apart.max() <= 1 and (apart > 0).mean() < 0.05, (height, width, apart.max(), (apart > 0).mean())
         assert (found == np.round(found)).all()
+
+
+@pytest.mark.parametrize(("fit", "resample"), [("squash", "bicubic"), ("crop", "bicubic")])
+@pytest.mark.parametrize(("dtype", "top"), [("uint8", 255.0), ("uint16", 4095.0), ("float32", 1.0)])
+def test_other_channels_become_the_squares_of_evaluation(fit: str, resample: str, dtype: str, top: float) -> None:
+    """In float32 without rounding between the passes, and within the values of each channel, as in the cache."""
+    channels = Channels(("a", "b", "c", "d"), dtype, top)
+    session = resize(fit, resample, channels=channels)
+    for height, width in ((24, 24), (10, 8), (37, 50), (71, 140)):
+        pixels = (noise(height, width).transpose(0, 3, 1, 2).reshape(6, height, width)[:4] * (top / 255)).astype(dtype)
+        (found,) = session.run(None, {"images": pixels[None]})
+        expected = Square(SIDE, fit, resample).of(Raster(pixels)).astype(np.float64)
+        apart = np.abs(found[0] - expected)
+        if dtype == "float32":
+            assert apart.max() < 1e-5
+        else:
+            assert apart.max() <= 1 and (apart > 0).mean() < 0.005 and (found == np.round(found)).all()
+        assert (found[0].min((1, 2)) >= pixels.min((1, 2))).all() and (found[0].max((1, 2)) <= pixels.max((1, 2))).all()
 
 
 def test_images_kept_small_in_the_cache_are_resized_without_rounding() -> None:

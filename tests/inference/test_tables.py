@@ -196,8 +196,8 @@ def test_a_resumed_table_equals_an_uninterrupted_one(
     assert len(rows_of(tmp_path / "p.csv.part")) == 12
     monkeypatch.setattr(ResumableTable, "add", add)
     read: list[str] = []
-    open_image = inputs.open_image
-    monkeypatch.setattr(inputs, "open_image", lambda path, *rest: read.append(path) or open_image(path, *rest))
+    read_for = inputs.read_for
+    monkeypatch.setattr(inputs, "read_for", lambda path, *rest: read.append(path) or read_for(path, *rest))
     again = sightline.predict(run.path, photos, out=tmp_path / "p.csv", features=True, quiet=True)
     names = [row["filename"] for row in rows_of(whole)]
     assert [row["filename"] for row in rows_of(again)] == names and len(set(read)) == len(names) - 12

@@ -13,8 +13,8 @@ class Channels:
 
     names: one name per channel. dtype: type of the pixels in the cache: `uint8`, `uint16` or `float32`, see the
     functions that read them. top: the pixel value that becomes 1.0: 255 for 8 bits, 2**bits - 1 for more, 1.0 for
-    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB, the value
-    that becomes 255 in files with more bits, which were converted; 0 if there are none.
+    float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB
+    to which other files were converted, the value that becomes 255 in files with more bits; 0 without such files.
     """
 
     names: tuple[str, ...] = ("red", "green", "blue")
@@ -51,16 +51,22 @@ class Channels:
         """The channels for config.json of a checkpoint."""
         return asdict(self)
 
-    def composite(self, images: np.ndarray) -> np.ndarray:
-        """The three shown channels of images [..., C, H, W] as uint8 [..., 3, H, W], for figures. Values from 0 to
-        `top` become 0 to 255; float32 is stretched from the smallest to the largest value of each image."""
+    def composite(self, images: np.ndarray, limits: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+        """The three shown channels of images [..., C, H, W] as uint8 [..., 3, H, W], for figures. Values of more than 8
+        bits are stretched: `limits` become 0 and 255, by default those of each image."""
         shown = images[..., list(self.shown), :, :]
-        if self.dtype == "uint8":
-            return shown
-        values = shown.astype(np.float32)
-        low = values.min((-3, -2, -1), keepdims=True) if self.dtype == "float32" else np.float32(0)
-        span = np.ptp(values, (-3, -2, -1), keepdims=True) if self.dtype == "float32" else np.float32(self.top)
-        return np.rint(np.clip((values - low) / np.where(span > 0, span, 1), 0, 1) * 255).astype(np.uint8)
+        if self.dtype == "uint8" or not shown.size:
+            return shown.astype(np.uint8, copy=False)
+        low, high = self.limits(images) if limits is None else limits
+        return np.rint(np.clip((shown - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+    def limits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The 2nd and 98th percentile of the shown channels of images [..., C, H, W], float32 [..., 1, 1, 1]; integers
+        at least 1/64 of `top` apart, so that noise is not stretched."""
+        shown = images[..., list(self.shown), :, :].astype(np.float32)
+        low, high = np.percentile(shown, (2, 98), (-3, -2, -1), keepdims=True).astype(np.float32)
+        least = np.float32(self.top / 64 if self.dtype == "uint16" else 1e-12)
+        return low, np.maximum(high, low + np.maximum(least, np.abs(low) * 1e-6))
 
 
 RGB = Channels()

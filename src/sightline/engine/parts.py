@@ -18,6 +18,7 @@ from ..data.shards.stream import sampled, stream_images
 from ..data.types import Batch, Decoded, Resident, Source
 from ..errors import SightlineError
 from ..models.fast import FastNet
+from ..models.weights import LoadReport
 from ..runs.sampling import sample_rows
 from ..stats.class_weights import class_weights
 from .schedules import sam_active, training_side
@@ -150,11 +151,14 @@ def check_batch_size(config: Config, model: nn.Module) -> None:
 
 
 def initialize_from_images(
-    backbone: nn.Module, train: Decoded, transform: Callable[[torch.Tensor], torch.Tensor]
+    backbone: nn.Module,
+    train: Decoded,
+    transform: Callable[[torch.Tensor], torch.Tensor],
+    loaded: LoadReport | None = None,
 ) -> None:
-    """Compute the fixed first layer of a FastNet from training images; do nothing for other backbones. transform:
-    normalizes the images."""
-    if isinstance(backbone, FastNet):
+    """Compute the fixed first layer of a FastNet from training images; do nothing for other backbones, and if weights
+    were `loaded` into this layer. transform: normalizes the images."""
+    if isinstance(backbone, FastNet) and (loaded is None or "backbone.stem.weight" in loaded.new):
         images = some_images(train)[:WHITENING_IMAGES]
         backbone.whiten(transform(torch.from_numpy(np.ascontiguousarray(images))))
 
@@ -174,9 +178,14 @@ def describe_model(
         "task": config.task,
         "model": {"name": config.model.name, "args": config.model.args, "head": config.model.head},
         "classes": list(train.classes),
-        "preprocessing": {**square, "mean": list(mean), "std": list(std)},
+        "preprocessing": {**square, "mean": list(mean), "std": list(std), **channel_entry(train)},
         "palette": None,
     }
+
+
+def channel_entry(decoded: Decoded) -> dict[str, Any]:
+    """The entry `channels` of the preprocessing in config.json: {} for files of 8-bit RGB."""
+    return {} if decoded.channels.plain and not decoded.channels.deep else {"channels": decoded.channels.description()}
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:
@@ -191,6 +200,7 @@ def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any
         "classes": list(train.classes),
         "counts": counts,
         "digest": {"train": train.digest, "val": val.digest},
+        **channel_entry(train),
     }
 
 
@@ -264,7 +274,7 @@ def stream_line(train: Decoded) -> str:
 
 
 def some_images(train: Decoded) -> np.ndarray:
-    """Training images uint8 [N, 3, H, W]: all, or for data in shards the first WHITENING_IMAGES as stored."""
+    """Training images [N, C, H, W]: all, or for data in shards the first WHITENING_IMAGES as stored."""
     if train.stream is None:
         return train.images
     return train.images[sampled(train, WHITENING_IMAGES, 0)]

@@ -224,7 +224,10 @@ def save_samples(folder: Path, parts: Parts) -> None:
     rows, val = parts.rows, parts.val
     sample = sample_arrays(val, rows)
     if val.masks is not None:
-        sample |= {"images": subsampled(val.images[rows]), "labels": subsampled(val.masks[rows])}
+        sample |= {
+            "images": subsampled(val.channels.composite(val.images[rows])),
+            "labels": subsampled(val.masks[rows]),
+        }
     if len(rows):
         save_arrays(folder / "snapshots" / "samples.npz", sample)
     if parts.feature_sample is not None:
@@ -237,7 +240,7 @@ def sample_arrays(decoded: Decoded, rows: np.ndarray) -> Arrays:
     names = np.array([decoded.names[row] for row in rows], dtype=str)
     classes = decoded.labels is not None and not are_numbers(decoded.labels)
     labels = {"labels": decoded.labels[rows]} if classes else {}
-    return {"images": thumbnails(decoded.images, rows), "names": names, "index": rows} | labels
+    return {"images": thumbnails(decoded, rows), "names": names, "index": rows} | labels
 
 
 def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
@@ -248,10 +251,10 @@ def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
     return np.ascontiguousarray(images[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
 
 
-def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scale the images with the indices `rows` down: uint8 [N, 3, H, W] -> uint8 [len(rows), 3, h, w]. The longest
-    side is at most THUMBNAIL pixels."""
-    chosen = torch.from_numpy(np.ascontiguousarray(images[rows]))
+def thumbnails(decoded: Decoded, rows: np.ndarray) -> np.ndarray:
+    """The images with the indices `rows`, in colors and scaled down: uint8 [len(rows), 3, h, w]. The longest side is at
+    most THUMBNAIL pixels."""
+    chosen = torch.from_numpy(np.ascontiguousarray(decoded.channels.composite(decoded.images[rows])))
     height, width = chosen.shape[2:]
     scale = THUMBNAIL / max(height, width)
     if scale >= 1 or not len(rows):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..data.channels import RGB, Channels
 from ..data.types import Items
 from .parity import Parity
 from .session import OnnxSession
@@ -32,10 +33,10 @@ class Cost:
 class TaskGraph:
     """Base class: the network that a task exports, and the data with which the exported graph is checked.
 
-    network: module from images uint8 [N, 3, H, W] to the outputs. outputs: a description of each output by name.
+    network: module from images [N, C, H, W] of the `channels` to the outputs. outputs: a description of each by name.
     smallest: minimum height and width of images. split: name of the split on which graph and PyTorch are compared.
     digest: of the images of that split. train: training images, for the calibration of int8. sample: validation images
-    uint8 [N, 3, H, W], for the measurement of the speed. metadata: further entries of the graph's metadata, stored as
+    [N, C, H, W], for the measurement of the speed. metadata: further entries of the graph's metadata, stored as
     JSON.
     """
 
@@ -46,6 +47,7 @@ class TaskGraph:
     digest: str
     train: Items
     sample: np.ndarray
+    channels: Channels = RGB
     metadata: Mapping[str, Any] = {}
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:

@@ -1,4 +1,4 @@
-"""Networks for export: modules from images uint8 [N, 3, H, W] of any size to probabilities and masks."""
+"""Networks for export: modules from images [N, C, H, W] of any size, as in the files, to probabilities and masks."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,22 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..data.channels import RGB, Channels
 from ..data.decode.images import Square
 from ..inference.tiles import moved, put_back
 from ..models.segmenters import Segmenter
 
 
 class Resize(nn.Module):
-    """Resize images uint8 [N, 3, H, W] of any size to squares float [N, 3, side, side] of values 0..255.
+    """Resize images [N, C, H, W] of any size to squares float [N, C, side, side] with the range of the input.
 
     Does what Pillow does in `data.decode.images.Square`: two passes with antialiasing, the width first, each rounded to
     integers. The result differs from Pillow's by at most one level. The exception are images that shrink more than six
     times: Pillow first averages these over boxes. Images of the size `decoded_size` (height, width), the size in the
-    cache, are resized without rounding, as in the validation of a run.
+    cache, are resized without rounding, as in the validation of a run. Other channels than 8-bit RGB are resized in
+    float32 and limited to the values of the channel; integers are rounded at the end.
     """
 
-    def __init__(self, square: Square, decoded_size: tuple[int, int]):
+    def __init__(self, square: Square, decoded_size: tuple[int, int], channels: Channels = RGB):
         super().__init__()
+        self.channels = channels
         self.side, self.crop, self.mode, self.share = square.side, square.fit == "crop", square.filter, square.share
         self.decoded_size = decoded_size
 
@@ -36,16 +39,26 @@ class Resize(nn.Module):
             across, down = (torch.sym_min(height, width),) * 2 if self.crop else (width, height)
             full, central = (torch.scalar_tensor(one, dtype=torch.float64) for one in (1, self.share))
             share = torch.where(exact, full, central)
-            values = self.rounded(values @ self.weights(width, across, share).T, exact)
-            return self.rounded(self.weights(height, down, share) @ values, exact)
+            narrow = self.rounded(values @ self.weights(width, across, share).T, exact)
+            return self.limited(self.rounded(self.weights(height, down, share) @ narrow, exact), values, exact)
+        resized = values
         for sides in ((height, self.side), (self.side, self.side)):
-            values = functional.interpolate(values, sides, mode=self.mode, antialias=True)
-            values = self.rounded(values, exact)
-        return values
+            resized = functional.interpolate(resized, sides, mode=self.mode, antialias=True)
+            resized = self.rounded(resized, exact)
+        return self.limited(resized, values, exact)
 
     def rounded(self, values: Tensor, exact: Tensor) -> Tensor:
-        """Round values to integers in 0..255, unless `exact` (a bool tensor) is true."""
+        """Round 8-bit RGB to integers in 0..255, unless `exact` (a bool tensor) is true."""
+        if not self.channels.plain:
+            return values
         return torch.where(exact, values, (values + 0.5).floor().clamp(0, 255))
+
+    def limited(self, resized: Tensor, values: Tensor, exact: Tensor) -> Tensor:
+        """Limit channels other than 8-bit RGB to the range of `values` before the resizing, unless `exact` is true."""
+        if self.channels.plain:
+            return resized
+        inside = resized.clamp(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True))
+        return torch.where(exact, resized, inside if self.channels.dtype == "float32" else inside.round())
 
     def weights(self, length: int, part: int | torch.SymInt, share: Tensor) -> Tensor:
         """Weights [side, length] of Pillow's filter, which resizes the central `share` of the `part` central pixels of
@@ -65,14 +78,14 @@ class Resize(nn.Module):
 
 
 class Normalized(nn.Module):
-    """Normalize images [N, 3, H, W] of values 0..255 to float32, channel by channel: (value / 255 - mean) / std."""
+    """Normalize images [N, C, H, W] of values 0..top to float32, channel by channel: (value / top - mean) / std."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], top: float = 255.0):
         super().__init__()
-        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std])[:, None, None])
+        self.register_buffer("scale", torch.tensor([1 / (top * s) for s in std])[:, None, None])
         self.register_buffer("shift", torch.tensor([m / s for m, s in zip(mean, std, strict=True)])[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,7 +93,7 @@ class Normalized(nn.Module):
 
 
 class ClassifierGraph(nn.Module):
-    """Images uint8 [N, 3, H, W] -> class probabilities [N, K], averaged over the members of an ensemble.
+    """Images [N, C, H, W] -> class probabilities [N, K], averaged over the members of an ensemble.
 
     prepare: module that resizes and normalizes. members: networks of the ensemble, or a single network. flip: whether
     to average over each image and its mirror image too. activation: logits -> probabilities, by default softmax.
@@ -101,7 +114,7 @@ class ClassifierGraph(nn.Module):
 
 
 class SegmenterGraph(nn.Module):
-    """Images uint8 [N, 3, H, W] -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
+    """Images [N, C, H, W] -> (mask uint8 [N, H, W], probabilities [N, K, H, W]).
 
     prepare: module that normalizes. motions: indices of the flips and turns (see `tiles.moved`) over which the
     probabilities are averaged. coarse: whether the network's output is smaller than its input. Equivalent to
@@ -114,7 +127,7 @@ class SegmenterGraph(nn.Module):
         self.run, self.stride, self.smallest = segmenter.run, segmenter.stride, segmenter.smallest
         side = max(-(-64 // self.stride) * self.stride, self.smallest)
         with torch.no_grad():
-            maps = self.run(self.network, torch.zeros(1, 3, side, side), False)["logits"]
+            maps = self.run(self.network, torch.zeros(1, segmenter.channels, side, side), False)["logits"]
         self.coarse = maps.shape[-2:] != (side, side)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
     task = graph_of(folder, config, say)
     warn_if_changed(folder, task.split, task.digest, say)
     say("writing the graph")
-    content = serialized(traced(task.network, task.outputs, task.smallest), facts_of(folder, task))
+    content = serialized(traced(task.network, task.outputs, task.smallest, task.channels), facts_of(folder, task))
     start, checks = time.monotonic(), []
     rejected = target.with_name(f"{target.stem}.refused{target.suffix}")
     for parity in task.compare(OnnxSession(content)):
@@ -82,7 +82,11 @@ def facts_of(folder: Path, task: TaskGraph) -> dict[str, Any]:
     """The metadata of the graph file: model, classes, palette, preprocessing, inputs and outputs."""
     with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
         facts = {key: description.get(key) for key in ("task", "classes", "palette", "preprocessing", "model")}
-    facts["input"] = "images: uint8 [N, 3, H, W], RGB, 0 to 255, of any height and width"
+    channels = task.channels
+    values = (
+        "RGB, 0 to 255" if channels.plain else f"the values of the files; the channels: {', '.join(channels.names)}"
+    )
+    facts["input"] = f"images: {channels.dtype} [N, {len(channels)}, H, W], {values}; of any height and width"
     facts["output"] = "; ".join(f"{name}: {shape}" for name, shape in task.outputs.items())
     facts |= task.metadata
     return facts | {"sightline": installed_versions().get("sightline-vision", ""), "run": folder.resolve().name}

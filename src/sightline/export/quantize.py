@@ -113,7 +113,7 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
 
 
 def images_per_second(graphs: Sequence[OnnxSession], images: np.ndarray, seconds: float = 2.0) -> list[float]:
-    """Images per second of each graph for a batch uint8 [N, 3, H, W].
+    """Images per second of each graph for a batch [N, C, H, W].
 
     The graphs run in turns for about `seconds`, and the median time of each is used.
     """

@@ -53,7 +53,7 @@ class OnnxSession:
         self.names = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the outputs, by name, for images uint8 [N, 3, H, W]."""
+        """Compute the outputs, by name, for images [N, C, H, W]."""
         try:
             outputs = self.session.run(self.names, {"images": np.ascontiguousarray(images)})
         except Exception as error:

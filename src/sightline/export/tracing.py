@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..data.channels import RGB, Channels
 from ..errors import SightlineError
 from ..models import parameter_count
 
@@ -21,8 +22,8 @@ LARGEST_BYTES = 2**31 - 2**24
 """Maximum size of the weights in bytes. An ONNX file is limited to 2 GiB, because protobuf uses 32-bit sizes."""
 
 
-def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelProto":
-    """Export a network with the input uint8 [N, 3, H, W] to ONNX; N, H and W are dynamic.
+def traced(network: nn.Module, outputs: Iterable[str], smallest: int, channels: Channels = RGB) -> "ModelProto":
+    """Export a network with the input [N, C, H, W] of the type of `channels` to ONNX; N, H and W are dynamic.
 
     outputs: names of the outputs. smallest: minimum height and width. Raises SightlineError if torch cannot export the
     network, or if it is too large for one file.
@@ -34,7 +35,8 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int) -> "ModelP
             "the network is too large for an ONNX file", why=why, cure="use --format safetensors, or a smaller ensemble"
         )
     # Unequal dimensions other than 1: the exporter would treat equal or special ones as constants.
-    example = torch.randint(0, 256, (2, 3, max(70, smallest + 6), max(100, smallest + 36)), dtype=torch.uint8)
+    example = torch.randint(0, 256, (2, len(channels), max(70, smallest + 6), max(100, smallest + 36)))
+    example = example.to(getattr(torch, channels.dtype))
     dims = {axis: torch.export.Dim(name) for axis, name in {0: "images", 2: "height", 3: "width"}.items()}
     # Fused attention with a bias (BEiT) has no ONNX translation; the MATH backend is equivalent.
     with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -67,9 +67,9 @@ def predict_batches(
     """Yield the predictions of images in order, in batches of `size`."""
 
     def decode(image: InputImage | GivenImage) -> Decoded:
-        """Decode an image to uint8 [3, h, w], as the validation images of the run were decoded."""
+        """Decode an image to [C, h, w], as the validation images of the run were decoded."""
         try:
-            return predictor.resized(image.read(max_pixels, predictor.square.side))
+            return predictor.resized(image.read(max_pixels, predictor.square.side, predictor.channels))
         except SightlineError as error:
             return error
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..data.channels import Channels
 from ..data.sources.splits import ALL, OUTER
 from ..data.test_ledger import TestImages, record, register
 from ..data.types import Decoded, Source
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.log import RunLog
+from .reading import channels_text
 
 
 def log_test_evaluation(
@@ -49,6 +51,14 @@ def counted_look(folder: Path, source: Source, split: str, say: Callable[[str], 
     assert look is not None
     say(f"this is {look}; if you choose a model by these metrics, they are no unbiased test results")
     return {"look": look.number, "look_runs": look.runs}
+
+
+def require_channels(found: Channels, wanted: Channels, where: str) -> None:
+    """Raise SightlineError if images do not have the channels that a network needs. where: path of the images."""
+    if (found.names, found.dtype) != (wanted.names, wanted.dtype):
+        why = f"they have {channels_text(found)}, and the network needs {channels_text(wanted)}"
+        cure = "use images like those of the training: --data PATH"
+        raise SightlineError("the images have other channels", where=where, why=why, cure=cure)
 
 
 def chosen_split(split: str | None, source: Source) -> str:

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.decode.images import exif_orientation, image_error, to_rgb, upright
+from ..data.channels import RGB, Channels
+from ..data.decode.faults import image_error
+from ..data.decode.images import exif_orientation, to_rgb, upright
+from ..data.decode.kinds import Raster
 from ..data.sources.scan import left_out
 from ..errors import SightlineError
 from ..runs.terminal import print_plain
 from .inputs import LISTS, STDIN, InputImage, input_images
+from .reading import raster_of_array
 
 ARRAY_LAYOUT = "pass an array [H, W, 3], [H, W] or [N, H, W, 3]; to move the channels last: np.moveaxis(image, 0, -1)"
 TENSOR_LAYOUT = "pass a tensor [3, H, W], [H, W] or [N, 3, H, W]; to move the channels first: image.permute(2, 0, 1)"
@@ -33,12 +37,16 @@ class GivenImage(NamedTuple):
     name: str
     image: object
 
-    def read(self, max_pixels: int, side: int) -> Image.Image:
-        """Convert the image to 8-bit RGB, as image files are. The arguments have no effect on an image in memory.
+    def read(self, max_pixels: int, side: int, channels: Channels = RGB) -> Image.Image | Raster:
+        """Convert the image to 8-bit RGB, as image files are, or check that it has the `channels` of a network. The
+        other arguments have no effect on an image in memory.
 
         Raises SightlineError if it is not an image, or has an unsupported shape or values.
         """
         try:
+            known = isinstance(self.image, np.ndarray | torch.Tensor | Image.Image)
+            if known and not channels.plain:
+                return raster_of_array(self.image, self.name, channels)
             if isinstance(self.image, np.ndarray | torch.Tensor):
                 return to_rgb(image_of_array(self.image, self.name))
             if isinstance(self.image, Image.Image):

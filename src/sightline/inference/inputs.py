@@ -9,8 +9,10 @@ from typing import IO, NamedTuple
 
 from PIL import Image
 
+from ..data.channels import RGB, Channels
 from ..data.decode.formats import conversion_hint
-from ..data.decode.images import open_image
+from ..data.decode.kinds import Raster
+from ..data.decode.rasters import read_for
 from ..data.sources.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
 from ..errors import ENVIRONMENT, SightlineError
 
@@ -24,9 +26,9 @@ class InputImage(NamedTuple):
     name: str
     path: str
 
-    def read(self, max_pixels: int, side: int) -> Image.Image:
-        """Decode the file; see `data.decode.images.open_image`."""
-        return open_image(self.path, max_pixels, side)
+    def read(self, max_pixels: int, side: int, channels: Channels = RGB) -> Image.Image | Raster:
+        """Decode the file; see `data.decode.rasters.read_for`."""
+        return read_for(self.path, channels, max_pixels, side)
 
 
 def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] | None = None) -> Iterator[InputImage]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..config.schema import Config
+from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
 from .batching import PredictedBatch, batch_size, predict_batches
@@ -36,8 +37,9 @@ class Loaded:
     """The trained model of a run.
 
     An image is a path, a PIL image, an array [H, W, 3] or [H, W], or a tensor [3, H, W] or [H, W]; values are uint8, or
-    floats from 0 to 1. Several images are a list or another iterable of images, an array [N, H, W, 3], a tensor
-    [N, 3, H, W], a folder, a pattern, or a text file with paths. For one image a function returns one result, for
+    floats from 0 to 1. For a network with other channels than RGB it is a path, or an array or tensor [C, H, W] with
+    the values of the files. Several images are a list or another iterable of images, an array [N, H, W, 3], a tensor
+    [N, C, H, W], a folder, a pattern, or a text file with paths. For one image a function returns one result, for
     several a list or array of results.
 
     All functions raise SightlineError with the name of an image that cannot be used.
@@ -53,13 +55,18 @@ class Loaded:
 
     @property
     def model(self) -> nn.Module:
-        """The network in evaluation mode, on its device: images [N, 3, h, w] of `transform` -> logits. Without classes,
+        """The network in evaluation mode, on its device: images [N, C, h, w] of `transform` -> logits. Without classes,
         the backbone: images -> features."""
         raise NotImplementedError
 
     @property
     def size(self) -> str:
         """The size of the network's input, for the representation of the model."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> Channels:
+        """The channels of the images that the network needs."""
         raise NotImplementedError
 
     def predict(self, images: Any) -> Any:
@@ -71,16 +78,16 @@ class Loaded:
         raise NotImplementedError
 
     def transform(self, image: Any) -> torch.Tensor:
-        """Convert one image to the network's input, on the device of the network: resized and normalized, float32 [3,
+        """Convert one image to the network's input, on the device of the network: resized and normalized, float32 [C,
         h, w]. The output for the image is `model(transform(image)[None])`."""
         raise NotImplementedError
 
     def one(self, image: Any, side: int) -> Any:
-        """Decode one image to 8-bit RGB. Raises SightlineError for several. side: see `open_image`."""
+        """Decode one image. Raises SightlineError for several. side: see `open_image`."""
         if is_several(image):
             cure = "transform the images one by one: torch.stack([loaded.transform(image) for image in images])"
             raise SightlineError("`transform` takes one image", why="these are several images", cure=cure)
-        return item_image(image, "image").read(self.config.data.max_pixels, side)
+        return item_image(image, "image").read(self.config.data.max_pixels, side, self.channels)
 
     @property
     def result(self) -> str:
@@ -101,6 +108,10 @@ class LoadedPredictor(Loaded):
     @property
     def classes(self) -> tuple[str, ...]:
         return self.predictor.classes
+
+    @property
+    def channels(self) -> Channels:
+        return self.predictor.channels
 
     @property
     def size(self) -> str:

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..data.channels import RGB, Channels
 from ..data.decode.images import Square, planes
+from ..data.decode.kinds import Raster
 from ..engine.device import autocast
 from ..runs.checkpoint import load_model
 from ..runs.csv_io import PREDICT_COLUMNS, class_columns
@@ -48,8 +50,8 @@ class Predictor:
     """Trained networks with their preprocessing.
 
     models: in evaluation mode; several are an ensemble. classes: class names; empty for a backbone without a head.
-    transform: images uint8 [N, 3, h, w] -> network input. square: how images are resized before the transform; images
-    of the size `decoded_size` (height, width) are not. flip: whether to average over each image and its mirror image.
+    transform: images [N, C, h, w] -> network input. square: how images are resized before the transform; images of the
+    size `decoded_size` (height, width) are not. flip: whether to average over each image and its mirror image.
     features: whether to return features. dtype: of the computation; bfloat16 for speed only.
     """
 
@@ -63,9 +65,10 @@ class Predictor:
     features: bool
     decision: Decision = Decision()
     dtype: torch.dtype = torch.float32
+    channels: Channels = RGB
 
-    def resized(self, image: Image.Image) -> np.ndarray:
-        """Resize an RGB image as the validation images of the run were resized: uint8 [3, h, w].
+    def resized(self, image: Image.Image | Raster) -> np.ndarray:
+        """Resize an image as the validation images of the run were resized: [C, h, w], uint8 [3, h, w] for RGB.
 
         An image of the size `decoded_size` is not resized here, but later by the transform.
         """
@@ -82,7 +85,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, pixels: torch.Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Predict images uint8 [N, 3, h, w]: (probabilities float32 [N, K] or None, features float32 [N, D] or None).
+        """Predict images [N, C, h, w]: (probabilities float32 [N, K] or None, features float32 [N, D] or None).
 
         Probabilities are the mean over models and mirror images; None without classes. Features are those of the last
         model, for the images that are not mirrored; None unless requested.

@@ -64,7 +64,7 @@ def predict_scene(
 ) -> None:
     """Predict the most probable class of each pixel of a scene, from top to bottom.
 
-    read(top, left, h, w) returns a window of the scene, uint8 [3, h, w]. write(top, indices uint8 [h, width]) is called
+    read(top, left, h, w) returns a window of the scene, [C, h, w]. write(top, indices uint8 [h, width]) is called
     once for each band of rows, with class indices. Of equally probable classes the first is chosen. `scene_bands`
     describes the remaining arguments. Raises SightlineError for more than 255 classes.
     """
@@ -84,7 +84,7 @@ def scene_bands(
     """Predict a scene in bands of rows, from top to bottom: yield (top, blended probabilities float32 [classes, h,
     width]).
 
-    forward: function from images uint8 [1, 3, h, w] to logits [1, classes, h, w]. A yielded tensor is a view that is
+    forward: function from images [1, C, h, w] to logits [1, classes, h, w]. A yielded tensor is a view that is
     valid only until the next one. Memory: 4 * classes * min(tile, height) * width bytes on the device of the logits,
     independent of the height.
     """

@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ..data.channels import RGB, Channels
 from ..stats.metrics import calibration_error, reliability
 from .projection import EpochMap
 from .style import (
@@ -325,17 +326,22 @@ def draw_preview(
     std: Sequence[float],
     labels: Sequence[int] | np.ndarray | None,
     classes: Sequence[str],
+    channels: Channels = RGB,
 ) -> Figure:
-    """Draw images as the model gets them, float [N, 3, H, W], with the normalization undone, above their class names.
+    """Draw images as the model gets them, float [N, C, H, W], with the normalization undone, above their class names.
 
     mean, std: of the normalization. labels: class indices int [N], or None for images without labels.
     """
     names = [""] * len(images) if labels is None else [short(classes[label], 16) for label in labels]
-    return draw_image_grid(list(denormalized(images, mean, std)), names)
+    return draw_image_grid(list(denormalized(images, mean, std, channels)), names)
 
 
-def denormalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Undo the normalization of float [N, 3, H, W]: uint8 of the same shape; values outside 0 to 1 are clipped."""
-    scale, shift = (np.asarray(values, dtype=np.float64).reshape(1, 3, 1, 1) for values in (std, mean))
-    pixels = (np.asarray(images, dtype=np.float64) * scale + shift).clip(0, 1)
-    return (255 * pixels).round().astype(np.uint8)
+def denormalized(
+    images: np.ndarray, mean: Sequence[float], std: Sequence[float], channels: Channels = RGB
+) -> np.ndarray:
+    """Undo the normalization of float [N, C, H, W]: the three shown channels as uint8 [N, 3, H, W]."""
+    scale, shift = (np.asarray(values, dtype=np.float64).reshape(1, -1, 1, 1) for values in (std, mean))
+    pixels = np.asarray(images, dtype=np.float64) * scale + shift
+    if channels.dtype == "uint8":
+        pixels = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
+    return channels.composite(pixels * channels.top if channels.dtype == "uint16" else pixels)

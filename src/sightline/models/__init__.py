@@ -42,7 +42,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
 }
-"""Functions that build backbones, [N, 3, size, size] -> [N, D], from `size` and the `model.args`."""
+"""Functions that build backbones, [N, C, size, size] -> [N, D], from `size`, the `model.args` and, unless C is 3,
+`channels`."""
 
 
 def model_names() -> tuple[str, ...]:
@@ -51,15 +52,15 @@ def model_names() -> tuple[str, ...]:
 
 
 class Classifier(nn.Module):
-    """A backbone, images float [N, 3, H, W] -> features [N, D], and a head, features -> logits [N, classes]."""
+    """A backbone, images float [N, C, H, W] -> features [N, D], and a head, features -> logits [N, classes]."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Module, channels: int = 3):
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.channels = backbone, head, channels
         self.frozen = False
 
     def features(self, images: Tensor) -> Tensor:
-        """The features of images [N, 3, H, W], [N, D]: the output of the backbone, which is the input of the head."""
+        """The features of images [N, C, H, W], [N, D]: the output of the backbone, which is the input of the head."""
         return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,16 +75,24 @@ class Classifier(nn.Module):
 
 
 def build_model(
-    name: str, classes: int, size: int = 224, args: dict[str, Any] | None = None, head: str = "linear"
+    name: str,
+    classes: int,
+    size: int = 224,
+    args: dict[str, Any] | None = None,
+    head: str = "linear",
+    channels: int = 3,
 ) -> Classifier:
     """Build the classifier `name`: a backbone (`build_backbone`) and a head with `classes` outputs. head: name of
-    the head, one of HEADS. size: side of the images in pixels. args: keyword arguments of the backbone's builder."""
-    backbone, width = build_backbone(name, size, args)
-    return Classifier(backbone, HEADS[head](width, classes))
+    the head, one of HEADS. size: side of the images in pixels. args: keyword arguments of the backbone's builder.
+    channels: of the images."""
+    backbone, width = build_backbone(name, size, args, channels)
+    return Classifier(backbone, HEADS[head](width, classes), channels)
 
 
-def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = None) -> tuple[nn.Module, int]:
-    """Build a backbone for images of `size` x `size` pixels; return it and the number of its features, D.
+def build_backbone(
+    name: str, size: int = 224, args: dict[str, Any] | None = None, channels: int = 3
+) -> tuple[nn.Module, int]:
+    """Build a backbone for images [N, C, size, size]; return it and the number of its features, D.
 
     The weights are random, from torch's global generator; nothing is downloaded. name: one of MODELS, `timm/NAME` or
     `torchvision/NAME`. args: keyword arguments of the builder. Raises SightlineError for an unknown name, for invalid
@@ -93,14 +102,35 @@ def build_backbone(name: str, size: int = 224, args: dict[str, Any] | None = Non
     library, slash, inner = name.partition("/")
     if slash and library in ("timm", "torchvision"):
         backbone = checked_build(
-            name, lambda: timm_model(inner, size, args) if library == "timm" else torchvision_model(inner, args)
+            name,
+            lambda: (
+                timm_model(inner, size, args, channels)
+                if library == "timm"
+                else torchvision_model(inner, args, channels)
+            ),
         )
     else:
         if name not in MODELS:
             raise unknown_model(name, model_names())
-        check_args(name, args, accepted_args(MODELS[name], ("size",)))
-        backbone = checked_build(name, lambda: MODELS[name](size=size, **args))
-    return backbone, feature_width(backbone, name, size)
+        check_args(name, args, accepted_args(MODELS[name], ("size", "channels")))
+        more = channel_args(name, MODELS[name], channels)
+        backbone = checked_build(name, lambda: MODELS[name](size=size, **more, **args))
+    return backbone, feature_width(backbone, name, size, channels)
+
+
+def channel_args(name: str, builder: Callable[..., nn.Module], channels: int) -> dict[str, int]:
+    """The builder's argument for the number of channels of the images, {} for RGB. Raises SightlineError for a builder
+    without it, which can only be one from --code."""
+    if channels == 3:
+        return {}
+    if "channels" not in accepted_args(builder, ()):
+        why = "the function that builds it has no argument `channels`"
+        cure = (
+            "add the argument channels to this function, or train on three of the channels: --data.channels '[1,2,3]'"
+        )
+        what = f"the model {name} is for images with 3 channels, and these have {channels}"
+        raise SightlineError(what, where="model.name", why=why, cure=cure)
+    return {"channels": channels}
 
 
 def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
@@ -117,13 +147,13 @@ def checked_build(name: str, build: Callable[[], nn.Module]) -> nn.Module:
         ) from error
 
 
-def feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """The number of features D of a backbone, [N, 3, size, size] -> [N, D]. Raises SightlineError if the backbone
+def feature_width(backbone: nn.Module, name: str, size: int, channels: int = 3) -> int:
+    """The number of features D of a backbone, [N, C, size, size] -> [N, D]. Raises SightlineError if the backbone
     does not support the image size, or returns another shape."""
     try:
-        shape = shape_of(backbone, size)
+        shape = shape_of(backbone, size, channels)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        smallest = smallest_size(backbone, size)
+        smallest = smallest_size(backbone, size, channels)
         raise SightlineError(
             f"the model {name} does not support images of {size} x {size} pixels",
             where="data.size",
@@ -144,13 +174,13 @@ def feature_width(backbone: nn.Module, name: str, size: int) -> int:
     return shape[1]
 
 
-def shape_of(model: nn.Module, size: int) -> torch.Size | None:
+def shape_of(model: nn.Module, size: int, channels: int = 3) -> torch.Size | None:
     """The shape of the model's output for one image of `size` x `size` pixels; None if the output is not a tensor."""
-    output = dry_run(model, size)
+    output = dry_run(model, size, channels)
     return output.shape if isinstance(output, Tensor) else None
 
 
-def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
+def dry_run(model: nn.Module, size: int | tuple[int, int], channels: int = 3) -> Any:
     """The model's output for one image, in evaluation mode, computed on the meta device: it has shapes, but no
     values. The model is not changed. size: side in pixels, or (height, width)."""
     tensors = {name: value.detach().to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
@@ -159,19 +189,19 @@ def dry_run(model: nn.Module, size: int | tuple[int, int]) -> Any:
     try:
         with torch.no_grad():
             sides = (size, size) if isinstance(size, int) else size
-            return functional_call(model, tensors, (torch.empty(1, 3, *sides, device="meta"),))
+            return functional_call(model, tensors, (torch.empty(1, channels, *sides, device="meta"),))
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def smallest_size(backbone: nn.Module, size: int, largest: int = 512) -> int | None:
+def smallest_size(backbone: nn.Module, size: int, channels: int = 3, largest: int = 512) -> int | None:
     """The smallest image side in pixels, larger than `size`, that the backbone supports; found by bisection. None if
     it does not support any side up to `largest`."""
 
     def passes(side: int) -> bool:
         try:
-            return shape_of(backbone, side) is not None
+            return shape_of(backbone, side, channels) is not None
         except (RuntimeError, ValueError, AssertionError, IndexError):
             return False
 
@@ -196,15 +226,15 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def forward_flops(model: nn.Module, size: int | tuple[int, int]) -> float:
+def forward_flops(model: nn.Module, size: int | tuple[int, int], channels: int = 3) -> float:
     """Floating-point operations of one image's forward pass; a multiply-add counts as two. size: side in pixels, or
-    (height, width).
+    (height, width). channels: of the images.
 
     Counts convolutions and matrix products with torch.utils.flop_counter, in a `dry_run` on the meta device. On a CPU
     torch would use fused attention kernels, which the counter does not count.
     """
     with FlopCounterMode(display=False) as counter:
-        dry_run(model, size)
+        dry_run(model, size, channels)
     return float(counter.get_total_flops())
 
 

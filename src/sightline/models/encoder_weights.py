@@ -4,7 +4,7 @@ import dataclasses
 
 from ..errors import SightlineError
 from .downloads import smp_file, torchvision_file
-from .formats import match_names, read_tensors, without_prefixes
+from .formats import RGB, match_first_layer, match_names, read_tensors, without_prefixes
 from .segmenters import Segmenter
 from .weights import (
     MIN_COVERAGE,
@@ -21,7 +21,9 @@ from .weights import (
 )
 
 
-def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list[str] = ()) -> LoadReport:
+def load_encoder(
+    model: Segmenter, weights: str, classes: tuple[str, ...] | list[str] = (), channels: tuple[str, ...] = RGB
+) -> LoadReport:
     """Load `weights` into a segmentation model, in place: into the encoder, and into all other layers whose weights
     match.
 
@@ -29,8 +31,9 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
     of a segmentation model, or of a classifier whose backbone is this encoder.
 
     classes: class names of the new data; the output layers keep their initialization if the weights have other class
-    names, or these in another order. Raises SightlineError if less than 90 % of the encoder's values match, or if the
-    file is unsafe or damaged; the model is then unchanged.
+    names, or these in another order. channels: names of the channels of the new images; see `weights.widened`. Raises
+    SightlineError if less than 90 % of the encoder's values match, or if the file is unsafe or damaged; the model is
+    then unchanged.
     """
     source = find_encoder(model, weights)
     if is_siamese(source.tensors):
@@ -47,7 +50,9 @@ def load_encoder(model: Segmenter, weights: str, classes: tuple[str, ...] | list
         more = match_names(dict(converted.values()), state, prefixes)
         match.tensors.update({key: tensor for key, tensor in more.tensors.items() if key not in match.tensors})
         match.used.update(file_names[name] for name in more.used)
-    notes = list(source.notes)
+        unequal = {key: (file_names[name], tensor) for key, (name, tensor) in more.unequal.items()}
+        match.unequal.update(unequal)
+    notes = [*source.notes, *match_first_layer(match, state, source.channels, channels)]
     heads = tuple(f"network.{path}." for path in model.class_layers)
     matched_heads = any(key.startswith(heads) for key in match.tensors)
     if matched_heads and classes and classes_differ(source, weights, tuple(classes)):

@@ -50,7 +50,7 @@ class Residual(nn.Module):
 
 
 class FastNet(nn.Module):
-    """Residual network [N, 3, H, W] -> features [N, widths[-1]]; H and W at least 2 ** len(widths).
+    """Residual network [N, C, H, W] -> features [N, widths[-1]]; H and W at least 2 ** len(widths).
 
     The first layer is a fixed 3x3 convolution that whitens the patches of the training images (see `whiten`; after
     Page, and Jordan, arXiv 2404.00498). It needs no training, and its outputs are uncorrelated. Then each width is a
@@ -58,13 +58,13 @@ class FastNet(nn.Module):
     pooling, times `scale`, which keeps the logits small.
     """
 
-    def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float, reduction: int):
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int], scale: float, reduction: int, channels: int):
         super().__init__()
-        self.stem = nn.Conv2d(3, 54, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(channels, 18 * channels, 3, padding=1, bias=False)
         self.stem.requires_grad_(False)
         nn.init.orthogonal_(self.stem.weight)
         stages: list[nn.Module] = []
-        for (inputs, outputs), count in zip(pairwise([54, *widths]), blocks, strict=True):
+        for (inputs, outputs), count in zip(pairwise([18 * channels, *widths]), blocks, strict=True):
             stages += [ConvNorm(inputs, outputs, pool=True), *(Residual(outputs, reduction) for _ in range(count))]
         self.stages = nn.Sequential(*stages)
         self.scale = scale
@@ -76,9 +76,10 @@ class FastNet(nn.Module):
         The filters are the eigenvectors of the uncentered covariance of 3x3 patches, divided by the standard deviations
         along them, and the negatives of these filters.
         """
-        patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, 27)
+        values = 9 * self.stem.in_channels
+        patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, values)
         variances, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (eigenvectors / (variances + 1e-2).sqrt()).T.reshape(27, 3, 3, 3)
+        filters = (eigenvectors / (variances + 1e-2).sqrt()).T.reshape(values, -1, 3, 3)
         self.stem.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,15 +93,16 @@ def fastnet(
     blocks: Sequence[int] = (1, 1, 1),
     scale: float = 0.125,
     reduction: int = 0,
+    channels: int = 3,
 ) -> nn.Module:
     """Build a FastNet for images of `size` pixels.
 
     widths, scale: see FastNet. blocks: number of residual blocks per stage. reduction: number of channels / width of
-    the gates' hidden layer; 0 for no gates. Raises ValueError for lists of different length and for images that are too
-    small.
+    the gates' hidden layer; 0 for no gates. channels: of the images. Raises ValueError for lists of different length
+    and for images that are too small.
     """
     if len(widths) != len(blocks):
         raise ValueError(f"widths and blocks must have the same length, found {len(widths)} and {len(blocks)}")
     if size < 2 ** len(widths):
         raise ValueError(f"{len(widths)} stages need images of at least {2 ** len(widths)} pixels, found {size}")
-    return FastNet(widths, blocks, scale, reduction)
+    return FastNet(widths, blocks, scale, reduction, channels)

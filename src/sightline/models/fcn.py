@@ -37,7 +37,7 @@ HEADS = {
 
 
 class FCN32s(nn.Module):
-    """[N, 3, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other output sizes for the head `small`.
+    """[N, C, H, W] -> logits [N, classes, H, W] for H and W multiples of 32; other output sizes for the head `small`.
 
     The features have torchvision's names and shapes, so weights of its VGG16 can be loaded. The transposed convolution
     with kernel 64, stride 32 and padding 16 maps 16 x 16 scores to 512 x 512 logits. Score i is upsampled around the
@@ -66,9 +66,11 @@ class FCN32s(nn.Module):
 
     stride = 32
 
-    def __init__(self, classes: int, head: Head, batch_norm: bool, width: int, dropout: float, bilinear: bool):
+    def __init__(
+        self, classes: int, head: Head, batch_norm: bool, width: int, dropout: float, bilinear: bool, channels: int
+    ):
         super().__init__()
-        self.features = vgg16_features(batch_norm)
+        self.features = vgg16_features(batch_norm, channels)
         self.smallest = head.smallest
         layers: dict[str, nn.Module] = {}
         inputs = STAGES[-1][-1]
@@ -93,10 +95,10 @@ class FCN32s(nn.Module):
         return self.upsample(self.relu(self.score(self.head(self.features(images)))))
 
 
-def vgg16_features(batch_norm: bool) -> nn.Sequential:
-    """The convolutions of VGG16, with torchvision's module names: [N, 3, H, W] -> [N, 512, H // 32, W // 32]."""
+def vgg16_features(batch_norm: bool, channels: int) -> nn.Sequential:
+    """The convolutions of VGG16, with torchvision's module names: [N, C, H, W] -> [N, 512, H // 32, W // 32]."""
     layers: list[nn.Module] = []
-    inputs = 3
+    inputs = channels
     for stage in STAGES:
         for outputs in stage:
             layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
@@ -150,15 +152,17 @@ def fcn32s(
     width: int | None = None,
     dropout: float = 0.5,
     bilinear: bool | None = None,
+    channels: int = 3,
 ) -> FCN32s:
     """Build an FCN32s with one of the HEADS.
 
     batch_norm: use VGG16 with batch norm. width: channels of fc6 and fc7; None for the head's default. bilinear:
-    whether the transposed convolution is initialized as bilinear interpolation; None for the head's default. Raises
-    ValueError for an unknown head.
+    whether the transposed convolution is initialized as bilinear interpolation; None for the head's default. channels:
+    of the images. Raises ValueError for an unknown head.
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}, found {head!r}")
     chosen = HEADS[head]
     bilinear = chosen.bilinear if bilinear is None else bilinear
-    return FCN32s(classes, chosen, batch_norm, chosen.width if width is None else width, dropout, bilinear)
+    width = chosen.width if width is None else width
+    return FCN32s(classes, chosen, batch_norm, width, dropout, bilinear, channels)

@@ -199,19 +199,26 @@ def check_tensor(name: str, tensor: Tensor, path: Path) -> None:
         raise weight_file_error(path, UNSAFE, f"{name} has the shape {shape} but fewer values in its storage")
 
 
+RGB = ("red", "green", "blue")
+"""Names of the channels of the images for which published weights are."""
+
+BANDS = {"b2": "blue", "b02": "blue", "b3": "green", "b03": "green", "b4": "red", "b04": "red"}
+"""The colors among the bands of Sentinel-2 and Landsat 8."""
+
+
 @dataclass(frozen=True)
 class Match:
     """Which tensors of a file match those of a model; the result of `match_names`.
 
     tensors: the matched tensors, by their names in the model. used: their names in the file. stripped: prefixes that
-    were removed from names in the file. shapes: for tensors whose names match but whose shapes differ, a text on both
-    shapes, by the name in the model.
+    were removed from names in the file. unequal: tensors whose names match but whose shapes differ, by the name in the
+    model: (name in the file, tensor).
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     stripped: set[str] = field(default_factory=set)
-    shapes: dict[str, str] = field(default_factory=dict)
+    unequal: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
 
 
 def name_variants(key: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -251,5 +258,49 @@ def match_names(
                 match.used.add(key)
                 match.stripped.update(stripped)
                 break
-            match.shapes[target] = f"{list(tensor.shape)} in the file, {list(wanted.shape)} in the model"
+            match.unequal[target] = (key, tensor)
     return match
+
+
+def match_first_layer(
+    match: Match, state: dict[str, Tensor], given: tuple[str, ...], wanted: tuple[str, ...]
+) -> list[str]:
+    """If the weights are for images with other channels, add the `widened` first layer to `match`, in place; returns a
+    note for the user, or [].
+
+    The first layer is the first convolution of the model's `state` with as many input channels as the images. given,
+    wanted: names of the channels of the weights and of the new images.
+    """
+    first = next((key for key, value in state.items() if value.ndim == 4 and value.shape[1] == len(wanted)), "")
+    name, tensor = match.unequal.get(first, ("", match.tensors.get(first)))
+    if given == wanted or tensor is None or tensor.ndim != 4 or tensor.shape[1] != len(given):
+        return []
+    wider = widened(tensor, given, wanted)
+    if wider.shape != state[first].shape:
+        return []
+    match.tensors[first] = wider
+    match.used.add(name)
+    names = {color_of(one) for one in given}
+    kept, others = (", ".join(one for one in wanted if (color_of(one) in names) == same) for same in (True, False))
+    parts = [f"{kept} keep their weights"] * bool(kept) + [f"{others} get the mean of {', '.join(given)}"] * bool(
+        others
+    )
+    scale = f"; all times {len(given)} / {len(wanted)}" if len(given) != len(wanted) else ""
+    return [f"first layer: {', '.join(parts)}{scale}"]
+
+
+def widened(weight: Tensor, given: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """Convert the weights [O, C, h, w] of a first layer from the channels `given` to the channels `wanted`.
+
+    A channel with a known name keeps its weights, any other gets the mean over all given channels. All are multiplied
+    by len(given) / len(wanted), so that the outputs keep their scale: for images whose channels are all equal they do
+    not change. BANDS are known by their colors.
+    """
+    mean, known = weight.mean(1), [color_of(name) for name in given]
+    planes = [weight[:, known.index(color)] if (color := color_of(name)) in known else mean for name in wanted]
+    return torch.stack(planes, 1) * (len(given) / len(wanted))
+
+
+def color_of(name: str) -> str:
+    """The name of a channel in lower case; of BANDS, the color."""
+    return BANDS.get(name.lower(), name.lower())

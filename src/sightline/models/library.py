@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import SightlineError
@@ -29,9 +30,9 @@ WITHOUT_AUXILIARY = {
 
 RESERVED = (
     *("weights", "weights_backbone", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
-    *("checkpoint_path", "cache_dir"),
+    *("checkpoint_path", "cache_dir", "in_chans", "in_channels"),
 )
-"""Arguments of the libraries that `model.args` must not have, because they load files or set the number of classes."""
+"""Arguments of the libraries that `model.args` must not have, because they load files or follow from the data."""
 
 
 def library_model(name: str) -> tuple[str, str] | None:
@@ -44,15 +45,17 @@ def library_model(name: str) -> tuple[str, str] | None:
     return (library, model) if slash and library in ("torchvision", "timm") else None
 
 
-def alexnet(size: int, dropout: float = 0.5) -> nn.Module:
-    """torchvision's AlexNet with its 1000-way classifier as a backbone: [N, 3, size, size] -> [N, 1000]; `size` at
+def alexnet(size: int, dropout: float = 0.5, channels: int = 3) -> nn.Module:
+    """torchvision's AlexNet with its 1000-way classifier as a backbone: [N, C, size, size] -> [N, 1000]; `size` at
     least 63. A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used."""
     from torchvision import models
 
-    return models.alexnet(weights=None, dropout=dropout)
+    return with_channels(models.alexnet(weights=None, dropout=dropout), channels)
 
 
-def efficientnet_v2(name: str, size: int, dropout: float | None = None, stochastic_depth: float = 0.2) -> nn.Module:
+def efficientnet_v2(
+    name: str, size: int, dropout: float | None = None, stochastic_depth: float = 0.2, channels: int = 3
+) -> nn.Module:
     """torchvision's EfficientNetV2 (arXiv 2104.00298) with its 1000-way classifier as a backbone: -> [N, 1000].
 
     A classifier's head is added after the 1000 outputs, so that all ImageNet weights are used. dropout: None for
@@ -61,10 +64,12 @@ def efficientnet_v2(name: str, size: int, dropout: float | None = None, stochast
     from torchvision import models
 
     args = {"stochastic_depth_prob": stochastic_depth} | ({} if dropout is None else {"dropout": dropout})
-    return models.get_model(name, weights=None, **args)
+    return with_channels(models.get_model(name, weights=None, **args), channels)
 
 
-def resnet(name: str, size: int, small_images: bool | None = None, zero_init_residual: bool = False) -> nn.Module:
+def resnet(
+    name: str, size: int, small_images: bool | None = None, zero_init_residual: bool = False, channels: int = 3
+) -> nn.Module:
     """torchvision's ResNet (arXiv 1512.03385) without its classifier: -> [N, 512], or [N, 2048] for 50 layers or more.
 
     small_images: replace the stem (7x7 convolution of stride 2, max pooling) with a 3x3 convolution of stride 1, as in
@@ -80,11 +85,11 @@ def resnet(name: str, size: int, small_images: bool | None = None, zero_init_res
         net.conv1 = stem
         net.maxpool = nn.Identity()
     net.fc = nn.Identity()
-    return net
+    return with_channels(net, channels)
 
 
-def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
-    """timm's BEiT-B/16 with the class token as features: [N, 3, size, size] -> [N, 768]; `size` a multiple of 16.
+def beit_base(size: int, drop_path_rate: float = 0.0, channels: int = 3) -> nn.Module:
+    """timm's BEiT-B/16 with the class token as features: [N, C, size, size] -> [N, 768]; `size` a multiple of 16.
 
     By default timm averages the patch tokens and normalizes the average. Therefore its weights have no final
     normalization for the class token, and this layer keeps its initialization.
@@ -94,11 +99,12 @@ def beit_base(size: int, drop_path_rate: float = 0.0) -> nn.Module:
     if size % 16:
         raise ValueError(f"the image size must be a multiple of the patch size, 16 pixels, found {size}")
     return timm.create_model(
-        BEIT_BASE, pretrained=False, num_classes=0, global_pool="token", img_size=size, drop_path_rate=drop_path_rate
-    )
+        BEIT_BASE, pretrained=False, num_classes=0, global_pool="token", img_size=size, drop_path_rate=drop_path_rate,
+        in_chans=channels,
+    )  # fmt: skip
 
 
-def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
+def torchvision_model(name: str, args: dict[str, Any], channels: int = 3) -> nn.Module:
     """The torchvision classifier `name` with its last registered linear layer replaced by the identity."""
     from torchvision import models
 
@@ -116,11 +122,12 @@ def torchvision_model(name: str, args: dict[str, Any]) -> nn.Module:
             cure=f"use another model, perhaps the one of timm: --model.name timm/{name}",
         )
     net.set_submodule(linear[-1], nn.Identity())
-    return net
+    return with_channels(net, channels)
 
 
-def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
-    """The timm classifier `name` without its head; if its input size is fixed, for images of `size` pixels."""
+def timm_model(name: str, size: int, args: dict[str, Any], channels: int = 3) -> nn.Module:
+    """The timm classifier `name` without its head, for images [N, C, H, W]; if its input size is fixed, of `size`
+    pixels."""
     import timm
 
     check_reserved(args)
@@ -128,7 +135,25 @@ def timm_model(name: str, size: int, args: dict[str, Any]) -> nn.Module:
         raise unknown_model(f"timm/{name}", timm.list_models(), why="it is not in timm.list_models()", prefix="timm/")
     fixed = timm.get_pretrained_cfg(name)
     settings: dict[str, Any] = {"img_size": size} if fixed is not None and fixed.fixed_input_size else {}
+    settings |= {} if channels == 3 else {"in_chans": channels}
     return timm.create_model(name, pretrained=False, num_classes=0, **settings | args)
+
+
+def with_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Replace the first convolution of an RGB network by one for images with `channels` channels.
+
+    Its random weights have the standard deviation of the former ones, times sqrt(3 / channels).
+    """
+    if channels == 3:
+        return network
+    layers = ((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    path, rgb = next((path, layer) for path, layer in layers if layer.in_channels == 3)
+    shape: Any = (rgb.out_channels, rgb.kernel_size, rgb.stride, rgb.padding, rgb.dilation)
+    wider = nn.Conv2d(channels, *shape, bias=rgb.bias is not None)
+    with torch.no_grad():
+        wider.weight.copy_(torch.randn_like(wider.weight) * rgb.weight.std() * (3 / channels) ** 0.5)
+    network.set_submodule(path, wider)
+    return network
 
 
 def unknown_model(
@@ -165,13 +190,12 @@ def check_args(name: str, args: dict[str, Any], accepted: list[str]) -> None:
 
 
 def check_reserved(args: dict[str, Any]) -> None:
-    """Raise SightlineError if `model.args` has arguments that load or download files or set the number of classes."""
+    """Raise SightlineError if `model.args` has arguments that load or download files or follow from the data."""
     wrong = [key for key in args if key in RESERVED]
     if wrong:
         raise SightlineError(
             f"--model.args must not contain {', '.join(map(repr, wrong))}",
             where="model.args",
-            why="other settings define the weights and the number of classes",
-            cure="remove the argument from --model.args; choose weights with --model.weights; the classes are those of "
-            "the data",
+            why="other settings define the weights, and the data the classes and channels",
+            cure="remove the argument from --model.args; choose weights with --model.weights",
         )

@@ -30,16 +30,18 @@ class Stage(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """A stem, stages that each halve the resolution, and global pooling: [N, 3, H, W] -> [N, widths[-1]].
+    """A stem, stages that each halve the resolution, and global pooling: [N, C, H, W] -> [N, widths[-1]].
 
     widths: channels of the stem and of each stage. residual: which stages have a residual block, numbered from 1.
     stem_stride: 1 keeps the resolution; 2 or 4 for larger images. pool: `max` or `mean` over the last map. scale:
     factor on the features; a small factor (0.125 in the original) keeps the logits small in the first steps.
     """
 
-    def __init__(self, widths: Sequence[int], residual: Sequence[int], stem_stride: int, pool: str, scale: float):
+    def __init__(
+        self, widths: Sequence[int], residual: Sequence[int], stem_stride: int, pool: str, scale: float, channels: int
+    ):
         super().__init__()
-        self.stem = convolution(3, widths[0], stem_stride)
+        self.stem = convolution(channels, widths[0], stem_stride)
         stages = enumerate(pairwise(widths), 1)
         self.stages = nn.Sequential(*(Stage(inputs, outputs, i in residual) for i, (inputs, outputs) in stages))
         self.pool, self.scale = pool, scale
@@ -59,6 +61,7 @@ def resnet9(
     stem_stride: int = 1,
     pool: str = "max",
     scale: float = 0.125,
+    channels: int = 3,
 ) -> nn.Module:
     """Build a ResNet-9; the arguments are those of ResidualNet, except `size`: the image side in pixels, which is not
     used.
@@ -70,4 +73,4 @@ def resnet9(
     wrong = [stage for stage in residual if not 1 <= stage < len(widths)]
     if wrong:
         raise ValueError(f"residual must have numbers of stages, 1 to {len(widths) - 1}, found {wrong}")
-    return ResidualNet(widths, residual, stem_stride, pool, scale)
+    return ResidualNet(widths, residual, stem_stride, pool, scale, channels)

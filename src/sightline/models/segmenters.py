@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import SightlineError
-from . import checked_build
+from . import channel_args, checked_build
 from .fcn import fcn32s, from_vgg16
-from .library import accepted_args, check_args, check_reserved, unknown_model
+from .library import accepted_args, check_args, check_reserved, unknown_model, with_channels
 from .unet import UNet, unet
 
 ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
@@ -23,7 +23,7 @@ ConvertFunction = Callable[[nn.Module, str, Tensor], tuple[str, Tensor]]
 
 
 class Segmenter(nn.Module):
-    """A segmentation network with an encoder: images float [N, 3, H, W] -> logits [N, classes, H, W], for any H and W.
+    """A segmentation network with an encoder: images float [N, C, H, W] -> logits [N, classes, H, W], for any H and W.
 
     stride, smallest: the network requires image sides that are multiples of `stride` and have at least `smallest`
     pixels. Other images are padded at the right and bottom by repeating the last column and row, and the logits are
@@ -56,7 +56,7 @@ class Segmenter(nn.Module):
         self.encoder_path, self.class_layers = encoder_path, class_layers
         self.stride, self.smallest = stride, smallest
         self.run, self.convert = run or run_plain, convert
-        self.frozen = False
+        self.frozen, self.channels = False, 3
         add_batch_norm_hooks(network)
 
     @property
@@ -173,14 +173,16 @@ def build_unet(classes: int, **args: Any) -> Segmenter:
     )
 
 
-def deeplab(backbone: str, classes: int, auxiliary: bool = True) -> Segmenter:
+def deeplab(backbone: str, classes: int, auxiliary: bool = True, channels: int = 3) -> Segmenter:
     """torchvision's DeepLabV3 (arXiv 1706.05587) with output stride 8; backbone: `resnet50` or `resnet101`.
     auxiliary: add a second head (FCN) after the third stage. Images of any size need no padding."""
     from torchvision.models import segmentation
 
     build = {"resnet50": segmentation.deeplabv3_resnet50, "resnet101": segmentation.deeplabv3_resnet101}[backbone]
     # weights_backbone=None: by default torchvision downloads weights of the backbone even with weights=None.
-    network = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=auxiliary)
+    network = with_channels(
+        build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=auxiliary), channels
+    )
     return Segmenter(
         network,
         name=f"deeplabv3_{backbone}",
@@ -197,7 +199,7 @@ SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
     "deeplabv3_resnet50": partial(deeplab, "resnet50"),
     "deeplabv3_resnet101": partial(deeplab, "resnet101"),
 }
-"""Functions that build segmentation models; they are called with the arguments `classes` and `model.args`."""
+"""Functions that build segmentation models, from `classes`, the `model.args` and, unless it is 3, `channels`."""
 
 NETWORKS: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
 """For models whose builder passes on **kwargs: the function whose parameters `model.args` may set."""
@@ -208,24 +210,27 @@ def segmenter_names() -> tuple[str, ...]:
     return (*SEGMENTERS, "smp/ARCH/ENCODER")
 
 
-def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None) -> Segmenter:
+def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None, channels: int = 3) -> Segmenter:
     """Build the segmentation model `name`, with random weights from torch's global generator; nothing is downloaded.
 
     name: one of SEGMENTERS, or `smp/ARCH/ENCODER`: an architecture (upper or lower case) and an encoder of
-    segmentation_models_pytorch. args: keyword arguments of the builder. Raises SightlineError for an unknown name, for
-    invalid arguments, and for an encoder that the architecture does not support.
+    segmentation_models_pytorch. args: keyword arguments of the builder. channels: of the images. Raises SightlineError
+    for an unknown name, for invalid arguments, and for an encoder that the architecture does not support.
     """
     args = args or {}
     if name.partition("/")[0] == "smp":
-        return smp_segmenter(name, classes, args)
+        return smp_segmenter(name, classes, args, channels)
     if name not in SEGMENTERS:
         raise unknown_model(name, segmenter_names(), "segmenter")
-    check_args(name, args, accepted_args(NETWORKS.get(name, SEGMENTERS[name]), ("classes",)))
-    segmenter = checked_build(name, lambda: SEGMENTERS[name](classes=classes, **args))
+    builder = NETWORKS.get(name, SEGMENTERS[name])
+    check_args(name, args, accepted_args(builder, ("classes", "channels")))
+    more = channel_args(name, builder, channels)
+    segmenter = checked_build(name, lambda: SEGMENTERS[name](classes=classes, **more, **args))
     if not isinstance(segmenter, Segmenter):
         why = f"it returned {type(segmenter).__name__}"
         cure = "return a sightline.models.segmenters.Segmenter"
         raise SightlineError(f"the model {name} is not a segmenter", where="model.name", why=why, cure=cure)
+    segmenter.channels = channels
     return segmenter
 
 
@@ -236,7 +241,7 @@ ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
 """timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
 
 
-def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
+def smp_segmenter(name: str, classes: int, args: dict[str, Any], channels: int) -> Segmenter:
     """Build the model `smp/ARCH/ENCODER` of segmentation_models_pytorch. For encoders of timm, whose names start
     with `tu-`, `args` may also have arguments of timm's model."""
     import segmentation_models_pytorch as smp
@@ -265,15 +270,15 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
         fixed = universal and getattr(timm.get_pretrained_cfg(encoder[3:]), "fixed_input_size", False)
         for more in ANY_SIZE if fixed else ():
             try:
-                return smp.create_model(arch, encoder, None, classes=classes, **more | args)
+                return smp.create_model(arch, encoder, None, channels, classes, **more | args)
             except TypeError:  # this model does not have the argument
                 continue
-        return smp.create_model(arch, encoder, None, classes=classes, **args)
+        return smp.create_model(arch, encoder, None, channels, classes, **args)
 
     network: Any = checked_build(name, build)
     # DPT downsamples the deepest map once more; the attention of PAN does so three times, rounding down.
     stride = network.encoder.output_stride * (2 if arch.lower() == "dpt" else 1)
-    return Segmenter(
+    segmenter = Segmenter(
         network,
         name=name,
         encoder_path="encoder",
@@ -283,6 +288,8 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any]) -> Segmenter:
         convert=timm_feature_name if universal else None,
         pretrained=f"timm/{encoder[3:]}" if universal else f"smp/{encoder}",
     )
+    segmenter.channels = channels
+    return segmenter
 
 
 def timm_feature_name(network: nn.Module, name: str, tensor: Tensor) -> tuple[str, Tensor]:

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 class SmallCNN(nn.Module):
     """Blocks of two convolutions 3x3 with batch norm and ReLU, and max pooling 2x2; then one fully connected layer.
 
-    [N, 3, size, size] -> [N, hidden]. The last map is average-pooled to about 4 x 4, so that the number of parameters
+    [N, C, size, size] -> [N, hidden]. The last map is average-pooled to about 4 x 4, so that the number of parameters
     is similar for all image sizes. For 32-pixel images and three blocks the last map has 4 x 4 pixels anyway.
     """
 
-    def __init__(self, size: int, widths: tuple[int, ...], hidden: int, dropout: float):
+    def __init__(self, size: int, widths: tuple[int, ...], hidden: int, dropout: float, channels: int):
         super().__init__()
-        channels = (3, *widths)
-        self.blocks = nn.Sequential(*(block(channels[i], channels[i + 1]) for i in range(len(widths))))
+        inputs = (channels, *widths)
+        self.blocks = nn.Sequential(*(block(inputs[i], inputs[i + 1]) for i in range(len(widths))))
         side = size // 2 ** len(widths)
         # A fixed kernel: adaptive average pooling has no deterministic gradient on CUDA.
         kernel = max(1, side // 4)
@@ -45,12 +45,14 @@ def he_init(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def small_cnn(size: int, widths: tuple[int, ...] = (32, 64, 128), hidden: int = 512, dropout: float = 0.5) -> nn.Module:
+def small_cnn(
+    size: int, widths: tuple[int, ...] = (32, 64, 128), hidden: int = 512, dropout: float = 0.5, channels: int = 3
+) -> nn.Module:
     """Build a SmallCNN for images of `size` pixels.
 
-    widths: channels of each block. hidden: number of features. dropout: after the fully connected layer. Raises
-    ValueError if the images are too small.
+    widths: channels of each block. hidden: number of features. dropout: after the fully connected layer. channels: of
+    the images. Raises ValueError if the images are too small.
     """
     if size < 2 ** len(widths):
         raise ValueError(f"{len(widths)} poolings need images of at least {2 ** len(widths)} pixels, found {size}")
-    return SmallCNN(size, tuple(widths), hidden, dropout)
+    return SmallCNN(size, tuple(widths), hidden, dropout, channels)

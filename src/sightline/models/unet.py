@@ -20,14 +20,14 @@ def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Encoder: [N, 3, H, W] -> five maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution.
+    """Encoder: [N, C, H, W] -> five maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution.
 
     They have STEM, width, 2 * width, 4 * width and 8 * width channels. Two strided 3x3 convolutions are followed by
     four stages of ResNet's basic blocks (arXiv 1512.03385) with torchvision's names. With width 64 and blocks 2, 2, 2,
     2, the stages of a resnet18 can be loaded.
     """
 
-    def __init__(self, width: int, blocks: Sequence[int]):
+    def __init__(self, width: int, blocks: Sequence[int], channels: int):
         super().__init__()
         from torchvision.models.resnet import BasicBlock
 
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
             return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(count - 1)))
 
         widths = [width * factor for factor in (1, 2, 4, 8)]
-        self.stem = convolution(3, STEM, stride=2)
+        self.stem = convolution(channels, STEM, stride=2)
         self.down = convolution(STEM, width, stride=2)
         self.layer1 = stage(width, width, blocks[0], 1)
         self.layer2 = stage(widths[0], widths[1], blocks[1], 2)
@@ -145,13 +145,15 @@ def unet(
     context: bool = True,
     auxiliary: bool = False,
     dropout: float = 0.1,
+    channels: int = 3,
 ) -> UNet:
     """Build a U-Net (arXiv 1505.04597) for training from scratch on few images and with few FLOPs.
 
     width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: number of
     residual blocks in each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the
     logits have the resolution of the last. context: apply `Context` to the deepest map. auxiliary: add a second 1x1
-    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head.
+    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head. channels:
+    of the images.
 
     The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 billion for 360 x
     480. This is a third of smp/unet/resnet18 (6.87 and 15.45 billion). Raises ValueError for `blocks` and `decoder`
@@ -161,4 +163,4 @@ def unet(
         raise ValueError(f"blocks must have four numbers of at least 1, one per stage, found {list(blocks)}")
     if not 1 <= len(decoder) <= 4:
         raise ValueError(f"decoder must have one to four numbers of channels, found {list(decoder)}")
-    return UNet(classes, Encoder(width, blocks), decoder, context, auxiliary, dropout)
+    return UNet(classes, Encoder(width, blocks, channels), decoder, context, auxiliary, dropout)

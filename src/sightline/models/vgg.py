@@ -12,14 +12,14 @@ class VGG(nn.Module):
     """Backbone: ten convolutions 3x3 with batch norm and ReLU, five max poolings, and two of VGG's three fully
     connected layers.
 
-    [N, 3, size, size] -> [N, width]; `size` at least 32. Global average pooling precedes the fully connected layers, so
+    [N, C, size, size] -> [N, width]; `size` at least 32. Global average pooling precedes the fully connected layers, so
     that all image sizes are possible; the paper flattens the 7 x 7 map of 224-pixel images instead.
     """
 
-    def __init__(self, width: int, dropout: float):
+    def __init__(self, width: int, dropout: float, channels: int):
         super().__init__()
         layers: list[nn.Module] = []
-        inputs = 3
+        inputs = channels
         for stage in CHANNELS:
             for outputs in stage:
                 # No bias, because batch norm has one.
@@ -42,7 +42,7 @@ def fully_connected(inputs: int, outputs: int, dropout: float) -> tuple[nn.Modul
     return nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)
 
 
-def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5) -> nn.Module:
-    """Build a VGG-13 with batch norm. size: image side in pixels, which is not used. The third fully connected layer
-    of VGG is the head of the classifier, which is not part of the backbone."""
-    return VGG(width, dropout)
+def vgg13_bn(size: int, width: int = 4096, dropout: float = 0.5, channels: int = 3) -> nn.Module:
+    """Build a VGG-13 with batch norm. size: image side in pixels, which is not used. channels: of the images. The third
+    fully connected layer of VGG is the head of the classifier, which is not part of the backbone."""
+    return VGG(width, dropout, channels)

@@ -16,7 +16,7 @@ from ..config.paths import expanded
 from ..errors import SightlineError
 from . import MODELS
 from .downloads import imagenet_file
-from .formats import Match, match_names, read_tensors, without_prefixes
+from .formats import RGB, Match, match_first_layer, match_names, read_tensors, without_prefixes
 
 MIN_COVERAGE = 0.9
 """Fraction of the backbone's values that must match tensors in the weights file; with less, loading raises an error."""
@@ -58,13 +58,14 @@ class LoadReport:
 @dataclass(frozen=True)
 class SourceWeights:
     """Weights read from a file: tensors by name, where they are from, notes for the user, and, if known, the class
-    names and the model that they are for."""
+    names and the model that they are for. channels: names of the channels of the images that they are for."""
 
     tensors: dict[str, Tensor]
     source: str
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     model: str = ""
+    channels: tuple[str, ...] = RGB
 
 
 def load_weights(
@@ -74,13 +75,14 @@ def load_weights(
     size: int = 224,
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
+    channels: tuple[str, ...] = RGB,
 ) -> LoadReport:
     """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and
     shape.
 
     weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
     name, size: name of the model and side of its images in pixels. classes: class names of the new data, in index
-    order.
+    order. channels: names of the channels of the new images; see `widened`.
 
     The head keeps its initialization if its shape differs, if the weights are for other class names or another order
     of them, or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a
@@ -98,6 +100,7 @@ def load_weights(
         notes.append("converted by timm: position embeddings resized or old names replaced")
         used = {key for key in source.tensors if without_prefixes(key) in converted.used}
         match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
+    notes += match_first_layer(match, state, source.channels, channels)
     others = bool(classes) and classes_differ(source, weights, tuple(classes))
     headed = any(key.startswith("head.") for key in match.tensors)
     if fresh_head or (others and headed):
@@ -196,9 +199,10 @@ def from_folder(folder: Path) -> SourceWeights:
     try:
         about = json.loads((path / "config.json").read_text(encoding="utf-8"))
         classes, name = tuple(about["classes"]), str(about["model"]["name"])
-        return SourceWeights(tensors, str(path), (), classes, name)
+        channels = about.get("preprocessing", {}).get("channels") or {"names": RGB}
+        return SourceWeights(tensors, str(path), (), classes, name, tuple(channels["names"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        # config.json is needed only to compare class names.
+        # config.json is needed only to compare the names of classes and channels.
         note = f"cannot read config.json of the weights ({type(error).__name__}): class names were not compared"
         return SourceWeights(tensors, str(path), (note,))
 
@@ -265,7 +269,10 @@ def mismatch_error(
     """The SightlineError for weights of another model, with the first names under `prefix` that did not match."""
     part = "backbone" if prefix == "backbone." else "encoder"
     missing = [key for key in state if key.startswith(prefix) and key not in match.tensors]
-    missing = [f"{key} ({match.shapes[key]})" if key in match.shapes else key for key in missing]
+    shapes = {key: (list(tensor.shape), list(state[key].shape)) for key, (_, tensor) in match.unequal.items()}
+    missing = [
+        "{} ({} in the file, {} in the model)".format(key, *shapes[key]) if key in shapes else key for key in missing
+    ]
     unexpected = [key for key in source.tensors if key not in match.used]
     share = coverage(match, state, prefix)
     return SightlineError(

@@ -18,7 +18,7 @@ from .architecture import architecture
 from .formatting import percent
 from .html import Child, Html, element, slug, table, typeset
 from .run import RunFiles, read_run
-from .sections import preview
+from .sections import channels_note, preview
 
 ASSETS = Path(__file__).parent / "assets"
 SIZE = Html('<span id="size"></span>')  # replaced by the size of the page
@@ -53,6 +53,9 @@ def render(run: str | Path, watched: str = "") -> tuple[str, dict[str, bytes]]:
     task = task_named(files.recipe.get("task"), str(files.path))
     content = task.report(files, task.metrics, bool(watched))
     sections = [*content.sections]
+    if note := channels_note(files):
+        (title, parts), *others = sections
+        sections = [(title, [*parts, element("p", note, class_="small")]), *others]
     if files.evaluations:
         sections.append(("Evaluations", evaluations(files, task.metrics)))
     if files.preview:

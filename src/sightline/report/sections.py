@@ -189,6 +189,23 @@ def displayed_images(files: RunFiles, findings: Findings, kind: str = "validatio
     return displayed_sentence(parts)
 
 
+def channels_note(files: RunFiles) -> str:
+    """Sentences on the channels of the images and on those that figures show; "" for 8-bit RGB."""
+    facts = section(section(files.provenance, "data"), "channels")
+    names, shown = facts.get("names"), facts.get("shown")
+    if (
+        not isinstance(names, list)
+        or not isinstance(shown, list)
+        or not all(index in range(len(names)) for index in shown)
+    ):
+        return ""
+    red, green, blue = (str(names[index]) for index in shown)
+    colors = f"{red} in gray" if red == blue else f"{red}, {green} and {blue} as red, green and blue"
+    stretched = "" if facts.get("dtype") == "uint8" else ", each image stretched to its own range of values"
+    many = f"{len(names)} channels" if len(names) > 1 else "one channel"
+    return f"The images have {many}: {', '.join(map(str, names))}. Figures show {colors}{stretched}."
+
+
 def displayed_sentence(parts: Sequence[str]) -> str:
     """Join parts of a sentence on what the page shows; "" without parts."""
     return f"It shows {'; '.join(parts)}." if parts else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..engine.device import use_threads
 from ..errors import ENVIRONMENT, SightlineError, printable
+from ..inference.reading import channels_text
 from ..runs import run_folder
 from ..runs.terminal import print_plain
 from ..segment_anything.model import load_sam
@@ -133,7 +134,9 @@ def serving(
     None. most_bytes: maximum size of an image file.
     """
     url = f"http://{ADDRESS}:{listening.getsockname()[1]}/"
-    html = page([model.name for model in models], [model.returns for model in models], url, most_bytes)
+    needs = [channels_text(model.channels) for model in models if not model.channels.plain]
+    texts = [model.name for model in models], [model.returns for model in models]
+    html = page(*texts, url, most_bytes, [*dict.fromkeys(needs)])
     threads = models[0].config.train.threads
     worker = InferenceWorker(lambda: use_threads(threads))
     app = build_app(AppState(models, worker, html, most_bytes, points))

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from ..data.decode.images import image_in, planes, size_in
 from ..errors import SightlineError, printable
 from .guard import ApiError, error_response
-from .models import MOST_PIXELS, ServedModel, base64_png, png_bytes
+from .models import MOST_PIXELS, ServedModel, base64_png, png_bytes, tiff_bytes
 from .points import EmbeddingCache
 from .schemas import EmbeddedImage, ErrorDetail, ErrorResponse, PointPrompt, PredictResponse, PromptMasks, ServerInfo
 from .worker import InferenceWorker, QueueFull
@@ -122,8 +122,14 @@ def add_predictions(app: FastAPI, state: AppState) -> None:
         indices = model or range(len(state.models))
         for index in indices:
             state.model(index)
-        height, width = await state.decoded(size_in, content)
-        encoded = await state.decoded(lambda: base64_png(pixels_of(content))) if preview else ""
+        first = state.model(next(iter(indices)))
+        if first.channels.plain:
+            height, width = await state.decoded(size_in, content)
+            encoded = await state.decoded(lambda: base64_png(pixels_of(content))) if preview else ""
+        else:
+            pixels = await state.decoded(first.pixels, content)
+            height, width = pixels.shape[1:]
+            encoded = base64_png(first.channels.composite(pixels)) if preview else ""
         answers = list(await asyncio.gather(*(state.predicted(index, content) for index in indices)))
         seconds = time.perf_counter() - start
         return PredictResponse(width=width, height=height, preview=encoded, seconds=seconds, answers=answers)
@@ -137,14 +143,18 @@ def add_images(app: FastAPI, state: AppState) -> None:
         index = state.model(model).neighbors
         if index is None or picture >= len(index.train.names):
             raise ApiError(404, "there is no such training image")
-        return Response(await state.decoded(png_bytes, index.train.images[picture]), media_type="image/png")
+        pixels = index.train.channels.composite(index.train.images[picture])
+        return Response(await state.decoded(png_bytes, pixels), media_type="image/png")
 
     @app.get("/api/models/{model}/examples/{picture}.png", response_class=Response)
     async def example(model: Index, picture: Index, side: Annotated[int, Query(ge=0, le=4096)] = 0) -> Response:
-        pixels = state.model(model).examples.pixels
+        pixels, channels = state.model(model).examples.pixels, state.model(model).channels
         if picture >= len(pixels):
             raise ApiError(404, "there is no such validation image")
-        return Response(await state.decoded(png_bytes, pixels[picture], side), media_type="image/png")
+        if not side and not channels.plain:  # the page sends it back to be predicted
+            return Response(await state.decoded(tiff_bytes, pixels[picture], channels), media_type="image/tiff")
+        shown = channels.composite(pixels[picture])
+        return Response(await state.decoded(png_bytes, shown, side), media_type="image/png")
 
 
 def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 
 from ..config.schema import Config
-from ..data.decode.images import image_in, planes
+from ..data.channels import Channels
+from ..data.decode.geotiff import environment
+from ..data.decode.images import planes
 from ..data.decode.palettes import display_colors
 from ..data.label_arrays import label_texts
 from ..errors import printable
 from ..inference.predictor import Predictor
+from ..inference.reading import read_upload
 from ..tasks.segment.evaluate import MaskInference
 from ..tasks.segment.predict import predict_mask
 from .neighbors import NeighborIndex
@@ -43,7 +46,7 @@ TILE = 1024
 class ExampleImages:
     """Validation images that a user of the page can try.
 
-    pixels: uint8 [3, h, w] each. names: of the files. labels: true classes, "" if there are none.
+    pixels: [C, h, w] each. names: of the files. labels: true classes, "" if there are none.
     """
 
     pixels: Sequence[np.ndarray] = ()
@@ -70,12 +73,21 @@ class ServedModel:
     def max_pixels(self) -> int:
         return min(self.config.data.max_pixels, MOST_PIXELS)
 
+    @property
+    def channels(self) -> Channels:
+        """The channels of the images that the network needs."""
+        raise NotImplementedError
+
+    def pixels(self, content: bytes) -> np.ndarray:
+        """Decode an image file without resizing, [C, h, w]. Raises SightlineError if it cannot be read."""
+        return planes(read_upload(content, self.channels, self.max_pixels))
+
     def read(self, content: bytes) -> np.ndarray:
-        """Decode an image file to the model's input, uint8 [3, h, w]. Raises SightlineError if it cannot be read."""
-        return planes(image_in(content, self.max_pixels))
+        """Decode an image file to the model's input, [C, h, w]. Raises SightlineError if it cannot be read."""
+        return self.pixels(content)
 
     def compute(self, images: Sequence[np.ndarray]) -> Sequence[LabelPrediction | MaskPrediction]:
-        """Predict images uint8 [3, h, w] of the same shape; returns one prediction for each."""
+        """Predict images [C, h, w] of the same shape; returns one prediction for each."""
         raise NotImplementedError
 
     def background(self) -> Iterator[None]:
@@ -107,13 +119,17 @@ class ServedClassifier(ServedModel):
     note: str = ""
     returns = "all classes with probabilities"
 
+    @property
+    def channels(self) -> Channels:
+        return self.predictor.channels
+
     def read(self, content: bytes) -> np.ndarray:
         """Decode and resize an image file in the same way as `sightline predict`, so that predictions are equal;
-        uint8 [3, h, w]."""
-        return self.predictor.resized(image_in(content, self.max_pixels, self.predictor.square.side))
+        [C, h, w]."""
+        return self.predictor.resized(read_upload(content, self.channels, self.max_pixels, self.predictor.square.side))
 
     def compute(self, images: Sequence[np.ndarray]) -> list[LabelPrediction]:
-        """Predict images uint8 [3, h, w] of the same shape as one batch; returns one prediction for each."""
+        """Predict images [C, h, w] of the same shape as one batch; returns one prediction for each."""
         probabilities, features = self.predictor.predict(torch.from_numpy(np.stack(images)))
         missing = [None] * len(images)
         pairs = zip(*(missing if rows is None else rows for rows in (probabilities, features)), strict=True)
@@ -158,6 +174,10 @@ class ServedSegmenter(ServedModel):
     parts: MaskInference
     returns = "a mask as PNG and the share of each class"
 
+    @property
+    def channels(self) -> Channels:
+        return self.parts.channels
+
     def compute(self, images: Sequence[np.ndarray]) -> list[MaskPrediction]:
         """Predict images one by one; large images in tiles, with the tile size of `sightline predict`."""
         return [self.response(predict_mask(self.parts, image, TILE)) for image in images]
@@ -185,6 +205,18 @@ def png_bytes(pixels: np.ndarray, side: int = 0) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def tiff_bytes(pixels: np.ndarray, channels: Channels) -> bytes:
+    """Encode an image [C, h, w] as a TIFF file with the names of its channels."""
+    from rasterio.io import MemoryFile
+
+    size = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2], "dtype": channels.dtype}
+    with environment(), MemoryFile() as memory:
+        with memory.open(driver="GTiff", photometric="MINISBLACK", **size) as file:
+            file.write(pixels)
+            file.descriptions = channels.names
+        return memory.read()
 
 
 def base64_png(pixels: np.ndarray) -> str:

@@ -30,14 +30,16 @@ def policy() -> str:
     )
 
 
-def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int) -> str:
+def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int, needs: Sequence[str] = ()) -> str:
     """The HTML of the page.
 
-    names: of the models. returns: for each model, a phrase on the content of its API response. url: of the server.
-    most_bytes: maximum size of an image file.
+    names: of the models. needs: phrases on the images that they need, if these are not 8-bit RGB. returns: for each
+    model, a phrase on the content of its API response. url: of the server. most_bytes: maximum size of an image file.
     """
     title = names[0] if len(names) == 1 else f"{len(names)} models"
     models = "this model" if len(names) == 1 else f"these models: {', '.join(names)}"
+    suffix = "tif" if needs else "jpg"
+    wanted = f" It needs TIFF files with {' or '.join(needs)}." if needs else ""
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -51,17 +53,17 @@ def page(names: Sequence[str], returns: Sequence[str], url: str, most_bytes: int
         "body",
         element("a", "Skip to the image", href="#predict", class_="skip"),
         element("header", element("p", "Sightline", class_="kicker"), element("h1", title),
-                element("p", f"Predict an image with {models}.", class_="small"),
+                element("p", f"Predict an image with {models}.{wanted}", class_="small"),
                 element("p", id="progress", class_="small")),
-        element("main", element("div", id="predict"), programs(url, most_bytes, returns), class_="wide"),
+        element("main", element("div", id="predict"), programs(url, most_bytes, returns, suffix), class_="wide"),
         element("script", own_asset("serve.js")),
     )  # fmt: skip
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def programs(url: str, most_bytes: int, returns: Sequence[str]) -> Html:
-    """Collapsed section with an example request for programs."""
-    line = f"curl --data-binary @image.jpg {url}api/predict"
+def programs(url: str, most_bytes: int, returns: Sequence[str], suffix: str) -> Html:
+    """Collapsed section with an example request for programs. suffix: of the example's file."""
+    line = f"curl --data-binary @image.{suffix} {url}api/predict"
     content = "; ".join(sorted(set(returns)))
     return element(
         "details",

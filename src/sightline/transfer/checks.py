@@ -8,6 +8,7 @@ from typing import TypeVar
 from ..config.paths import paths_in
 from ..config.resolve import resolve
 from ..config.schema import Config
+from ..data.channels import RGB
 from ..data.types import Source
 from ..errors import SightlineError
 from ..models import build_model
@@ -107,8 +108,9 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
         check_run(path, stage)
     model, size = grid.full.model, grid.full.data.size
     classes = target.classes if target else ("a", "b")
-    trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier)
-    load_weights(trial, str(path), model.name, size, classes, fresh_head=True)
+    channels = target.channels.names if target else RGB.names
+    trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier, len(channels))
+    load_weights(trial, str(path), model.name, size, classes, fresh_head=True, channels=channels)
 
 
 def check_run(run: Path, stage: str) -> None:

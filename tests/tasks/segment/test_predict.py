@@ -95,7 +95,7 @@ def test_a_scene_above_max_pixels_is_read_in_windows(
     out = sightline.predict(copy, tmp_path / "in", out=tmp_path / "out", tile=64)
     assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "town_mask.tif"]
     assert "large.png" in (out / "errors.csv").read_text() and "sightline-vision[geo]" not in capsys.readouterr().out
-    monkeypatch.setattr(predict_masks, "has_windows", lambda path, most: False)
+    monkeypatch.setattr(predict_masks, "has_windows", lambda path, most, rgb: False)
     monkeypatch.setattr(predict_masks, "has_rasterio", lambda: False)
     with pytest.raises(SightlineError, match="no image could be read"):
         sightline.predict(copy, tmp_path / "in", out=tmp_path / "plain", tile=64)

@@ -4,7 +4,7 @@ extra `geo`). Files that are not read in windows are read by decode/images.py.""
 import contextlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from PIL import Image
 
 from ...errors import SightlineError
 from ...runs.atomic import atomic_path, disk_error
-from .images import COPY, ORIENTATION, planes, to_rgb
+from .faults import COPY
+from .images import ORIENTATION, planes, to_rgb
 from .kinds import tiff_tags
 
 if TYPE_CHECKING:
@@ -24,15 +25,17 @@ SUFFIXES = (".tif", ".tiff")
 CACHE_BYTES = 64 * 2**20
 """Size of GDAL's block cache; its default is 5 % of the memory."""
 BLOCK = 512
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""(first row, row after the last), (first column, column after the last)."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """An image that may be larger than memory, read in windows.
 
-    read: function (top, left, height, width) -> pixels uint8 [3, height, width] of a window. valid: function (top,
-    left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if all
-    pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
+    read: function (top, left, height, width) -> pixels [C, height, width] of a window, uint8 for RGB. valid: function
+    (top, left, height, width) -> bool [height, width], False for nodata values and fully transparent pixels; None if
+    all pixels are valid. georeference: coordinate system and transform, as arguments of rasterio.
     """
 
     height: int
@@ -47,14 +50,15 @@ def has_rasterio() -> bool:
     return importlib.util.find_spec("rasterio") is not None
 
 
-def has_windows(path: Path, max_pixels: int) -> bool:
-    """Whether to read a file in windows: an 8-bit TIFF with a georeference or more than `max_pixels` pixels."""
-    return check_header(path, lambda image: is_windowed(image, max_pixels))
+def has_windows(path: Path, max_pixels: int, rgb: bool = True) -> bool:
+    """Whether to read a file in windows: a TIFF with a georeference or more than `max_pixels` pixels. rgb: whether to
+    read it as 8-bit RGB."""
+    return check_header(path, lambda image: is_windowed(image, max_pixels, rgb))
 
 
-def loses_georeference(path: Path, max_pixels: int) -> bool:
+def loses_georeference(path: Path, max_pixels: int, rgb: bool = True) -> bool:
     """Whether a TIFF has a coordinate system but is not read in windows, so that its mask will lack it."""
-    return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels))
+    return check_header(path, lambda image: image.crs is not None and not is_windowed(image, max_pixels, rgb))
 
 
 def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bool:
@@ -68,11 +72,12 @@ def check_header(path: Path, predicate: Callable[["DatasetReader"], bool]) -> bo
         return False
 
 
-def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
+def is_windowed(image: "DatasetReader", max_pixels: int, rgb: bool) -> bool:
     """Whether an opened TIFF file can and should be read in windows.
 
-    It should if it is georeferenced or has more than `max_pixels` pixels. It can if it is uint8 gray, RGB or RGBA, in
-    blocks of at most `max_pixels`, with orientation 1 (GDAL ignores the orientation).
+    It should if it is georeferenced or has more than `max_pixels` pixels. It can if it has blocks of at most
+    `max_pixels` and orientation 1 (GDAL ignores the orientation), and to be read as `rgb`, if it is uint8 gray, RGB or
+    RGBA.
     """
     from rasterio.enums import ColorInterp
 
@@ -80,8 +85,10 @@ def is_windowed(image: "DatasetReader", max_pixels: int) -> bool:
     kinds = [(ColorInterp.gray,), colors, (*colors, ColorInterp.alpha)]
     mapped = image.crs is not None or not image.transform.is_identity
     blocks = all(height * width <= max_pixels for height, width in image.block_shapes)
-    plain = tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"} and blocks
-    return (mapped or image.width * image.height > max_pixels) and plain and orientation(Path(image.name)) == 1
+    fits = not rgb or (tuple(image.colorinterp) in kinds and set(image.dtypes) == {"uint8"})
+    return (
+        (mapped or image.width * image.height > max_pixels) and fits and blocks and orientation(Path(image.name)) == 1
+    )
 
 
 def orientation(path: Path) -> int:
@@ -112,9 +119,11 @@ def opened(path: Path, driver: str = "GTiff") -> Generator["DatasetReader"]:
 
 
 @contextlib.contextmanager
-def open_scene(path: Path) -> Generator[Scene]:
+def open_scene(path: Path, bands: Sequence[int] = (), alpha: int = 0) -> Generator[Scene]:
     """Context manager: open a GeoTIFF to read windows of it. Opening and reading raise SightlineError if the file,
-    or the part that is read, is unreadable."""
+    or the part that is read, is unreadable.
+
+    bands: numbers of the bands to read with their own values; none: convert to RGB. alpha: that of the transparency."""
 
     @contextlib.contextmanager
     def reported(part: str = "") -> Generator[None]:
@@ -124,20 +133,51 @@ def open_scene(path: Path) -> Generator[Scene]:
             why = f"{part}{error.__cause__ or error}"
             raise SightlineError("this image cannot be read", where=str(path), why=why, cure=COPY) from error
 
+    def values_of(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        pixels, missing = band_values(image, bands, window)
+        if alpha:
+            missing |= image.read(alpha, window=window) == 0
+        pixels[missing] = 0  # as in the cache
+        return pixels, missing
+
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
+            if bands:
+                return values_of(((top, top + height), (left, left + width)))[0]
             pixels = image.read(window=((top, top + height), (left, left + width)))
         return on_white(pixels) if len(pixels) == 4 else pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0)
 
     def valid(top: int, left: int, height: int, width: int) -> np.ndarray:
         with reported(f"pixels from row {top:,} and column {left:,}: "):
+            if bands:
+                return np.invert(values_of(((top, top + height), (left, left + width)))[1].min(0))
             return image.dataset_mask(window=((top, top + height), (left, left + width))) > 0
 
     with contextlib.ExitStack() as stack:
         with reported():
             image = stack.enter_context(opened(path))
         georeference = {"crs": image.crs, "transform": image.transform}
-        yield Scene(image.height, image.width, read, georeference, valid if has_nodata(image) else None)
+        yield Scene(image.height, image.width, read, georeference, valid if bands or has_nodata(image) else None)
+
+
+def band_values(
+    image: "DatasetReader", bands: Sequence[int], window: Window | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read bands of a file or of a window: (pixels uint8, uint16 or float32 [C, h, w], bool [C, h, w] where there are
+    no data by the file's NoData value or mask, or because a value is not finite)."""
+    from rasterio.enums import MaskFlags
+
+    pixels, flags = image.read(list(bands), window=window), image.mask_flag_enums[0]
+    with np.errstate(over="ignore"):
+        pixels = pixels if pixels.dtype in (np.uint8, np.uint16) else pixels.astype(np.float32)
+        missing = ~np.isfinite(pixels)
+        for index, band in enumerate(bands):
+            value = image.nodatavals[band - 1]
+            if value is not None:
+                missing[index] |= pixels[index] == value
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        missing |= image.dataset_mask(window=window) == 0
+    return pixels, missing
 
 
 def has_nodata(image: "DatasetReader") -> bool:

@@ -16,8 +16,9 @@ from PIL import Image
 
 from ...errors import SightlineError
 from .crash_guard import record_decoding
+from .faults import COPY, RESAVE, diagnosis, image_error
 from .formats import FORMATS
-from .images import COPY, RESAVE, diagnosis, encoded, image_error, raise_pillow_limit, upright, upright_size
+from .images import encoded, raise_pillow_limit, upright, upright_size
 from .kinds import file_header
 from .palettes import IGNORE, LARGEST_ID, OUTSIDE, Palette, channels, match_colors, nearest_names
 

@@ -14,8 +14,9 @@ from PIL import Image
 from ...errors import SightlineError
 from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
-from .geotiff import opened
-from .images import decode_rgb, image_error, open_image, planes, to_rgb
+from .faults import image_error
+from .geotiff import band_values, opened
+from .images import decode_rgb, open_image, planes, to_rgb
 from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
 CONVERT = "--data.channels rgb"
@@ -54,18 +55,24 @@ class Reading:
 def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
     """Decode an image file to the channels of a trained model; `side` as for `images.open_image`. Raises SightlineError
     if the file lacks one of them or has other numbers."""
+    return reading_for(path, channels).read(path, max_pixels, side)
+
+
+def reading_for(path: str, channels: Channels) -> Reading:
+    """How to read a file so that it has the channels of a trained model, by name. Raises SightlineError as `read_for`;
+    a damaged file is reported when it is read."""
     header = header_like(path, channels.names)
     kind = PLAIN if header is None else header.kind
     if channels.plain:
-        scalable = channels.deep or kind.number in ("uint8", "float32")
-        if not kind.plain and not scalable:
+        has_colors = kind.number == "uint8" and {*channels.names} <= {*kind.names}
+        if not has_colors and not channels.deep:
             raise other_kind(path, kind, PLAIN, model=True)
-        return Reading(channels, None).read(path, max_pixels, side)
+        return Reading(channels, None)
     usual = kind.number if kind.number in ("uint8", "uint16") else "float32"
     if usual != channels.dtype or not {*channels.names} <= {*kind.names}:
         raise other_kind(path, kind, Kind(False, channels.names, channels.dtype), model=True)
     picked = tuple(kind.names.index(name) for name in channels.names)
-    return Reading(channels, kind, picked, header is not None and not header.alpha).read(path, max_pixels, side)
+    return Reading(channels, kind, picked, header is not None and not header.alpha)
 
 
 def other_kind(path: str, found: Kind, usual: Kind, model: bool = False) -> SightlineError:
@@ -134,17 +141,8 @@ def stored_pixels(
         if image.count != count + header.alpha or image.shape != stored:
             raise ValueError("its tags contradict each other")
         bands = [index + 1 for index in picked] or list(range(1, count + 1))
-        pixels, nodata = image.read(bands), [image.nodatavals[band - 1] for band in bands]
+        pixels, missing = band_values(image, bands)
         alpha = image.read(count + 1) if header.alpha else None
-        masked = image.dataset_mask() == 0 if has_mask(image) else None
-    with np.errstate(over="ignore"):
-        pixels = pixels if header.kind.number in ("uint8", "uint16") else pixels.astype(np.float32)
-        missing = ~np.isfinite(pixels)
-        for band, value in enumerate(nodata):
-            if value is not None:
-                missing[band] |= pixels[band] == value
-    if masked is not None:
-        missing |= masked
     most = int(pixels.max(where=~missing, initial=0)) if header.bits else 0
     if header.bits and most >= 2**header.bits:
         cure = "remove the wrong tag: tiffset -u 281 FILE"
@@ -163,14 +161,6 @@ def readable(path: str, driver: str):
             yield image
     except RasterioIOError as error:
         raise OSError(str(error.__cause__ or error)) from error
-
-
-def has_mask(image) -> bool:
-    """Whether an opened file has a mask of its own, which is not its transparency."""
-    from rasterio.enums import MaskFlags
-
-    flags = image.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def upright_planes(pixels: np.ndarray, orientation: int) -> np.ndarray:

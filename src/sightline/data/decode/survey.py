@@ -56,7 +56,7 @@ def survey(root: str, stamps: Mapping[str, str], data: Data) -> tuple[Reading, l
         raise SightlineError(what, where=root, why="rasterio is not installed", cure=GEO, status=ENVIRONMENT)
     if data.channels == "rgb":
         top, said = rgb_top(root, stamps, dict(zip(names, headers, strict=True)), data)
-        return Reading(replace(RGB, deep=top), None if deep else PLAIN), said
+        return Reading(replace(RGB, deep=top or 255.0 * bool(deep)), None if deep else PLAIN), said
     if len(kinds) > 1:
         raise mixed(root, kinds, names)
     kind = next(iter(kinds), PLAIN)

@@ -18,7 +18,8 @@ from ...config.schema import Data
 from ...errors import ENVIRONMENT, USER, SightlineError
 from ...runs.atomic import atomic_write
 from ..cache import cache_root
-from ..decode.images import encoded, image_error, to_rgb
+from ..decode.faults import image_error
+from ..decode.images import encoded, to_rgb
 from ..types import Items, Source
 from .leakage import finish_source
 from .splits import ALL

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import SightlineError, counted, listing, printable, some_of
-from ..decode.images import COPY
+from ..decode.faults import COPY
 from ..decode.palettes import IGNORE, Palette
 from ..types import Items
 

@@ -28,6 +28,7 @@ class ClassifierExport(TaskGraph):
         source = open_source(config.data, config.data.split_seed)
         own = ImageGraph(ClassifyLearner, folder, config, source, with_classes, say)
         self.config, self.own, self.network, self.sample = config, own, own.network, own.sample
+        self.channels = own.parts.channels
         self.split, self.digest, self.train = own.split, own.digest, source.splits["train"]
 
     def compare(self, graph: OnnxSession) -> Iterator[Parity]:

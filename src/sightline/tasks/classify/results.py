@@ -77,7 +77,7 @@ def preview(training: Training, batch: Batch) -> Figure:
     images, targets = parts.learner.prepare(batch)
     labels = targets if targets.ndim == 1 else targets.argmax(1)
     pixels = images.float().cpu().numpy()
-    return draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes)
+    return draw_preview(pixels, *parts.normalization, labels.cpu().numpy(), parts.train.classes, parts.train.channels)
 
 
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
@@ -87,7 +87,7 @@ def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
     confidence = probabilities.max(1)
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val.images, worst), "index": worst})
+    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val, worst), "index": worst})
 
 
 def evaluate_checkpoints(

@@ -32,6 +32,7 @@ class MultilabelExport(TaskGraph):
         source = with_own_splits(open_source(config.data, config.data.split_seed), config)
         own = ImageGraph(MultilabelLearner, folder, config, source, with_classes, say, nn.Sigmoid())
         self.config, self.own, self.network, self.sample = config, own, own.network, own.sample
+        self.channels = own.parts.channels
         self.split, self.digest, self.train = own.split, own.digest, source.splits["train"]
         self.thresholds = load_thresholds(folder, own.parts.classes)
         self.metadata = {"thresholds": dict(zip(own.parts.classes, self.thresholds.tolist(), strict=True))}

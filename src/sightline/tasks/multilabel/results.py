@@ -94,11 +94,11 @@ def preview(training: Training, batch: Batch) -> Figure:
     texts = label_texts(targets.cpu().numpy() >= 0.5, parts.train.classes)
     distinct = tuple(dict.fromkeys(texts))
     rows = np.array([distinct.index(text) for text in texts])
-    return draw_preview(images.float().cpu().numpy(), *parts.normalization, rows, distinct)
+    return draw_preview(images.float().cpu().numpy(), *parts.normalization, rows, distinct, parts.train.channels)
 
 
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays, thresholds: np.ndarray) -> None:
     """Write snapshots/mistakes.npz: thumbnails of images with a wrong label set, those with the largest loss first."""
     wrong = np.flatnonzero(((arrays["label_probabilities"] >= thresholds) != arrays["labels"]).any(1))
     worst = wrong[np.argsort(-arrays["losses"][wrong], kind="stable")][:MISTAKES]
-    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val.images, worst), "index": worst})
+    save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val, worst), "index": worst})

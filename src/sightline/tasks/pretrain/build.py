@@ -24,6 +24,7 @@ from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...engine.optim import check_optimizer
 from ...errors import SightlineError
+from ...inference.evaluation import require_channels
 from ...models import (
     MODELS,
     PartialForward,
@@ -73,9 +74,11 @@ def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
     Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
     the probe data cannot be used; no image is decoded before.
     """
-    if config.pretrain.probe:
-        open_probe(config, lambda text: None)  # raise its errors before any image is decoded
-    return reject_leaks(open_images(config, say), config.data, say)
+    probe = open_probe(config, lambda text: None)[0] if config.pretrain.probe else None  # its errors come first
+    source = open_images(config, say)
+    if probe is not None:
+        require_channels(probe.channels, source.channels, probe.path)
+    return reject_leaks(source, config.data, say)
 
 
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
@@ -88,13 +91,18 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
+    if config.pretrain.second_solarize and not source.channels.colors:
+        why, cure = "the channels of the images are no colors", "switch it off: --pretrain.second_solarize 0"
+        raise SightlineError("solarization changes colors", where="pretrain.second_solarize", why=why, cure=cure)
     torch.manual_seed(config.train.seed)
-    model = build_siamese(config)
+    names = source.channels.names
+    model = build_siamese(config, len(names))
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     loaded = None
     if fresh and config.model.weights != "none":
-        loaded = load_weights(model.online(), config.model.weights, config.model.name, config.data.size)
+        rest = (config.model.name, config.data.size)
+        loaded = load_weights(model.online(), config.model.weights, *rest, channels=names)
         say(str(loaded))
     source = without_probe_images(config, source, say)
     train = parts.training_images(config, source, say)
@@ -104,10 +112,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train, say)
-    if fresh and loaded is None:
-        parts.initialize_from_images(
-            model.backbone, train, evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
-        )
+    if fresh:
+        transform = evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
+        parts.initialize_from_images(model.backbone, train, transform, loaded)
     model.restart_target()
     # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
     described = {"classes": list(val.classes), "digest": {"train": train.digest}, "evaluated": val.digest}
@@ -204,32 +211,33 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     return source
 
 
-def build_siamese(config: PretrainConfig) -> Siamese:
+def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
     """Build the networks: backbone, projector, predictor, and the target network if the method has one.
 
     The weights are initialized with torch's global generator. The backbone is that of a classifier, or the encoder of a
-    segmenter.
+    segmenter. channels: of the images.
     """
     pretrain = config.pretrain
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
     if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
-        backbone = LastMap(build_segmenter(name, 2, args).encoder)
-        width = feature_width(backbone, name, size)
+        backbone = LastMap(build_segmenter(name, 2, args, channels).encoder)
+        width = feature_width(backbone, name, size, channels)
     else:
-        backbone, width = build_backbone(name, size, args)
+        backbone, width = build_backbone(name, size, args, channels)
     projector = mlp(width, pretrain.projector, pretrain.projector_norm)
     projection = pretrain.projector[-1]
     predictor = mlp(projection, (pretrain.predictor, projection))
     if pretrain.small_crops:
-        check_small_views(config, backbone)
-    return Siamese(backbone, projector, predictor, with_target=OBJECTIVES[pretrain.method].with_target)
+        check_small_views(config, backbone, channels)
+    with_target = OBJECTIVES[pretrain.method].with_target
+    return Siamese(backbone, projector, predictor, with_target=with_target, channels=channels)
 
 
-def check_small_views(config: PretrainConfig, backbone: nn.Module) -> None:
+def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int) -> None:
     """Raise SightlineError if the small views are too small for the backbone."""
     side = small_side(config)
     try:
-        forward_flops(backbone, side)
+        forward_flops(backbone, side, channels)
     except (RuntimeError, ValueError) as error:
         what, why = (
             f"the model {config.model.name} does not support small views of {side} x {side} pixels",
@@ -283,10 +291,11 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     the online network with gradients, and through the target network without. Small views pass through the online
     network only.
     """
-    online = forward_flops(PartialForward(model, model.predict), side)
-    target = forward_flops(PartialForward(model, model.project), side) if model.target is not None else 0.0
-    count = config.pretrain.small_crops
-    small = forward_flops(PartialForward(model, model.predict), small_side(config)) if count else 0.0
+    online = forward_flops(PartialForward(model, model.predict), side, model.channels)
+    projected = PartialForward(model, model.project)
+    target = forward_flops(projected, side, model.channels) if model.target is not None else 0.0
+    count, predicted = config.pretrain.small_crops, PartialForward(model, model.predict)
+    small = forward_flops(predicted, small_side(config), model.channels) if count else 0.0
     return 2 * (3 * online + target) + 3 * count * small
 
 

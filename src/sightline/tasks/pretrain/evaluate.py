@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from ...config.resolve import resolve
+from ...data.channels import Channels
 from ...data.image_cache import decode
 from ...data.sources.splits import OUTER
 from ...engine.device import pick_device, use_threads
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError
-from ...inference.evaluation import log_test_evaluation
+from ...inference.evaluation import log_test_evaluation, require_channels
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description, load_model
 from ...stats.groups import groups_of
@@ -40,6 +41,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     with checked_description(shipped) as description:
         preprocessing, built = description["preprocessing"], description["model"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        channels = Channels.of_description(preprocessing.get("channels"))
         known = {"data.size": preprocessing["size"], "model.name": built["name"], "model.args": built["args"]}
     known |= {"data.inner_fraction": 0.0} if data or outer else {}
     config = resolve(config, known | ({"pretrain.probe": data} if data else {}))
@@ -49,12 +51,13 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
         source = open_without_leaks(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)
         val, bank = evaluated_images(config, source, train, say)
-    model = build_siamese(config)
+    require_channels(val.channels, channels, data or config.pretrain.probe or config.data.path)
+    model = build_siamese(config, len(channels))
     tensors, moment = load_model(shipped)
     model.load_state_dict(tensors)
     model.to(device).to(memory_format=torch.channels_last)
     none = np.zeros(0, dtype=np.int64)
-    learner = build_learner(config, model, mean, std, bank, none, len(val.names), device)
+    learner = build_learner(config, model, mean, std, bank, none, len(val.names), device, channels)
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device)
     measured = {**numbers, **pretraining_intervals(arrays, groups_of(val, config.data))}
     found = {"split": split or "val", "images": len(val.names), **measured}

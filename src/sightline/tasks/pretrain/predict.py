@@ -8,6 +8,7 @@ import torch
 
 from ...config.resolve import resolve
 from ...data.augment.batch import evaluation_transform
+from ...data.channels import Channels
 from ...data.decode.images import Square
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
@@ -32,12 +33,15 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
         preprocessing, built = description["preprocessing"], description["model"]
         size, decoded_size = preprocessing["size"], tuple(preprocessing["kept"])
         square = Square.of_description(preprocessing)
-        transform = evaluation_transform(size, tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+        channels = Channels.of_description(preprocessing.get("channels"))
+        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        transform = evaluation_transform(size, mean, std, 1.0, channels)
         known = {"data.size": size, "model.name": built["name"], "model.args": built["args"]}
-    model = build_siamese(resolve(config, known))
+    model = build_siamese(resolve(config, known), len(channels))
     model.load_state_dict(load_model(shipped)[0])
     model.to(device).to(memory_format=torch.channels_last)
-    return Predictor([model.eval()], (), transform, square, decoded_size, device, flip=False, features=True)
+    rest = (square, decoded_size, device)
+    return Predictor([model.eval()], (), transform, *rest, flip=False, features=True, channels=channels)
 
 
 def predict(

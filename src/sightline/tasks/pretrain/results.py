@@ -46,7 +46,7 @@ def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[
     config: Any = training.config
     if learner.bank is None or training.parts.val.labels is None:
         return {}, []
-    known, network = learner.bank.images, partial(build_siamese, config)
+    known, network = learner.bank.images, partial(build_siamese, config, len(training.parts.train.channels))
     found = ImageBaselines(training, "most_frequent_class", accuracy, known, network, config.pretrain.neighbors)
     return found.compute(flops)
 
@@ -56,6 +56,7 @@ def preview(training: Training, batch: Batch) -> Figure:
     parts = training.parts
     assert isinstance(parts.learner, PretrainLearner)
     views, _ = parts.learner.prepare(batch)
-    first, second = (denormalized(view.float().cpu().numpy(), *parts.normalization) for view in views)
+    arrays = (view.float().cpu().numpy() for view in views)
+    first, second = (denormalized(view, *parts.normalization, parts.train.channels) for view in arrays)
     images = [image for pair in zip(first, second, strict=True) for image in pair]
     return draw_image_grid(images, ["view 1", "view 2"] * len(first), 8)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Siamese(nn.Module):
-    """Online and target network: images float [N, 3, H, W] -> predictions and target projections [N, P] each.
+    """Online and target network: images float [N, C, H, W] -> predictions and target projections [N, P] each.
 
     The online network (`predict`) consists of backbone, projector and predictor. From one view of an image it learns to
     predict the projection of another view. That projection (`project`) is computed without gradient: by `target`, a
@@ -19,9 +19,12 @@ class Siamese(nn.Module):
     the published code of BYOL; only parameters are averaged. After training, only the backbone is used.
     """
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, with_target: bool):
+    def __init__(
+        self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, with_target: bool, channels: int = 3
+    ):
         super().__init__()
         self.backbone, self.projector, self.predictor = backbone, projector, predictor
+        self.channels = channels
         self.target = nn.Sequential(copy.deepcopy(backbone), copy.deepcopy(projector)) if with_target else None
         if self.target is not None:
             self.target.requires_grad_(False)
@@ -36,16 +39,16 @@ class Siamese(nn.Module):
             self.target.load_state_dict(nn.Sequential(self.backbone, self.projector).state_dict())
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [N, D] of images [N, 3, H, W]; a classifier's head would get these as input."""
+        """Features [N, D] of images [N, C, H, W]; a classifier's head would get these as input."""
         return self.backbone(images)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] -> predictions [N, P] of the projection of another view."""
+        """Images [N, C, H, W] -> predictions [N, P] of the projection of another view."""
         return self.predictor(self.projector(self.backbone(images)))
 
     @torch.no_grad()
     def project(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] -> target projections [N, P], without gradient."""
+        """Images [N, C, H, W] -> target projections [N, P], without gradient."""
         return self.target(images) if self.target is not None else self.projector(self.backbone(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +69,7 @@ class Siamese(nn.Module):
 
 
 class LastMap(nn.Module):
-    """A segmenter's encoder as a backbone: images [N, 3, H, W] -> the spatial mean [N, C] of its last feature map.
+    """A segmenter's encoder as a backbone: images [N, C, H, W] -> the spatial mean [N, C] of its last feature map.
 
     encoder: returns a feature map, or a list or dict of feature maps.
     """

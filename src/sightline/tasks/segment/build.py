@@ -26,6 +26,7 @@ from ...engine.optim import check_optimizer
 from ...engine.parts import (
     Parts,
     TraceSpec,
+    channel_entry,
     describe_data,
     normalization,
     stream_line,
@@ -76,10 +77,11 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     source, palette = open_masked(config, say)
     rows = sampled_rows(config, source)
     torch.manual_seed(config.train.seed)
-    model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args))
+    names = source.channels.names
+    model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args), len(names))
     loaded = None
     if fresh and config.model.weights != "none":
-        loaded = load_encoder(model, config.model.weights, palette.classes)
+        loaded = load_encoder(model, config.model.weights, palette.classes, names)
         say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
@@ -115,7 +117,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
         kept=kept if len(rows) else None,
         padded_size=val.images.shape[2:],
     )
-    description = describe_segmenter(config, palette, mean, std)
+    description = describe_segmenter(config, palette, train, mean, std)
     dtype = pick_precision(precision or config.train.precision, device)
     return Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
@@ -209,7 +211,7 @@ def channel_statistics_of(train: Decoded) -> tuple[tuple[float, ...], tuple[floa
         images, sizes = images[rows], sizes[rows]
     if (sizes == images.shape[2:]).all():
         return channel_statistics(images)
-    pixels = [image[:, :h, :w].reshape(3, -1) for image, (h, w) in zip(images, sizes, strict=True)]
+    pixels = [image[:, :h, :w].reshape(len(image), -1) for image, (h, w) in zip(images, sizes, strict=True)]
     return channel_statistics(np.concatenate(pixels, 1)[None, :, None])
 
 
@@ -219,9 +221,9 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     The forward pass takes 2 x multiply-adds; forward and backward pass together take 3 times as many. A frozen encoder
     has no backward pass.
     """
-    forward = forward_flops(PartialForward(model, model.outputs), window)
+    forward = forward_flops(PartialForward(model, model.outputs), window, model.channels)
     if config.model.freeze:
-        return 3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window)
+        return 3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window, model.channels)
     return 3 * forward
 
 
@@ -238,7 +240,7 @@ def normalizer(
 
 
 def describe_segmenter(
-    config: Config, palette: Palette, mean: tuple[float, ...], std: tuple[float, ...]
+    config: Config, palette: Palette, train: Decoded, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
     """The content of a checkpoint's config.json: what is needed to use the weights without the other files of the
     run."""
@@ -247,6 +249,6 @@ def describe_segmenter(
         "task": config.task,
         "model": {"name": config.model.name, "args": config.model.args},
         "classes": list(palette.classes),
-        "preprocessing": {"mean": list(mean), "std": list(std)},
+        "preprocessing": {"mean": list(mean), "std": list(std), **channel_entry(train)},
         "palette": to_dict(palette),
     }

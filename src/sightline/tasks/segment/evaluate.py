@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ...data.channels import Channels
 from ...data.decode.palettes import Palette, from_dict
 from ...data.pair_cache import decode_pairs
 from ...data.sources.leakage import without_copies
@@ -14,7 +15,7 @@ from ...data.sources.splits import OUTER
 from ...data.types import Source
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, log_test_evaluation, open_other, warn_if_changed
+from ...inference.evaluation import chosen_split, log_test_evaluation, open_other, require_channels, warn_if_changed
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
@@ -28,13 +29,15 @@ from .task import SegmentLearner
 
 @dataclass(frozen=True)
 class MaskInference:
-    """A trained segmenter with its palette and device. step, epoch: at which its checkpoint was written."""
+    """A trained segmenter with its palette, device and the channels of its images. step, epoch: at which its checkpoint
+    was written."""
 
     learner: SegmentLearner
     palette: Palette
     device: torch.device
     step: int
     epoch: int
+    channels: Channels
 
 
 def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
@@ -51,13 +54,14 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
         palette = from_dict(description["palette"], str(shipped / CONFIG))
         preprocessing, model = description["preprocessing"], description["model"]
         mean, std, name, args = preprocessing["mean"], preprocessing["std"], model["name"], model["args"]
-    network = build_segmenter(name, len(palette.classes), args)
+        channels = Channels.of_description(preprocessing.get("channels"))
+    network = build_segmenter(name, len(palette.classes), args, len(channels))
     tensors, moment = load_model(shipped)
     network.load_state_dict(tensors)
     network.to(device).to(memory_format=torch.channels_last).eval()
-    normalize = normalizer(tuple(mean), tuple(std))
+    normalize = normalizer(tuple(mean), tuple(std), channels)
     learner = SegmentLearner(config=config, model=network, classes=len(palette.classes), normalize=normalize)
-    return MaskInference(learner, palette, device, moment.get("step", 0), moment.get("epoch", 0))
+    return MaskInference(learner, palette, device, moment.get("step", 0), moment.get("epoch", 0), channels)
 
 
 def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, say: Say) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         source, moved = open_other(
             folder, opened, lambda held: decode_pairs(held, "val", palette, config.data, say), say
         )
+    require_channels(source.channels, parts.channels, source.path)
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
         cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"

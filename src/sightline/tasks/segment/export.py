@@ -48,7 +48,8 @@ class SegmenterExport(TaskGraph):
         alike = (self.decoded.sizes[:4] == self.decoded.sizes[0]).all(1)
         self.sample = np.ascontiguousarray(self.decoded.images[:4][alike][:, :, :height, :width])
         with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
-            normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
+            mean, std = description["preprocessing"]["mean"], description["preprocessing"]["std"]
+        self.channels, normalized = parts.channels, Normalized(mean, std, parts.channels.top)
         model = self.learner.model
         assert isinstance(model, Segmenter)
         motions = tuple(range(8)) if config.train.turn_test else (0, 4) if config.train.flip_test else (0,)

@@ -12,7 +12,8 @@ from torch import nn
 
 from ...data.annotations.masks import BACKGROUND
 from ...data.annotations.outlines import shapes_of
-from ...data.decode.geotiff import has_windows, open_scene
+from ...data.channels import Channels
+from ...data.decode.geotiff import has_windows
 from ...data.decode.images import planes
 from ...data.sources.scan import left_out
 from ...data.test_ledger import TestImages
@@ -24,6 +25,7 @@ from ...inference.inputs import InputImage, input_images
 from ...inference.loaded import Loaded
 from ...inference.options import PredictOptions
 from ...inference.prelabels import Prelabel, require_free, write_prelabels
+from ...inference.reading import open_channels
 from ...inference.tiles import Tiling, argmax_classes, scene_bands
 from ..contract import Say
 from .config import SegmentConfig
@@ -45,6 +47,10 @@ class LoadedSegmenter(Loaded):
         return self.parts.palette.classes
 
     @property
+    def channels(self) -> Channels:
+        return self.parts.channels
+
+    @property
     def model(self) -> nn.Module:
         return self.parts.learner.model
 
@@ -62,10 +68,10 @@ class LoadedSegmenter(Loaded):
         with explain_out_of_memory(
             self.config, cure=f"use smaller tiles: sightline predict {self.run} IMAGES --out masks --tile {TILE // 2}"
         ):
-            if isinstance(image, InputImage) and has_windows(Path(image.path), limit):
-                with open_scene(Path(image.path)) as scene:
+            if isinstance(image, InputImage) and has_windows(Path(image.path), limit, self.channels.plain):
+                with open_channels(Path(image.path), self.channels) as scene:
                     return predict_scene_mask(self.parts, scene, TILE)
-            return predict_mask(self.parts, planes(image.read(limit, 0)), TILE)
+            return predict_mask(self.parts, planes(image.read(limit, 0, self.channels)), TILE)
 
     def features(self, images: Any) -> np.ndarray:
         """Raise SightlineError: a segmenter has no features of whole images."""
@@ -97,9 +103,8 @@ def prelabel(
     with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, options.tile // 2)}"):
         for image in images:
             try:
-                found.append(
-                    predicted_regions(parts, image.name, planes(image.read(config.data.max_pixels, 0)), options.tile)
-                )
+                pixels = planes(image.read(config.data.max_pixels, 0, parts.channels))
+                found.append(predicted_regions(parts, image.name, pixels, options.tile))
             except SightlineError as error:
                 if error.status == ENVIRONMENT:
                     raise
@@ -119,7 +124,7 @@ def prelabel(
 
 
 def predicted_regions(parts: MaskInference, name: str, image: np.ndarray, tile: int) -> Prelabel:
-    """The regions of an image uint8 [3, height, width], with their scores."""
+    """The regions of an image [C, height, width], with their scores."""
     _, height, width = image.shape
     mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
 

@@ -17,12 +17,12 @@ from ...data.decode.geotiff import (
     has_rasterio,
     has_windows,
     loses_georeference,
-    open_scene,
     write_scene,
 )
-from ...data.decode.images import open_image, planes
+from ...data.decode.images import planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
+from ...data.decode.rasters import read_for
 from ...data.parallel import share_of
 from ...data.sources.scan import left_out
 from ...data.test_ledger import TestImages
@@ -31,6 +31,7 @@ from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, input_images
 from ...inference.options import PredictOptions
+from ...inference.reading import channels_of_run, open_channels
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path
 from ...inference.tiles import Tiling, Write, predict_scene
@@ -96,7 +97,8 @@ def predict(
             f"skipped {counted(outputs, 'file')}: the masks (NAME_mask) and overlays (NAME_overlay) of images in "
             "the list"
         )
-    jobs = mask_jobs([image for image in images if image.name in names], out, limit)
+    channels = channels_of_run(folder)
+    jobs = mask_jobs([image for image in images if image.name in names], out, limit, channels.plain)
     require_distinct([job.target for job in jobs], out)
     for job in jobs:
         tests.add(str(job.path))
@@ -118,7 +120,7 @@ def predict(
         unreadable = predict_all(parts, remaining, limit, tile, options.overlay, say)
     errors = shard_path(out / "errors.csv", share)
     report_unreadable(unreadable, errors, say)
-    report_lost_maps(remaining, limit, say)
+    report_lost_maps(remaining, limit, channels.plain, say)
     remove([record])
     if jobs and len(unreadable) == len(jobs):
         why, cure = f"the first error: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
@@ -142,13 +144,14 @@ def without_outputs(names: list[str]) -> list[str]:
     return [name for name in names if not is_output(name)]
 
 
-def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int) -> list[MaskJob]:
-    """A job for each image. All masks are below `out`, even if image names contain `..` or are absolute."""
+def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int, rgb: bool = True) -> list[MaskJob]:
+    """A job for each image. All masks are below `out`, even if image names contain `..` or are absolute. rgb: whether
+    images are read as 8-bit RGB."""
     jobs = []
     for name, path in images:
         inner = within(name)
         target = out / inner.parent / mask_names([inner.name])[0]
-        windows = has_windows(Path(path), max_pixels)
+        windows = has_windows(Path(path), max_pixels, rgb)
         jobs.append(MaskJob(name, Path(path), target.with_suffix(".tif") if windows else target, windows))
     return jobs
 
@@ -210,15 +213,13 @@ def report_unreadable(unreadable: list[tuple[str, str]], path: Path, say: Say) -
         say(f"{counted(len(unreadable), 'image')} could not be read, see {path.name}; the first: {first}")
 
 
-def report_lost_maps(jobs: list[MaskJob], max_pixels: int, say: Say) -> None:
+def report_lost_maps(jobs: list[MaskJob], max_pixels: int, rgb: bool, say: Say) -> None:
     """Print how many georeferenced images get masks without coordinates, and which package adds support for TIFF
     files."""
-    lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels)]
+    lost = [job.name for job in jobs if not job.windows and loses_georeference(job.path, max_pixels, rgb)]
     if lost:
-        say(
-            f"{counted(len(lost), 'mask')} without coordinates, because the image is not 8-bit gray, RGB or RGBA; "
-            f"the first: {lost[0]}"
-        )
+        why = "not 8-bit gray, RGB or RGBA" if rgb else "rotated, or stored in very large blocks"
+        say(f"{counted(len(lost), 'mask')} without coordinates, because the image is {why}; the first: {lost[0]}")
     if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
         say("to predict TIFF files of any size and keep their coordinates: pip install 'sightline-vision[geo]'")
 
@@ -228,16 +229,16 @@ def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, 
     if job.windows:
         predict_windows(parts, job, tile, overlay, say)
         return
-    image = planes(open_image(str(job.path), max_pixels))
+    image = planes(read_for(str(job.path), parts.channels, max_pixels))
     mask = predict_mask(parts, image, tile)
     atomic_write(job.target, write_mask(mask, parts.palette))
     if overlay:
-        blended = Image.fromarray(blend(image, mask, parts.palette))
+        blended = Image.fromarray(blend(parts.channels.composite(image), mask, parts.palette))
         atomic_write(job.overlay, lambda file: blended.save(file, "PNG"))
 
 
 def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray:
-    """Class indices uint8 [H, W] of an image uint8 [3, H, W] of any size."""
+    """Class indices uint8 [H, W] of an image [C, H, W] of any size."""
 
     def read(top: int, left: int, height: int, width: int) -> np.ndarray:
         return image[:, top : top + height, left : left + width]
@@ -273,19 +274,27 @@ def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool
     """
     pixel = coded(np.zeros((1, 1), np.uint8), parts.palette)
     with ExitStack() as stack:
-        scene = stack.enter_context(open_scene(job.path))
+        scene = stack.enter_context(open_channels(job.path, parts.channels))
         progress = ProgressLines(say, job.name, scene.height * scene.width)
         write_mask_rows = stack.enter_context(write_scene(job.target, scene, pixel.shape[2:], str(pixel.dtype)))
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []
+        limits = parts.channels.limits(center_of(scene, tile)) if overlay else None  # the same for all rows
 
         def write(top: int, classes: np.ndarray) -> None:
             classes = with_ignored(scene, top, classes, parts.palette)
             for write_overlay in overlays:
-                write_overlay(top, 0, blend(scene.read(top, 0, *classes.shape), classes, parts.palette))
+                shown = parts.channels.composite(scene.read(top, 0, *classes.shape), limits)
+                write_overlay(top, 0, blend(shown, classes, parts.palette))
             write_mask_rows(top, 0, coded(classes, parts.palette))
             progress.add(classes.size)
 
         predict_tiles(parts, scene, tile, write)
+
+
+def center_of(scene: Scene, side: int) -> np.ndarray:
+    """The central pixels of a scene, [C, h, w] with at most `side` rows and columns."""
+    height, width = min(scene.height, side), min(scene.width, side)
+    return scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
 
 
 @torch.inference_mode()

@@ -120,7 +120,7 @@ def keep_worst(folder: Path, val: Decoded, scores: np.ndarray, masks: Path, pale
     targets = mask_names(val.names)
     predicted = padded([read_mask(str(masks / targets[index]), palette) for index in worst], val.images.shape[2:])
     assert val.masks is not None
-    arrays = {"images": val.images[worst], "truth": val.masks[worst], "predicted": predicted}
+    arrays = {"images": val.channels.composite(val.images[worst]), "truth": val.masks[worst], "predicted": predicted}
     names = np.array([val.names[index] for index in worst], dtype=str)
     small = {name: subsampled(array) for name, array in arrays.items()}
     save_arrays(folder / "snapshots" / "mistakes.npz", small | {"index": worst, "names": names})
@@ -132,7 +132,7 @@ def preview(training: Training, batch: Batch) -> Figure:
     assert isinstance(parts.learner, SegmentLearner)
     windows, masks = parts.learner.prepare(batch)
     colors = display_colors(from_dict(parts.description["palette"]))
-    shown = denormalized(windows.float().cpu().numpy(), *parts.normalization)[:PREVIEWED]
+    shown = denormalized(windows.float().cpu().numpy(), *parts.normalization, parts.train.channels)[:PREVIEWED]
     pairs = zip(shown, masks.cpu().numpy(), strict=False)
     overlays = [overlay(image, mask, colors).transpose(2, 0, 1) for image, mask in pairs]
     columns = min(8, len(shown))

@@ -71,8 +71,8 @@ class ImageBaselines:
         found["knn_raw_pixels"] = self.remembered(rows, [SIDE], lambda: self.knn(rows, self.pixels, centered=True))
         notes = self.notes("k-NN", rows)
         torch.manual_seed(config.train.seed)
-        network = self.network()
-        affordable = max(SHARE * flops, FREE_FLOPS) / forward_flops(network.backbone, config.data.size)
+        network, channels = self.network(), len(self.training.parts.train.channels)
+        affordable = max(SHARE * flops, FREE_FLOPS) / forward_flops(network.backbone, config.data.size, channels)
         fewer = self.rows(min(1.0, affordable / sum(map(len, rows))))
         if len(fewer[0]) < min(FEWEST_IMAGES, len(rows[0])):
             return found, [*notes, "no k-NN on the untrained network, which would take over 2% of the training"]
@@ -120,7 +120,7 @@ class ImageBaselines:
 
     @torch.inference_mode()
     def knn(self, rows: Rows, features: Callable[[Tensor], Tensor], centered: bool = False) -> float:
-        """The metric of k-NN on features of images uint8 [N, 3, H, W]. centered: subtract the bank's mean feature."""
+        """The metric of k-NN on features of images [N, C, H, W]. centered: subtract the bank's mean feature."""
         device, size = self.training.parts.device, self.training.config.train.eval_batch_size
 
         def batched(split: Decoded, chosen: np.ndarray) -> Tensor:
@@ -139,7 +139,9 @@ class ImageBaselines:
     def pixels(self, images: Tensor) -> Tensor:
         """The pixels of images as the model gets them, but not normalized and at most SIDE x SIDE: [N, D], 0 to 1."""
         data = self.training.config.data
-        found = evaluation_transform(data.size, (0.0,) * 3, (1.0,) * 3, data.eval_crop)(images)
+        channels = self.training.parts.train.channels
+        zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
+        found = evaluation_transform(data.size, zeros, ones, data.eval_crop, channels)(images)
         if data.size > SIDE:
             found = functional.interpolate(found, (SIDE, SIDE), mode="bilinear", antialias=True)
         return found.flatten(1)
@@ -164,6 +166,7 @@ def image_baselines(
     parts, config, chosen = training.parts, training.config, training.config.model
 
     def network() -> Any:
-        return build_model(chosen.name, len(parts.val.classes), config.data.size, dict(chosen.args), chosen.head)
+        rest = (config.data.size, dict(chosen.args), chosen.head, len(parts.train.channels))
+        return build_model(chosen.name, len(parts.val.classes), *rest)
 
     return ImageBaselines(training, constant, score, parts.train, network).compute(flops)

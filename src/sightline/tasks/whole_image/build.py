@@ -10,6 +10,7 @@ import torch
 from ...config.checks import has_fixed_features
 from ...config.schema import Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
+from ...data.channels import Channels
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.label_arrays import class_counts
@@ -62,12 +63,14 @@ def build_parts(
     device = pick_device(config.train.device)
     torch.manual_seed(config.train.seed)
     chosen = config.model
-    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head)
+    names = source.channels.names
+    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head, len(names))
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     loaded = None
     if fresh and chosen.weights != "none":
-        loaded = load_weights(model, chosen.weights, chosen.name, config.data.size, source.classes, chosen.fresh_head)
+        rest = (chosen.name, config.data.size, source.classes, chosen.fresh_head, names)
+        loaded = load_weights(model, chosen.weights, *rest)
         say(str(loaded))
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
@@ -77,9 +80,9 @@ def build_parts(
     say(quick_line(config.data, {"train": train, "val": val}))
     mean, std = parts.normalization(config, train, say)
     transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop, train.channels)
-    if fresh and loaded is None:
-        parts.initialize_from_images(model.backbone, train, transform)
-    once = forward_flops(model.backbone, config.data.size) if has_fixed_features(config) else 0.0
+    if fresh:
+        parts.initialize_from_images(model.backbone, train, transform, loaded)
+    once = forward_flops(model.backbone, config.data.size, len(names)) if has_fixed_features(config) else 0.0
     facts = {
         "parameters": parameter_count(model),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
@@ -154,7 +157,7 @@ def step_flops(config: Config, model: Classifier, side: int) -> float:
     """
     if has_fixed_features(config):
         return 3 * head_flops(model)
-    forward = forward_flops(model, side)
+    forward = forward_flops(model, side, model.channels)
     return forward + 2 * head_flops(model) if config.model.freeze else 3 * forward
 
 
@@ -168,7 +171,7 @@ class Inference:
     """What inference with a run needs: its learner with an untrained model, its preprocessing and device.
 
     square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
-    which the checkpoint was written.
+    which the checkpoint was written. channels: of the images that the network needs.
     """
 
     learner: ImageLearner
@@ -178,6 +181,7 @@ class Inference:
     device: torch.device
     step: int
     epoch: int
+    channels: Channels
 
 
 def build_for_inference(
@@ -199,10 +203,11 @@ def build_for_inference(
         head = description["model"].get("head", "linear")
         square = Square.of_description(preprocessing)
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        channels = Channels.of_description(preprocessing.get("channels"))
     outputs = len(classes) if outputs is None else outputs
-    model = build_model(name, outputs, size, args, head)
+    model = build_model(name, outputs, size, args, head, len(channels))
     model.to(device).to(memory_format=torch.channels_last)
-    transform = evaluation_transform(size, mean, std)
+    transform = evaluation_transform(size, mean, std, 1.0, channels)
     learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, decoded_size, device, step, epoch)
+    return Inference(learner, classes, square, decoded_size, device, step, epoch, channels)

@@ -10,7 +10,8 @@ from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
 from ...data.sources.splits import OUTER
 from ...data.types import Decoded, Source
-from ...inference.evaluation import chosen_split, open_other, warn_if_changed
+from ...inference.evaluation import chosen_split, open_other, require_channels, warn_if_changed
+from ...inference.reading import channels_of_run
 from ..contract import Say
 
 
@@ -48,6 +49,7 @@ def open_split(
         source = own_splits(without_copies(opened(True), config.data, lambda text: None))
     else:
         source, own = open_other(folder, opened, lambda held: decoded_of(held, "val"), say)
+    require_channels(source.channels, channels_of_run(folder), source.path)
     name = chosen_split(split, source)
     decoded = decoded_of(source, name)
     if own:

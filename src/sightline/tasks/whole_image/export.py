@@ -31,7 +31,7 @@ CHUNK = 32
 class ImageGraph:
     """The network of a run to export, or an ensemble of its epochs, with the validation images to compare it on.
 
-    parts: the same in PyTorch, in float32. folders: its checkpoints. network: images uint8 [N, 3, H, W] of any size ->
+    parts: the same in PyTorch, in float32. folders: its checkpoints. network: images [N, C, H, W] of any size ->
     probabilities [N, K]. source, split, decoded: the data, the name of the compared split, and its images. table: the
     path of the run's own predictions of this split, in the run folder. stored: their probabilities float64 [N, K], or
     None if they are missing or of other images.
@@ -56,14 +56,15 @@ class ImageGraph:
         self.stored = stored_probabilities(folder / self.table, self.decoded.names, self.parts.classes, say)
         self.folders = run_folder.shipped_checkpoints(folder)
         with checked_description(self.folders[0]) as description:
-            normalized = Normalized(description["preprocessing"]["mean"], description["preprocessing"]["std"])
+            preprocessing, channels = description["preprocessing"], self.parts.channels
+            normalized = Normalized(preprocessing["mean"], preprocessing["std"], channels.top)
         members = [with_weights(self.parts.learner.model, member) for member in self.folders]
-        prepare = nn.Sequential(Resize(square, self.parts.decoded_size), normalized)
+        prepare = nn.Sequential(Resize(square, self.parts.decoded_size, channels), normalized)
         self.network = ClassifierGraph(prepare, members, config.train.flip_test, activation)
 
     @property
     def sample(self) -> np.ndarray:
-        """Some decoded validation images, uint8 [n, 3, H, W]."""
+        """Some decoded validation images, [n, C, H, W]."""
         return np.ascontiguousarray(self.decoded.images[:CHUNK])
 
     def probabilities(self, graph: OnnxSession) -> np.ndarray:

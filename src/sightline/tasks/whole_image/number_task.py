@@ -84,7 +84,8 @@ class NumberFunctions:
         images, targets = learner.prepare(batch)
         texts = label_texts(targets.float().cpu().numpy().reshape(-1), ())
         pixels = images.float().cpu().numpy()
-        return draw_preview(pixels, *training.parts.normalization, np.arange(len(texts)), texts)
+        parts = training.parts
+        return draw_preview(pixels, *parts.normalization, np.arange(len(texts)), texts, parts.train.channels)
 
     def results(self, training: Training) -> tuple[dict[str, Any], str]:
         """The metrics with their intervals and those of the baseline, and a sentence. Writes predictions/val.csv."""

@@ -1,0 +1,75 @@
+"""Read images with the channels on which a network was trained, from files, uploads and arrays; refuse others."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.channels import Channels
+from ..data.decode.geotiff import Scene, open_scene
+from ..data.decode.images import image_in
+from ..data.decode.kinds import PNG, TIFF, Kind, Raster, file_header
+from ..data.decode.rasters import read_for, reading_for
+from ..errors import SightlineError
+from ..runs import run_folder
+from ..runs.checkpoint import checked_description
+
+
+def channels_text(channels: Channels) -> str:
+    """The channels of a network for the user, such as `4 channels (red, green, blue, nir) of 16 bits`."""
+    return str(Kind(channels.plain, channels.names, channels.dtype))
+
+
+def open_channels(path: Path, channels: Channels) -> contextlib.AbstractContextManager[Scene]:
+    """Open a GeoTIFF to read windows of it, as [C, h, w] with the channels of a network."""
+    if channels.plain:
+        return open_scene(path)
+    reading = reading_for(str(path), channels)
+    header = file_header(str(path), reading.alpha_is_channel)
+    assert header is not None
+    count = len(header.kind.names)
+    bands = [index + 1 for index in reading.picked] or range(1, count + 1)
+    return open_scene(path, bands, count + 1 if header.alpha else 0)
+
+
+def channels_of_run(folder: Path) -> Channels:
+    """The channels of the images that the network of a run needs."""
+    run_folder.require_weights(folder)
+    with checked_description(run_folder.shipped_checkpoints(folder)[0]) as description:
+        return Channels.of_description(description["preprocessing"].get("channels"))
+
+
+def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
+    """Decode the bytes of an image file as `read_for` does. The messages of errors have no path."""
+    if channels.plain and not content.startswith((PNG, *TIFF)):
+        return image_in(content, max_pixels, side)
+    with tempfile.NamedTemporaryFile(prefix="sightline-upload-") as file:
+        file.write(content)
+        file.flush()
+        try:
+            return read_for(file.name, channels, max_pixels, side)
+        except SightlineError as error:
+            raise SightlineError(error.what, why=error.why, cure=error.cure) from error
+
+
+def raster_of_array(given: np.ndarray | torch.Tensor | Image.Image, name: str, channels: Channels) -> Raster:
+    """Check that an array or tensor [C, H, W] has the channels and the type of a network, or of one channel [H, W] or a
+    PIL image. Raises SightlineError."""
+    array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    array = array[None] if array.ndim == 2 else array
+    wanted, numbers = np.dtype(channels.dtype), np.issubdtype(array.dtype, np.number) and array.size
+    fits = numbers and array.ndim == 3 and len(array) == len(channels)
+    if fits and array.dtype.kind in "iu" and wanted.kind == "u":
+        fits = array.min() >= 0 and array.max() < 2 ** (8 * wanted.itemsize)
+    elif fits:
+        fits = array.dtype.kind == wanted.kind and np.isfinite(array).all()
+    if not fits:
+        why = f"it is {array.dtype} {list(array.shape)}, and the network needs {channels_text(channels)}"
+        cure = (
+            f"pass {channels.dtype} [{len(channels)}, H, W] with the values of the files, such as rasterio reads them"
+        )
+        raise SightlineError("these are not the channels of the network", where=name, why=why, cure=cure)
+    return Raster(np.ascontiguousarray(array, wanted))

@@ -1,0 +1,73 @@
+"""Served models of images with other channels than 8-bit RGB."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightline
+from channel_toys import land, make_tiles
+from config_toys import configured
+from serve.conftest import served, without_reports
+from sightline.serve import load
+
+
+@pytest.fixture(scope="module")
+def tile_run(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> Path:
+    folder = tmp_path_factory.mktemp("serve_channels")
+    with without_reports(folder / "cache"):
+        config = configured(tiny | {"augment.normalize": "dataset", "data.val_fraction": 0.25})
+        return sightline.train(config, make_tiles(folder / "tiles", 8), out=folder / "tiles-run", quiet=True).path
+
+
+@pytest.fixture(scope="module")
+def tile_client(tile_run: Path) -> Iterator[httpx.Client]:
+    model = load(tile_run, "bands", True, print)
+    with served([model]) as client:
+        yield client
+
+
+def test_an_upload_is_predicted_as_the_file(tile_client: httpx.Client, tile_run: Path) -> None:
+    path = tile_run.parent / "tiles/forest/0.tif"
+    found = tile_client.post("/api/predict?preview=true", content=path.read_bytes()).json()
+    known = sightline.load(tile_run).predict(path)
+    (answer,) = found["answers"]
+    assert answer["label"] == known.label and answer["confidence"] == pytest.approx(known.confidence, abs=1e-6)
+    preview = Image.open(io.BytesIO(base64.b64decode(found["preview"])))
+    assert (preview.mode, preview.size) == ("RGB", (16, 16)) == (preview.mode, (found["width"], found["height"]))
+    assert np.ptp(np.asarray(preview)) > 200  # stretched: the values are 900 of 4,095
+
+
+def test_examples_are_shown_in_colors_and_sent_with_all_bands(tile_client: httpx.Client, tile_run: Path) -> None:
+    """The page shows the small image, and sends the other one back."""
+    with open(tile_run / "predictions/val.csv", newline="", encoding="utf-8") as file:
+        rows = {row["filename"]: row for row in csv.DictReader(file)}
+    examples = tile_client.get("/api/models").json()["models"][0]["examples"]
+    assert len(examples) == 4
+    for number, one in enumerate(examples):
+        shown = tile_client.get(f"/api/models/0/examples/{number}.png?side=8")
+        assert Image.open(io.BytesIO(shown.content)).size == (8, 8)
+        complete = tile_client.get(f"/api/models/0/examples/{number}.png")
+        assert complete.headers["content-type"] == "image/tiff"
+        (answer,) = tile_client.post("/api/predict", content=complete.content).json()["answers"]
+        assert answer["confidence"] == pytest.approx(float(rows[one["name"]]["confidence"]), abs=1e-6)
+    assert Image.open(io.BytesIO(tile_client.get("/api/models/0/training/0.png").content)).mode == "RGB"
+
+
+def test_the_page_says_what_it_needs(tile_client: httpx.Client) -> None:
+    page = tile_client.get("/").text
+    assert "It needs TIFF files with 12 channels (B1, B2, B3, B4, ...) of 16 bits." in page and "@image.tif" in page
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(content, "PNG")
+    for wrong in (content.getvalue(), b"", land(0).tobytes()):
+        found = tile_client.post("/api/predict", content=wrong)
+        assert found.status_code == 400 and "sightline-upload" not in found.text
+    found = tile_client.post("/api/predict", content=content.getvalue()).json()["error"]
+    assert "12 channels" in found["why"] and "8-bit color" in found["why"]
