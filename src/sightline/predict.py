@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import SightlineError
-from .inference.options import PRECISIONS, PredictOptions
+from .inference.inputs import PRECISIONS, PredictOptions
 from .inference.prelabels import DOCUMENTS
 from .runs import run_folder
 from .runs.terminal import print_plain

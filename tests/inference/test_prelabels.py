@@ -17,7 +17,7 @@ from sightline.data.annotations.outlines import shapes_of
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.errors import SightlineError
-from sightline.inference.options import PredictOptions
+from sightline.inference.inputs import PredictOptions
 from sightline.inference.prelabels import Prelabel, coco_document, studio_document, write_prelabels
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -1,10 +1,11 @@
-"""Iterate over the input images of a command: folders, files, patterns, lists of paths and standard input."""
+"""What `sightline predict` is given: its options, and images from folders, files, patterns, lists and standard input."""
 
 import glob
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from PIL import Image
@@ -18,6 +19,20 @@ from ..errors import ENVIRONMENT, SightlineError
 
 LISTS = (".txt", ".lst", ".list")
 STDIN = ("-", "/dev/stdin")
+PRECISIONS = ("fp32", "bf16", "auto")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of a prediction. overlay, tile: only for masks. features, precision: only for tables. format: of a file
+    for annotation programs, see `prelabels`; "" for tables and masks."""
+
+    overwrite: bool = False
+    features: bool = False
+    overlay: bool = False
+    tile: int = 1024
+    precision: str = "fp32"
+    format: str = ""
 
 
 class InputImage(NamedTuple):

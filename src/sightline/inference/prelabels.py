@@ -21,8 +21,7 @@ from ..data.parallel import share_of
 from ..errors import SightlineError, counted
 from ..runs.atomic import atomic_write
 from ..runs.csv_io import PREDICT_COLUMNS, classes_of
-from .inputs import STDIN, input_images
-from .options import PredictOptions
+from .inputs import STDIN, PredictOptions, input_images
 from .predictor import Predictor
 from .tables import predict_table
 

@@ -17,8 +17,7 @@ from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from .batching import ProgressLines, batch_size, predict_batches
-from .inputs import InputImage, input_images
-from .options import PredictOptions
+from .inputs import InputImage, PredictOptions, input_images
 from .parquet import require_parquet
 from .predictor import Predictor
 from .resumable_csv import ResumableTable

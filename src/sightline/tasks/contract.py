@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..data.types import Batch, Source
     from ..engine.parts import Parts
     from ..engine.state import Training
+    from ..inference.inputs import PredictOptions
     from ..inference.loaded import Loaded
-    from ..inference.options import PredictOptions
     from ..report.compare.kinds import TaskComparison
     from ..report.run import RunFiles
     from ..report.sections import Content

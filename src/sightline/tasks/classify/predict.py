@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
-from ...inference.options import PredictOptions
 from ...inference.prelabels import predict_choices
 from ...inference.tables import predict_table
 from ..contract import Say

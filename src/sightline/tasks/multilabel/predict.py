@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ...data.label_arrays import SEPARATOR
+from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
-from ...inference.options import PredictOptions
 from ...inference.predictor import Decision, Predictor
 from ...inference.prelabels import predict_choices
 from ...inference.tables import predict_table

@@ -12,8 +12,8 @@ from ...data.channels import Channels
 from ...data.decode.images import Square
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
+from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
-from ...inference.options import PredictOptions
 from ...inference.predictor import Predictor
 from ...inference.tables import predict_table
 from ...runs import run_folder

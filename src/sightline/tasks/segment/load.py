@@ -21,9 +21,8 @@ from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, SightlineError, counted
 from ...inference.batching import ProgressLines
 from ...inference.images import GivenImage, images_in, is_several
-from ...inference.inputs import InputImage, input_images
+from ...inference.inputs import InputImage, PredictOptions, input_images
 from ...inference.loaded import Loaded
-from ...inference.options import PredictOptions
 from ...inference.prelabels import Prelabel, require_free, write_prelabels
 from ...inference.reading import open_channels
 from ...inference.tiles import Tiling, argmax_classes, scene_bands

@@ -29,8 +29,7 @@ from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
-from ...inference.inputs import InputImage, input_images
-from ...inference.options import PredictOptions
+from ...inference.inputs import InputImage, PredictOptions, input_images
 from ...inference.reading import channels_of_run, open_channels
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path

@@ -20,8 +20,8 @@ from ...engine.parts import Arrays, Parts
 from ...engine.state import Training
 from ...errors import SightlineError
 from ...inference.evaluation import log_test_evaluation
+from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
-from ...inference.options import PredictOptions
 from ...inference.predictor import Decision, Predictor
 from ...inference.tables import predict_table
 from ...insight.curves import MetricCurve, history, number
