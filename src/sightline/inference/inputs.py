@@ -1,4 +1,4 @@
-"""What `sightline predict` is given: its options, and images from folders, files, patterns, lists and standard input."""
+"""What `sightline predict` is given: options, and images from folders, files, patterns, lists or standard input."""
 
 import glob
 import os
