@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,24 +29,25 @@ SIDE, CLASSES, PADDING = 8, 1000, 2000
 KINDS = ("folders", "table", "scattered")
 
 
-def write_images(root: Path, count: int) -> None:
-    """Write the data of all kinds below `root`; the class folders have hard links to the images of `table`."""
+def write_images(root: Path, count: int, kinds: Sequence[str]) -> None:
+    """Write the data of these kinds below `root`; the class folders have hard links to the images of `table`."""
     random = np.random.default_rng(0)
     header = b"BM" + (54).to_bytes(12, "little")[:4] + bytes(4) + (54).to_bytes(4, "little")
     header += b"".join(n.to_bytes(4, "little") for n in (40, SIDE, SIDE)) + b"\1\0\x18\0" + bytes(24)
     images, rows = root / "table" / "images", []
     images.mkdir(parents=True)
-    for kind in ("folders", "scattered"):
+    linked = [kind for kind in kinds if kind != "table"]
+    for kind in linked:
         for label in range(CLASSES):
             (root / kind / f"class{label:03d}").mkdir(parents=True)
     for index in range(count):
         name, label = f"{index:07d}.bmp", f"class{index % CLASSES:03d}"
         content = header + random.bytes(3 * SIDE * SIDE) + bytes(int(random.integers(PADDING)))
         (images / name).write_bytes(content)
-        for kind in ("folders", "scattered"):
+        for kind in linked:
             os.link(images / name, root / kind / label / name)
         rows.append(f"{name},{label}\n")
-    for kind in ("table", "scattered"):
+    for kind in {"table", *linked} - {"folders"}:
         (root / kind / "labels.csv").write_text("filename,label\n" + "".join(rows))
 
 
@@ -85,7 +87,7 @@ def main() -> None:
     for count in options.images:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             root = Path(folder)
-            write_images(root, count)
+            write_images(root, count, options.kinds)
             for kind in options.kinds:
                 cold = first_step(root / kind, root / "run0", root / "cache")
                 warm = first_step(root / kind, root / "run1", root / "cache")

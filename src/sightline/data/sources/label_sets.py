@@ -111,7 +111,7 @@ def labels_of_cells(
     if data.labels == "auto" and not data.separator:
         reject_other_values(cells, column, path, bool(data.classes))
     separator = data.separator or find_separator(cells, certain=data.labels == "several")
-    several, files = repeated_with_other_labels(lines, columns), len({row[columns["filename"]] for _, row in lines})
+    several, files = repeated_with_other_labels(lines, columns)
     if separator:
         origin = "data.separator" if data.separator else "found"
         shown = [repr(cell) for cell in dict.fromkeys(cells) if separator in cell][:3]
@@ -191,9 +191,9 @@ def reject_combinations(cells: Sequence[str], column: str, where: str) -> None:
             raise SightlineError(what, where=where, why=why, cure=cure)
 
 
-def repeated_with_other_labels(lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> int:
-    """Number of images that have several rows with different labels."""
-    known: dict[str, set[str]] = {}
-    for _, cells in lines:
-        known.setdefault(cells[columns["filename"]], set()).add(cells[columns["label"]])
-    return sum(len(labels) > 1 for labels in known.values())
+def repeated_with_other_labels(lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> tuple[int, int]:
+    """(number of images that have several rows with different labels, number of images)."""
+    known: dict[str, str] = {}
+    label, name = columns["label"], columns["filename"]
+    several = {row[name] for _, row in lines if known.setdefault(row[name], row[label]) != row[label]}
+    return len(several), len(known)

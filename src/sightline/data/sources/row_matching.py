@@ -169,6 +169,8 @@ def match_rows(
         row = row._replace(split=row.split or split or ALL)
         path = os.path.normpath(os.path.join(root, hits[0].name))
         _, earlier = matches.setdefault(path, (hits[0], row))
+        if earlier is row:
+            continue
         if table.sets:
             row = row._replace(labels=tuple(dict.fromkeys((*earlier.labels, *row.labels))))
             matches[path] = hits[0], earlier._replace(labels=row.labels)
