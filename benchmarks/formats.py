@@ -266,12 +266,11 @@ def shards(root: Path, task: str) -> str | None:
             for index in range(start, 16 if split == "train" else COUNT):
                 content = io.BytesIO()
                 picture(index).save(content, "PNG")
-                label = str(CLASSES.index(labels_of(index, task)[0])).encode()
+                label = labels_of(index, task)[0].encode()
                 for ending, data in (("png", content.getvalue()), ("cls", label)):
                     member = tarfile.TarInfo(f"{index:02}.{ending}")
                     member.size = len(data)
                     file.addfile(member, io.BytesIO(data))
-    (root / "classes.txt").write_text("\n".join(CLASSES))
     return None
 
 
