@@ -48,7 +48,7 @@ def unseeded_order(_: Any) -> Any:
     """A sample order that ignores seed and epoch."""
     import torch
 
-    def order(seed: int, epoch: int, count: int) -> Any:
+    def order(seed: int, epoch: int, count: int, sampling: Any = None) -> Any:
         generator = torch.Generator().manual_seed(int.from_bytes(os.urandom(6), "little"))
         return torch.randperm(count, generator=generator)
 

@@ -51,8 +51,8 @@ def test_the_choice_of_the_best_epoch_is_stated_with_the_metrics(
     photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightline.train(base(tiny), photos, out=tmp_path / "run")
-    best, ending = run.metrics["best_epoch"], "on these images: the result is optimistic, and its interval does not"
-    text = f"epoch {best} is the best of 2 by accuracy {ending} cover this choice"
+    best, ending = run.metrics["best_epoch"], "on these images: the result is optimistic, and no interval covers this"
+    text = f"epoch {best} is the best of 2 by accuracy {ending} choice"
     assert run.metrics["selection"] == text and text in capsys.readouterr().out
     assert sightline.evaluate(run.path, quiet=True)["selection"] == text
     assert "selection" not in sightline.evaluate(run.path, data=photos / "train", quiet=True), "chose nothing"
