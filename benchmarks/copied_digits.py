@@ -71,10 +71,12 @@ def measure(folder: Path, rest: dict[int, np.ndarray]) -> None:
             for index, image in enumerate(images):
                 Image.fromarray(image).save(others / str(digit) / f"{index}.png")
         lines = []
-        for name, data in (("with copies", folder), ("clean list", clean)):
+        balanced = {"data.sampler": "balanced"}
+        cases = (("with copies", folder, {}), ("clean list", clean, {}), ("clean list, balanced", clean, balanced))
+        for name, data, more in cases:
             for seed in range(3):
                 out = Path(work, f"{name}-{seed}")
-                settings: dict[str, Any] = SETTINGS | QUIET | {"train.seed": seed}
+                settings: dict[str, Any] = SETTINGS | QUIET | {"train.seed": seed} | more
                 run = sightline.train("photos_scratch", data, out=out, **settings)
                 said = recall(out / "predictions" / "val.csv")
                 table = Path(work, f"{name}-{seed}.csv")
