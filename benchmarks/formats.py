@@ -310,7 +310,7 @@ def raster(bands: int, dtype: str, factor: float) -> Callable[[Path, np.ndarray]
     import rasterio
 
     def store(path: Path, pixels: np.ndarray) -> None:
-        values = (pixels.transpose(2, 0, 1)[np.arange(bands) % 3] * factor).astype(dtype)
+        values = (pixels.transpose(2, 0, 1)[np.arange(bands) % 3] * float(factor)).astype(dtype)
         about = {"count": bands, "height": SIDE, "width": SIDE, "dtype": dtype, "photometric": "MINISBLACK"}
         with rasterio.open(path, "w", driver="GTiff", **about) as file:
             file.write(values)
