@@ -374,6 +374,11 @@ def test_shipped_palettes() -> None:
     assert palette(palette="landcover", tolerance=9).threshold == 0  # nearest instead of thresholded
 
 
+def test_the_background_is_dark_so_that_the_other_classes_stand_out() -> None:
+    colors = display_colors(palette_of(Data(), ("background", "cat", "dog")))
+    assert colors[0].max() < 80 < colors[1:].max(1).min()
+
+
 def test_display_colors_of_ids_are_distinct() -> None:
     shown = display_colors(palette(classes=names(254)))
     assert shown.shape == (254, 3) and shown.dtype == np.uint8 and len(np.unique(shown, axis=0)) == 254

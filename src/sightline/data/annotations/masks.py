@@ -9,7 +9,7 @@ import numpy as np
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..decode.masks import MaskFacts, image_size
-from ..decode.palettes import IGNORE, Palette, palette_of
+from ..decode.palettes import BACKGROUND, IGNORE, Palette, palette_of
 from ..decode.rasters import Reading
 from ..decode.survey import survey
 from ..sources.labels import nearest_hint
@@ -17,8 +17,6 @@ from ..types import Items, Source
 from .reading import Annotations, Found
 from .shapes import Shape, rasterize
 
-BACKGROUND = ("background", "_background_")
-"""Names, in lower case, of the class of pixels in no shape."""
 SIZES = (
     "annotate this file itself, or correct width and height. Annotations are read on the image as programs show it, "
     "rotated by its EXIF orientation; if they were made on the stored pixels: exiftool -Orientation= FILE"

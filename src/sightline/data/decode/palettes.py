@@ -23,6 +23,11 @@ LARGEST_ID = 65535
 GOLDEN = 0.618034
 """Hue step between generated display colors. Multiples of the golden ratio are spread evenly over the color circle."""
 
+DARK = (0.22, 0.24, 0.28)
+"""Display color of a class for everything else, so that the other classes stand out."""
+BACKGROUND = ("background", "_background_")
+"""Names of such a class, in lower case."""
+
 Color = tuple[int, int, int]
 
 
@@ -281,6 +286,8 @@ def display_colors(palette: Palette) -> np.ndarray:
         return np.array([known[name] for name in palette.representatives[:count]], np.uint8)
     colors = [
         colorsys.hsv_to_rgb(GOLDEN * i % 1, (0.85, 0.5, 0.7)[i % 3], (0.95, 0.75, 0.55)[i // 3 % 3])
+        if palette.classes[i].lower() not in BACKGROUND
+        else DARK
         for i in range(count)
     ]
     return np.rint(255 * np.array(colors)).astype(np.uint8)

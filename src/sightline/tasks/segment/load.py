@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...data.annotations.masks import BACKGROUND
 from ...data.annotations.outlines import shapes_of
 from ...data.channels import Channels
 from ...data.decode.geotiff import has_windows
 from ...data.decode.images import planes
+from ...data.decode.palettes import BACKGROUND
 from ...data.sources.scan import left_out
 from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
