@@ -25,6 +25,10 @@ SUFFIXES = (".tif", ".tiff")
 CACHE_BYTES = 64 * 2**20
 """Size of GDAL's block cache; its default is 5 % of the memory."""
 BLOCK = 512
+
+# The filter is set once, because `warnings.catch_warnings` is not safe in the threads that decode images.
+warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+
 Window = tuple[tuple[int, int], tuple[int, int]]
 """(first row, row after the last), (first column, column after the last)."""
 
@@ -99,12 +103,10 @@ def orientation(path: Path) -> int:
 
 @contextlib.contextmanager
 def environment() -> Generator[None]:
-    """Context manager: configure GDAL: a limited cache, no sidecar files, no warnings on files without georeference."""
+    """Context manager: configure GDAL: a limited cache, no sidecar files."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED=False):
         yield
 
 
