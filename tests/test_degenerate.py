@@ -377,6 +377,7 @@ OTHERS = {
     "report.page.evaluations": "entries of the log",
     "report.page.result_text": "entries of the log",
     "stats.groups.given_groups": "names of files",
+    "stats.groups.stated_groups": "names of files",
     "stats.groups.groups_of": "a decoded split; found_groups is tried",
     "stats.groups.said": "results of a run",
     "stats.groups.write_groups": "a decoded split; found_groups is tried",

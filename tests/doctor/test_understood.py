@@ -80,6 +80,17 @@ def test_numbers_label_sets_and_groups(tmp_path: Path) -> None:
     assert sets.understood["groups"] == "10 in all (data.group)"
 
 
+def test_groups_of_a_table(tmp_path: Path) -> None:
+    rows = ["filename,label,group"]
+    for index in range(12):
+        class_image(index % 3, index, 16).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,{'sun' if index % 2 else 'sea'},patient {index // 4}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    assert diagnose(tmp_path / "table.csv", tmp_path).understood["groups"] == "3 in all (the column `group`)"
+    ungrouped = diagnose(tmp_path / "table.csv", tmp_path, **{"data.group": "none"})
+    assert ungrouped.understood["groups"] == "none: each image counts alone"
+
+
 def test_many_classes_are_abbreviated(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     root = tmp_path / "photos"
     for index in range(20):

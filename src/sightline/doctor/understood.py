@@ -17,8 +17,7 @@ from ..data.sources.splits import ALL
 from ..data.types import Items
 from ..errors import SightlineError, counted
 from ..insight.mask_figures import overlay
-from ..stats.groups import found_by_name, given_groups, name_parts
-from ..stats.units import ids_of
+from ..stats.groups import found_by_name, name_parts, stated_groups
 from .facts import Facts
 from .findings import Picture
 from .opened import OpenedData
@@ -146,14 +145,10 @@ def groups_text(splits: Mapping[str, Items], facts: Sequence[Facts], data: Data)
     """The groups of the images of each split (films, scenes and the like), as intervals of scores will count them."""
     parts = []
     for split, items in splits.items():
-        own = [fact for fact in facts if fact.split == split]
-        if data.group:
-            found = given_groups(items.names, data)
-        elif items.groups is not None:
-            ids = ids_of([group or f"\0{name}" for group, name in zip(items.groups, items.names, strict=True)])
-            parts += [f"{ids.max() + 1:,} in {split} (the column `group`)"] * (len(ids) > 0)
-            continue
+        if data.group or items.groups is not None:
+            found = stated_groups(items.names, items.groups, data)
         else:
+            own = [fact for fact in facts if fact.split == split]
             small = np.frombuffer(b"".join(fact.thumb for fact in own), np.uint8).reshape(len(own), -1)
             names = [name_parts(fact.name) for fact in own]
             found = found_by_name(names, small.astype(np.float32), [fact.label for fact in own])

@@ -76,14 +76,21 @@ def ids_in(groups: Groups | None) -> np.ndarray | None:
 def groups_of(decoded: Decoded, data: Data) -> Groups | None:
     """The groups of the images of a split: by `data.group`, by the column `group` of a table, or found; None if every
     image is alone, or with `data.group: none`."""
-    if data.group:
-        return given_groups(decoded.names, data)
-    if decoded.groups is not None:
-        names = [group or f"\0{name}" for group, name in zip(decoded.groups, decoded.names, strict=True)]
-        return grouped(ids_of(names), "the column `group`")
+    if data.group or decoded.groups is not None:
+        return stated_groups(decoded.names, decoded.groups, data)
     if decoded.stream is not None:
         return None
     return found_groups(decoded.names, small_composites(decoded), decoded.labels)
+
+
+def stated_groups(names: Sequence[str], column: Sequence[str] | None, data: Data) -> Groups | None:
+    """The groups that the user states, by `data.group` or else by the `column` of a table; None if every image is
+    alone."""
+    if data.group or column is None:
+        return given_groups(names, data)
+    return grouped(
+        ids_of([group or f"\0{name}" for group, name in zip(column, names, strict=True)]), "the column `group`"
+    )
 
 
 def given_groups(names: Sequence[str], data: Data) -> Groups | None:
