@@ -117,14 +117,17 @@ def names_of_files(root: Path, task: str) -> str | None:
     return None
 
 
-def table(root: Path, task: str, separator: str = ",", joined: str = ";") -> str | None:
-    import pandas
+def rows(path: Path, columns: dict[str, list[Any]], separator: str = ",") -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([list(columns), *zip(*columns.values(), strict=True)])
 
+
+def table(root: Path, task: str, separator: str = ",", joined: str = ";") -> str | None:
     if task not in ("class", "several labels"):
         return ""
     names = pictures(root)
-    frame = pandas.DataFrame({"filename": names, "label": [joined.join(labels_of(i, task)) for i in range(COUNT)]})
-    frame.to_csv(root / "labels.csv", sep=separator, index=False)
+    labels = [joined.join(labels_of(index, task)) for index in range(COUNT)]
+    rows(root / "labels.csv", {"filename": names, "label": labels}, separator)
     return None
 
 
@@ -133,13 +136,11 @@ def semicolons(root: Path, task: str) -> str | None:
 
 
 def one_hot(root: Path, task: str) -> str | None:
-    import pandas
-
     if task != "several labels":
         return ""
     names = pictures(root)
     columns = {name: [int(name in labels_of(index, task)) for index in range(COUNT)] for name in CLASSES}
-    pandas.DataFrame({"filename": names} | columns).to_csv(root / "labels.csv", index=False)
+    rows(root / "labels.csv", {"filename": names} | columns)
     return None
 
 
@@ -321,9 +322,9 @@ def raster(bands: int, dtype: str, factor: float) -> Callable[[Path, np.ndarray]
 FORMATS: dict[str, Callable[[Path, str], str | None]] = {
     "class folders": class_folders,
     "label in the file name": names_of_files,
-    "table (pandas, commas)": table,
-    "table (pandas, semicolons)": semicolons,
-    "table with a 0/1 column per class (pandas)": one_hot,
+    "table, commas": table,
+    "table, semicolons": semicolons,
+    "table with a 0/1 column per class": one_hot,
     "Parquet with image bytes (pyarrow)": parquet,
     "COCO JSON": coco,
     "YOLO segmentation": yolo,
