@@ -165,6 +165,8 @@ def parquet(root: Path, task: str) -> str | None:
         columns["label"] = [encoded(mask(index), f"{index}.png") for index in range(COUNT)]
         features["label"] = {"_type": "Image"}
     (root / "data").mkdir(parents=True)
+    if task == "masks":
+        (root / "classes.txt").write_text("\n".join(("background", *CLASSES)))
     info = {"huggingface": json.dumps({"info": {"features": features}})}
     pq.write_table(pa.table(columns).replace_schema_metadata(info), root / "data" / "train-00000-of-00001.parquet")
     return None

@@ -176,14 +176,15 @@ def decode_pair(items: Items, classes: int, index: int, image_row: np.ndarray, m
 
 
 def largest_size(root: str, items: Items, max_pixels: int) -> tuple[int, int]:
-    """The largest height and the largest width over all images, from their headers; (1, 1) if none can be read."""
+    """The largest height and width over all images, from the headers of files; (1, 1) if none can be read."""
     if items.shards is not None:
         height, width = items.shards.sizes.max(0).tolist()
         return height, width
     height, width = 1, 1
-    for name in items.names:
+    for index, name in enumerate(items.names):
         with contextlib.suppress(SightlineError):  # decoding reports it together with all others
-            size = image_size(os.path.join(root, name), max_pixels)
+            path = os.path.join(root, name)
+            size = image_size(path, max_pixels) if os.path.exists(path) else items.read(index).size[::-1]
             height, width = max(height, size[0]), max(width, size[1])
     return height, width
 

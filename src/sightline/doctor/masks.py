@@ -11,6 +11,7 @@ import numpy as np
 from ..config.schema import Data
 from ..data.decode.masks import MaskFacts
 from ..data.decode.palettes import Palette, empty_palette
+from ..data.shards.parquet import parquet_files
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
 from ..data.sources.pair_layouts import TEMPLATE, recognize
@@ -38,15 +39,19 @@ KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be 
 
 def open_masked(data: Data) -> OpenedData:
     """Open image-mask pairs; incomplete pairs become findings. Raises SightlineError if there are no images."""
-    root, table = locate(data)
+    root, packed = parquet_files(data)
+    root, table = (root, "") if packed else locate(data)
     if table:
         cure = "pass the folder that contains the images and masks: sightline doctor FOLDER"
         raise SightlineError(f"masks cannot be listed in a table, such as {table}", where=root, cure=cure)
-    if holds_shapes(root, data):
+    if packed or holds_shapes(root, data):
         source, known = open_pairs(data, data.split_seed, hold_out=False)
         images = {split: replace(items, read_mask=None, mask_names=None) for split, items in source.splits.items()}
-        opened = OpenedData(root, images, known.classes, source.notes, regular=False, channels=source.channels)
-        return replace(opened, palette=known, masked=dict(source.splits), findings=stray_checks(root))
+        opened = OpenedData(
+            *(root, images, known.classes, source.notes, not packed), regular=False, channels=source.channels
+        )
+        strays = [] if packed else stray_checks(root)
+        return replace(opened, palette=known, masked=dict(source.splits), findings=strays)
     try:
         folders = recognize(root, data, Counter())
     except SightlineError as error:

@@ -388,7 +388,10 @@ def test_labelme_rectangles_and_masks_are_areas_and_lines_are_not(tmp_path: Path
     values["shapes"][1]["points"] = [[20.0, 10.0], [25.0, 13.0]]
     values["shapes"][0]["shape_type"] = "circle"
     put(tmp_path / "a.json", values)
-    assert "a.json: shapes[0].shape_type: Input should be 'polygon', 'rectangle', 'mask'" in error(tmp_path)
+    assert (
+        "a.json: shapes[0].shape_type: Input should be 'polygon', 'rectangle', 'oriented_rectangle', 'mask'"
+        in error(tmp_path)
+    )
     values["shapes"][0]["shape_type"] = "rectangle"
     put(tmp_path / "a.json", values)
     assert "a.json: shapes[1].mask has 5 x 4 pixels; by its points, 6 x 4" in error(tmp_path)

@@ -18,7 +18,7 @@ from config_toys import configured
 from sightline.config.schema import Data
 from sightline.data.label_arrays import label_texts
 from sightline.data.shards import parquet
-from sightline.data.sources.pairs import open_pairs
+from sightline.data.sources.pairs import is_segmentation, open_pairs
 from sightline.data.types import Source
 from source_toys import open_error, opened
 
@@ -155,6 +155,7 @@ def test_invalid_files(tmp_path: Path) -> None:
     extra.unlink()
     (tmp_path / "data" / "validation-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     assert open_error(folder).what == "cannot read this Parquet file" and "git lfs pull" in open_error(folder).cure
+    (tmp_path / "data" / "validation-0.parquet").unlink()
     pq.write_table(pa.table({"label": [0]}), tmp_path / "data" / "train-0.parquet")
     assert "label (int64)" in open_error(folder).why
     images = pa.array([{"bytes": None, "path": "a.png"}] * 4, IMAGE)
@@ -162,7 +163,49 @@ def test_invalid_files(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1], None)
     with pytest.raises(sightline.SightlineError, match="the cell has no bytes of an image"):
         opened(folder).splits["val"].read(0)
-    assert open_pairs_error(folder) == "masks are not read from Parquet files"
+
+
+def write_masks(path: Path, column: str = "label", count: int = 4) -> Path:
+    """Write images, and masks of the ids 0 to 2, in row groups of three; returns the folder of the file's folder."""
+    cells = []
+    for number in range(count):
+        file = io.BytesIO()
+        Image.fromarray(pixels(number)[..., 0] % 3).save(file, "PNG")
+        cells.append({"bytes": file.getvalue(), "path": None})
+    return write(path, range(count), [0] * count, None, **{column: pa.array(cells, IMAGE)})
+
+
+def test_masks_are_those_that_were_written(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "set" / "data" / "train-0.parquet")
+    settings: dict[str, Any] = {"path": str(folder), "classes": ("a", "b", "c")}
+    source, palette = open_pairs(Data.model_validate(settings), 0)
+    assert palette.names == ("a", "b", "c") and {*source.splits} == {"train", "val"}
+    for items in source.splits.values():
+        for index, name in enumerate(items.names):
+            number = int(name[-6:])
+            assert items.read_mask and np.array_equal(items.read_mask(index), pixels(number)[..., 0] % 3)
+            assert np.array_equal(np.asarray(items.read(index)), pixels(number))
+    sightline.pack(folder, tmp_path / "shards", quiet=True, **{"data.classes": settings["classes"]})
+    assert is_segmentation(Data(path=str(folder)))
+    packed = open_pairs(Data(path=str(tmp_path / "shards")), 0)[0].splits
+    for split, items in packed.items():
+        for index, name in enumerate(items.names):
+            assert items.read_mask and np.array_equal(items.read_mask(index), pixels(int(name[-6:]))[..., 0] % 3), split
+    more = write_masks(tmp_path / "more" / "data" / "train-0.parquet", "instance_ids")
+    found = open_pairs(Data.model_validate(settings | {"path": str(more), "label_column": "instance_ids"}), 0)[0]
+    assert "masks in 'instance_ids'" in found.notes[0]
+
+
+def test_invalid_masks(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1])
+    assert open_pairs_error(folder) == "there are no masks in these files"
+    write_masks(tmp_path / "data" / "train-0.parquet")
+    assert "if 'label' has masks, use a recipe for segmentation" in open_error(folder).cure
+    with pytest.raises(sightline.SightlineError, match="contains class ids, up to 2"):
+        open_pairs(Data(path=str(folder)), 0)
     masks = pa.array([{"bytes": png(0), "path": None}] * 4, IMAGE)
-    pq.write_table(pa.table({"image": masks, "label": masks}), tmp_path / "data" / "train-0.parquet")
-    assert "masks are not read from Parquet files" in open_error(folder).cure
+    write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1], mask=masks, gt=masks)
+    assert open_pairs_error(folder) == "it is unclear which columns have images and masks"
+    assert not is_segmentation(Data(path=str(folder)))  # because the images have labels
+    validation = write(tmp_path / "val" / "data" / "validation-0.parquet", range(4), [0, 1, 0, 1])
+    assert open_error(validation).what == "there is no training split, only val"

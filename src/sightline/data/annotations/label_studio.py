@@ -22,6 +22,11 @@ UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
 
 
+def renamed(path: str) -> str:
+    """A path after Label Studio's server has replaced spaces and removed special characters, as Django does."""
+    return re.sub(r"[^-\w./]", "", path.replace(" ", "_"))
+
+
 class StudioValue(Record):
     choices: list[str] = []
     polygonlabels: list[str] = []

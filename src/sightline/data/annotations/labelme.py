@@ -1,7 +1,7 @@
 """LabelMe: a JSON file per image, with shapes in pixels and with flags of the whole image.
 
-Drawn are polygons, rectangles and masks, as by LabelMe's own export; points and lines are not areas. Circles are an
-error.
+Drawn are polygons, rectangles (also rotated ones) and masks, as by LabelMe's own export; points and lines are not
+areas. Circles are an error.
 """
 
 import base64
@@ -21,14 +21,16 @@ TITLE = "LabelMe"
 class LabelMeShape(Record):
     label: str
     points: list[Pair]
-    shape_type: Literal["polygon", "rectangle", "mask", "point", "points", "line", "linestrip"] | None = None
-    mask: str = ""
+    shape_type: (
+        Literal["polygon", "rectangle", "oriented_rectangle", "mask", "point", "points", "line", "linestrip"] | None
+    ) = None
+    mask: str | None = None
 
 
 class LabelMe(Record):
     imagePath: str
     shapes: list[LabelMeShape]
-    flags: dict[str, bool] = {}
+    flags: dict[str, bool] | None = None
     imageWidth: Side | None = None
     imageHeight: Side | None = None
 
@@ -41,7 +43,7 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
     size = (data.imageWidth, data.imageHeight) if data.imageWidth and data.imageHeight else None
     for index, item in enumerate(data.shapes):
         found += shape_of(item, size or (10**7, 10**7), f"{name}: shapes[{index}]", faults)
-    tags, objects = (flag for flag, value in data.flags.items() if value), (item.label for item in data.shapes)
+    tags, objects = (flag for flag, value in (data.flags or {}).items() if value), (item.label for item in data.shapes)
     image = AnnotatedImage(data.imagePath, name, tuple(tags), tuple(objects), tuple(found), size)
     return FileContent((), [image], Counter({"point, line or empty polygon": len(data.shapes) - len(found)}))
 
@@ -49,7 +51,7 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
 def shape_of(item: LabelMeShape, size: tuple[int, int], where: str, faults: list[str]) -> list[Shape]:
     """The area of a shape; [] for points and lines, or after adding a fault."""
     kind, points = item.shape_type or "polygon", np.array(item.points).reshape(-1, 2)
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         return polygon_shape(item.label, [points], size, f"{where}.points", faults)
     if kind not in ("rectangle", "mask") or len(points) != 2:
         faults += [f"{where}.points: a {kind} has 2 points, not {len(points)}"] * (kind in ("rectangle", "mask"))
@@ -59,7 +61,7 @@ def shape_of(item: LabelMeShape, size: tuple[int, int], where: str, faults: list
         return polygon_shape(item.label, [corners], size, f"{where}.points", faults)
     (left, top), (width, height) = points[0].astype(int).tolist(), (points[1].astype(int) - points[0].astype(int) + 1)
     try:  # a PNG in base64
-        with Image.open(io.BytesIO(base64.b64decode(item.mask, validate=True)), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(base64.b64decode(item.mask or "", validate=True)), formats=("PNG",)) as image:
             if image.size == (width, height):
                 runs = runs_of(np.asarray(image.convert("L")) > 0, left, top)
                 return runs_shape(item.label, runs, size, f"{where}.mask", faults)

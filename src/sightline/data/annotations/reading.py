@@ -12,8 +12,8 @@ from ...config.schema import Data
 from ...errors import SightlineError, counted, some_of
 from ..sources.scan import File, images_below, list_folder
 from ..sources.splits import ALL, split_folders, split_of
-from . import label_studio
 from .checks import report
+from .label_studio import UPLOADED, renamed
 from .recognize import READERS, find
 from .shapes import AnnotatedImage, FileContent
 
@@ -51,7 +51,7 @@ def read_annotations(root: str, data: Data, hold_out: bool) -> Annotations | Non
         return None
     (kind, files), faults = known, list[str]()
     title, contents = READERS[kind][0], list[tuple[str, str, FileContent]]()
-    chosen = chosen_files(files, root) if kind == "coco" else dict.fromkeys(files, "")
+    chosen = chosen_files(files, root) if kind == "coco" else splits_of_files(kind, files)
     for file, split in chosen.items():
         status = os.stat(path := os.path.join(root, file))
         stamp = (status.st_mtime_ns, status.st_size)
@@ -106,6 +106,14 @@ def chosen_files(files: list[str], root: str) -> dict[str, str]:
     return splits
 
 
+def splits_of_files(kind: str, files: list[str]) -> dict[str, str]:
+    """The split of each file of CVAT or Label Studio by its name, as in `train.xml` and `val.xml`, if each has one and
+    `train` is among them; else ""."""
+    splits = {file: split_in_name(file) for file in files}
+    known = kind in ("cvat", "label_studio") and all(splits.values()) and "train" in splits.values()
+    return splits if known else dict.fromkeys(files, "")
+
+
 def split_in_name(file: str) -> str:
     """The split in a path such as `annotations/instances_train2017.json` or `valid/_annotations.coco.json`, or ""."""
     folder, name = os.path.split(file)
@@ -125,21 +133,23 @@ def match_images(
     known, by_name, missing = set(paths), dict[str, list[str]](), []
     matched: dict[str, tuple[str, AnnotatedImage]] = {}
     for path in paths:
-        by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        by_name.setdefault(renamed(path.rpartition("/")[2]), []).append(path)
 
     def candidates(name: str, folder: str, split: str) -> list[str]:
         exact = [posixpath.normpath(posixpath.join(base, name)) for base in (folder, "")]
         if found := [path for path in exact if path in known]:
             return found[:1]
         end = re.sub(r"^(\.\.?/)+", "", posixpath.normpath(name))
-        found = [each for each in by_name.get(end.rpartition("/")[2], ()) if f"/{each}".endswith(f"/{end}")]
+        alike = by_name.get(renamed(end.rpartition("/")[2]), ())
+        alike = [each for each in alike if f"/{renamed(each)}".endswith(f"/{renamed(end)}")]
+        found = [each for each in alike if f"/{each}".endswith(f"/{end}")] or alike
         return [each for each in found if split and split in map(split_of, each.split("/")[:-1])] or found
 
     for file, of_file, content in contents:
         folder = posixpath.dirname(file)
         for image in content.images:
             split, name = of_file or image.split, image.file.replace("\\", "/")
-            found = candidates(name, folder, split) or candidates(label_studio.UPLOADED.sub("", name), folder, split)
+            found = candidates(name, folder, split) or candidates(UPLOADED.sub("", name), folder, split)
             if posixpath.isabs(name) or "\0" in name or posixpath.normpath(posixpath.join(folder, name))[:2] == "..":
                 faults.append(f"{image.where}: {name!r} is a path outside of the data")
             elif len(found) > 1:

@@ -75,7 +75,7 @@ def kind_of(path: str) -> str:
         return ""
     if path.lower().endswith((".yaml", ".yml")):
         keys = set(re.findall(r"^(names|nc|train|val|path)\s*:", text, re.MULTILINE))
-        return "yolo" if len(keys) > 1 and keys & {"train", "val"} else ""
+        return "yolo" if len(keys) > 1 and keys & {"train", "val", "nc"} else ""
     keys = set(re.findall(r'"(\w+)"\s*:', text))
     if text.startswith("<"):
         return "cvat" if re.search(r"<annotations\b", text) else ""

@@ -1,4 +1,4 @@
-"""YOLO: a file data.yaml with the class names and the folders of the splits, and a text file of polygons per image.
+"""YOLO: a file data.yaml with the class names and the images of the splits, and a text file of polygons per image.
 
 A line of a text file is `class x y x y x y ...`, with coordinates as shares of width and height. Lines with four
 numbers after the class are boxes, which are not areas. The text file of `images/a.jpg` is `labels/a.txt`.
@@ -14,6 +14,7 @@ from ...config.strict_yaml import parse_yaml
 from ...errors import SightlineError
 from ..sources.labels import read_text
 from ..sources.scan import images_below
+from ..sources.splits import split_of
 from .shapes import AnnotatedImage, FileContent, Shape
 
 TITLE = "YOLO"
@@ -27,13 +28,12 @@ def read(path: str, name: str, faults: list[str]) -> FileContent:
     try:
         config = parse_yaml(read_text(path), name)
         content.classes = class_names(config, name, faults)
-        for split, folder in split_folders(config, root, name, faults) if content.classes else ():
-            for file in images_below(root, folder, Counter()):
-                head, found, tail = file.name.rpartition("images/")  # the last folder of this name is replaced
-                texts = os.path.splitext(f"{head}labels/{tail}" if found else file.name)[0] + ".txt"
-                image = AnnotatedImage(file.name, texts, relative=True, split=split)
-                known = os.path.isfile(os.path.join(root, texts))
-                content.images.append(with_objects(image, root, content, faults) if known else image)
+        for split, file in split_images(config, root, name, faults) if content.classes else ():
+            head, found, tail = file.rpartition("images/")  # the last folder of this name is replaced
+            texts = os.path.splitext(f"{head}labels/{tail}" if found else file)[0] + ".txt"
+            image = AnnotatedImage(file, texts, relative=True, split=split)
+            known = os.path.isfile(os.path.join(root, texts))
+            content.images.append(with_objects(image, root, content, faults) if known else image)
     except SightlineError as error:
         faults.append(f"{error.where}: {error.what}: {error.why}")
     return content
@@ -51,24 +51,36 @@ def class_names(config: Any, name: str, faults: list[str]) -> tuple[str, ...]:
     return ()
 
 
-def split_folders(config: dict[Any, Any], root: str, name: str, faults: list[str]) -> list[tuple[str, str]]:
-    """(split, folder of images relative to the root) of the keys train, val and test.
+def split_images(config: dict[Any, Any], root: str, name: str, faults: list[str]) -> list[tuple[str, str]]:
+    """(split, image relative to the root) of the keys train, val and test: folders, or text files with lists of images.
 
     Paths are relative to the key `path` if that folder exists in the data, else to data.yaml; a leading `../`, as some
-    programs write it, is left out if the folder is not found otherwise. A missing folder of test images is allowed.
+    programs write it, is left out if nothing is found otherwise. Missing test images are allowed. Without these keys,
+    all images are read, with the splits that their folders name.
     """
-    found = []
-    for split in ("train", "val", "test"):
-        entry = config.get(split) or []
+    found: list[tuple[str, str]] = []
+    splits = [split for split in ("train", "val", "test") if config.get(split)]
+    for split in splits:
+        entry = config[split]
         for text in map(str, entry if isinstance(entry, list) else [entry]):
             options = (os.path.join(str(config.get("path") or ""), text), text, text.removeprefix("../"))
             paths = [os.path.normpath(each) for each in options if not os.path.isabs(each) and "\0" not in each]
-            inside = [each for each in paths if each[:2] != ".." and os.path.isdir(os.path.join(root, each))]
-            found += [(split, "" if folder == "." else folder.replace(os.sep, "/")) for folder in inside[:1]]
-            if not inside and split != "test":
-                faults.append(f"{name}: {split}: {text[:80]!r} is not a folder of images in the data")
-    faults += [] if found or faults else [f"{name}: train: missing"]
-    return found
+            inside = [each for each in paths if each[:2] != ".." and os.path.exists(os.path.join(root, each))]
+            if inside and inside[0].endswith(".txt"):
+                lines = map(str.strip, read_text(os.path.join(root, inside[0])).splitlines())
+                listed = [os.path.normpath(os.path.join(os.path.dirname(inside[0]), line)) for line in lines if line]
+                found += [(split, file) for file in listed if file[:2] != ".." and not os.path.isabs(file)]
+                wrong = [file for file in listed if file[:2] == ".." or os.path.isabs(file)]
+                faults += [f"{inside[0]}: {file[:80]!r} is a path outside of the data" for file in wrong]
+            elif inside and os.path.isdir(os.path.join(root, inside[0])):
+                folder = "" if inside[0] == "." else inside[0].replace(os.sep, "/")
+                found += [(split, file.name) for file in images_below(root, folder, Counter())]
+            elif split != "test":
+                faults.append(f"{name}: {split}: {text[:80]!r} is not a folder or list of images in the data")
+    if splits:
+        return found
+    names = [file.name for file in images_below(root, "", Counter())]
+    return [(next(filter(None, map(split_of, file.split("/")[:-1])), ""), file) for file in names]
 
 
 def with_objects(image: AnnotatedImage, root: str, content: FileContent, faults: list[str]) -> AnnotatedImage:

@@ -1,16 +1,16 @@
 """Data in Parquet files with the bytes of the images, as the library `datasets` of Hugging Face writes them.
 
-The image column is a struct of `bytes` and `path`, or bytes. The metadata key `huggingface` of the schema has the names
-of the classes. Row groups are read when an image of them is needed, and the last ones are kept.
+Columns of images and masks are structs of `bytes` and `path`, or bytes. The metadata key `huggingface` of the schema
+has the names of the classes. Row groups are read when an image of them is needed, and the last ones are kept.
 """
 
 import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from ..sources.scan import EXTENSIONS, File, Label, Layout, SplitFiles
 from ..sources.splits import ALL, split_of
 from ..sources.tables import label_columns, normalized
 
-IMAGE_COLUMNS = ("image", "img", "picture", "photo")
+IMAGE_COLUMNS = ("image", "img", "picture", "photo", "pixelvalues")
+MASK_COLUMNS = ("mask", "annotation", "label", "segmentation", "segmentationmask", "semanticsegmentation", "labelmap")
+MASK_COLUMNS += ("masks", "annotations", "labels", "seg", "gt", "groundtruth")
 KEPT_BYTES = 256 << 20
 """Undecoded images that are kept in memory, beyond one row group."""
 
@@ -84,8 +86,20 @@ class ParquetImages:
         return self.groups[path, number][row - int(self.starts[path][number])]
 
 
-def list_parquet(root: str, files: list[str], data: Data) -> Layout:
-    """List the images of Parquet files, with their labels. The split of a file is in its name or in that of its folder:
+class ParquetRows(NamedTuple):
+    """Parquet files and their rows. paths, images: the files and the rows of each split. rows: as of `ParquetImages`.
+    schema: of the first file; features: its description of each column; stored: columns with bytes, such as images."""
+
+    paths: dict[str, list[str]]
+    images: dict[str, list[File]]
+    rows: dict[str, tuple[str, int]]
+    schema: Any
+    features: dict[str, Any]
+    stored: list[str]
+
+
+def list_rows(root: str, files: list[str]) -> ParquetRows:
+    """List the rows of Parquet files. The split of a file is in its name or in that of its folder:
     `data/train-00000-of-00002.parquet`, `train/0000.parquet`."""
     try:
         import pyarrow.parquet
@@ -96,46 +110,103 @@ def list_parquet(root: str, files: list[str], data: Data) -> Layout:
     if ALL in splits.values() and len({*splits.values()}) > 1:
         what = f"some Parquet files have no split in their names: {some_of([f for f in files if splits[f] == ALL])}"
         raise SightlineError(what, where=root, cure="name them like train-00000-of-00002.parquet, or move them away")
-    where = os.path.join(root, files[0])
+    where, rows = os.path.join(root, files[0]), dict[str, tuple[str, int]]()
     with readable(where):
         schema = pyarrow.parquet.read_schema(where)
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = described.get("info", {}).get("features", {})
-    image, label = columns_of(schema, features, data, where)
-    names, rows = class_names(features.get(label)), {}
-    listed: dict[str, list[File]] = {split: [] for split in splits.values()}
-    cells: dict[str, list[Any]] = {split: [] for split in splits.values()}
+    paths: dict[str, list[str]] = {split: [] for split in splits.values()}
+    images: dict[str, list[File]] = {split: [] for split in splits.values()}
     for file, split in splits.items():
         path = os.path.join(root, file)
         with readable(path):
             count, status = pyarrow.parquet.read_metadata(path).num_rows, os.stat(path)
-            found = pyarrow.parquet.read_table(path, columns=[label])[label].to_pylist() if label else []
         own = [f"{os.path.splitext(file)[0]}/{row:06d}" for row in range(count)]
         rows |= {name: (path, row) for row, name in enumerate(own)}
-        listed[split] += [File(name, f"in{status.st_size}:{status.st_mtime_ns}") for name in own]
-        cells[split] += found
-    parts, notes = {}, [f"found {counted(len(files), 'Parquet file')} with images in {image!r}, labels in {label!r}"]
-    for split, some in cells.items():
-        labeled = any(cell not in (None, -1) for cell in some)  # `datasets` writes -1 for an unlabeled test split
-        labels, more = labels_of(some, names, label, where, data) if labeled else (None, ())
+        paths[split].append(path)
+        images[split] += [File(name, f"in{status.st_size}:{status.st_mtime_ns}") for name in own]
+    stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
+    return ParquetRows(paths, images, rows, schema, described.get("info", {}).get("features", {}), stored)
+
+
+def list_parquet(root: str, files: list[str], data: Data) -> Layout:
+    """List the images of Parquet files, with their labels."""
+    import pyarrow.parquet
+
+    listed = list_rows(root, files)
+    where = os.path.join(root, files[0])
+    image, label = columns_of(listed, data, where)
+    names = class_names(listed.features.get(label))
+    masks = [f"masks for segmentation in {name!r}" for name in mask_columns(listed, data)]
+    about = f"labels in {label!r}" if label else "; ".join(["no labels", *masks])
+    parts, notes = {}, [f"found {counted(len(files), 'Parquet file')} with images in {image!r}, {about}"]
+    for split, paths in listed.paths.items():
+        cells: list[Any] = []
+        for path in paths if label else ():
+            with readable(path):
+                cells += pyarrow.parquet.read_table(path, columns=[label])[label].to_pylist()
+        labeled = any(cell not in (None, -1) for cell in cells)  # `datasets` writes -1 for an unlabeled test split
+        labels, more = labels_of(cells, names, label, where, data) if labeled else (None, ())
         notes += [note for note in more if note not in notes]
-        parts[split] = SplitFiles(listed[split], labels)
-    return Layout("parquet", parts, tuple(notes), tuple(names), content=ParquetImages(image, rows).content)
+        parts[split] = SplitFiles(listed.images[split], labels)
+    return Layout("parquet", parts, tuple(notes), tuple(names), content=ParquetImages(image, listed.rows).content)
 
 
-def columns_of(schema: Any, features: dict[str, Any], data: Data, where: str) -> tuple[str, str]:
+class MaskedRows(NamedTuple):
+    """Rows with an image and a mask. images: by split. content, masks: functions from the name of an image to the bytes
+    of its file, and of the file of its mask. column: of the masks. note: for the user."""
+
+    images: dict[str, list[File]]
+    content: Callable[[str], bytes]
+    masks: Callable[[str], bytes]
+    column: str
+    note: str
+
+
+def list_masked(root: str, files: list[str], data: Data) -> MaskedRows:
+    """List the images of Parquet files that have masks. Raises SightlineError if it is unclear in which columns."""
+    listed = list_rows(root, files)
+    masks = mask_columns(listed, data)
+    others = [name for name in listed.stored if name not in masks]
+    images = [name for name in others if normalized([name])[0] in IMAGE_COLUMNS] or others
+    if len(masks) != 1 or len(images) != 1:
+        what = "it is unclear which columns have images and masks" if masks else "there are no masks in these files"
+        why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in listed.schema])}"
+        cure = "call the column with the files of the images `image` and that of the masks `mask`, or name the latter: "
+        cure += "--data.label_column NAME; for classes of images, use a recipe of a classifier: sightline recipes"
+        raise SightlineError(what, where=os.path.join(root, files[0]), why=why, cure=cure)
+    content, drawn = (ParquetImages(column, listed.rows).content for column in (images[0], masks[0]))
+    note = f"found {counted(len(files), 'Parquet file')} with images in {images[0]!r}, masks in {masks[0]!r}"
+    return MaskedRows(listed.images, content, drawn, masks[0], note)
+
+
+def holds_masks(root: str, files: list[str], data: Data) -> bool:
+    """Whether Parquet files have masks, and no labels of whole images."""
+    listed = list_rows(root, files)
+    known = [name for name in listed.schema.names if normalized([name])[0] in label_columns(data)]
+    return bool(mask_columns(listed, data)) and {*known} <= {*listed.stored}
+
+
+def mask_columns(listed: ParquetRows, data: Data) -> list[str]:
+    """The columns of mask files: that of `data.label_column`, or those with a usual name."""
+    known = normalized([data.label_column]) if data.label_column else MASK_COLUMNS
+    return [name for name in listed.stored if normalized([name])[0] in known]
+
+
+def columns_of(listed: ParquetRows, data: Data, where: str) -> tuple[str, str]:
     """(the column of images, the column of labels or ""). The images are in the only column with bytes, or the one that
     is called `image`; the labels in `data.label_column`, in `label`, or in the only column with class names."""
-    stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
-    images = [name for name in stored if name.lower() in IMAGE_COLUMNS] or stored
-    classes = [name for name in schema.names if class_names(features.get(name))]
+    stored, schema = listed.stored, listed.schema
+    images = [name for name in stored if normalized([name])[0] in IMAGE_COLUMNS] or stored
+    classes = [name for name in schema.names if class_names(listed.features.get(name))]
     labels = [name for name in schema.names if normalized([name])[0] in label_columns(data)]
     labels = labels if labels or data.label_column else classes
     if len(images) == 1 and len(labels) == bool(labels or data.label_column) and not {*labels} & {*stored}:
         return images[0], "".join(labels)
     why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in schema])}"
     cure = "call the column with the bytes of the images `image`, and name the column of classes: --data.label_column "
-    cure += f"{(classes or ['NAME'])[0]}; masks are not read from Parquet files"
+    cure += (classes or ["NAME"])[0]
+    if masks := mask_columns(listed, data):
+        cure += f"; if {masks[0]!r} has masks, use a recipe for segmentation: sightline recipes"
     raise SightlineError("it is unclear which columns have images and classes", where=where, why=why, cure=cure)
 
 

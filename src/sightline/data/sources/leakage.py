@@ -37,6 +37,10 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
     require_decoders([name for items in splits.values() for name in items.names], source.path)
     if hold_out:
         splits = {"train" if split == ALL else split: items for split, items in splits.items()}
+        if "train" not in splits:
+            what = f"there is no training split, only {' and '.join(splits)}"
+            cure = "add the training images, in a file or folder whose name starts with train"
+            raise SightlineError(what, where=source.path, cure=cure)
         train = splits["train"]
         if "val" not in splits and (train.labels is not None or train.read_mask is not None):
             splits = with_validation(source.path, splits, data, seed, notes)

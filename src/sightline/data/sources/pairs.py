@@ -8,18 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from ...config.schema import Data
 from ...errors import SightlineError, listing, some_of
 from ..annotations.masks import open_masks
 from ..annotations.reading import read_annotations
 from ..annotations.recognize import READERS
+from ..decode.images import image_of
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
 from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
-from ..shards.parquet import parquet_files
+from ..shards.parquet import holds_masks, list_masked, parquet_files
 from ..types import Items, Source
 from .layouts import unused_note
 from .leakage import finish_source
@@ -59,8 +61,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         return source, packed
     root, packed_files = parquet_files(data)
     if packed_files:
-        cure = "write the images and masks into the folders images/ and masks/, and give their folder: --data FOLDER"
-        raise SightlineError("masks are not read from Parquet files", where=root, cure=cure)
+        return open_parquet(root, packed_files, data, seed, hold_out, known)
     root, table = locate(data)
     if table or data.layout not in LAYOUTS:
         what = f"the data are a table, {table}" if table else f"the layout {data.layout!r} is for labeled images"
@@ -100,6 +101,34 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     return finish_source(source, data, seed, hold_out, kind), palette
 
 
+def open_parquet(
+    root: str, files: list[str], data: Data, seed: int, hold_out: bool, known: Palette | None
+) -> tuple[Source, Palette]:
+    """Open images and masks in Parquet files; arguments and result as of `open_pairs`."""
+    listed = list_masked(root, files, data)
+    if known:
+        reject_other_classes(root, data, known)
+    every = [file.name for some in listed.images.values() for file in some]
+    palette = known or choose_palette(root, data, every[:1], listed.masks(every[0]) if every else None)
+
+    def items(images: list[File]) -> Items:
+        names = tuple(file.name for file in images)
+
+        def read(index: int, side: int = 0) -> Image.Image:
+            return image_of(listed.content(names[index]), os.path.join(root, names[index]), data.max_pixels, side)
+
+        def mask(index: int, facts: MaskFacts | None = None) -> np.ndarray:
+            return read_mask(masks[index], palette, data.max_pixels, facts, listed.masks(names[index]))
+
+        masks, stamps = tuple(f"{name} ({listed.column})" for name in names), tuple(file.stamp for file in images)
+        return Items(names, None, read, stamps, mask, masks)
+
+    splits = {split: items(images) for split, images in listed.images.items()}
+    notes = (listed.note, *palette_notes(root, data, palette))
+    source = Source(root, "parquet", palette.classes, splits, notes)
+    return finish_source(source, data, seed, hold_out, "image-mask pairs"), palette
+
+
 def is_segmentation(data: Data) -> bool:
     """Whether data are image-mask pairs, by settings or layout. Raises SightlineError for data in shards."""
     if is_sharded(data):
@@ -107,6 +136,9 @@ def is_segmentation(data: Data) -> bool:
         raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
     if data.mask or data.palette or data.colors:
         return True
+    root, files = parquet_files(data)
+    if files:
+        return data.labels == "auto" and holds_masks(root, files, data)
     if data.layout not in ("auto", *READERS) or data.path.partition(":")[0] in LIBRARIES:
         return False
     with contextlib.suppress(SightlineError):
@@ -202,8 +234,9 @@ def no_masks(root: str, data: Data, splits: dict[str, PairFiles]) -> SightlineEr
     return SightlineError("there are images, but no masks", where=root, why=why, cure=cure)
 
 
-def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
-    """The palette by the settings or classes.txt. Without both, SightlineError with a guess from one mask."""
+def choose_palette(root: str, data: Data, masks: Sequence[str], content: bytes | None = None) -> Palette:
+    """The palette by the settings or classes.txt. Without both, SightlineError with a guess from one mask. content: the
+    bytes of the first mask if it is not a file."""
     names, _ = declared_classes(root, data)
     if data.palette or data.colors or names:
         return palette_of(data, names)
@@ -212,7 +245,7 @@ def choose_palette(root: str, data: Data, masks: Sequence[str]) -> Palette:
     try:
         return palette_of(data)
     except SightlineError as error:
-        why, cure = guess_palette(root, masks[0])
+        why, cure = guess_palette(root, masks[0], content)
         raise SightlineError(error.what, where=root, why=why, cure=cure or error.cure) from error
 
 
@@ -229,14 +262,16 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
         raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 
 
-def guess_palette(root: str, name: str) -> tuple[str, str]:
+def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[str, str]:
     """Guess the palette of a mask: (description of the values in the mask, option for this palette). Both are empty
     if no common palette fits."""
     for choice in ("binary", "landcover", ""):
         settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
         facts = MaskFacts()
         try:
-            mask = read_mask(os.path.join(root, name), palette_of(Data.model_validate(settings)), facts=facts)
+            mask = read_mask(
+                os.path.join(root, name), palette_of(Data.model_validate(settings)), facts=facts, content=content
+            )
         except SightlineError:
             continue
         if not choice:
