@@ -34,7 +34,7 @@ class Step:
 def constant(config: Config) -> Config:
     """The recipe of `config` for a network that gives every image the frequencies of the classes."""
     return on_pixels(config).replace(
-        model=config.model.replace(name="constant", weights="none", head="linear"), optim=Optim(name="lbfgs")
+        model=config.model.replace(name="constant", args={}, weights="none", head="linear"), optim=Optim(name="lbfgs")
     )
 
 
@@ -42,7 +42,7 @@ def on_pixels(config: Config) -> Config:
     """The recipe of `config`, a k-NN on frozen features, for raw pixels instead."""
     return config.replace(
         data=config.data.replace(size=32),
-        model=config.model.replace(name="pixels", weights="none"),
+        model=config.model.replace(name="pixels", args={}, weights="none"),
         augment=config.augment.replace(normalize="dataset"),
     )
 

@@ -64,15 +64,16 @@ def fitted(step: Step, source: Source, sizes: Sizes, left: float, overhead: floa
     sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
     shares = (1.0,) if not step.pretrained else (FEATURE_SHARE,) if step.epochs is None else (TUNING_SHARE, 1.0)
     planned = [(each, costs(sized(step, each), source, sizes, each == side)) for each in sides]
+    fewest = min(step.epochs or 0, step.config.train.epochs)
     for share in shares:
         for each, (once, epoch) in planned:
             config, rest = sized(step, each), share * left - overhead - once
             if step.epochs is None and rest >= 0:
                 return Fit(config, overhead + once)
             epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
-            if step.epochs is not None and epochs >= step.epochs:
+            if fewest and epochs >= fewest:
                 return Fit(resolve(config, {"train.epochs": epochs}), overhead + once + epochs * epoch)
-    raise TooLong(min(overhead + once + (step.epochs or 0) * epoch for _, (once, epoch) in planned) / shares[-1])
+    raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / shares[-1])
 
 
 def sized(step: Step, side: int) -> Config:

@@ -2,8 +2,8 @@
 
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from ..runs.atomic import atomic_write, finite, read_json, write_json
 MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
 ALPHA = 0.05
+NOTHING_CHOSEN = (
+    "No epoch and no setting was chosen on these validation images. The steps are compared from the cheapest to the "
+    "most expensive; the intervals of the differences are widened for the number of comparisons."
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartR
         raise SightlineError("only one step fits into the time", where=str(folder), why=outcomes[-1].why, cure=cure)
     best, pairs = climbed(folder, trained)
     order = [best, *(one for one in trained if one is not best)]
-    comparison = compare([folder / one.name for one in order])
+    found = compare([folder / one.name for one in order])
+    # Image sides differ by design, and all runs read the same files.
+    comparison = replace(found, pairs=tuple(replace(pair, notes=()) for pair in found.pairs))
     lines, commands = sentences(comparison, best, trained, pairs), next_commands(folder, data, best, outcomes)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     for name, image in figures.items():
@@ -107,25 +113,37 @@ def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartR
     atomic_write(folder / "start.csv", as_csv(comparison))
     write_json(folder / "compare.json", finite(as_values(comparison, folder)))
     links = [report_link(entry.files.path, folder) for entry in comparison.entries]
-    lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands))]
+    lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(data).name)
     atomic_write(folder / "report.html", page)
     return StartResult(folder, best.name, tuple(lines), tuple(commands))
 
 
 def climbed(folder: Path, trained: Sequence[Outcome]) -> tuple[Outcome, list[RunPair]]:
-    """The step that was worth it, and its comparison with each step that it beat or that did not beat it.
+    """The step that was worth it, and the comparisons that were made, see `climb`."""
+
+    def pair_of(first: int, second: int) -> RunPair | None:
+        found = compare([folder / trained[row].name for row in (first, second)]).pairs
+        return replace(found[0], level=1 - ALPHA / (len(trained) - 1)) if found else None
+
+    row, pairs = climb(len(trained), pair_of)
+    return trained[row], pairs
+
+
+def climb(steps: int, pair_of: Callable[[int, int], RunPair | None]) -> tuple[int, list[RunPair]]:
+    """The index of the step that was worth it, and the comparisons.
 
     The cheapest step is replaced by the next one that is better, and so on. "Better" is said if the p value of the
-    paired difference, times the number of comparisons, is below ALPHA.
+    paired difference, times the number of comparisons (steps - 1), is below ALPHA. So if no step differs from the
+    first, one is called better with a probability of at most ALPHA. pair_of: (index, index of a later step) -> their
+    comparison; None if they cannot be compared.
     """
-    best, pairs = trained[0], []
-    for other in trained[1:]:
-        found = compare([folder / best.name, folder / other.name]).pairs
-        if not found:
+    best, pairs = 0, []
+    for other in range(1, steps):
+        if (pair := pair_of(best, other)) is None:
             continue
-        pairs.append(found[0])
-        if found[0].difference > 0 and differs(found[0], len(trained) - 1):
+        pairs.append(pair)
+        if pair.difference > 0 and differs(pair, steps - 1):
             best = other
     return best, pairs
 
@@ -136,28 +154,25 @@ def differs(pair: RunPair, comparisons: int) -> bool:
 
 
 def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome], pairs: Sequence[RunPair]) -> list[str]:
-    """The result in words: what was worth it, compared with the step that it beat last, and with later ones."""
-    texts = {entry.name: quality_text(entry, comparison.kind) for entry in comparison.entries}
+    """The result in words: what was worth it and by how much, then the more expensive steps."""
+    unit = comparison.kind.unit
+    texts = {entry.name: f"{quality_text(entry, comparison.kind)}{unit}" for entry in comparison.entries}
     titles = {one.name: one.title for one in trained}
-    title, unit = comparison.kind.name, comparison.kind.unit
-    first = f"{capitalized(best.title)} was worth it: {title} {texts[best.name]}{unit}, {duration(best.seconds)}."
+    reached = f"{comparison.kind.name} {texts[best.name]} in {duration(best.seconds)}"
     won = [pair for pair in pairs if pair.second == best.name]
-    if not won:
-        first = f"No step is shown to be better than {best.title}: {title} {texts[best.name]}{unit}."
-    lines = [first]
-    for pair in won:
-        before = f"{titles[pair.first]}, has {texts[pair.first]}{unit}"
-        lines.append(f"The best cheaper step, {before}: the difference is {points(pair)}.")
-    for pair in pairs:
-        if pair.first == best.name:
-            worse = pair.difference < 0 and differs(pair, len(trained) - 1)
-            word = "is worse" if worse else "is not shown to be better"
-            lines.append(f"{capitalized(titles[pair.second])} {word}: {texts[pair.second]}{unit}, {points(pair)}.")
+    if won:
+        lines = [f"{capitalized(best.title)} was worth it: {reached}, {points(won[0])} over {titles[won[0].first]}."]
+    else:
+        lines = [f"No step is shown to be better than {best.title}: {reached}."]
+    for pair in (pair for pair in pairs if pair.first == best.name):
+        worse = pair.difference < 0 and differs(pair, len(trained) - 1)
+        word = "is worse" if worse else "is not shown to be better"
+        lines.append(f"{capitalized(titles[pair.second])} {word}: {texts[pair.second]}, {points(pair)}.")
     return lines
 
 
 def points(pair: RunPair) -> str:
-    """The difference of a pair in points, with its interval."""
+    """The difference of a pair in points, with its interval, which is widened for the number of comparisons."""
     low, high = pair.interval
     return f"{100 * pair.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
@@ -179,20 +194,29 @@ def next_commands(folder: Path, data: str, best: Outcome, outcomes: Sequence[Out
 
 
 def page_lead(
-    lines: Sequence[str], comparison: Comparison, outcomes: Sequence[Outcome], commands: Sequence[str]
+    lines: Sequence[str],
+    comparison: Comparison,
+    outcomes: Sequence[Outcome],
+    commands: Sequence[str],
+    links: Sequence[str],
 ) -> list[Child]:
-    """The first section of the page: the result, the steps with their cost, what was left out, and commands."""
+    """The first section of the page: the result, the steps with their cost, what was left out, and commands. links:
+    the URL of each run's report, in the order of the comparison."""
     texts = {entry.name: quality_text(entry, comparison.kind) for entry in comparison.entries}
+    reports = {entry.name: link for entry, link in zip(comparison.entries, links, strict=True)}
     rows: list[list[Child]] = [
-        [one.title, texts.get(one.name, "left out"), duration(one.seconds), " ".join(filter(None, (one.why, one.cure)))]
+        [element("a", one.title, href=reports[one.name]), texts[one.name], duration(one.seconds)]
         for one in outcomes
+        if one.name in texts
     ]
+    lines = [*lines, *(f"{capitalized(one.title)} was left out: {one.why}; {one.cure}." for one in outcomes if one.why)]
     first, *others = lines
-    head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time", "Left out because"]
+    head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time"]
     return [
         element("p", first, class_="lead"),
         element("ul", [element("li", line) for line in others]) if others else None,
         table(head, rows, "The steps, cheapest first", numeric=1),
+        element("p", NOTHING_CHOSEN, class_="small"),
         element("p", "Next:"),
         element("ul", [element("li", element("code", line)) for line in commands]),
     ]

@@ -121,10 +121,6 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
         say(note)
     counts = ", ".join(f"{len(items.names):,} in {name}" for name, items in opened.splits.items())
     say(f"{len(opened.classes):,} classes; images: {counts}; {TASKS[config.task].does}")
-    if len(opened.classes) < 2:
-        what = f"there is 1 class ({opened.classes[0]!r}), but a classifier needs 2"
-        cure = "give a folder that has one folder for each class; to see what was understood: sightline doctor DATA"
-        raise SightlineError(what, where=opened.path, cure=cure)
     return kind, opened, settings
 
 
