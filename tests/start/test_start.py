@@ -14,7 +14,7 @@ from config_toys import configured
 from sightline import SightlineError
 from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.recipes import ladders
-from sightline.recipes.ladders import LADDERS, Step, constant, images, on_pixels
+from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
 from sightline.start.plan import Sizes, TooLong, fitted
 from sightline.start.results import climb
@@ -184,14 +184,14 @@ def test_a_folder_with_other_content_is_not_overwritten(photos: Path, tmp_path: 
 SIZES = Sizes(100, 50, 0.0)
 
 
-def step_with(epochs: int | None, pretrained: bool = True) -> Step:
+def step_with(epochs: int | None, pretrained: bool = True) -> LadderStep:
     config = configured({"task": "classify", **SMALL, "data.size": 224, "train.epochs": 10})
-    return Step("s", "step", config, pretrained, (224, 112, 56), epochs)
+    return LadderStep("s", "step", config, pretrained, (224, 112, 56), epochs)
 
 
 @pytest.fixture
 def square_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch at 224 pixels takes 100 s, the features 50 s unless they are in the cache; at half the side a quarter."""
+    """An epoch at 224 pixels takes 100 s, the features 50 s unless they are cached; at half the side a quarter."""
 
     def costs(config: Any, source: Any, sizes: Sizes, cached: bool) -> tuple[float, float]:
         share = (config.data.size / 224) ** 2

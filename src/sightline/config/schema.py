@@ -147,6 +147,9 @@ class Model(Section):
     fit_head: bool = False
     """Before training, set the head to a logistic regression of the features of the training images without
     augmentation, so that the first steps do not distort good features (arXiv 2202.10054)."""
+    fixed_norm: bool = False
+    """Use the statistics of the loaded weights in the batch norms of a classifier's backbone, also in training. In
+    short fine-tunings, running statistics lag behind those of the batches with which the weights are trained."""
     freeze: bool = False
     """Train the head only. The weights and batch-norm statistics of the backbone stay constant."""
 

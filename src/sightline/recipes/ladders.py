@@ -15,7 +15,7 @@ SMALL = 48
 
 
 @dataclass(frozen=True)
-class Step:
+class LadderStep:
     """A step of a ladder.
 
     name: of the run's folder. title: of the step in sentences. pretrained: whether it needs pre-trained weights. sides:
@@ -47,26 +47,26 @@ def on_pixels(config: Config) -> Config:
     )
 
 
-def images(knn: Config, probe: Config, tuned: Config, scratch: Config) -> tuple[Step, ...]:
+def images(knn: Config, probe: Config, tuned: Config, scratch: Config) -> tuple[LadderStep, ...]:
     """The ladder of tasks that predict classes of whole images, from their recipes."""
     return (
-        Step("most-frequent", "the frequencies of the classes", constant(knn)),
-        Step("knn-pixels", "k-NN on raw pixels", on_pixels(knn)),
-        Step("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES),
-        Step("probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES),
-        Step("finetune", "fine-tuning", tuned, pretrained=True, sides=SIDES, epochs=3),
-        Step("scratch", "training from scratch", scratch, epochs=8),
+        LadderStep("most-frequent", "the frequencies of the classes", constant(knn)),
+        LadderStep("knn-pixels", "k-NN on raw pixels", on_pixels(knn)),
+        LadderStep("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES),
+        LadderStep("probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES),
+        LadderStep("finetune", "fine-tuning", tuned, pretrained=True, sides=SIDES, epochs=3),
+        LadderStep("scratch", "training from scratch", scratch, epochs=8),
     )
 
 
-def of_labels(side: int) -> tuple[Step, ...]:
+def of_labels(side: int) -> tuple[LadderStep, ...]:
     """The ladder of photographs with one label each. side: median of their height and width in pixels."""
     return images(
         photos_knn(), photos_probe(), photos_finetune(), objects_fast() if side <= SMALL else photos_scratch()
     )
 
 
-def of_label_sets(side: int) -> tuple[Step, ...]:
+def of_label_sets(side: int) -> tuple[LadderStep, ...]:
     """The ladder of photographs with any number of labels."""
     return images(multilabel_knn(), multilabel_probe(), multilabel_finetune(), multilabel_scratch())
 
@@ -74,5 +74,5 @@ def of_label_sets(side: int) -> tuple[Step, ...]:
 FIRST = ("probe", "scratch")
 """The step whose recipe `sightline train` takes if none is named, with pre-trained weights and without."""
 
-LADDERS: dict[str, Callable[[int], tuple[Step, ...]]] = {"labels": of_labels, "label sets": of_label_sets}
+LADDERS: dict[str, Callable[[int], tuple[LadderStep, ...]]] = {"labels": of_labels, "label sets": of_label_sets}
 """What a task learns from (`tasks.contract.Task.learns_from`) -> its ladder."""

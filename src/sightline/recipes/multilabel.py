@@ -65,7 +65,7 @@ def multilabel_finetune() -> MultilabelConfig:
     return scratch.replace(
         name="multilabel_finetune",
         data=probe.data,
-        model=probe.model.replace(freeze=False, fit_head=True),
+        model=probe.model.replace(freeze=False, fit_head=True, fixed_norm=True),
         augment=Augment(resize=256, crop="random", horizontal_flip=0.5, normalize="half"),
         optim=Optim(
             name="adamw",

@@ -46,7 +46,7 @@ def photos_finetune() -> ClassifyConfig:
     base = photos_probe()
     return base.replace(
         name="photos_finetune",
-        model=base.model.replace(freeze=False, fit_head=True),
+        model=base.model.replace(freeze=False, fit_head=True, fixed_norm=True),
         augment=Augment(crop="resized", crop_scale=(0.35, 1.0), horizontal_flip=0.5, normalize="half"),
         loss=Loss(smoothing=0.1),
         optim=Optim(

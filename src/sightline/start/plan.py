@@ -9,7 +9,7 @@ from ..config.checks import FITTED
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.types import Source
-from ..recipes.ladders import Step
+from ..recipes.ladders import LadderStep
 from ..tasks import TASKS
 
 FEATURE_SHARE, TUNING_SHARE = 0.3, 0.65
@@ -55,7 +55,7 @@ class Sizes:
         return cls(len(train.names), len(source.splits["val"].names), (time.monotonic() - start) / len(rows))
 
 
-def fitted(step: Step, source: Source, sizes: Sizes, left: float, overhead: float, side: int = 0) -> Fit:
+def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead: float, side: int = 0) -> Fit:
     """Choose image side and epochs of a step for the remaining time. left, overhead: in seconds. side: that of earlier
     pre-trained steps, whose images and features are in the cache; larger ones are not tried.
 
@@ -76,7 +76,7 @@ def fitted(step: Step, source: Source, sizes: Sizes, left: float, overhead: floa
     raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / shares[-1])
 
 
-def sized(step: Step, side: int) -> Config:
+def sized(step: LadderStep, side: int) -> Config:
     """The recipe of a step for images of `side` pixels; images for random crops stay larger by the same factor."""
     resized = round(side * step.config.augment.resize / step.config.data.size)
     return resolve(step.config, {"data.size": side, "augment.resize": resized})
@@ -96,7 +96,7 @@ def costs(config: Config, source: Source, sizes: Sizes, cached: bool) -> tuple[f
     return once, 0.0 if config.optim.name in FITTED else sizes.train * step + sizes.val * forward
 
 
-def with_start_settings(step: Step, settings: dict[str, object]) -> Step:
+def with_start_settings(step: LadderStep, settings: dict[str, object]) -> LadderStep:
     """The step with settings that hold for all steps: nothing is chosen on the validation images, and baselines, which
     are steps, are not computed again."""
     common = {"train.best_metric": "epoch", "train.patience": 0, "report.baselines": False}

@@ -18,7 +18,7 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..data.types import Source
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
-from ..recipes.ladders import LADDERS, Step
+from ..recipes.ladders import LADDERS, LadderStep
 from ..report.formatting import duration
 from ..runs import run_folder
 from ..runs.lock import lock_run
@@ -140,7 +140,7 @@ def kind_of(source: Source, data: Data) -> str:
     return "label sets" if any(map(are_sets, labels)) else "labels"
 
 
-def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[Step]:
+def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[LadderStep]:
     """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
     side = median_side(source)
     chosen = {"model.weights": absolute(weights) if os.path.exists(weights) else weights} if weights else {}
@@ -160,7 +160,7 @@ def median_side(source: Source) -> int:
     return int(np.median([side for row in rows for side in train.read(int(row), 0).size]))
 
 
-def take(climb: Climb, step: Step) -> None:
+def take(climb: Climb, step: LadderStep) -> None:
     """Train or resume the run of a step, or note why it is left out."""
     run, before = climb.folder / step.name, climb.outcomes.get(step.name)
     if before and before.trained:

@@ -95,6 +95,7 @@ def build_parts(
         "weights": loaded.as_dict() if loaded else None,
         "data": parts.describe_data(source, train, val),
     }
+    model.fixed_norm = chosen.fixed_norm
     if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
