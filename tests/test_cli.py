@@ -31,7 +31,7 @@ def test_settings_are_split_from_other_arguments() -> None:
 
 MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such command": (lambda p: ["trian", "x"], "train"),
-    "no recipe": (lambda p: ["train"], "RECIPE"),
+    "no recipe and no data": (lambda p: ["train"], "--data PATH"),
     "unknown recipe": (lambda p: ["train", "vgg13", "--data", str(p)], "vgg13_scratch"),
     "unknown setting": (lambda p: ["train", "digits", "--optim.lrr", "1"], "optim.lr"),
     "wrong value": (lambda p: ["train", "digits", "--train.epochs", "many"], "train.epochs"),

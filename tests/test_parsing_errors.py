@@ -10,10 +10,9 @@ from sightline.__main__ import run
 @pytest.mark.parametrize(
     ("tokens", "what", "cure"),
     [
-        (["train"], "the argument RECIPE is missing", "sightline recipes"),
+        (["train"], "a recipe or data are missing", "sightline recipes"),
         (["train", "photos_scratch", "PHOTOS"], "one argument too many", "if this is the data set: --data"),
         (["train", "photos_scratch", "--out"], "the value of --out is missing", "sightline train --help"),
-        (["predict", "runs/a", "PHOTOS"], "the option --out is missing", "sightline predict --help"),
         (["train", "photos_scratch", "--lr", "1"], "there is no option --lr", "--optim.lr"),
         (["resume", "runs/a", "--data", "PHOTOS"], "there is no option --data", "--data.path"),
         (["trian"], 'did you mean "train"?', "sightline --help"),

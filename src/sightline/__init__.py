@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .runs.run_folder import Run as Run
     from .segment_anything import masks as masks
     from .serve import serve as serve
+    from .start.run import start as start
     from .sweep import sweep as sweep
     from .tasks.segment.score import score as score
     from .train import resume as resume
@@ -59,6 +60,7 @@ _MODULES = {
     "resume": "train",
     "score": "tasks.segment.score",
     "serve": "serve",
+    "start": "start.run",
     "sweep": "sweep",
     "train": "train",
     "transfer": "transfer.run",

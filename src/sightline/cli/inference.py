@@ -1,19 +1,25 @@
 """Commands that use trained models: predict, export, serve, and Segment Anything masks."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError
-from ..runs.terminal import print_path
+from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Quiet, Text, app
 
+PRINTED, LIKELY = 20, 3
+"""Number of images whose predictions are printed, and of classes that are named for each."""
 
-@app.command(usage="Usage: sightline predict [OPTIONS] RUN IMAGES... --out PATH")
+
+@app.command(usage="Usage: sightline predict [OPTIONS] RUN IMAGES... [--out PATH]")
 def predict(
     run: Path,
     /,
     *images: str,
-    out: Path,
+    out: Path | None = None,
     overwrite: Flag = False,
     features: Flag = False,
     overlay: Flag = False,
@@ -24,6 +30,8 @@ def predict(
 ) -> None:
     """Predict images with a trained run: a classifier writes a table, a segmentation model a folder of masks.
 
+    Without --out, the predictions of a few images are printed, for example: sightline predict runs/start/probe cat.jpg
+
     Repeat the command to resume an interrupted prediction.
 
     Example: sightline predict runs/photos_scratch new_photos/ --out predictions.csv
@@ -32,7 +40,7 @@ def predict(
         run: A run folder.
         images: Folders, image files, quoted patterns ('photos/**/*.jpg'), text files with one path per line, or - to
             read such a list from standard input.
-        out: The table to write (.csv or .parquet), or the folder for masks.
+        out: The table to write (.csv or .parquet), or the folder for masks. Without it, predictions are printed.
         overwrite: Replace existing output.
         features: Also write the penultimate features to NAME.features.npy; runs of pre-training write only these.
         overlay: Segmentation: also write the masks drawn over the images.
@@ -52,7 +60,42 @@ def predict(
         "precision": precision,
         "format": format,
     }
+    if out is None:
+        if wrong := [name for name, value in options.items() if value not in (False, "", "fp32", 1024)]:
+            cure = "add where to write: --out PATH"
+            raise SightlineError(f"--{wrong[0]} has no effect on predictions that are printed", cure=cure)
+        print_predictions(run, images, code)
+        return
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, code=code, **options))
+
+
+def print_predictions(run: Path, images: Sequence[str], code: Path | None) -> None:
+    """Print the predictions of at most PRINTED images, one line for each."""
+    import sightline
+
+    from ..inference.inputs import input_images
+
+    found = list(islice(input_images(images, Counter()), PRINTED + 1))
+    if len(found) > PRINTED:
+        cure = "write a table or masks: --out predictions.csv, or --out FOLDER for a segmentation model"
+        raise SightlineError(f"more than {PRINTED} images are not printed", where=" ".join(images), cure=cure)
+    model = sightline.load(run, code=code)
+    for image in found:
+        print_plain(f"{image.name}: {prediction_text(model.predict(image.path), model.classes)}")
+
+
+def prediction_text(prediction: Any, classes: Sequence[str]) -> str:
+    """A prediction in words: the label and the most likely classes, the shares of a mask, or a number."""
+    import numpy as np
+
+    if isinstance(prediction, float):
+        return f"{prediction:g}"
+    mask = isinstance(prediction, np.ndarray)
+    shares = np.bincount(prediction.ravel(), minlength=len(classes)) / prediction.size if mask else None
+    values = prediction.probabilities if shares is None else shares
+    likely = [index for index in np.argsort(-values, kind="stable")[:LIKELY] if values[index] >= 0.005]
+    text = ", ".join(f"{classes[index]} {values[index]:.1%}" for index in likely)
+    return f"pixels: {text}" if mask else f"{prediction.label or 'no label'} ({text})"
 
 
 @app.command

@@ -42,7 +42,7 @@ def recipes(name: str | None = None, /, *, code: Code = None) -> None:
 
 @app.command
 def train(
-    recipe: str,
+    recipe: str | None = None,
     /,
     *,
     data: str | None = None,
@@ -55,7 +55,8 @@ def train(
 ) -> None:
     """Train a model by a recipe and write a run folder with its weights, metrics and report.
 
-    Any setting of the recipe can follow as --SECTION.KEY VALUE; `sightline recipes RECIPE` lists them.
+    Without a recipe, one is chosen by the data: the first of `sightline start` that learns. Any setting of the recipe
+    can follow as --SECTION.KEY VALUE; `sightline recipes RECIPE` lists them.
 
     Example: sightline train photos_scratch --data photos/ --train.epochs 20
 
@@ -68,9 +69,52 @@ def train(
     """
     from ..train import train as function
 
+    if recipe is None:
+        from ..start.first import first_recipe
+
+        recipe = first_recipe(data, settings or {})
     run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, code=code, **(settings or {}))
     if quiet:
         print_path(run.report)
+
+
+@app.command
+def start(
+    data: str,
+    /,
+    *,
+    minutes: float = 10.0,
+    weights: str = "",
+    model: str = "",
+    out: Path | None = None,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
+    code: Code = None,
+    settings: Settings = None,
+) -> None:
+    """From a folder of images to a first result: baselines, frozen features, fine-tuning, training from scratch.
+
+    Each step is an ordinary run, cheapest first; what does not fit into the time is left out. The report compares the
+    steps, says which one was worth it, and ends with the next commands. Repeat the command to resume it, or with more
+    minutes to go on.
+
+    Example: sightline start photos/ --minutes 10
+
+    Args:
+        data: A folder of images, a CSV file, or a name like sklearn:digits.
+        minutes: The time for all steps.
+        weights: Weights of the pre-trained network: a file or a run; none for no pre-trained network. By default they
+            are downloaded if they are not on this machine.
+        model: The pre-trained network, for example timm/vit_small_patch14_dinov2.lvd142m.
+        out: Folder for the runs and the report; runs/start by default.
+        overwrite: Delete the runs of a start with other settings in that folder.
+    """
+    import sightline
+
+    options: dict[str, Any] = {"minutes": minutes, "weights": weights, "model": model, "out": out, "quiet": quiet}
+    result = sightline.start(data, **options, overwrite=overwrite, code=code, **(settings or {}))
+    if quiet:
+        print_path(result.report)
 
 
 @app.command

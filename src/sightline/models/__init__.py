@@ -25,7 +25,7 @@ from .library import (
     unknown_model,
 )
 from .residual import resnet9
-from .small import small_cnn
+from .small import constant, pixels, small_cnn
 from .vgg import vgg13_bn
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -41,6 +41,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_s": partial(efficientnet_v2, "efficientnet_v2_s"),
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
+    "pixels": pixels,
+    "constant": constant,
 }
 """Functions that build backbones, [N, C, size, size] -> [N, D], from `size`, the `model.args` and, unless C is 3,
 `channels`."""
@@ -57,7 +59,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, channels: int = 3):
         super().__init__()
         self.backbone, self.head, self.channels = backbone, head, channels
-        self.frozen = False
+        self.frozen = self.fixed_norm = False
 
     def features(self, images: Tensor) -> Tensor:
         """The features of images [N, C, H, W], [N, D]: the output of the backbone, which is the input of the head."""
@@ -67,10 +69,15 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Set training mode; a frozen backbone stays in evaluation mode, so its batch-norm statistics do not change."""
+        """Set training mode; a frozen backbone stays in evaluation mode, so its batch-norm statistics do not change.
+        With `fixed_norm`, its batch norms do."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
+        if self.fixed_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self
 
 

@@ -14,11 +14,19 @@ from ..config.schema import Config
 from ..errors import SightlineError
 from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
-from . import classify, multilabel, pretrain, segment, transfer
+from . import classify, multilabel, photos, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)
 
 RECIPES: dict[str, Callable[[], Config]] = {
+    "photos_probe": photos.photos_probe,
+    "photos_knn": photos.photos_knn,
+    "photos_finetune": photos.photos_finetune,
+    "photos_scratch": photos.photos_scratch,
+    "multilabel_probe": multilabel.multilabel_probe,
+    "multilabel_knn": multilabel.multilabel_knn,
+    "multilabel_finetune": multilabel.multilabel_finetune,
+    "multilabel_scratch": multilabel.multilabel_scratch,
     "digits": classify.digits,
     "alexnet_scratch": classify.alexnet_scratch,
     "efficientnet_v2_m_finetune": classify.efficientnet_v2_m_finetune,
@@ -28,10 +36,6 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "beit_finetune": classify.beit_finetune,
     "resnet101_ensemble": classify.resnet101_ensemble,
     "objects_fast": classify.objects_fast,
-    "photos_scratch": classify.photos_scratch,
-    "photos_finetune": classify.photos_finetune,
-    "multilabel_scratch": multilabel.multilabel_scratch,
-    "multilabel_finetune": multilabel.multilabel_finetune,
     "scenes": segment.scenes,
     "fcn32s_vgg16_dense": segment.fcn32s_vgg16_dense,
     "fcn32s_vgg16": segment.fcn32s_vgg16,

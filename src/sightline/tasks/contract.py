@@ -101,6 +101,9 @@ class Task:
     """() -> how several runs of this task are compared in a report."""
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
     """(run folder, config, image paths, output path, options, say) -> the path of the predictions."""
+    seconds_per_image: "Callable[[Any, Source], tuple[float, float]] | None" = None
+    """(config, data) -> measured seconds per image of the network's forward pass, and of a training step, on this
+    machine. `sightline start` plans its steps by them."""
     prelabel: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
     """As `predict`; writes a file for annotation programs in the format of the options."""
     baselines: "Callable[[Training, float], tuple[dict[str, float], list[str]]] | None" = None

@@ -28,11 +28,19 @@ LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, 
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
 
 
-def comparison_page(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> str:
+def comparison_page(
+    comparison: Comparison,
+    drawn: Figures,
+    links: Sequence[str],
+    lead: Sequence[tuple[str, list[Child]]] = (),
+    kicker: str = "Sightline comparison",
+    name: str = "",
+) -> str:
     """The complete HTML page of a comparison. drawn: PNG bytes by figure name. links: the URL of each run's own
-    report, or "" without one."""
+    report, or "" without one. lead: sections before those of the comparison. kicker, name: the lines of the header."""
     content: list[tuple[str, list[Child]]] = [
-        ("Result", summary(comparison, drawn, links)),
+        *lead,
+        ("Comparison" if lead else "Result", summary(comparison, drawn, links)),
         ("Cost and quality", cost(comparison, drawn)),
         ("Recipe differences", recipes(comparison)),
         ("Curves", curves(comparison, drawn)),
@@ -47,8 +55,8 @@ def comparison_page(comparison: Comparison, drawn: Figures, links: Sequence[str]
             ("Agreement", agreement(comparison)),
         ]
     names = [entry.name for entry in comparison.entries]
-    reference = f"The reference is {names[0]}, the first run of the command."
-    return layout("Sightline comparison", joined_names(names), reference, content, notice(comparison))
+    reference = f"The reference is {names[0]}, the first run of the command." if not lead else ""
+    return layout(kicker, name or joined_names(names), reference, content, notice(comparison))
 
 
 def joined_names(names: Sequence[str]) -> str:

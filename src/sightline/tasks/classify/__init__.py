@@ -12,6 +12,7 @@ TASK = Task(
     predicts="label",
     check=lazy("sightline.tasks.classify.build:check"),
     open=lazy("sightline.tasks.classify.build:open_labeled"),
+    seconds_per_image=lazy("sightline.tasks.whole_image.cost:seconds_per_image"),
     build=lazy("sightline.tasks.classify.build:build"),
     losses=lazy("sightline.tasks.classify.losses:losses"),
     preview=lazy("sightline.tasks.classify.results:preview"),

@@ -12,6 +12,7 @@ TASK = Task(
     predicts="labels",
     check=lazy("sightline.tasks.multilabel.build:check"),
     open=lazy("sightline.tasks.multilabel.build:open_label_sets"),
+    seconds_per_image=lazy("sightline.tasks.whole_image.cost:seconds_per_image"),
     build=lazy("sightline.tasks.multilabel.build:build"),
     losses=lazy("sightline.tasks.multilabel.losses:losses"),
     preview=lazy("sightline.tasks.multilabel.results:preview"),

@@ -1,0 +1,103 @@
+"""How the steps of `sightline start` fit into the time: image sides, epochs, and what is left out."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..config.checks import FITTED
+from ..config.resolve import resolve
+from ..config.schema import Config
+from ..data.types import Source
+from ..recipes.ladders import LadderStep
+from ..tasks import TASKS
+
+FEATURE_SHARE, TUNING_SHARE = 0.3, 0.65
+"""Largest share of the remaining time for frozen features, and for fine-tuning, which leaves the rest to training from
+scratch."""
+OVERHEAD = 10.0
+"""Seconds of a run besides its network (start, evaluation, report), before a run has shown how many it takes."""
+READ_IMAGES = 12
+"""Number of images that are read to estimate how long decoding takes."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A step that fits into the time. seconds: the estimate."""
+
+    config: Config
+    seconds: float
+
+
+class TooLong(Exception):
+    """A step does not fit into the remaining time. seconds: what it would take at least."""
+
+    def __init__(self, seconds: float):
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of images of a data set, and the seconds in which one is decoded."""
+
+    train: int
+    val: int
+    decoding: float
+
+    @classmethod
+    def of(cls, source: Source) -> "Sizes":
+        train = source.splits["train"]
+        rows = np.linspace(0, len(train.names) - 1, min(READ_IMAGES, len(train.names))).astype(int)
+        start = time.monotonic()
+        for row in rows:
+            train.read(int(row), 0)
+        return cls(len(train.names), len(source.splits["val"].names), (time.monotonic() - start) / len(rows))
+
+
+def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead: float, side: int = 0) -> Fit:
+    """Choose image side and epochs of a step for the remaining time. left, overhead: in seconds. side: that of earlier
+    pre-trained steps, whose images and features are in the cache; larger ones are not tried.
+
+    Raises TooLong if not even the smallest side and the fewest epochs fit.
+    """
+    sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
+    shares = (1.0,) if not step.pretrained else (FEATURE_SHARE,) if step.epochs is None else (TUNING_SHARE, 1.0)
+    planned = [(each, costs(sized(step, each), source, sizes, each == side)) for each in sides]
+    fewest = min(step.epochs or 0, step.config.train.epochs)
+    for share in shares:
+        for each, (once, epoch) in planned:
+            config, rest = sized(step, each), share * left - overhead - once
+            if step.epochs is None and rest >= 0:
+                return Fit(config, overhead + once)
+            epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
+            if fewest and epochs >= fewest:
+                return Fit(resolve(config, {"train.epochs": epochs}), overhead + once + epochs * epoch)
+    raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / shares[-1])
+
+
+def sized(step: LadderStep, side: int) -> Config:
+    """The recipe of a step for images of `side` pixels; images for random crops stay larger by the same factor."""
+    resized = round(side * step.config.augment.resize / step.config.data.size)
+    return resolve(step.config, {"data.size": side, "augment.resize": resized})
+
+
+def costs(config: Config, source: Source, sizes: Sizes, cached: bool) -> tuple[float, float]:
+    """Estimated seconds of a run without its epochs, and of an epoch. cached: whether images and features are in the
+    cache."""
+    measure = TASKS[config.task].seconds_per_image
+    assert measure is not None, f"{config.task} has a ladder, but no seconds_per_image"
+    forward, step = measure(config, source)
+    every = sizes.train + sizes.val
+    once = sizes.val * forward
+    if not cached:
+        fits = config.optim.name in FITTED or config.model.fit_head
+        once += every * (sizes.decoding + (forward if fits else 0.0))
+    return once, 0.0 if config.optim.name in FITTED else sizes.train * step + sizes.val * forward
+
+
+def with_start_settings(step: LadderStep, settings: dict[str, object]) -> LadderStep:
+    """The step with settings that hold for all steps: nothing is chosen on the validation images, and baselines, which
+    are steps, are not computed again."""
+    common = {"train.best_metric": "epoch", "train.patience": 0, "report.baselines": False}
+    return replace(step, config=resolve(step.config, {"name": step.name} | common | settings))

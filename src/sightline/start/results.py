@@ -1,0 +1,222 @@
+"""The result of `sightline start`: which step was worth it, in sentences, tables and a page."""
+
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import SightlineError
+from ..insight.style import png
+from ..report.compare.figures import plan_comparison
+from ..report.compare.files import as_csv, as_values, report_link
+from ..report.compare.kinds import Comparison, RunPair
+from ..report.compare.numbers import compare, quality_text
+from ..report.compare.page import comparison_page
+from ..report.formatting import duration
+from ..report.html import Child, element, table
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, finite, read_json, write_json
+
+MARK = "start.json"
+"""Name of the file by which the folder of a start is recognized."""
+ALPHA = 0.05
+NOTHING_CHOSEN = (
+    "No epoch and no setting was chosen on these validation images. The steps are compared from the cheapest to the "
+    "most expensive; the intervals of the differences are widened for the number of comparisons."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step. trained: whether its run is finished. seconds: spent on it. why, cure: why it was left
+    out, and what to do."""
+
+    name: str
+    title: str
+    trained: bool
+    seconds: float
+    why: str = ""
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class StartResult:
+    """The result of a start. best: the name of the run that was worth it; "" if no run is finished. sentences: the
+    result in words. next: commands to type next."""
+
+    path: Path
+    best: str
+    sentences: tuple[str, ...]
+    next: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def run(self) -> run_folder.Run:
+        """The run that was worth it."""
+        return run_folder.Run(self.path / self.best)
+
+
+def read_outcomes(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, Outcome]:
+    """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
+
+    Raises SightlineError if the folder has other content, or a start with other settings; with `overwrite`, the runs
+    of that start are deleted.
+    """
+    known = read_json(folder / MARK)
+    if not isinstance(known, dict):
+        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            why, cure = f"it has files, but no {MARK}", "choose another folder: --out FOLDER"
+            raise SightlineError("this folder is not empty", where=str(folder), why=why, cure=cure)
+        return {}
+    outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
+    changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]
+    if not changed:
+        return {name: one for name, one in outcomes.items() if not one.why}
+    if not overwrite:
+        why = f"these settings differ: {', '.join(sorted(changed))}"
+        cure = "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
+        raise SightlineError("this folder has a start with other settings", where=str(folder), why=why, cure=cure)
+    for name in outcomes:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return {}
+
+
+def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> None:
+    """Write start.json: the settings of all steps, and their outcomes so far."""
+    steps = [asdict(one) for one in outcomes.values()]
+    write_json(folder / MARK, {"format": 1, "settings": dict(settings), "steps": steps})
+
+
+def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartResult:
+    """Compare the finished runs and write report.html, start.csv and figures; returns the result."""
+    trained = [one for one in outcomes if one.trained]
+    if not trained:
+        left = "; ".join(f"{one.title}: {one.why}" for one in outcomes)
+        raise SightlineError("no step fits into the time", where=str(folder), why=left, cure="give more: --minutes 30")
+    if len(trained) == 1:
+        cure = "give more time: --minutes 30"
+        raise SightlineError("only one step fits into the time", where=str(folder), why=outcomes[-1].why, cure=cure)
+    best, pairs = climbed(folder, trained)
+    order = [best, *(one for one in trained if one is not best)]
+    found = compare([folder / one.name for one in order])
+    # Image sides differ by design, and all runs read the same files.
+    comparison = replace(found, pairs=tuple(replace(pair, notes=()) for pair in found.pairs))
+    lines, commands = sentences(comparison, best, trained, pairs), next_commands(folder, data, best, outcomes)
+    figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
+    for name, image in figures.items():
+        atomic_write(folder / "figures" / f"{name}.png", image)
+    atomic_write(folder / "start.csv", as_csv(comparison))
+    write_json(folder / "compare.json", finite(as_values(comparison, folder)))
+    links = [report_link(entry.files.path, folder) for entry in comparison.entries]
+    lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
+    page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(data).name)
+    atomic_write(folder / "report.html", page)
+    return StartResult(folder, best.name, tuple(lines), tuple(commands))
+
+
+def climbed(folder: Path, trained: Sequence[Outcome]) -> tuple[Outcome, list[RunPair]]:
+    """The step that was worth it, and the comparisons that were made, see `climb`."""
+
+    def pair_of(first: int, second: int) -> RunPair | None:
+        found = compare([folder / trained[row].name for row in (first, second)]).pairs
+        return replace(found[0], level=1 - ALPHA / (len(trained) - 1)) if found else None
+
+    row, pairs = climb(len(trained), pair_of)
+    return trained[row], pairs
+
+
+def climb(steps: int, pair_of: Callable[[int, int], RunPair | None]) -> tuple[int, list[RunPair]]:
+    """The index of the step that was worth it, and the comparisons.
+
+    The cheapest step is replaced by the next one that is better, and so on. "Better" is said if the p value of the
+    paired difference, times the number of comparisons (steps - 1), is below ALPHA. So if no step differs from the
+    first, one is called better with a probability of at most ALPHA. pair_of: (index, index of a later step) -> their
+    comparison; None if they cannot be compared.
+    """
+    best, pairs = 0, []
+    for other in range(1, steps):
+        if (pair := pair_of(best, other)) is None:
+            continue
+        pairs.append(pair)
+        if pair.difference > 0 and differs(pair, steps - 1):
+            best = other
+    return best, pairs
+
+
+def differs(pair: RunPair, comparisons: int) -> bool:
+    """Whether a difference is shown, with Bonferroni's correction for the number of comparisons."""
+    return pair.p * comparisons < ALPHA
+
+
+def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome], pairs: Sequence[RunPair]) -> list[str]:
+    """The result in words: what was worth it and by how much, then the more expensive steps."""
+    unit = comparison.kind.unit
+    texts = {entry.name: f"{quality_text(entry, comparison.kind)}{unit}" for entry in comparison.entries}
+    titles = {one.name: one.title for one in trained}
+    reached = f"{comparison.kind.name} {texts[best.name]} in {duration(best.seconds)}"
+    won = [pair for pair in pairs if pair.second == best.name]
+    if won:
+        lines = [f"{capitalized(best.title)} was worth it: {reached}, {points(won[0])} over {titles[won[0].first]}."]
+    else:
+        lines = [f"No step is shown to be better than {best.title}: {reached}."]
+    for pair in (pair for pair in pairs if pair.first == best.name):
+        worse = pair.difference < 0 and differs(pair, len(trained) - 1)
+        word = "is worse" if worse else "is not shown to be better"
+        lines.append(f"{capitalized(titles[pair.second])} {word}: {texts[pair.second]}, {points(pair)}.")
+    return lines
+
+
+def points(pair: RunPair) -> str:
+    """The difference of a pair in points, with its interval, which is widened for the number of comparisons."""
+    low, high = pair.interval
+    return f"{100 * pair.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def capitalized(text: str) -> str:
+    """The text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def next_commands(folder: Path, data: str, best: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
+    """Commands to type next: how to use the best run, and how to go on."""
+    run = shlex.quote(str(folder / best.name))
+    lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
+    more = [one for one in outcomes if one.cure.startswith("give more time: ")]
+    if more:
+        time = more[0].cure.removeprefix("give more time: ")
+        lines.append(f"sightline start {shlex.quote(data)} {time}")
+    return lines
+
+
+def page_lead(
+    lines: Sequence[str],
+    comparison: Comparison,
+    outcomes: Sequence[Outcome],
+    commands: Sequence[str],
+    links: Sequence[str],
+) -> list[Child]:
+    """The first section of the page: the result, the steps with their cost, what was left out, and commands. links:
+    the URL of each run's report, in the order of the comparison."""
+    texts = {entry.name: quality_text(entry, comparison.kind) for entry in comparison.entries}
+    reports = {entry.name: link for entry, link in zip(comparison.entries, links, strict=True)}
+    rows: list[list[Child]] = [
+        [element("a", one.title, href=reports[one.name]), texts[one.name], duration(one.seconds)]
+        for one in outcomes
+        if one.name in texts
+    ]
+    lines = [*lines, *(f"{capitalized(one.title)} was left out: {one.why}; {one.cure}." for one in outcomes if one.why)]
+    first, *others = lines
+    head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time"]
+    return [
+        element("p", first, class_="lead"),
+        element("ul", [element("li", line) for line in others]) if others else None,
+        table(head, rows, "The steps, cheapest first", numeric=1),
+        element("p", NOTHING_CHOSEN, class_="small"),
+        element("p", "Next:"),
+        element("ul", [element("li", element("code", line)) for line in commands]),
+    ]

@@ -1,0 +1,213 @@
+"""`sightline start`: train baselines and networks within a time, and say which step was worth it."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config.paths import absolute
+from ..config.resolve import resolve
+from ..config.schema import Config, Data
+from ..data.label_arrays import are_numbers, are_sets
+from ..data.sources.open import open_source
+from ..data.sources.pairs import is_segmentation
+from ..data.types import Source
+from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
+from ..recipes.ladders import LADDERS, LadderStep
+from ..report.formatting import duration
+from ..runs import run_folder
+from ..runs.lock import lock_run
+from ..runs.signals import StopRequest
+from ..runs.terminal import print_plain
+from ..tasks import TASKS, task_learning_from
+from ..train import resume, train
+from ..user_code import accepts_code
+from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
+from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
+
+MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
+"""Of fewer images than MANY_IMAGES without a validation split, about 100 are held out, at most MOST_HELD_OUT of all."""
+RESERVE = 15.0
+"""Seconds for the comparison after the last step."""
+
+
+@dataclass
+class Climb:
+    """A call of `sightline start`. outcomes: of the steps so far, by name. side: of the images of the pre-trained
+    steps, 0 before the first one."""
+
+    source: Source
+    folder: Path
+    settings: dict[str, Any]
+    minutes: float
+    say: Callable[[str], None]
+    quiet: bool
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    side: int = 0
+
+    @property
+    def left(self) -> float:
+        """Remaining seconds: the time without that of the steps that are done."""
+        return 60 * self.minutes - RESERVE - sum(one.seconds for one in self.outcomes.values())
+
+
+@accepts_code
+def start(
+    data: str | os.PathLike[str],
+    *,
+    minutes: float = 10.0,
+    weights: str = "",
+    model: str = "",
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> StartResult:
+    """Train steps from baselines to networks on `data` within `minutes`, and compare them on the validation images.
+
+    The steps are ordinary runs in the folder `out` (runs/start by default), cheapest first: the frequencies of the
+    classes, k-NN on raw pixels, k-NN and logistic regression on the frozen features of a pre-trained network, fine-
+    tuning of this network, and training from scratch. Steps that do not fit into the time, or whose weights cannot be
+    had, are left out. Nothing is chosen on the validation images within a step. weights: of the pre-trained network,
+    as `model.weights`; `none` for no pre-trained steps. model: its name, as `model.name`. settings: of all steps.
+
+    The same call resumes an interrupted start, and with more minutes adds steps. Raises SightlineError for data that
+    no step can be trained on, and with status 4 when interrupted.
+    """
+    say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
+    wanted = settings | {"data.path": absolute(os.fspath(data))}
+    kind, source, wanted = look(wanted, say)
+    folder = Path(out) if out is not None else run_folder.default_folder("start")
+    run_folder.require_outside_data(folder, wanted["data.path"])
+    steps = ladder(kind, source, weights, model, wanted)
+    with lock_run(folder) as note:
+        if note:
+            say(f"warning: {note}")
+        outcomes = read_outcomes(folder, wanted, overwrite)
+        climb = Climb(source, folder, wanted, minutes, say, quiet, outcomes)
+        signals = StopRequest.received
+        for step in steps:
+            take(climb, step)
+            if StopRequest.received > signals:
+                raise interrupted(folder)
+        result = write_result(folder, wanted["data.path"], [*climb.outcomes.values()])
+    say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
+    return result
+
+
+def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Source, dict[str, Any]]:
+    """Open the data, and print what was understood: (what a task can learn from them, the data, the settings).
+
+    Raises SightlineError for data without labels or masks, and for numbers.
+    """
+    data = resolve(Config(), {key: value for key, value in settings.items() if key.startswith("data.")}).data
+    masked = is_segmentation(data)
+    source = None if masked else open_source(data, data.split_seed, hold_out=False)
+    kind = "masks" if source is None else kind_of(source, data)
+    config = resolve(task_learning_from(kind).config(), settings)
+    opener = TASKS[config.task].open
+    total = 0 if source is None or "val" in source.splits else sum(len(each.names) for each in source.splits.values())
+    if total and total < MANY_IMAGES and "data.val_fraction" not in settings:
+        settings |= {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
+        config = resolve(config, settings)
+    opened = opener(config, lambda text: None)
+    for note in opened.notes:
+        say(note)
+    counts = ", ".join(f"{len(items.names):,} in {name}" for name, items in opened.splits.items())
+    say(f"{len(opened.classes):,} classes; images: {counts}; {TASKS[config.task].does}")
+    return kind, opened, settings
+
+
+def kind_of(source: Source, data: Data) -> str:
+    """What a task can learn from images without masks: "labels" or "label sets". Raises SightlineError for others."""
+    labels = [items.labels for items in source.splits.values() if items.labels is not None]
+    if not labels:
+        why = "`sightline start` compares steps by their accuracy on labeled images"
+        cure = (
+            "put the images of each class into a folder of its own; or pre-train without labels: sightline train "
+            f"byol_fast --data {shlex.quote(data.path)}"
+        )
+        raise SightlineError("these images have no labels", where=data.path, why=why, cure=cure)
+    if any(map(are_numbers, labels)):
+        cure = "see docs/extend.md, which trains networks that predict numbers"
+        raise SightlineError("`sightline start` has no steps for labels that are numbers", where=data.path, cure=cure)
+    return "label sets" if any(map(are_sets, labels)) else "labels"
+
+
+def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[LadderStep]:
+    """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
+    side = median_side(source)
+    chosen = {"model.weights": absolute(weights) if os.path.exists(weights) else weights} if weights else {}
+    chosen |= {"model.name": model} if model else {}
+    steps = []
+    for step in LADDERS[kind](side):
+        if step.pretrained and weights == "none":
+            continue
+        steps.append(with_start_settings(step, settings | (chosen if step.pretrained else {})))
+    return steps
+
+
+def median_side(source: Source) -> int:
+    """The median of height and width of some training images, in pixels."""
+    train = source.splits["train"]
+    rows = np.linspace(0, len(train.names) - 1, min(24, len(train.names))).astype(int)
+    return int(np.median([side for row in rows for side in train.read(int(row), 0).size]))
+
+
+def take(climb: Climb, step: LadderStep) -> None:
+    """Train or resume the run of a step, or note why it is left out."""
+    run, before = climb.folder / step.name, climb.outcomes.get(step.name)
+    if before and before.trained:
+        climb.say(f"{step.title}: done")
+        return
+    begin = time.monotonic()
+    outcome = Outcome(step.name, step.title, False, before.seconds if before else 0.0)
+    try:
+        if is_started(run):
+            climb.say(f"\n{step.title}: resuming")
+            resume(run, quiet=climb.quiet)
+        else:
+            fit = fitted(step, climb.source, Sizes.of(climb.source), climb.left, overhead(climb), climb.side)
+            climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
+            train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
+            if step.pretrained:
+                climb.side = fit.config.data.size
+        outcome = replace(outcome, trained=True)
+    except TooLong as error:
+        minutes = climb.minutes + (error.seconds - climb.left) / 60
+        why = f"it takes about {duration(error.seconds)}, and {duration(max(climb.left, 0))} are left"
+        outcome = replace(outcome, why=why, cure=f"give more time: --minutes {np.ceil(minutes):.0f}")
+    except SightlineError as error:
+        if error.status == INTERRUPTED:
+            raise interrupted(climb.folder) from error
+        if not (step.pretrained and (error.status == ENVIRONMENT or "weights" in error.where)):
+            raise
+        outcome = replace(outcome, why=f"{error.what}: {error.why}" if error.why else error.what, cure=error.cure)
+    finally:
+        climb.outcomes[step.name] = replace(outcome, seconds=outcome.seconds + time.monotonic() - begin)
+        write_outcomes(climb.folder, climb.settings, climb.outcomes)
+    if outcome.why:
+        climb.say(f"\n{step.title}: left out, because {outcome.why}\n  {outcome.cure}")
+
+
+def is_started(run: Path) -> bool:
+    """Whether a run has a state from which it can be resumed."""
+    return any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
+
+
+def overhead(climb: Climb) -> float:
+    """Seconds that a run takes besides its network: those of the cheapest step, or OVERHEAD before it is done."""
+    done = [one.seconds for one in climb.outcomes.values() if one.trained]
+    return min(done, default=OVERHEAD)
+
+
+def interrupted(folder: Path) -> SightlineError:
+    """The error of an interrupted start, with the command that resumes it."""
+    cure = f"run the same command again to resume the runs in {shlex.quote(str(folder))}"
+    return SightlineError("the start was interrupted", where=str(folder), cure=cure, status=INTERRUPTED)

@@ -1,0 +1,264 @@
+"""`sightline start`: the ladder within a time, what is left out, and which step was worth it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import sightline
+from config_toys import configured
+from sightline import SightlineError
+from sightline.errors import ENVIRONMENT, INTERRUPTED
+from sightline.recipes import ladders
+from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
+from sightline.start import plan, results, run
+from sightline.start.plan import Sizes, TooLong, fitted
+from sightline.start.results import climb
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+SMALL = {"model.name": "small_cnn", "model.args": {"widths": [8, 8], "hidden": 8}, "data.size": 16}
+FAST = {"train.batch_size": 16, "train.precision": "fp32", "train.threads": 1, "report.samples": 0}
+FROZEN = {"model.freeze": True, "train.epochs": 1}
+
+
+@pytest.fixture
+def toy_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ladder of tiny networks in the place of the one for photographs."""
+    base = {"task": "classify", **SMALL, **FAST}
+    knn = configured(base | FROZEN | {"optim.name": "knn", "model.head": "knn"})
+    probe = configured(base | FROZEN | {"optim.name": "lbfgs"})
+    tuned = configured(base | {"train.epochs": 4})
+    steps = [replace(step, sides=(16, 8)) if step.pretrained else step for step in images(knn, probe, tuned, tuned)]
+    monkeypatch.setitem(LADDERS, "labels", lambda side: tuple(steps))
+    monkeypatch.setattr(ladders, "SIDES", (16, 8))
+
+
+@pytest.fixture(scope="module")
+def weights(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = configured({"task": "classify", **SMALL, **FAST, "train.epochs": 3, "report.baselines": False})
+    return str(sightline.train(config, photos, out=tmp_path_factory.mktemp("weights") / "run", quiet=True).path)
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_all_steps_are_ordinary_runs_and_the_report_says_which_was_worth_it(
+    photos: Path, weights: str, tmp_path: Path
+) -> None:
+    found = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
+    steps = json.loads((tmp_path / "s/start.json").read_text())["steps"]
+    names = ["most-frequent", "knn-pixels", "knn", "probe", "finetune", "scratch"]
+    assert [step["name"] for step in steps] == names and all(step["trained"] for step in steps)
+    for name in names:
+        metrics = sightline.Run(tmp_path / "s" / name).metrics
+        assert "selection" not in metrics and "best_epoch" not in metrics, "nothing is chosen on validation images"
+    assert found.best in names and found.run.metrics["accuracy"] >= 0.5
+    page = found.report.read_text(encoding="utf-8")
+    assert "What was worth it" in page and "was worth it: accuracy" in page
+    assert page.index("k-NN on raw pixels") < page.index("fine-tuning")
+    assert any("sightline predict" in line for line in found.next)
+    assert (tmp_path / "s/start.csv").read_text().count("\n") == 7
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").glob("*/checkpoints/**/*.safetensors")}
+    again = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
+    assert again.sentences == found.sentences
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "finished steps are not trained again"
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_without_weights_the_other_steps_are_taken_and_the_cure_is_said(
+    photos: Path, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightline.start(photos, weights=str(tmp_path / "none.safetensors"), out=tmp_path / "s")
+    said = capsys.readouterr().out
+    assert said.count("left out, because the weights were not found") == 3
+    assert "--model.weights" in said
+    steps = {one["name"]: one["trained"] for one in json.loads((tmp_path / "s/start.json").read_text())["steps"]}
+    assert steps == {"most-frequent": True, "knn-pixels": True, "knn": False, "probe": False} | {
+        "finetune": False,
+        "scratch": True,
+    }
+    never = sightline.start(photos, weights="none", out=tmp_path / "never", quiet=True)
+    assert {path.name for path in never.path.iterdir() if path.is_dir()} == {
+        *("figures", "most-frequent", "knn-pixels", "scratch")
+    }
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_an_interrupted_start_goes_on(
+    photos: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def interrupted(config: Any, **options: Any) -> Any:
+        if config.name == "probe":
+            raise SightlineError("interrupted", status=INTERRUPTED)
+        trained.append(config.name)
+        return real(config, **options)
+
+    real = run.train
+    monkeypatch.setattr(run, "train", interrupted)
+    with pytest.raises(SightlineError, match="was interrupted") as caught:
+        sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
+    assert caught.value.status == INTERRUPTED and "same command" in caught.value.cure
+    monkeypatch.setattr(run, "train", real)
+    found = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
+    assert trained == ["most-frequent", "knn-pixels", "knn"] and found.report.is_file()
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_more_minutes_add_the_steps_that_did_not_fit(
+    photos: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = {"train.epochs": 4}
+
+    def costs(config: Any, *rest: Any) -> tuple[float, float]:
+        return (1.0, 100.0 if config.name in ("finetune", "scratch") else 0.0)
+
+    monkeypatch.setattr(plan, "costs", costs)
+    first = sightline.start(photos, weights=weights, minutes=3, out=tmp_path / "s", quiet=True)
+    assert not (tmp_path / "s/finetune").exists() and slow
+    cure = next(line for line in first.next if "--minutes" in line)
+    minutes = float(cure.rpartition(" ")[2])
+    assert 5 < minutes < 9
+    sightline.start(photos, weights=weights, minutes=minutes, out=tmp_path / "s", quiet=True)
+    assert sightline.Run(tmp_path / "s/finetune").metrics["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "cure"),
+    [
+        (lambda photos, folder: next((photos / "train").iterdir()), "no labels", "byol"),
+        (lambda photos, folder: one_class(folder), "only 1 class was found", "--data FOLDER"),
+        (lambda photos, folder: numbers(folder), "looks like numbers", "--data.label_column"),
+        (lambda photos, folder: folder / "nothing", "not found|no such", "check the path"),
+    ],
+)
+def test_data_without_a_ladder_are_errors(
+    make: Callable[[Path, Path], Path], words: str, cure: str, photos: Path, tmp_path: Path
+) -> None:
+    data = make(photos, tmp_path)
+    with pytest.raises(SightlineError, match=words) as caught:
+        sightline.start(data, out=tmp_path / "s", quiet=True)
+    assert cure in caught.value.cure and caught.value.cure
+
+
+def one_class(folder: Path) -> Path:
+    from PIL import Image
+
+    for index in range(12):
+        path = folder / "data" / "cat" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (index, 0, 0)).save(path)
+    return folder / "data"
+
+
+def numbers(folder: Path) -> Path:
+    from PIL import Image
+
+    folder = folder / "numbers"
+    folder.mkdir()
+    rows = ["filename,label"]
+    for index in range(12):
+        Image.new("RGB", (16, 16), (index, 0, 0)).save(folder / f"{index}.png")
+        rows.append(f"{index}.png,{index + 0.5}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_a_folder_with_other_content_is_not_overwritten(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/notes.txt").write_text("mine")
+    with pytest.raises(SightlineError, match="not empty"):
+        sightline.start(photos, weights="none", out=tmp_path / "own", quiet=True)
+    sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True)
+    with pytest.raises(SightlineError, match="other settings") as caught:
+        sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True, **{"train.seed": 1})
+    assert "train.seed" in caught.value.why
+    sightline.start(photos, weights="none", out=tmp_path / "s", overwrite=True, quiet=True, **{"train.seed": 1})
+    assert "seed: 1" in (tmp_path / "s/scratch/recipe.yaml").read_text()
+
+
+SIZES = Sizes(100, 50, 0.0)
+
+
+def step_with(epochs: int | None, pretrained: bool = True) -> LadderStep:
+    config = configured({"task": "classify", **SMALL, "data.size": 224, "train.epochs": 10})
+    return LadderStep("s", "step", config, pretrained, (224, 112, 56), epochs)
+
+
+@pytest.fixture
+def square_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch at 224 pixels takes 100 s, the features 50 s unless they are cached; at half the side a quarter."""
+
+    def costs(config: Any, source: Any, sizes: Sizes, cached: bool) -> tuple[float, float]:
+        share = (config.data.size / 224) ** 2
+        return (0.0 if cached else 50 * share), 100 * share
+
+    monkeypatch.setattr(plan, "costs", costs)
+
+
+@pytest.mark.usefixtures("square_costs")
+@pytest.mark.parametrize(
+    ("epochs", "left", "side", "expected"),
+    [
+        (None, 1000, 0, (224, 10)),  # features may take FEATURE_SHARE of the time
+        (None, 150, 0, (112, 10)),
+        (None, 150, 224, (224, 10)),  # in the cache
+        (3, 2000, 0, (224, 10)),  # no more epochs than the recipe has
+        (3, 700, 0, (224, 3)),  # TUNING_SHARE, if the fewest epochs fit into it
+        (3, 300, 0, (112, 6)),
+        (3, 300, 56, (56, 10)),  # not larger than the features
+    ],
+)
+def test_the_largest_side_and_the_epochs_that_fit_are_chosen(
+    epochs: int | None, left: float, side: int, expected: tuple[int, int]
+) -> None:
+    fit = fitted(step_with(epochs), None, SIZES, left, 10.0, side)  # ty: ignore
+    assert (fit.config.data.size, fit.config.train.epochs) == expected and fit.seconds <= left
+
+
+@pytest.mark.usefixtures("square_costs")
+def test_a_step_that_does_not_fit_says_what_it_takes() -> None:
+    with pytest.raises(TooLong) as caught:
+        fitted(step_with(3), None, SIZES, 30.0, 10.0)  # ty: ignore
+    assert caught.value.seconds == pytest.approx(10 + 50 / 16 + 300 / 16)
+    assert fitted(step_with(3), None, SIZES, caught.value.seconds + 0.01, 10.0).config.data.size == 56  # ty: ignore
+
+
+class Pair(NamedTuple):
+    difference: float
+    p: float
+
+
+def test_a_step_is_replaced_only_by_one_that_is_shown_to_be_better() -> None:
+    table = {(0, 1): Pair(0.2, 1e-6), (1, 2): Pair(0.1, 0.02), (1, 3): Pair(-0.2, 1e-6), (1, 4): Pair(0.1, 0.01)}
+    best, pairs = climb(5, lambda first, second: table[first, second])  # ty: ignore
+    assert best == 4 and len(pairs) == 4, "0.02 x 4 comparisons is above 0.05, 0.01 x 4 is not"
+
+
+def test_steps_that_are_equal_are_rarely_called_better() -> None:
+    """The rate of false statements that docs/claims.md gives, with fewer trials."""
+    from sightline.stats.nested import paired_difference
+
+    rng, wrong, trials = np.random.default_rng(0), 0, 300
+    for _ in range(trials):
+        easy = rng.random(300) < 0.4  # images on which all steps agree
+        right = np.where(easy, True, rng.random((6, 300)) < 0.5)
+        pairs = {}
+
+        def pair_of(first: int, second: int, right: np.ndarray = right, pairs: dict = pairs) -> Any:
+            found = paired_difference(right[first], right[second], None)
+            return Pair(found.value, found.p)
+
+        wrong += climb(6, pair_of)[0] != 0
+    assert wrong / trials < 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_on_pixels_and_constant_are_valid_recipes() -> None:
+    for ladder in LADDERS.values():
+        knn = next(step.config for step in ladder(300) if step.name == "knn")
+        assert on_pixels(knn).model.name == "pixels" and constant(knn).optim.name == "lbfgs"
+    assert results.ALPHA == 0.05 and ENVIRONMENT == 3
