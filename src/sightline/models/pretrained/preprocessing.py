@@ -21,7 +21,7 @@ MARKS = {"data.size": 0, "data.fit": "pretrained", "data.eval_crop": 0, "data.fi
 `augment.mean` and `augment.std`, unless these are given."""
 
 DEFAULTS = {"data.size": 224, "data.fit": "squash", "data.eval_crop": 1, "data.filter": "bilinear"}
-"""For the error: values that do not depend on weights."""
+"""Values that do not depend on weights, for the error and for commands without a model."""
 
 
 def with_own_preprocessing(config: C) -> tuple[C, str]:
@@ -46,6 +46,11 @@ def with_own_preprocessing(config: C) -> tuple[C, str]:
     values = {key: known[key] for key in wanted}
     shown = ", ".join(f"{key} {value}" for key, value in values.items())
     return resolve(config, values), f"preprocessing of {title}: {shown}"
+
+
+def without_own_preprocessing(config: C) -> C:
+    """The configuration with DEFAULTS in place of MARKS, for commands without a model."""
+    return resolve(config, {key: DEFAULTS[key] for key, mark in MARKS.items() if attrgetter(key)(config) == mark})
 
 
 def own_preprocessing(config: Config) -> tuple[str, dict[str, Any]]:
