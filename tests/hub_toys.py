@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -61,6 +61,9 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         hub = self.hub
+        if "/resolve/" not in self.path:  # other requests of the client
+            self.head(404, {"Content-Length": 0})
+            return
         owner, name, _, _, *rest = self.path.strip("/").split("/")
         file = f"{owner}/{name}/{'/'.join(rest)}"
         asked = self.headers.get("Range", "")
@@ -100,10 +103,11 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(content[:cut])
             self.close_connection = True
             return
-        self.wfile.write(content[:half])
-        self.wfile.flush()
-        time.sleep(hub.stall)
-        self.wfile.write(content[half:])
+        with suppress(BrokenPipeError):  # the client did not wait
+            self.wfile.write(content[:half])
+            self.wfile.flush()
+            time.sleep(hub.stall)
+            self.wfile.write(content[half:])
 
     def log_message(self, format: str, *args: object) -> None:
         pass

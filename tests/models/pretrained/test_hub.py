@@ -108,7 +108,11 @@ def test_a_server_that_stalls_ends_in_an_error(
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
     hub.stall = 0.6
     error = load_error()
-    assert "time" in error.why and "hf download" in error.cure and caplog.text.count("Trying to resume") == 5
+    assert (
+        "did not send data in time" in error.why
+        and "hf download" in error.cure
+        and caplog.text.count("Trying to resume") == 5
+    )
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, "RepoNotFound")])

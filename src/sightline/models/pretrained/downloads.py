@@ -162,6 +162,9 @@ def download_error(page: str, error: Exception, cache: Path | None = None) -> Si
         cure = f"accept the license at {page}, log in with `hf auth login`, and repeat the command"
     elif status == 404:
         why, cure = "the server has no such repository", "choose other weights with --model.name, and check HF_ENDPOINT"
+    elif "Timeout" in type(error).__name__:
+        why = f"the server did not send data in time ({why})"
+        cure = f"repeat the command later, or wait longer: export HF_HUB_DOWNLOAD_TIMEOUT=60; or {cure}"
     elif "Consistency check failed" in why:
         why, cure = f"the file is truncated: {why}", "repeat the command; if it fails again, try later"
     return SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT)
