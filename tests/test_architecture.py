@@ -37,7 +37,19 @@ ALLOWED = {
     | COMMANDS,
     "user_code": {"errors", "runs"},
     "export": {"errors", "config", "runs", "data", "models", "stats", "engine", "inference", "tasks", "user_code"},
-    "doctor": {"errors", "config", "runs", "data", "stats", "insight", "engine", "report", "tasks", "user_code"},
+    "doctor": {
+        "errors",
+        "config",
+        "runs",
+        "data",
+        "models",
+        "stats",
+        "insight",
+        "engine",
+        "report",
+        "tasks",
+        "user_code",
+    },
     "recipes": {"errors", "config", "tasks", "a task", "transfer", "user_code"},
 }
 """Package -> the packages that it may import. A package that is not listed may import all others."""

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md",
     "docs/train.md",
+    "docs/weights.md",
     "docs/data.md",
     "docs/doctor.md",
     "docs/multilabel.md",
@@ -134,6 +135,23 @@ def tiny_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights of a network of timm, in the cache of the Hugging Face hub under the real name, and in a file."""
+    import timm
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "models--timm--tf_efficientnet_lite0.in1k"
+    for path in (folder / "snapshots" / "abc", folder / "refs", tmp_path / "weights"):
+        path.mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    file = folder / "snapshots" / "abc" / "model.safetensors"
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), file)
+    shutil.copy(file, tmp_path / "weights")
+
+
+@pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
     """Fork the trials of a sweep from the test process, and draw no figures."""
     monkeypatch.setattr(importlib.import_module("sightline.sweep.scheduler"), "start_process", ForkedProcess)
@@ -147,6 +165,8 @@ def test_commands_in_the_docs_run(
     monkeypatch.chdir(workspace)
     if any("sightline masks" in code for code in blocks(page, "sh")):
         request.getfixturevalue("tiny_hub")
+    if page == "docs/weights.md":
+        request.getfixturevalue("downloaded")
     if page == "docs/sweep.md":
         request.getfixturevalue("quick_trials")
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C

@@ -7,6 +7,7 @@ from .config.paths import absolute
 from .config.resolve import resolve
 from .engine.memory import explain_out_of_memory
 from .errors import SightlineError
+from .models.pretrained.preprocessing import with_own_preprocessing
 from .runs import run_folder
 from .runs.atomic import finite
 from .runs.terminal import print_plain
@@ -43,6 +44,7 @@ def evaluate(
         raise SightlineError("the run's own data are read as for training", where=", ".join(settings), cure=cure)
     if other:
         config = resolve(config, {"data.path": other, "data.layout": "auto", "data.leave_out": ()} | settings)
+        config, _ = with_own_preprocessing(config)
     if not run_folder.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")
     if not other and split == "train":

@@ -28,6 +28,7 @@ from .engine.schedules import cycled_momentum, factor, mixes, sam_active, with_s
 from .engine.state import Clock, Progress, Training, log_step
 from .errors import SightlineError, counted
 from .models import layer_depths
+from .models.pretrained.preprocessing import with_own_preprocessing
 from .recipes import load_recipe
 from .report.page import write_report
 from .report.watch import watching
@@ -68,7 +69,7 @@ def train(
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
-    config = run_folder.with_absolute_paths(config)
+    config, preprocessing = with_own_preprocessing(run_folder.with_absolute_paths(config))
     folder = Path(out) if out is not None else run_folder.default_folder(config.name)
     TASKS[config.task].check(config)
     with process_group(config.train.rank_timeout_seconds) as world:
@@ -78,6 +79,8 @@ def train(
             run_folder.require_free_folder(folder, overwrite)
             run_folder.require_outside_data(folder, config.data.path)
         with setup.open_run(folder, quiet) as log, explain_out_of_memory(config), stoppable(folder):
+            if preprocessing:
+                log.say(preprocessing)
             parts = setup.build_parts(config, TASKS[config.task], log)
             config = run_folder.with_precision(config, precision_name(parts.dtype))
             if world.is_rank0:

@@ -109,7 +109,7 @@ WRONG = {
     "train.seed": [-1, 1.5, "abc", 2**31],
     "train.batch_size": [0, 2**31],
     "model.freeze": ["yes", "no", "on", "off", "True", "y", 1, 0, "1", None],
-    "data.size": [0, "224px", [224], "[224]"],
+    "data.size": [-1, "224px", [224], "[224]"],
     "data.layout": ["folders", 3, None],
     "data.path": [3, None, ["a"], True],
     "data.classes": ["cat", "[1, 2]", [1], "[cat, null]", "{a: b}"],

@@ -52,6 +52,8 @@ def test_images_are_shown_as_a_network_gets_them(make_photos: Callable[..., Path
     assert crop.size == squash.size == (24, 24)
     assert crop.getpixel((2, 12)) == (255, 0, 0), "the middle third is red"
     assert squash.getpixel((2, 12)) == (0, 0, 255)
+    own = {"data.size": 0, "data.fit": "pretrained", "data.filter": "pretrained", "data.eval_crop": 0}
+    assert diagnose(root, tmp_path, **own).pictures[0].image.size == (30, 30), "no model, so the defaults are used"
 
 
 def test_masks_have_shares_of_pixels_a_palette_and_pictures(make_scenes: Callable[..., Path], tmp_path: Path) -> None:

@@ -438,5 +438,5 @@ def test_imagenet_of_smps_own_encoders(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unet_has_no_imagenet_weights() -> None:
-    with pytest.raises(SightlineError, match="no ImageNet weights for unet"):
+    with pytest.raises(SightlineError, match="no pre-trained weights for unet"):
         load_encoder(build_segmenter("unet", 2, SLIM), "imagenet")

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import pickle
+import re
 import socket
 import struct
 import time
@@ -17,7 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sightline.errors import ENVIRONMENT, USER, SightlineError
-from sightline.models import Classifier, build_model, downloads
+from sightline.models import Classifier, build_model
+from sightline.models.pretrained import downloads
+from sightline.models.pretrained.published import Published, published
 from sightline.models.weights import LoadReport, load_weights, match_names
 
 ARGS = {"widths": [4, 8], "hidden": 6}
@@ -365,7 +368,8 @@ def test_the_head_of_imagenet_is_loaded_for_the_imagenet_classes_only(
     weights = importlib.import_module("sightline.models.weights")
     source = small(classes=1000, seed=1)
     save_file(state(source), tmp_path / "w.safetensors")
-    monkeypatch.setattr(weights, "imagenet_file", lambda name: (tmp_path / "w.safetensors", "timm x"))
+    monkeypatch.setattr(weights, "published", lambda name: Published("timm x", "timm/x", "ImageNet-1k"))
+    monkeypatch.setattr(weights, "library_file", lambda *args, **kwargs: tmp_path / "w.safetensors")
     ids = [f"n{number:08d}" for number in range(1000)]
     for classes, kept in ((ids, True), (ids[::-1], False), ([f"bird {n:04d}" for n in range(1000)], False)):
         model = small(classes=1000, seed=2)
@@ -450,7 +454,7 @@ def test_imagenet_weights_are_read_from_the_cache_of_the_hugging_face_hub(
     save_file(source.state_dict(), tmp_path / "model.safetensors")
     asked: list[tuple[str, str]] = []
 
-    def cached(repository: str, name: str) -> str:
+    def cached(repository: str, name: str, revision: str) -> str:
         asked.append((repository, name))
         return str(tmp_path / name)
 
@@ -480,19 +484,19 @@ def test_offline_is_an_error_within_seconds(
     importlib.import_module("timm")  # imported before the time is measured
     start = time.monotonic()
     with pytest.raises(SightlineError) as caught:
-        downloads.imagenet_file(name)
+        downloads.library_file(published(name))
     assert time.monotonic() - start < 5
-    assert caught.value.status == ENVIRONMENT and "--model.weights FILE" in caught.value.cure
+    assert caught.value.status == ENVIRONMENT and re.search(r"set --model.weights \S+;", caught.value.cure)
     assert caught.value.where.startswith("https://")
 
 
 def test_timm_models_without_weights_are_an_error() -> None:
-    with pytest.raises(SightlineError, match="no ImageNet weights for timm/resnet33ts_none") as caught:
-        downloads.timm_file("resnet33ts_none")
+    with pytest.raises(SightlineError, match="no pre-trained weights for timm/coatnet_0_224") as caught:
+        published("timm/coatnet_0_224")
     assert caught.value.why.startswith("timm has no weights") and "choose another model" in caught.value.cure
 
 
 def test_sightlines_models_have_no_imagenet_weights() -> None:
-    with pytest.raises(SightlineError, match="no ImageNet weights for small_cnn") as caught:
+    with pytest.raises(SightlineError, match="no pre-trained weights for small_cnn") as caught:
         load_weights(small(), "imagenet", "small_cnn", 16)
     assert "resnet50" in caught.value.cure and "beit_base" in caught.value.cure

@@ -295,6 +295,17 @@ def test_images_with_changed_contents_end_the_sweep(
         sightline.sweep(recipe, data, trials=2, **arguments)
 
 
+def test_trials_with_the_preprocessing_of_different_weights(
+    recipe: Config, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Bicubic for one network and bilinear for the other: the decoded images differ, but not the files."""
+    data = make_photos(tmp_path / "data", classes=2, train=8, val=4, size=40)
+    settings = {"model.name": "timm/test_resnet,timm/test_efficientnet", "data.filter": "pretrained"}
+    fixed = {"train.epochs": "1", "data.size": "32", "model.args": "{}"}
+    result = sightline.sweep(recipe, data, out=tmp_path / "s", quiet=True, **settings, **fixed)
+    assert [row["state"] for row in result.trials] == ["complete"] * 2
+
+
 def test_parallel_trials_in_a_database_and_a_second_command_is_rejected(
     recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:

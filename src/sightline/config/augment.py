@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 
 import pydantic
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from .fields import Count, CountOrZero, Names, Probability, Range, Section, ShareRange, Window
 
@@ -48,9 +48,13 @@ class Augment(Section):
     erase: Probability = 0.0
     erase_scale: ShareRange = (0.02, 0.33)
     erase_ratio: Range = (0.3, 3.3)
-    normalize: Literal["imagenet", "half", "dataset"] = "imagenet"
-    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, or measured on the training split, as is always done for
-    other channels than red, green and blue (docs/data.md)."""
+    normalize: Literal["imagenet", "half", "dataset", "pretrained"] = "imagenet"
+    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, measured on the training split, as is always done for
+    other channels than red, green and blue (docs/data.md), or those of the model's weights (docs/weights.md)."""
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, for pixel values from 0 to 1, in place of that of `normalize`; empty: by `normalize`."""
+    std: tuple[PositiveFloat, ...] = ()
+    """Standard deviation of each channel; given together with `mean`."""
     mixup: NonNegativeFloat = 0.0
     """Alpha of mixup (arXiv 1710.09412); 0: off. With cutmix on too, each image gets one of the two at random."""
     cutmix: NonNegativeFloat = 0.0
@@ -68,6 +72,12 @@ class Augment(Section):
     """Range of the random scale of a `window`, log-uniform. A window never extends beyond the image."""
     rare_crops: Probability = 0.0
     """Fraction of the windows that contain a pixel of a randomly chosen class; rare classes are more probable."""
+
+    @pydantic.model_validator(mode="after")
+    def _mean_has_std(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std need one number each for every channel")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _flip_can_alternate(self) -> Self:

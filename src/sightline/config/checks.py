@@ -35,7 +35,7 @@ def common_rules(config: Any) -> Rules:
 
 def has_fixed_features(config: Any) -> bool:
     """Whether the backbone is frozen and no augmentation changes its input between epochs."""
-    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet"})
+    unaugmented = config.augment.model_copy(update={"resize": 0, "normalize": "imagenet", "mean": (), "std": ()})
     return config.model.freeze and unaugmented == type(config.augment)()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SightlineError
 
-NO_PATH = ("", "none", "imagenet", "coco")
+NO_PATH = ("", "none", "pretrained", "imagenet", "coco")
 """Values of settings for paths that are not paths but have a special meaning."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 

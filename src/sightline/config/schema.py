@@ -43,17 +43,19 @@ class Data(Section):
         "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet",
         "coco", "yolo", "labelme", "cvat", "label_studio",
     ] = "auto"  # fmt: skip
-    size: Count = 224
-    """Height and width in pixels of a classifier's input. Segmentation does not use it, but `augment.window`."""
-    fit: Literal["squash", "crop"] = "squash"
+    size: CountOrZero = 224
+    """Height and width in pixels of a classifier's input; 0: the size for which the weights of the model were made.
+    Segmentation does not use it, but `augment.window`."""
+    fit: Literal["squash", "crop", "pretrained"] = "squash"
     """How images become square. `squash`: resize both sides, changing the aspect ratio. `crop`: resize the shorter side
-    and crop the center."""
-    eval_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    and crop the center. `pretrained`: as for the weights of the model (docs/weights.md)."""
+    eval_crop: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Side of the central part that is used of an image for evaluation, as a share of the side that `fit` leaves: 0.8
     is torchvision's Resize(160) and CenterCrop(128) for a `size` of 128. Training images are cropped too, unless
-    `augment.resize` is set. Images of exactly `size` x `size` pixels are not cropped."""
-    filter: Literal["bilinear", "bicubic"] = "bilinear"
-    """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller."""
+    `augment.resize` is set. Images of exactly `size` x `size` pixels are not cropped. 0: as for the weights."""
+    filter: Literal["bilinear", "bicubic", "pretrained"] = "bilinear"
+    """Interpolation for resizing images when they are decoded, with antialiasing if they become smaller; `pretrained`:
+    that of the weights."""
     pattern: str = "{label}_{id}"
     """For `data.layout filename`: where the label is in a file name without its extension."""
     labels: Literal["auto", "one", "several", "number"] = "auto"
@@ -136,7 +138,8 @@ class Data(Section):
 class Model(Section):
     name: str = "resnet18"
     weights: str = "none"
-    """`none`, `imagenet` or `coco` (only DeepLabV3; downloaded), a .safetensors or .pt file, or a run folder."""
+    """`none`; a .safetensors or .pt file, or a run folder; or a download (docs/weights.md): `pretrained` (the library's
+    weights of the model), `imagenet` (the same, if they were trained on ImageNet), `coco` (only DeepLabV3)."""
     args: dict[str, Any] = {}
     """Keyword arguments of the function that builds the model."""
     head: Literal["linear", "mlp", "knn"] = "linear"

@@ -14,6 +14,7 @@ from ..data.label_arrays import are_numbers, are_sets, class_counts
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..errors import SightlineError, counted, listing
+from ..models.pretrained.preprocessing import without_own_preprocessing
 from ..runs.atomic import atomic_write, read_json, write_json
 from ..runs.run_folder import require_outside_data
 from ..tasks import TASKS, task_learning_from
@@ -76,7 +77,7 @@ def of_data(
     path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Say
 ) -> tuple[Diagnosis, Opener]:
     """Check a data set: (diagnosis, function that opens an image by its name)."""
-    data = resolve(Config(), settings | {"data.path": path}).data
+    data = without_own_preprocessing(resolve(Config(), settings | {"data.path": path})).data
     masked = is_segmentation(data)
     opened = open_masked(data) if masked else open_labeled(data)
     labels = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}

@@ -16,7 +16,7 @@ from ..data.image_cache import decode
 from ..data.loader import Sampling, resident, sampling_of
 from ..data.shards.stream import sampled, stream_images
 from ..data.types import Batch, Decoded, Resident, Source
-from ..errors import SightlineError
+from ..errors import SightlineError, counted
 from ..models.fast import FastNet
 from ..models.weights import LoadReport
 from ..runs.sampling import sample_rows
@@ -245,10 +245,17 @@ def weights_of_classes(config: Config, counts: np.ndarray, device: torch.device)
 def normalization(
     config: Config, train: Decoded, say: Callable[[str], None]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel for pixel values from 0 to 1, as chosen by the setting
-    `augment.normalize`. Channels other than red, green and blue have those of the training images in any case."""
-    chosen = config.augment.normalize
-    if chosen != "dataset" and train.channels.colors:
+    """Mean and standard deviation per channel for pixel values from 0 to 1: `augment.mean` and `augment.std`, or as
+    chosen by `augment.normalize`. Channels other than red, green and blue have those of the training images unless the
+    user gave numbers for them."""
+    chosen, given = config.augment.normalize, (config.augment.mean, config.augment.std)
+    if given[0] and (chosen != "pretrained" or train.channels.colors):
+        if len(given[0]) != len(train.channels):
+            what = f"augment.mean has {counted(len(given[0]), 'number')}, and the images {len(train.channels)} channels"
+            cure = "give one number for each channel, or measure them: --augment.normalize dataset --augment.mean '[]' "
+            raise SightlineError(what, where="augment.mean", cure=cure + "--augment.std '[]'")
+        return given
+    if chosen not in ("dataset", "pretrained") and train.channels.colors:
         return NORMALIZATIONS[chosen]
     if chosen != "dataset":
         say(f"normalize: dataset instead of {chosen}, which is for red, green and blue from 0 to 1")

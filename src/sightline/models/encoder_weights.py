@@ -3,10 +3,12 @@
 import dataclasses
 
 from ..errors import SightlineError
-from .downloads import smp_file, torchvision_file
-from .formats import RGB, match_first_layer, match_names, read_tensors, without_prefixes
+from .formats import RGB, match_first_layer, match_names, without_prefixes
+from .pretrained.downloads import Say
+from .pretrained.published import published
 from .segmenters import Segmenter
 from .weights import (
+    LIBRARY,
     MIN_COVERAGE,
     NO_CLASS_NAMES,
     LoadReport,
@@ -16,26 +18,31 @@ from .weights import (
     copy_matched,
     coverage,
     find_weights,
+    from_library,
     is_siamese,
     mismatch_error,
 )
 
 
 def load_encoder(
-    model: Segmenter, weights: str, classes: tuple[str, ...] | list[str] = (), channels: tuple[str, ...] = RGB
+    model: Segmenter,
+    weights: str,
+    classes: tuple[str, ...] | list[str] = (),
+    channels: tuple[str, ...] = RGB,
+    say: Say = lambda text: None,
 ) -> LoadReport:
     """Load `weights` into a segmentation model, in place: into the encoder, and into all other layers whose weights
     match.
 
-    weights: `imagenet` (the library's download), `coco` (torchvision's DeepLabV3), or a file or folder with the weights
-    of a segmentation model, or of a classifier whose backbone is this encoder.
+    weights: `pretrained` or `imagenet` (the download of the encoder's library), `coco` (torchvision's DeepLabV3), or a
+    file or folder with the weights of a segmentation model, or of a classifier whose backbone is this encoder.
 
     classes: class names of the new data; the output layers keep their initialization if the weights have other class
-    names, or these in another order. channels: names of the channels of the new images; see `weights.widened`. Raises
-    SightlineError if less than 90 % of the encoder's values match, or if the file is unsafe or damaged; the model is
-    then unchanged.
+    names, or these in another order. channels: names of the channels of the new images; see `weights.widened`. say: as
+    of `weights.load_weights`. Raises SightlineError if less than 90 % of the encoder's values match, or if the file is
+    unsafe or damaged; the model is then unchanged.
     """
-    source = find_encoder(model, weights)
+    source = find_encoder(model, weights, say)
     if is_siamese(source.tensors):
         backbone = {key.removeprefix("backbone."): tensor for key, tensor in backbone_of(source.tensors).items()}
         source = dataclasses.replace(source, tensors={k.removeprefix("encoder."): t for k, t in backbone.items()})
@@ -69,23 +76,20 @@ def load_encoder(
     return copy_matched(match, model, source, [*notes, f"encoder: {sum(found)} of {len(found)} tensors"])
 
 
-def find_encoder(model: Segmenter, weights: str) -> SourceWeights:
+def find_encoder(model: Segmenter, weights: str, say: Say) -> SourceWeights:
     """Read the weights given by the setting `model.weights`, for a segmentation model."""
     if weights == "coco" and model.name.startswith("deeplabv3_"):
         from torchvision.models import get_model_weights
 
-        path, origin = torchvision_file(model.name)
+        source = from_library(published(f"torchvision/{model.name}"), say)
         meta = get_model_weights(model.name).__members__["DEFAULT"].meta
-        return SourceWeights(read_tensors(path)[0], origin, (), tuple(meta["categories"]), model.name)
-    if weights == "imagenet" and not model.pretrained:
+        return dataclasses.replace(source, classes=tuple(meta["categories"]), model=model.name)
+    if weights in LIBRARY and not model.pretrained:
         raise SightlineError(
-            f"there are no ImageNet weights for {model.name}",
+            f"there are no pre-trained weights for {model.name}",
             where="model.weights",
             why="its encoder is defined by Sightline, which publishes no weights",
             cure="use --model.weights none or --model.weights RUN, or another model: --model.name fcn32s, "
             "deeplabv3_resnet50 or smp/ARCH/ENCODER",
         )
-    if weights == "imagenet" and model.pretrained.startswith("smp/"):
-        path, origin = smp_file(model.pretrained.removeprefix("smp/"))
-        return SourceWeights(read_tensors(path)[0], origin)
-    return find_weights(weights, model.pretrained)
+    return find_weights(weights, model.pretrained, say)

@@ -109,10 +109,7 @@ def torchvision_model(name: str, args: dict[str, Any], channels: int = 3) -> nn.
     from torchvision import models
 
     check_reserved(args)
-    known = models.list_models(module=models)
-    if name not in known:
-        why = "it is not in torchvision.models.list_models(module=torchvision.models)"
-        raise unknown_model(f"torchvision/{name}", known, why=why, prefix="torchvision/")
+    require_torchvision_name(name)
     net = models.get_model(name, weights=None, **WITHOUT_AUXILIARY.get(name, {}) | args)
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
@@ -125,14 +122,36 @@ def torchvision_model(name: str, args: dict[str, Any], channels: int = 3) -> nn.
     return with_channels(net, channels)
 
 
+def require_torchvision_name(name: str) -> None:
+    """Raise SightlineError with the nearest names if torchvision has no classifier of this name."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        why = "it is not in torchvision.models.list_models(module=torchvision.models)"
+        raise unknown_model(f"torchvision/{name}", known, why=why, prefix="torchvision/")
+
+
+def require_timm_name(name: str) -> None:
+    """Raise SightlineError with the nearest names if timm has no model `NAME`, or no weights `NAME.TAG`."""
+    import timm
+
+    model, _, tag = name.partition(".")
+    if not timm.is_model(model):
+        raise unknown_model(f"timm/{model}", timm.list_models(), why="it is not in timm.list_models()", prefix="timm/")
+    tags = timm.list_models(f"{model}.*", include_tags=True)
+    if tag and name not in tags:
+        why = f"timm has no weights {tag!r} of this model; it has {', '.join(tags) or 'none'}"
+        raise unknown_model(f"timm/{name}", tags or [model], why=why, prefix="timm/")
+
+
 def timm_model(name: str, size: int, args: dict[str, Any], channels: int = 3) -> nn.Module:
     """The timm classifier `name` without its head, for images [N, C, H, W]; if its input size is fixed, of `size`
     pixels."""
     import timm
 
     check_reserved(args)
-    if not timm.is_model(name):  # accepts NAME.TAG as well
-        raise unknown_model(f"timm/{name}", timm.list_models(), why="it is not in timm.list_models()", prefix="timm/")
+    require_timm_name(name)
     fixed = timm.get_pretrained_cfg(name)
     settings: dict[str, Any] = {"img_size": size} if fixed is not None and fixed.fixed_input_size else {}
     settings |= {} if channels == 3 else {"in_chans": channels}

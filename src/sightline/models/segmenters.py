@@ -156,7 +156,7 @@ def build_fcn32s(classes: int, **args: Any) -> Segmenter:
         stride=network.stride,
         smallest=network.smallest,
         convert=from_vgg16,
-        pretrained="torchvision/vgg16_bn" if args.get("batch_norm") else "torchvision/vgg16",
+        pretrained=pretrained_encoder("fcn32s", args),
     )
 
 
@@ -189,7 +189,7 @@ def deeplab(backbone: str, classes: int, auxiliary: bool = True, channels: int =
         encoder_path="backbone",
         class_layers=("classifier.4", "aux_classifier.4"),
         run=run_deeplab,
-        pretrained=f"torchvision/{backbone}",
+        pretrained=pretrained_encoder(f"deeplabv3_{backbone}"),
     )
 
 
@@ -241,20 +241,42 @@ ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
 """timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
 
 
+def smp_encoder(name: str) -> str:
+    """The encoder of the model `smp/ARCH/ENCODER`; those of timm begin with `tu-`."""
+    from segmentation_models_pytorch.encoders import is_equivalent_to_timm_universal
+
+    encoder = name.removeprefix("smp").removeprefix("/").partition("/")[2]
+    if is_equivalent_to_timm_universal(encoder):  # old names, which smp would replace with a warning
+        return encoder.replace("timm-mobilenetv3", "timm-tf_mobilenetv3").replace("timm-", "tu-")
+    return encoder
+
+
+def pretrained_encoder(name: str, args: dict[str, Any] | None = None) -> str:
+    """The model whose published weights fit the encoder of a segmentation model: `torchvision/X`, `timm/X` or `smp/X`;
+    "" for a model without an encoder of a library, and for classifiers."""
+    if name == "fcn32s":
+        return "torchvision/vgg16_bn" if (args or {}).get("batch_norm") else "torchvision/vgg16"
+    if name.startswith("deeplabv3_"):
+        return f"torchvision/{name.removeprefix('deeplabv3_')}"
+    if not name.startswith("smp/"):
+        return ""
+    encoder = smp_encoder(name)
+    return f"timm/{encoder[3:]}" if encoder.startswith("tu-") else f"smp/{encoder}"
+
+
 def smp_segmenter(name: str, classes: int, args: dict[str, Any], channels: int) -> Segmenter:
     """Build the model `smp/ARCH/ENCODER` of segmentation_models_pytorch. For encoders of timm, whose names start
     with `tu-`, `args` may also have arguments of timm's model."""
     import segmentation_models_pytorch as smp
     import timm
 
+    encoder = smp_encoder(name)
     architectures = smp.MODEL_ARCHITECTURES_MAPPING
-    arch, _, encoder = name.removeprefix("smp").removeprefix("/").partition("/")
+    arch = name.removeprefix("smp").removeprefix("/").partition("/")[0]
     if arch.lower() not in architectures:
         names = [f"smp/{known}/{encoder}" for known in architectures]
         why = f"it must be smp/ARCH/ENCODER; the architectures are {', '.join(architectures)}"
         raise unknown_model(name, names, "segmenter", why)
-    if smp.encoders.is_equivalent_to_timm_universal(encoder):  # old names, which smp would replace with a warning
-        encoder = encoder.replace("timm-mobilenetv3", "timm-tf_mobilenetv3").replace("timm-", "tu-")
     universal = encoder.startswith("tu-")
     if not (timm.is_model(encoder[3:]) if universal else encoder in smp.encoders.encoders):
         encoders = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
@@ -286,7 +308,7 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any], channels: int) 
         stride=stride,
         smallest=8 * stride if arch.lower() == "pan" else stride,
         convert=timm_feature_name if universal else None,
-        pretrained=f"timm/{encoder[3:]}" if universal else f"smp/{encoder}",
+        pretrained=pretrained_encoder(name),
     )
     segmenter.channels = channels
     return segmenter

@@ -1,6 +1,7 @@
 """Load weights into a classifier by name and shape, and report which tensors were matched, new or unused."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from ..config.paths import expanded
 from ..errors import SightlineError
 from . import MODELS
-from .downloads import imagenet_file
 from .formats import RGB, Match, match_first_layer, match_names, read_tensors, without_prefixes
+from .pretrained.downloads import Say, file_digest, library_file
+from .pretrained.published import Published, published, require_imagenet
 
+LIBRARY = ("pretrained", "imagenet")
+"""Values of `model.weights` for the weights that the model's library publishes."""
 MIN_COVERAGE = 0.9
 """Fraction of the backbone's values that must match tensors in the weights file; with less, loading raises an error."""
 NO_CLASS_NAMES = (
@@ -32,7 +36,7 @@ class LoadReport:
 
     total: number of the model's tensors. matched: number of those that were loaded. new: names of those that keep their
     initialization. ignored: names of tensors in the file that are not used. source: the file or library. share:
-    fraction of the model's parameter values that were loaded.
+    fraction of the model's parameter values that were loaded. sha256: of the file.
     """
 
     matched: int
@@ -42,6 +46,7 @@ class LoadReport:
     source: str
     share: float = 1.0
     notes: tuple[str, ...] = ()
+    sha256: str = ""
 
     def __str__(self) -> str:
         share = f"{100 * self.share:.1f} % of the parameters"
@@ -58,7 +63,8 @@ class LoadReport:
 @dataclass(frozen=True)
 class SourceWeights:
     """Weights read from a file: tensors by name, where they are from, notes for the user, and, if known, the class
-    names and the model that they are for. channels: names of the channels of the images that they are for."""
+    names and the model that they are for. channels: names of the channels of the images that they are for. sha256: of
+    the file."""
 
     tensors: dict[str, Tensor]
     source: str
@@ -66,6 +72,7 @@ class SourceWeights:
     classes: tuple[str, ...] = ()
     model: str = ""
     channels: tuple[str, ...] = RGB
+    sha256: str = ""
 
 
 def load_weights(
@@ -76,19 +83,21 @@ def load_weights(
     classes: tuple[str, ...] | list[str] = (),
     fresh_head: bool = False,
     channels: tuple[str, ...] = RGB,
+    say: Say = lambda text: None,
 ) -> LoadReport:
     """Load `weights` in place into a classifier, or a module with a `backbone`: all tensors with equal name and
     shape.
 
-    weights: `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a checkpoint folder.
-    name, size: name of the model and side of its images in pixels. classes: class names of the new data, in index
-    order. channels: names of the channels of the new images; see `widened`.
+    weights: `pretrained` or `imagenet` (the library's download), a .safetensors or .pt file, a run folder or a
+    checkpoint folder. name, size: name of the model and side of its images in pixels. classes: class names of the new
+    data, in index order. channels: names of the channels of the new images; see `widened`. say: is called with a line
+    on the library's weights before they are downloaded.
 
     The head keeps its initialization if its shape differs, if the weights are for other class names or another order
     of them, or if `fresh_head` is true. Raises SightlineError if less than 90 % of the backbone's values match, if a
     matching tensor contains NaN or infinity, or if the file is unsafe or damaged; the model is then unchanged.
     """
-    source = find_weights(weights, name)
+    source = find_weights(weights, name, say)
     notes = list(source.notes)
     if is_siamese(source.tensors) and not is_siamese(model.state_dict()):
         source = dataclasses.replace(source, tensors=backbone_of(source.tensors))
@@ -109,7 +118,7 @@ def load_weights(
         notes += [
             "the class names or their order differ from those of the weights: the head has new random weights"
         ] * others
-    elif headed and classes and not source.classes and weights != "imagenet":
+    elif headed and classes and not source.classes and weights not in LIBRARY:
         notes.append(NO_CLASS_NAMES.format(what="head weights", cure=", or set --model.fresh_head true"))
     if coverage(match, state, "backbone.") < MIN_COVERAGE:
         other = source.model if source.model and source.model != name else guess_model(source.tensors, name, size)
@@ -126,12 +135,12 @@ def classes_differ(source: SourceWeights, weights: str, classes: tuple[str, ...]
     """Whether weights were trained on other classes than `classes`, or on the same classes in another order; False if
     unknown.
 
-    A library's ImageNet weights have no class names; their classes are taken to be the 1,000 WordNet ids, sorted.
+    A library's weights have no class names; their classes are taken to be the 1,000 WordNet ids of ImageNet, sorted.
     """
     if source.classes:
         return source.classes != classes
     ids = len(classes) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in classes)
-    return weights == "imagenet" and not (ids and list(classes) == sorted(classes))
+    return weights in LIBRARY and not (ids and list(classes) == sorted(classes))
 
 
 def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: list[str]) -> LoadReport:
@@ -153,14 +162,18 @@ def copy_matched(match: Match, model: nn.Module, source: SourceWeights, notes: l
         source=source.source,
         share=coverage(match, dict(model.named_parameters()), ""),
         notes=tuple(notes),
+        sha256=source.sha256,
     )
 
 
-def find_weights(weights: str, name: str) -> SourceWeights:
-    """Read the weights that `model.weights` gives: `imagenet`, a file, a run folder or a checkpoint folder."""
-    if weights == "imagenet":
-        path, origin = imagenet_file(name)
-        return SourceWeights(read_tensors(path)[0], origin)
+def find_weights(weights: str, name: str, say: Say = lambda text: None) -> SourceWeights:
+    """Read the weights that `model.weights` gives: `pretrained`, `imagenet`, a file, a run folder or a checkpoint
+    folder."""
+    if weights in LIBRARY:
+        known = published(name)
+        if weights == "imagenet":
+            require_imagenet(known)
+        return from_library(known, say)
     path = Path(expanded(weights))
     if path.is_dir():
         return from_folder(path)
@@ -171,11 +184,31 @@ def find_weights(weights: str, name: str) -> SourceWeights:
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure="use --model.weights none, --model.weights imagenet, or the path of a .safetensors or .pt file or of "
-            "a run folder",
+            cure="use --model.weights none, --model.weights pretrained, or the path of a .safetensors or .pt file or "
+            "of a run folder",
         )
     tensors, entry = read_tensors(path)
-    return SourceWeights(tensors, str(path), (f"read from the file's entry {entry!r}",) if entry else ())
+    notes = (f"read from the file's entry {entry!r}",) if entry else ()
+    return SourceWeights(tensors, str(path), notes, sha256=file_digest(path))
+
+
+def from_library(weights: Published, say: Say) -> SourceWeights:
+    """Read the weights that a library publishes; see `downloads.library_file`."""
+    path = library_file(weights, say=say)
+    digest = file_digest(path)  # first, because a damaged file may have any content
+    return SourceWeights(read_tensors(path)[0], weights.title, sha256=digest)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name, on any device: of their names, types, shapes and values, such as those of
+    `model.backbone.state_dict()`. It identifies what a network computes better than the file from which it was loaded,
+    of which a model of another size or head loads other parts."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def weights_folder(folder: Path) -> Path | None:
@@ -196,15 +229,16 @@ def from_folder(folder: Path) -> SourceWeights:
             cure="use the path of a run folder, a checkpoint folder or a weight file: --model.weights PATH",
         )
     tensors, _ = read_tensors(path / "model.safetensors")
+    digest = file_digest(path / "model.safetensors")
     try:
         about = json.loads((path / "config.json").read_text(encoding="utf-8"))
         classes, name = tuple(about["classes"]), str(about["model"]["name"])
         channels = about.get("preprocessing", {}).get("channels") or {"names": RGB}
-        return SourceWeights(tensors, str(path), (), classes, name, tuple(channels["names"]))
+        return SourceWeights(tensors, str(path), (), classes, name, tuple(channels["names"]), digest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         # config.json is needed only to compare the names of classes and channels.
         note = f"cannot read config.json of the weights ({type(error).__name__}): class names were not compared"
-        return SourceWeights(tensors, str(path), (note,))
+        return SourceWeights(tensors, str(path), (note,), sha256=digest)
 
 
 def is_siamese(tensors: Mapping[str, Tensor]) -> bool:

@@ -185,7 +185,8 @@ def linear_evaluation(config: Config) -> Config:
 
 def without_augmentation(config: Config) -> Config:
     """A recipe without its augmentation, so that the features of a frozen backbone are computed only once."""
-    return config.replace(augment=Augment(normalize=config.augment.normalize))
+    augment = config.augment
+    return config.replace(augment=Augment(normalize=augment.normalize, mean=augment.mean, std=augment.std))
 
 
 def with_epochs(config: Config, epochs: int) -> Config:

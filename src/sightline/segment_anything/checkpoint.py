@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ENVIRONMENT, SightlineError
-from ..models.downloads import require_network
+from ..models.pretrained.downloads import require_network
 from ..runs.atomic import read_json
 
 BASE, LARGE, HUGE = "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam-vit-huge"

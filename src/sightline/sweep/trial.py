@@ -13,6 +13,7 @@ from ..config.schema import Config
 from ..engine.device import processors
 from ..errors import INTERRUPTED, SightlineError
 from ..insight.curves import history, number
+from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..runs import run_folder
 from ..runs.atomic import read_json, read_json_lines
 from ..runs.code_file import loaded_code
@@ -126,7 +127,8 @@ class RunningTrial:
 
     def check_image_digest(self) -> None:
         """Raise SightlineError if the decoded images differ from those of earlier trials."""
-        data, config = run_folder.provenance(self.folder).get("data", {}), self.config
+        data = run_folder.provenance(self.folder).get("data", {})
+        config, _ = with_own_preprocessing(self.config)
         key = f"{config.data.size} {config.data.fit} {config.data.filter} {config.augment.resize}"
         key += f" {config.data.eval_crop}" * (config.data.eval_crop < 1)
         known = self.study.study.user_attrs.get("digests", {})

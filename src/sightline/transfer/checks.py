@@ -12,6 +12,7 @@ from ..data.channels import RGB
 from ..data.types import Source
 from ..errors import SightlineError
 from ..models import build_model
+from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..models.weights import load_weights, weights_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
@@ -106,7 +107,7 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
         )
     if (path / "recipe.yaml").is_file():
         check_run(path, stage)
-    model, size = grid.full.model, grid.full.data.size
+    model, size = grid.full.model, with_own_preprocessing(grid.full)[0].data.size
     classes = target.classes if target else ("a", "b")
     channels = target.channels.names if target else RGB.names
     trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier, len(channels))

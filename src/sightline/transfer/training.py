@@ -9,6 +9,7 @@ from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError
 from ..evaluate import evaluate
+from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..runs import run_folder
 from ..runs.signals import StopRequest
 from ..tasks.files import load_recipe_file
@@ -132,7 +133,7 @@ def train_or_resume(command: Command, name: str, config: Config) -> bool:
     """
     raise_if_interrupted(command)
     run = command.folder / name
-    config = run_folder.with_absolute_paths(resolve(config, {"name": run.name}))
+    config, _ = with_own_preprocessing(run_folder.with_absolute_paths(resolve(config, {"name": run.name})))
     started = any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
     changed = recipe_changes(load_recipe_file(run / "recipe.yaml"), config) if started else []
     if changed:

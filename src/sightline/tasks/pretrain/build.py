@@ -102,7 +102,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     loaded = None
     if fresh and config.model.weights != "none":
         rest = (config.model.name, config.data.size)
-        loaded = load_weights(model.online(), config.model.weights, *rest, channels=names)
+        loaded = load_weights(model.online(), config.model.weights, *rest, channels=names, say=say)
         say(str(loaded))
     source = without_probe_images(config, source, say)
     train = parts.training_images(config, source, say)

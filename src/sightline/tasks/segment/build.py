@@ -81,7 +81,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args), len(names))
     loaded = None
     if fresh and config.model.weights != "none":
-        loaded = load_encoder(model, config.model.weights, palette.classes, names)
+        loaded = load_encoder(model, config.model.weights, palette.classes, names, say)
         say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
@@ -89,7 +89,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     if note := enlargement_note(train, (window[0], window[1])):
         say(note)
     mean, std = normalization(config, train, say)
-    if config.augment.normalize == "dataset" and train.channels.plain:
+    if config.augment.normalize == "dataset" and train.channels.plain and not config.augment.mean:
         mean, std = channel_statistics_of(train)
     flops = {config.data.size: step_flops(config, model, (window[0], window[1]))}
     facts = {

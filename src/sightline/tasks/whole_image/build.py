@@ -74,7 +74,7 @@ def build_parts(
     loaded = None
     if fresh and chosen.weights != "none":
         rest = (chosen.name, config.data.size, source.classes, chosen.fresh_head, names)
-        loaded = load_weights(model, chosen.weights, *rest)
+        loaded = load_weights(model, chosen.weights, *rest, say)
         say(str(loaded))
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
