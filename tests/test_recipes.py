@@ -14,6 +14,7 @@ from sightline.config.strict_yaml import parse_yaml
 from sightline.engine.state import Progress
 from sightline.errors import SightlineError
 from sightline.models.heads import NearestHead
+from sightline.models.pretrained.preprocessing import with_own_preprocessing
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
 from sightline.tasks.files import load_recipe_file
@@ -52,6 +53,7 @@ SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 def check_two_steps(config: Config, folder: Path) -> None:
     """Train an epoch of two steps, and check that it changes more than 90% of the trained or stored tensors."""
+    config, _ = with_own_preprocessing(config)
     with RunLog(folder, quiet=True) as log:
         training = assemble(config, folder, log, build(config, log.say), Progress())
 

@@ -41,7 +41,7 @@ def constant(config: Config) -> Config:
 def on_pixels(config: Config) -> Config:
     """The recipe of `config`, a k-NN on frozen features, for raw pixels instead."""
     return config.replace(
-        data=config.data.replace(size=32),
+        data=config.data.replace(size=32, filter="bilinear"),
         model=config.model.replace(name="pixels", args={}, weights="none"),
         augment=config.augment.replace(normalize="dataset"),
     )

@@ -35,9 +35,9 @@ def multilabel_probe() -> MultilabelConfig:
     """
     return MultilabelConfig(
         name="multilabel_probe",
-        data=Data(size=224, labels="several", filter="bicubic"),
-        model=Model(name=BACKBONE, weights="imagenet", freeze=True),
-        augment=Augment(normalize="half"),
+        data=Data(size=224, labels="several", filter="pretrained"),
+        model=Model(name=BACKBONE, weights="pretrained", freeze=True),
+        augment=Augment(normalize="pretrained"),
         optim=Optim(name="lbfgs", decay_choices=PENALTIES),
         train=Train(epochs=1, batch_size=256, best_metric="mean_average_precision"),
     )
@@ -66,7 +66,7 @@ def multilabel_finetune() -> MultilabelConfig:
         name="multilabel_finetune",
         data=probe.data,
         model=probe.model.replace(freeze=False, fit_head=True, fixed_norm=True),
-        augment=Augment(resize=256, crop="random", horizontal_flip=0.5, normalize="half"),
+        augment=Augment(resize=256, crop="random", horizontal_flip=0.5, normalize="pretrained"),
         optim=Optim(
             name="adamw",
             lr=1e-3,

@@ -19,9 +19,9 @@ def photos_probe() -> ClassifyConfig:
     """
     return ClassifyConfig(
         name="photos_probe",
-        data=Data(size=224, filter="bicubic"),
-        model=Model(name=BACKBONE, weights="imagenet", freeze=True),
-        augment=Augment(normalize="half"),
+        data=Data(size=224, filter="pretrained"),
+        model=Model(name=BACKBONE, weights="pretrained", freeze=True),
+        augment=Augment(normalize="pretrained"),
         optim=Optim(name="lbfgs", decay_choices=PENALTIES),
         train=Train(epochs=1, batch_size=256),
     )
@@ -47,7 +47,7 @@ def photos_finetune() -> ClassifyConfig:
     return base.replace(
         name="photos_finetune",
         model=base.model.replace(freeze=False, fit_head=True, fixed_norm=True),
-        augment=Augment(crop="resized", crop_scale=(0.35, 1.0), horizontal_flip=0.5, normalize="half"),
+        augment=Augment(crop="resized", crop_scale=(0.35, 1.0), horizontal_flip=0.5, normalize="pretrained"),
         loss=Loss(smoothing=0.1),
         optim=Optim(
             name="adamw",

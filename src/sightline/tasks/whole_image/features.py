@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config.schema import Config
 from ...data.cache import FEATURES, cache_root, key_of
@@ -19,6 +19,7 @@ from ...data.types import Decoded
 from ...engine.device import autocast, precision_name
 from ...errors import SightlineError
 from ...models import Classifier
+from ...models.weights import tensors_digest
 from ...runs.code_file import loaded_code
 from ...runs.tensor_file import read_tensors, write_tensors
 from ..contract import Say
@@ -79,7 +80,7 @@ class FeatureExtractor:
     def key(self, decoded: Decoded, dtype: torch.dtype) -> str:
         """SHA-256 of everything besides the pixels that the features depend on: weights, preprocessing, precision."""
         model, code = self.config.model, loaded_code()
-        network = [model.name, model.args, self.config.data.size, digest_of(self.model.backbone)]
+        network = [model.name, model.args, self.config.data.size, tensors_digest(self.model.backbone.state_dict())]
         images = [list(decoded.images.shape[1:]), decoded.images.dtype.str, self.preprocessing]
         return key_of([*network, *images, precision_name(dtype), self.device.type, code.digest if code else ""])
 
@@ -117,12 +118,3 @@ def pixel_digests(decoded: Decoded) -> list[bytes]:
     if decoded.digests is not None:
         return pieces(np.ascontiguousarray(decoded.digests).tobytes())
     return [hashlib.sha256(image.tobytes()).digest()[:DIGEST_BYTES] for image in decoded.images]
-
-
-def digest_of(module: nn.Module) -> str:
-    """SHA-256 of the names and values of a module's tensors."""
-    checksum = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        checksum.update(name.encode())
-        checksum.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return checksum.hexdigest()
