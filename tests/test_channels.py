@@ -26,6 +26,9 @@ from sightline.errors import SightlineError
 from sightline.export.session import OnnxSession
 from sightline.inference.reading import channels_of_run, open_channels
 from sightline.runs.atomic import read_json
+from sightline.runs.run_folder import holds_run_of, with_absolute_paths
+from sightline.tasks.files import load_recipe_file
+from sightline.tasks.pretrain.config import PretrainConfig
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 LEARNS = {"optim.name": "adamw", "optim.lr": 3e-3, "augment.normalize": "dataset", "data.val_fraction": 0.25}
@@ -279,14 +282,20 @@ def test_a_scene_that_the_segmenter_cannot_use_is_named(land_run: Path, tmp_path
     assert row["filename"] == "few.tif" and "3 channels (B1, B2, B3) of 16 bits" in row["error"]
 
 
-def test_a_backbone_of_tiles(tiles: Path, tmp_path: Path, small: Callable[..., Config], tiny: dict[str, Any]) -> None:
-    """Pre-trained, evaluated, and its first layer taken as it is by a classifier of the same bands."""
-    colors = {"augment.policy": "none", "augment.saturation": 0.0, "augment.hue": 0.0, "augment.grayscale": 0.0}
-    for changes, message in (({}, "second_solarize 0"), ({"pretrain.second_solarize": 0.0}, "augment.hue 0")):
-        with pytest.raises(SightlineError, match=f"--.*{message}"):
-            sightline.train(small(**changes), tiles, out=tmp_path / "refused", quiet=True)
-    plain = small(**colors, **{"augment.solarize": 0.0, "pretrain.second_solarize": 0.0})
-    run = sightline.train(plain, tiles, out=tmp_path / "backbone", quiet=True).path
+def test_a_backbone_of_tiles(
+    tiles: Path, tmp_path: Path, small: Callable[..., Config], tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pre-trained without operations on colors, evaluated, and its first layer taken as it is by a classifier of the
+    same bands."""
+    with pytest.raises(SightlineError, match="policy needs RGB images"):  # all that changes these views
+        sightline.train(small(**{"augment.policy": "trivial"}), tiles, out=tmp_path / "refused", quiet=True)
+    run = sightline.train(small(), tiles, out=tmp_path / "backbone").path
+    said = "switched off, because the images are not red, green and blue: augment.saturation, augment.hue, augment."
+    assert f"{said}grayscale, pretrain.second_solarize\n" in capsys.readouterr().out
+    recipe = load_recipe_file(run / "recipe.yaml")
+    assert isinstance(recipe, PretrainConfig) and recipe.pretrain.second_solarize == 0 == recipe.augment.hue
+    assert recipe.augment.brightness == small().augment.brightness > 0
+    assert holds_run_of(run, with_absolute_paths(small(**{"data.path": str(tiles)})))  # started again by torchrun
     assert preprocessing(run)["channels"]["names"] == list(BANDS)
     assert sightline.evaluate(run, quiet=True)["knn_accuracy"] > 0.5
     out = sightline.predict(run, tiles, out=tmp_path / "p.csv", features=True, quiet=True)
