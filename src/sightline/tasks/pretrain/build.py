@@ -325,7 +325,7 @@ def evaluated_images(
     data. If these have no labels, the first is a sample of the training images, and the second is None.
     """
     if config.pretrain.probe:
-        return probe_images(config, say)
+        return probe_images(config, say, source.channels)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
         say(
