@@ -27,6 +27,7 @@ from sightline.export.session import OnnxSession
 from sightline.inference.reading import channels_of_run, open_channels
 from sightline.runs.atomic import read_json
 from sightline.runs.run_folder import holds_run_of, with_absolute_paths
+from sightline.segment_anything.clean_up import open_clean_up
 from sightline.tasks.files import load_recipe_file
 from sightline.tasks.pretrain.config import PretrainConfig
 
@@ -275,6 +276,12 @@ def test_values_of_another_number_of_bits_are_said(
     write_bands(tmp_path / "usual/0.tif", land(0))
     sightline.predict(tile_run, tmp_path / "usual", out=tmp_path / "q.csv")
     assert "warning" not in capsys.readouterr().out
+
+
+def test_a_segmenter_of_12_bands_cannot_clean_up_masks(land_run: Path) -> None:
+    with pytest.raises(SightlineError, match="cannot predict") as caught:
+        open_clean_up(land_run, None, [])
+    assert "needs 12 channels" in caught.value.why and "--run RUN" in caught.value.cure
 
 
 def test_a_segmenter_of_tiles(land_run: Path, pairs: Path, tmp_path: Path) -> None:
