@@ -32,6 +32,7 @@ import torch
 
 from sightline.config.resolve import resolve
 from sightline.data.augment.batch import NORMALIZATIONS, evaluation_transform
+from sightline.data.channels import RGB
 from sightline.data.loader import evaluation_batches
 from sightline.models import build_backbone
 from sightline.recipes import load_recipe
@@ -148,7 +149,7 @@ def accuracy_of_neighbors(
     the labeled images."""
     config = resolve(load_recipe("byol_fast"), {"data.size": options.size, "pretrain.probe": options.probe})
     assert isinstance(config, PretrainConfig)
-    val, bank = probe_images(config, lambda text: None)
+    val, bank = probe_images(config, lambda text: None, RGB)
     known, asked = (torch.cat([features(b.images) for b in evaluation_batches(d, 256)]) for d in (bank, val))
     assert bank.labels is not None and val.labels is not None
     if centered:

@@ -351,20 +351,19 @@ def cell(write: Callable[[Path, str], str | None], task: str, folder: Path) -> s
         return "-"
     name, settings = RECIPES[task]
     reading: dict[str, Any] = {"data.labels": "several"} if task == "several labels" and not shapes_in(data) else {}
-    packed = write is shards  # which the doctor does not check: it checks the data before they are packed
     try:
-        found = None if packed else sightline.doctor(data, out=folder / "doctor", quiet=True, **reading)
+        found = sightline.doctor(data, out=folder / "doctor", quiet=True, **reading)
         run = sightline.train(name, data, out=folder / "run", quiet=True, **TINY | settings | reading)
     except sightline.SightlineError as error:
         assert error.cure, error
         return f"refused: {error.what}"
-    errors = [finding.what for finding in found.findings if finding.severity == "error"] if found is not None else []
+    errors = [finding.what for finding in found.findings if finding.severity == "error"]
     assert not errors, errors
-    if found is not None and task == "masks":
+    if task == "masks":
         compare_masks(found.understood["classes"])
     elif task != "no labels":
         compare_labels(run.path, task)
-    return "yes; not by doctor" if packed else "yes"
+    return "yes"
 
 
 def shapes_in(data: Path) -> bool:

@@ -26,6 +26,10 @@ from sightline.errors import SightlineError
 from sightline.export.session import OnnxSession
 from sightline.inference.reading import channels_of_run, open_channels
 from sightline.runs.atomic import read_json
+from sightline.runs.run_folder import holds_run_of, with_absolute_paths
+from sightline.segment_anything.clean_up import open_clean_up
+from sightline.tasks.files import load_recipe_file
+from sightline.tasks.pretrain.config import PretrainConfig
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 LEARNS = {"optim.name": "adamw", "optim.lr": 3e-3, "augment.normalize": "dataset", "data.val_fraction": 0.25}
@@ -229,6 +233,57 @@ def test_a_conversion_to_8_bits_is_repeated(tmp_path: Path, tiny: dict[str, Any]
     assert all(row["error"] == "" for row in found)
 
 
+def test_other_data_are_evaluated_as_they_are_predicted(
+    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by the largest value of the other data, which are 4 times as dark here."""
+    for folder, factor in (("data", 4), ("other", 1)):
+        for index in range(16):
+            values = np.random.default_rng(index).integers(0, 1024 // (1 + index % 2), (16, 16)) * factor
+            path = tmp_path / folder / ("bright", "dark")[index % 2] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint16)).save(path)
+    config = configured(tiny | LEARNS | {"data.channels": "rgb", "train.epochs": 4})
+    run = sightline.train(config, tmp_path / "data", out=tmp_path / "run", quiet=True).path
+    assert preprocessing(run)["channels"]["deep"] == 4095
+    rows = rows_of(sightline.predict(run, tmp_path / "other", out=tmp_path / "p.csv", quiet=True))
+    right = [row["label"] == row["filename"].split("/")[0] for row in rows]
+    found = sightline.evaluate(run, data=tmp_path / "other")
+    assert "images with more than 8 bits: 4,095 becomes 255, as in training" in capsys.readouterr().out
+    losses = [-np.log(float(row[row["filename"].split("/")[0]])) for row in rows]
+    assert found["accuracy"] == np.mean(right) and found["loss"] == pytest.approx(np.mean(losses), abs=1e-4)
+
+
+def test_values_of_another_number_of_bits_are_said(
+    tile_run: Path, land_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Predicted, as brighter scenes must be, and counted."""
+    for index in range(12):
+        factor = 16 if index < 2 else 1.3  # above 4,095, and brighter than the training images
+        write_bands(tmp_path / f"in/forest/{index}.tif", (land(index, 32) * factor).clip(0, 65535).astype(np.uint16))
+        write_bands(tmp_path / f"dark/{index}.tif", land(index, 32) // 64)
+    rows = rows_of(sightline.predict(tile_run, tmp_path / "in", out=tmp_path / "p.csv"))
+    assert all(row["label"] and not row["error"] for row in rows)
+    said = capsys.readouterr().out
+    assert "warning: 12 images have values above 4,095, the 12 bits of the training images: up to " in said
+    assert "in forest/" in said and "scale their values first" in said
+    sightline.predict(land_run, tmp_path / "in", out=tmp_path / "masks", tile=32)
+    assert "warning: 12 images have values above 4,095" in capsys.readouterr().out
+    sightline.load(land_run).predict(tmp_path / "dark")
+    assert "warning: the largest value is " in capsys.readouterr().out
+    sightline.evaluate(tile_run, data=tmp_path / "in")
+    assert "warning: these images have 16 bits, and the training images had 12" in capsys.readouterr().out
+    write_bands(tmp_path / "usual/0.tif", land(0))
+    sightline.predict(tile_run, tmp_path / "usual", out=tmp_path / "q.csv")
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_a_segmenter_of_12_bands_cannot_clean_up_masks(land_run: Path) -> None:
+    with pytest.raises(SightlineError, match="cannot predict") as caught:
+        open_clean_up(land_run, None, [])
+    assert "needs 12 channels" in caught.value.why and "--run RUN" in caught.value.cure
+
+
 def test_a_segmenter_of_tiles(land_run: Path, pairs: Path, tmp_path: Path) -> None:
     found = sightline.evaluate(land_run, quiet=True)
     assert found["mean_iou"] > 0.7  # near infrared alone tells forest from water
@@ -279,14 +334,20 @@ def test_a_scene_that_the_segmenter_cannot_use_is_named(land_run: Path, tmp_path
     assert row["filename"] == "few.tif" and "3 channels (B1, B2, B3) of 16 bits" in row["error"]
 
 
-def test_a_backbone_of_tiles(tiles: Path, tmp_path: Path, small: Callable[..., Config], tiny: dict[str, Any]) -> None:
-    """Pre-trained, evaluated, and its first layer taken as it is by a classifier of the same bands."""
-    colors = {"augment.policy": "none", "augment.saturation": 0.0, "augment.hue": 0.0, "augment.grayscale": 0.0}
-    for changes, message in (({}, "second_solarize 0"), ({"pretrain.second_solarize": 0.0}, "augment.hue 0")):
-        with pytest.raises(SightlineError, match=f"--.*{message}"):
-            sightline.train(small(**changes), tiles, out=tmp_path / "refused", quiet=True)
-    plain = small(**colors, **{"augment.solarize": 0.0, "pretrain.second_solarize": 0.0})
-    run = sightline.train(plain, tiles, out=tmp_path / "backbone", quiet=True).path
+def test_a_backbone_of_tiles(
+    tiles: Path, tmp_path: Path, small: Callable[..., Config], tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pre-trained without operations on colors, evaluated, and its first layer taken as it is by a classifier of the
+    same bands."""
+    with pytest.raises(SightlineError, match="policy needs RGB images"):  # all that changes these views
+        sightline.train(small(**{"augment.policy": "trivial"}), tiles, out=tmp_path / "refused", quiet=True)
+    run = sightline.train(small(), tiles, out=tmp_path / "backbone").path
+    said = "switched off, because the images are not red, green and blue: augment.saturation, augment.hue, augment."
+    assert f"{said}grayscale, pretrain.second_solarize\n" in capsys.readouterr().out
+    recipe = load_recipe_file(run / "recipe.yaml")
+    assert isinstance(recipe, PretrainConfig) and recipe.pretrain.second_solarize == 0 == recipe.augment.hue
+    assert recipe.augment.brightness == small().augment.brightness > 0
+    assert holds_run_of(run, with_absolute_paths(small(**{"data.path": str(tiles)})))  # started again by torchrun
     assert preprocessing(run)["channels"]["names"] == list(BANDS)
     assert sightline.evaluate(run, quiet=True)["knn_accuracy"] > 0.5
     out = sightline.predict(run, tiles, out=tmp_path / "p.csv", features=True, quiet=True)

@@ -211,7 +211,7 @@ def tables_of(folder: Path, name: str) -> dict[str, Callable[[], list[list[str]]
         return rows_of(table.finish())
 
     def splits() -> list[list[str]]:
-        parts = cast(Any, SimpleNamespace(train=decoded, val=decoded))
+        parts = cast(Any, SimpleNamespace(train=decoded, val=decoded, source=SimpleNamespace(splits={})))
         setup.write_splits(folder / "splits.csv", parts)
         return rows_of(folder / "splits.csv")[:3]
 

@@ -82,7 +82,7 @@ def train(
             if preprocessing:
                 log.say(preprocessing)
             parts = setup.build_parts(config, TASKS[config.task], log)
-            config = run_folder.with_precision(config, precision_name(parts.dtype))
+            config = run_folder.as_built(config, precision_name(parts.dtype), parts.facts.get("switched_off"))
             if world.is_rank0:
                 setup.start_run(config, folder, log, parts)
             training = assemble(config, folder, log, parts, Progress())
@@ -127,7 +127,7 @@ def resume(
         # settings was interrupted before it saved the state: then its differences are changes to apply.
         old = config_of(values["config"], str(folder))
         config = run_folder.with_absolute_paths(with_schedule_length(written, resolve(written, settings), extend))
-        config = run_folder.with_precision(config, old.train.precision)
+        config = run_folder.as_built(config, old.train.precision)
         run_folder.check_changes(old, config)
         progress = Progress(**values["progress"])
         if run_folder.is_finished(folder) and config == old:

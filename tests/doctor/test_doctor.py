@@ -247,3 +247,24 @@ def test_files_named_like_frames_suggest_data_group(tmp_path: Path, videos: bool
         splits = open_source(Data(path=str(tmp_path / "data"), group=FRAMES), 0).splits
         sides = [{name[:10] for name in items.names} for items in splits.values()]
         assert len(sides[1]) == 2 and not sides[0] & sides[1]
+
+
+def test_shards_are_checked_like_the_folder_that_was_packed(
+    make_photos: Callable[..., Path], make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "photos", 2, 6, 2)
+    copied = photos / "train" / "class_0" / "again.png"
+    shutil.copy(next((photos / "val" / "class_0").iterdir()), copied)
+    packed = sightline.pack(photos, tmp_path / "packed", quiet=True, **{"data.on_copies": "warn"})
+    found = diagnose(packed, tmp_path)
+    assert found.counts == {"train": 13, "val": 4} and copied.relative_to(photos).as_posix() in kinds(found)["leak"]
+    assert found.understood["classes"] == "2: class_0 9, class_1 8" and found.understood["sizes"] == "all 16 x 16"
+    (packed / "index.json").unlink()  # then shards of another program, of which one can be checked alone
+    alone = diagnose(packed / "train-000000.tar", tmp_path)
+    assert alone.counts == {"train": 13} and alone.understood["classes"] == "2: 0 7, 1 6"
+    masks = sightline.pack(
+        make_scenes(tmp_path / "land"), tmp_path / "tiles", quiet=True, **{"data.palette": "landcover"}
+    )
+    assert "%" in diagnose(masks, tmp_path).understood["classes"]
+    with pytest.raises(SightlineError, match="on a server"):
+        diagnose("https://host/set", tmp_path)

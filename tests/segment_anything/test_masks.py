@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import sightline
+from raster_toys import random_pixels, write_raster
 from sam_toys import scene, write_sam
 from sightline import SightlineError
 from sightline.__main__ import run
@@ -293,6 +294,20 @@ def test_unreadable_images_are_rows_and_the_command_continues(
     (folder / "broken.jpg").unlink()
     masks()
     assert not (out / "errors.csv").exists()
+
+
+def test_images_of_more_bits_or_other_channels_are_errors(masks: Masks, folder: Path, tmp_path: Path) -> None:
+    """Not dark: 12 bits were read as a 16th of the brightness."""
+    write_raster(folder / "deep.tif", random_pixels(0, (3, 40, 60)))
+    write_raster(folder / "bands.tif", random_pixels(1, (4, 40, 60), "uint8", 255), ("a", "b", "c", "d"))
+    colors = write_raster(
+        folder / "nir.tif", random_pixels(2, (4, 40, 60), "uint8", 255), ("red", "green", "blue", "nir")
+    )
+    out = masks()
+    bands, deep, *more = (out / "errors.csv").read_text().splitlines()[1:]
+    assert not more and colors.stem in {path.name.split("_")[0] for path in out.iterdir()}
+    assert deep.startswith("deep.tif") and "of 16 bits, and the model was trained on 8-bit color or gray" in deep
+    assert bands.startswith("bands.tif") and "it holds 4 channels (a, b, c, d) of 8 bits" in bands
 
 
 def test_without_any_mask_the_message_has_a_cure(masks: Masks, capsys: pytest.CaptureFixture[str]) -> None:

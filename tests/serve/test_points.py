@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raster_toys import random_pixels, write_raster
 from sam_toys import write_sam
 from sightline.data.decode.images import open_image, planes
 from sightline.segment_anything.model import Sam, load_sam
@@ -79,6 +80,12 @@ def test_invalid_prompts_are_rejected(client: httpx.Client, path: Path, prompt: 
     known = client.post("/api/segment/pictures", content=path.read_bytes()).json()["picture"]
     found = client.post(f"/api/segment/pictures/{known}/masks", json=prompt)
     assert found.status_code == 400 and found.json()["error"]["what"]
+
+
+def test_an_image_with_16_bits_is_refused(client: httpx.Client, tmp_path: Path) -> None:
+    deep = write_raster(tmp_path / "deep.tif", random_pixels(0, (3, 40, 60)))
+    found = client.post("/api/segment/pictures", content=deep.read_bytes())
+    assert found.status_code == 400 and "of 16 bits, and the model was trained on 8-bit" in found.json()["error"]["why"]
 
 
 def test_an_image_that_is_not_cached_is_status_404(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from .pixels import most_common, odd
 RARE = 0.2
 """Some properties (such as grayscale) are only reported if at most this share of the images has them; if more images
 have one, it is normal for the data."""
-MIXED = 1 - 1e-9
+NOT_ALL = 1 - 1e-9
 """Limit like RARE for properties that are reported unless all images have them."""
 APART = 4.0
 """An image is tiny or huge if its side is smaller or larger than the side of the median image by this factor."""
@@ -62,7 +62,7 @@ def image_tests(good: Sequence[Facts], side: float) -> dict[str, tuple[Callable[
         "long": (lambda fact: ratio(fact) > longest, 1),
         "plain": (lambda fact: fact.plain, 1),
         "transparent": (lambda fact: fact.header.transparent, RARE),
-        "cmyk": (lambda fact: fact.header.mode in ("CMYK", "LAB"), MIXED),
+        "cmyk": (lambda fact: fact.header.mode in ("CMYK", "LAB"), NOT_ALL),
         "rotated": (lambda fact: fact.header.orientation in range(2, 9), RARE),
         "gray": (is_gray, RARE),
         "frames": (lambda fact: fact.header.frames > 1, 1),

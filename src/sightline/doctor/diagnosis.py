@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config.paths import is_url
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.decode.palettes import display_colors
@@ -78,6 +79,9 @@ def of_data(
 ) -> tuple[Diagnosis, Opener]:
     """Check a data set: (diagnosis, function that opens an image by its name)."""
     data = without_own_preprocessing(resolve(Config(), settings | {"data.path": path})).data
+    if is_url(data.path):
+        cure = "download the shards, and check their folder: sightline doctor FOLDER"
+        raise SightlineError("`sightline doctor` does not check shards on a server", where=data.path, cure=cure)
     masked = is_segmentation(data)
     opened = open_masked(data) if masked else open_labeled(data)
     labels = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}

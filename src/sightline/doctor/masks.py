@@ -11,6 +11,7 @@ import numpy as np
 from ..config.schema import Data
 from ..data.decode.masks import MaskFacts
 from ..data.decode.palettes import Palette, empty_palette
+from ..data.shards.index import is_sharded
 from ..data.shards.parquet import parquet_files
 from ..data.sources.open import locate
 from ..data.sources.pair_facts import ItemFacts, item_facts, with_file_names
@@ -40,18 +41,14 @@ KINDS_OF = {"this mask cannot be read": "unreadable_mask", "this mask cannot be 
 def open_masked(data: Data) -> OpenedData:
     """Open image-mask pairs; incomplete pairs become findings. Raises SightlineError if there are no images."""
     root, packed = parquet_files(data)
-    root, table = (root, "") if packed else locate(data)
+    if packed or is_sharded(data):
+        return open_complete(data, files=False)
+    root, table = locate(data)
     if table:
         cure = "pass the folder that contains the images and masks: sightline doctor FOLDER"
         raise SightlineError(f"masks cannot be listed in a table, such as {table}", where=root, cure=cure)
-    if packed or holds_shapes(root, data):
-        source, known = open_pairs(data, data.split_seed, hold_out=False)
-        images = {split: replace(items, read_mask=None, mask_names=None) for split, items in source.splits.items()}
-        opened = OpenedData(
-            *(root, images, known.classes, source.notes, not packed), regular=False, channels=source.channels
-        )
-        strays = [] if packed else stray_checks(root)
-        return replace(opened, palette=known, masked=dict(source.splits), findings=strays)
+    if holds_shapes(root, data):
+        return replace(open_complete(data), findings=stray_checks(root))
     try:
         folders = recognize(root, data, Counter())
     except SightlineError as error:
@@ -88,6 +85,14 @@ def open_masked(data: Data) -> OpenedData:
         findings=found,
         channels=reading.channels,
     )
+
+
+def open_complete(data: Data, files: bool = True) -> OpenedData:
+    """Open pairs that `train` accepts: of annotation files, or in shards (`files` False)."""
+    source, known = open_pairs(data, data.split_seed, hold_out=False)
+    images = {split: replace(items, read_mask=None, mask_names=None) for split, items in source.splits.items()}
+    opened = OpenedData(source.path, images, known.classes, source.notes, files, False, known, dict(source.splits))
+    return replace(opened, channels=source.channels)
 
 
 def mask_checks(

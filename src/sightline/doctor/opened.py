@@ -12,6 +12,7 @@ from ..data.decode.palettes import Palette
 from ..data.decode.rasters import Reading
 from ..data.decode.survey import BECOMES, MIXED, survey
 from ..data.label_arrays import set_indices
+from ..data.shards.index import is_sharded
 from ..data.sources.open import LIBRARIES, WITHOUT_FILES, locate, open_source
 from ..data.sources.scan import EXTENSIONS, images_below, is_hidden
 from ..data.sources.splits import ALL
@@ -50,7 +51,7 @@ def open_labeled(data: Data) -> OpenedData:
     try:
         source = open_source(data, data.split_seed, hold_out=False)
     except SightlineError as error:
-        if error.status == ENVIRONMENT or data.path.partition(":")[0] in LIBRARIES:
+        if error.status == ENVIRONMENT or data.path.partition(":")[0] in LIBRARIES or is_sharded(data):
             raise
         if error.what != MIXED:
             return open_any_layout(data, error)

@@ -3,6 +3,7 @@
 import json
 import shlex
 
+from ..config.paths import is_url
 from ..config.schema import Data
 from ..data.label_arrays import class_counts, label_texts
 from ..data.types import Decoded
@@ -42,8 +43,8 @@ def quick_line(data: Data, splits: dict[str, Decoded]) -> str:
         found = [*missing_classes(counts, classes), *imbalance(counts, classes)]
         texts = [*copies(splits), *(one.what for one in found)]
     command = doctor_command(data)
-    if any(split.stream is not None for split in splits.values()):
-        command = "sightline doctor DATA, with the folder that was packed"
+    if is_url(data.path):
+        command = "sightline doctor FOLDER, with a copy of the shards"
     if not texts:
         return f"doctor: no finding in class counts and identical images; to check every file: {command}"
     return f"doctor: {counted(len(texts), 'finding')} ({'; '.join(texts)}): {command}"

@@ -15,6 +15,7 @@ from ..config.resolve import flat
 from ..config.schema import Config
 from ..data.label_arrays import label_texts
 from ..data.loader import training_batches
+from ..data.sources.splits import OUTER
 from ..data.test_ledger import register
 from ..data.types import Decoded
 from ..errors import SightlineError
@@ -37,6 +38,8 @@ from .state import Training, TrainingFunctions
 
 PREVIEW_IMAGES = 48
 """Maximum number of images in figures/preview.png."""
+KNOWN_SPLITS = ("train", "val", "test", OUTER)
+"""Splits that a task does not make itself; training uses the first two."""
 
 
 @contextlib.contextmanager
@@ -146,13 +149,15 @@ def write_start(folder: Path, config: Config, parts: Parts, warnings: list[str])
 
 
 def write_splits(path: Path, parts: Parts) -> None:
-    """Write a CSV of all training and validation images: filename, label (class name or empty) and split."""
+    """Write a CSV of all images that training uses: filename, label (class name or empty) and split. Besides train and
+    val these are splits that a task holds out of train."""
+    held_out = {name: items for name, items in parts.source.splits.items() if name not in KNOWN_SPLITS}
     rows: list[tuple[str, str, str]] = [("filename", "label", "split")]
-    for split, decoded in (("train", parts.train), ("val", parts.val)):
-        labels = [""] * len(decoded.names)
-        if decoded.labels is not None:
-            labels = label_texts(decoded.labels, decoded.classes)
-        rows += [(name, label, split) for name, label in zip(decoded.names, labels, strict=True)]
+    for split, images in ({"train": parts.train, "val": parts.val} | held_out).items():
+        labels = [""] * len(images.names)
+        if images.labels is not None:
+            labels = label_texts(images.labels, parts.train.classes)
+        rows += [(name, label, split) for name, label in zip(images.names, labels, strict=True)]
     atomic_write(path, csv_text(rows))
 
 

@@ -10,11 +10,13 @@ from itertools import islice
 import numpy as np
 import torch
 
+from ..data.decode.images import planes
 from ..errors import SightlineError, counted
 from ..runs.terminal import duration
 from .images import GivenImage
 from .inputs import InputImage
 from .predictor import Predictor
+from .reading import ValueRange
 
 PROGRESS_SECONDS = 10.0
 CPU_BATCH, ACCELERATOR_BATCH = 32, 128
@@ -62,14 +64,22 @@ class PredictedBatch:
 
 
 def predict_batches(
-    images: Iterator[InputImage | GivenImage], predictor: Predictor, max_pixels: int, size: int
+    images: Iterator[InputImage | GivenImage],
+    predictor: Predictor,
+    max_pixels: int,
+    size: int,
+    say: Callable[[str], None],
 ) -> Iterator[PredictedBatch]:
-    """Yield the predictions of images in order, in batches of `size`."""
+    """Yield the predictions of images in order, in batches of `size`. say: prints a warning at the end if the images
+    have values that the network was not trained on."""
+    values = ValueRange(predictor.channels)
 
     def decode(image: InputImage | GivenImage) -> Decoded:
         """Decode an image to [C, h, w], as the validation images of the run were decoded."""
         try:
-            return predictor.resized(image.read(max_pixels, predictor.square.side, predictor.channels))
+            found = image.read(max_pixels, predictor.square.side, predictor.channels)
+            values.add(image.name, planes(found))
+            return predictor.resized(found)
         except SightlineError as error:
             return error
 
@@ -81,6 +91,8 @@ def predict_batches(
                 yield predict_batch(*queue.popleft(), predictor)
         while queue:
             yield predict_batch(*queue.popleft(), predictor)
+    if values.warning:
+        say(values.warning)
 
 
 def predict_batch(

@@ -3,13 +3,15 @@
 import csv
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.channels import Channels
+from ..data.decode.rasters import read_for
 from ..data.sources.splits import ALL, OUTER
 from ..data.test_ledger import TestImages, record, register
-from ..data.types import Decoded, Source
+from ..data.types import Decoded, Items, Source
 from ..errors import SightlineError
 from ..runs import run_folder
 from ..runs.log import RunLog
@@ -59,6 +61,30 @@ def require_channels(found: Channels, wanted: Channels, where: str) -> None:
         why = f"they have {channels_text(found)}, and the network needs {channels_text(wanted)}"
         cure = "use images like those of the training: --data PATH"
         raise SightlineError("the images have other channels", where=where, why=why, cure=cure)
+
+
+def as_trained(source: Source, channels: Channels, max_pixels: int, say: Callable[[str], None]) -> Source:
+    """The source, with images of more than 8 bits converted to 8-bit RGB as those of the training were, and not by
+    their own largest value. channels: of the network. Raises SightlineError if it needs other channels."""
+    require_channels(source.channels, channels, source.path)
+    if not source.channels.deep or source.channels.deep == channels.deep:
+        return source
+    say(f"images with more than 8 bits: {channels.deep:,.0f} becomes 255, as in training")
+
+    def reader(items: Items) -> Items:
+        paths = [os.path.join(source.path, name) for name in items.names]
+        return replace(items, read=lambda index, side=0: read_for(paths[index], channels, max_pixels, side))
+
+    splits = {split: reader(items) for split, items in source.splits.items()}
+    return replace(source, splits=splits, channels=channels)
+
+
+def warn_of_bits(found: Channels, trained: Channels, say: Callable[[str], None]) -> None:
+    """Print a warning if images have more bits than the training images, or at least 4 fewer."""
+    bits, expected = (int(channels.top).bit_length() for channels in (found, trained))
+    if found.dtype == "uint16" and not expected - 4 < bits <= expected:
+        scale = "unless the scenes are only brighter or darker, the metrics are wrong: scale the values first"
+        say(f"warning: these images have {bits} bits, and the training images had {expected}; {scale}")
 
 
 def chosen_split(split: str | None, source: Source) -> str:

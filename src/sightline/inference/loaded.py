@@ -13,6 +13,7 @@ from ..config.schema import Config
 from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
+from ..runs.terminal import print_plain
 from .batching import PredictedBatch, batch_size, predict_batches
 from .images import images_in, is_several, item_image
 from .predictor import Predictor
@@ -163,7 +164,8 @@ class LoadedPredictor(Loaded):
         """Yield the predictions of images in batches. Raises the SightlineError of the first unreadable image."""
         size = batch_size(predictor.device, self.config.train.eval_batch_size)
         with explain_out_of_memory(self.config, f"{self.run}/recipe.yaml"):
-            for batch in predict_batches(images_in(images), predictor, self.config.data.max_pixels, size):
+            given, limit = images_in(images), self.config.data.max_pixels
+            for batch in predict_batches(given, predictor, limit, size, print_plain):
                 for error in batch.errors.values():
                     raise error
                 yield batch

@@ -2,6 +2,8 @@
 
 import contextlib
 import tempfile
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,54 @@ from ..data.decode.geotiff import Scene, open_scene
 from ..data.decode.images import image_in
 from ..data.decode.kinds import PNG, TIFF, Kind, Raster, file_header
 from ..data.decode.rasters import read_for, reading_for
-from ..errors import SightlineError
+from ..errors import SightlineError, counted
 from ..runs import run_folder
 from ..runs.checkpoint import checked_description
+
+LEAST_IMAGES = 10
+"""A warning that images are darker than those of the training needs at least this many images, or parts of scenes."""
+
+
+@dataclass
+class ValueRange:
+    """Compare the values of images of more than 8 bits with those that a network was trained on. Thread-safe.
+
+    channels: of the network; `top` is 2**bits - 1, and no training image has a larger value. above: largest value of
+    each image that has larger ones. largest, count: of all images or parts of images.
+    """
+
+    channels: Channels
+    above: dict[str, int] = field(default_factory=dict)
+    largest: int = 0
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, name: str, pixels: np.ndarray) -> np.ndarray:
+        """Count an image [C, H, W], or a part of it; return the pixels."""
+        if self.channels.dtype == "uint16":
+            largest = int(pixels.max(initial=0))
+            with self.lock:
+                self.largest, self.count = max(self.largest, largest), self.count + 1
+                if largest > self.channels.top:
+                    self.above[name] = max(self.above.get(name, 0), largest)
+        return pixels
+
+    def watched(self, scene: Scene, name: str) -> Scene:
+        """The scene, whose pixels are counted when they are read."""
+        return replace(scene, read=lambda *window: self.add(name, scene.read(*window)))
+
+    @property
+    def warning(self) -> str:
+        """A sentence if images probably have another number of bits than those of the training, else ""."""
+        top, trained = self.channels.top, f"the {int(self.channels.top).bit_length()} bits of the training images"
+        scale = "if these images have another number of bits, their predictions are wrong: scale their values first"
+        if self.above:
+            name = max(self.above, key=lambda name: (self.above[name], name))
+            many = f"{counted(len(self.above), 'image')} {'has' if len(self.above) == 1 else 'have'}"
+            return f"warning: {many} values above {top:,.0f}, {trained}: up to {self.above[name]:,} in {name}; {scale}"
+        if self.count >= LEAST_IMAGES and 16 * self.largest <= top:
+            return f"warning: the largest value is {self.largest:,}, and {trained} reach to {top:,.0f}; {scale}"
+        return ""
 
 
 def channels_text(channels: Channels) -> str:

@@ -55,7 +55,8 @@ def predict_table(
         say(f"resuming after {counted(table.rows, 'row')}")
     progress, unreadable, example = ProgressLines(say), 0, ""
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"), resumable(table):
-        for batch in predict_batches(remaining(chain(first, images), table), predictor, config.data.max_pixels, size):
+        given = remaining(chain(first, images), table)
+        for batch in predict_batches(given, predictor, config.data.max_pixels, size, say):
             table.add(batch.rows(predictor), batch.features)
             progress.add(len(batch.images))
             unreadable += len(batch.errors)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,17 @@ def with_absolute_paths(config: Config) -> Config:
     return resolve(config, {key: path for key, path in named.items() if os.path.exists(path) or path.endswith(".tar")})
 
 
-def with_precision(config: Config, name: str) -> Config:
-    """The configuration with the precision `name`, fp32 or bf16, in the place of `auto`, so that recipe.yaml repeats
-    the run where a measurement would choose another one."""
-    return resolve(config, {"train.precision": name}) if config.train.precision == "auto" else config
+def as_built(config: Config, precision: str, switched_off: Mapping[str, Any] | None = None) -> Config:
+    """The configuration with which a run was built, so that recipe.yaml repeats it: with its precision, fp32 or bf16,
+    in the place of `auto`. switched_off: settings that do not apply to its data, with the values for that."""
+    changes = {"train.precision": precision} if config.train.precision == "auto" else {}
+    changes |= switched_off or {}
+    return resolve(config, changes) if changes else config
+
+
+def built_in(folder: Path, config: Config) -> Config:
+    """The configuration as it would have been built in an existing run folder, for comparisons with its recipe.yaml."""
+    return as_built(config, precision_of(folder), provenance(folder).get("switched_off"))
 
 
 def default_folder(name: str) -> Path:
@@ -138,8 +146,8 @@ def require_free_folder(folder: Path, overwrite: bool) -> None:
 
 def holds_run_of(folder: Path, config: Config) -> bool:
     """Whether the folder holds a run of exactly this configuration; `auto` is the precision that was chosen then."""
-    path, chosen = folder / "recipe.yaml", precision_of(folder)
-    return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(with_precision(config, chosen))
+    path = folder / "recipe.yaml"
+    return path.is_file() and path.read_text(encoding="utf-8") == to_yaml(built_in(folder, config))
 
 
 def clear(folder: Path) -> None:
@@ -252,7 +260,7 @@ def check_changes(old: Config, new: Config) -> None:
 def differences(old: Config, new: Config) -> list[str]:
     """The dotted keys of the settings that differ between two configurations, in order. The precision `auto` in `new`
     stands for that of `old`."""
-    before, after = old.model_dump(), with_precision(new, old.train.precision).model_dump()
+    before, after = old.model_dump(), as_built(new, old.train.precision).model_dump()
     keys = []
     for section, value in after.items():
         if isinstance(value, dict):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data.decode.masks import read_mask, write_mask
 from ..errors import SightlineError, counted
+from ..inference.reading import channels_text
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.intervals import verdict
@@ -111,6 +112,10 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
         raise SightlineError("this run does not predict masks", where=str(folder), why=why, cure=cure)
     true = {} if truth is None else true_masks(Path(truth), names)
     parts = load(folder, config)
+    if not parts.channels.plain:
+        why = f"the run needs {channels_text(parts.channels)}, and Segment Anything 8-bit color or gray"
+        cure = "use the run of a segmenter of 8-bit images: --run RUN"
+        raise SightlineError("this run cannot predict these images", where=str(folder), why=why, cure=cure)
     for path in list(true.values())[:1]:  # raise errors of the palette before masks are generated
         read_mask(path, parts.palette)
     origin = {

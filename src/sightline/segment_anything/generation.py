@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..data.decode.images import open_image, planes
+from ..data.channels import RGB
+from ..data.decode.images import planes
 from ..data.decode.masks import MAX_PIXELS
+from ..data.decode.rasters import read_for
 from ..engine.device import device_name, rounding, use_threads
 from ..engine.memory import explain_out_of_memory
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted
@@ -145,7 +147,7 @@ def process(
             done.append(summary)
             continue
         try:
-            start, pixels = time.monotonic(), planes(open_image(image.path, MAX_PIXELS))
+            start, pixels = time.monotonic(), planes(read_for(image.path, RGB, MAX_PIXELS))
             if summary or not sam:
                 done.append(before[image.name])
                 segments = read_json(image.file("_segments.json"))["annotations"]

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ..data.decode.images import open_image
+from ..data.channels import RGB
+from ..data.decode.images import planes
 from ..data.decode.masks import MAX_PIXELS
 from ..data.decode.palettes import display_colors
+from ..data.decode.rasters import read_for
 from ..errors import counted
 from ..insight.mask_figures import colored, hatched
 from ..insight.style import png_rgb
@@ -83,7 +85,7 @@ def image_panels(
     by_name = {image.name: image for image in images}
     for summary in done[:SHOWN]:
         image = by_name[summary["file_name"]]
-        original = open_image(image.path, MAX_PIXELS)
+        original = Image.fromarray(planes(read_for(image.path, RGB, MAX_PIXELS)).transpose(1, 2, 0))
         with Image.open(image.file("_overlay.png")) as overlay, Image.open(image.file("_segments.png")) as numbers:
             over, ids = jpeg_uri(overlay, SIDE), subsampled(np.asarray(numbers).astype(np.uint16))
         masks = f"{counted(summary['masks'], 'mask')}, {summary['seconds']:,.1f} s"

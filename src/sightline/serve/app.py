@@ -18,8 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
-from ..data.decode.images import image_in, planes, size_in
+from ..data.channels import RGB
+from ..data.decode.images import planes, size_in
 from ..errors import SightlineError, printable
+from ..inference.reading import read_upload
 from .guard import ApiError, error_response
 from .models import MOST_PIXELS, ServedModel, base64_png, png_bytes, tiff_bytes
 from .points import EmbeddingCache
@@ -217,7 +219,7 @@ def add_errors(app: FastAPI) -> None:
 
 def pixels_of(content: bytes) -> np.ndarray:
     """Decode an image file without resizing, uint8 [3, h, w]."""
-    return planes(image_in(content, MOST_PIXELS))
+    return planes(read_upload(content, RGB, MOST_PIXELS))
 
 
 async def body_of(request: Request) -> bytes:

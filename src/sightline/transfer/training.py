@@ -135,7 +135,8 @@ def train_or_resume(command: Command, name: str, config: Config) -> bool:
     run = command.folder / name
     config, _ = with_own_preprocessing(run_folder.with_absolute_paths(resolve(config, {"name": run.name})))
     started = any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
-    changed = recipe_changes(load_recipe_file(run / "recipe.yaml"), config) if started else []
+    old = load_recipe_file(run / "recipe.yaml") if started else config
+    changed = recipe_changes(old, run_folder.built_in(run, config)) if started else []
     if changed:
         why = f"these settings differ: {', '.join(changed)}"
         cure = "choose another folder: --out FOLDER"

@@ -351,7 +351,9 @@ def test_shards_of_other_programs_are_indexed_once_without_unpickling(
     pattern = str(tmp_path / "set" / "train-{000000..000002}.tar")
     held = open_source(data.model_copy(update={"path": pattern}), 0)
     assert {len(held.splits["train"].names), len(held.splits["val"].names)} == {16, 8}
-    assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("once to list") == 1
+    one = str(shutil.copy(tmp_path / "set" / "val-0.tar", tmp_path / "set" / "some.tar"))
+    assert set(open_source(data.replace(path=one), 0, hold_out=False).splits) == {"all"}
+    assert open_source(data, 0).classes == ("0", "1") and capsys.readouterr().err.count("once to list") == 3
 
 
 def test_invalid_shards_of_other_programs_are_errors(tmp_path: Path) -> None:

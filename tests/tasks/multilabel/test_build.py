@@ -145,6 +145,15 @@ def test_images_without_labels_are_counted_and_thresholds_are_said(
     assert said[-1] == f"thresholds: chosen on {held} training images that are held out from training"
 
 
+def test_the_images_of_the_thresholds_are_in_splits_csv(trained: Path, quarters: Path) -> None:
+    source = open_label_sets(configured(SETTINGS | {"data.path": str(quarters)}), lambda text: None)
+    rows = read_rows(trained / "splits.csv")
+    for split in ("train", "val", THRESHOLDS):
+        assert {row["filename"] for row in rows if row["split"] == split} == {*source.splits[split].names}
+    labels = {row["filename"]: row["label"] for row in read_rows(quarters)}
+    assert all(row["label"] == labels[row["filename"]] for row in rows)
+
+
 def test_without_held_out_images_every_threshold_is_one_half(train_with: Train) -> None:
     said: list[str] = []
     run = train_with(**{"multilabel.threshold_fraction": 0})

@@ -24,6 +24,7 @@ from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
 from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
 from ..sources.scan import EXTENSIONS, is_hidden
+from ..sources.splits import ALL
 from ..types import Items, Source
 from .fetch import Store
 from .webdataset_index import IMAGE_ENDINGS, list_shards
@@ -143,7 +144,7 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     store = Store(data)
     index, origin = store.index(), "packed by sightline"
     if index is None:
-        index, origin = list_shards(data, store, seed), "shards of another program"
+        index, origin = list_shards(data, store, seed if hold_out else None), "shards of another program"
     palette = None
     if index.palette is not None:
         own = from_dict(index.palette, "index.json")
@@ -155,7 +156,7 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
             "add the shards of the training split, or pack data that have one: sightline pack DATA OUT",
         )
         raise SightlineError("these shards have no training split", where=data.path, why=why, cure=cure)
-    splits = {split: index.splits[split] for split in SPLITS if split in index.splits}
+    splits = {split: index.splits[split] for split in (*SPLITS, ALL) if split in index.splits}
     items = {split: items_of(store, part.shards, palette if part.masks else None) for split, part in splits.items()}
     classes = palette.classes if palette else tuple(index.classes)
     if data.classes and not palette and classes and data.classes != classes:

@@ -36,7 +36,7 @@ from ..shard_format import (
 )
 from ..sources.labels import check_distinct, sorted_classes
 from ..sources.scan import EXTENSIONS
-from ..sources.splits import split_of
+from ..sources.splits import ALL, split_of
 from .fetch import Store
 
 IMAGE_ENDINGS = tuple(ending.removeprefix(".") for ending in EXTENSIONS)
@@ -53,19 +53,20 @@ class ListedSample(NamedTuple):
     label: str
 
 
-def list_shards(data: Data, store: Store, seed: int) -> ShardIndex:
+def list_shards(data: Data, store: Store, seed: int | None) -> ShardIndex:
     """Load the index of the shards at `data.path` from the cache, or make it. Afterwards `store` reads its sample
-    tables. Local shards are identified by path, size and time, remote ones by URL."""
+    tables. Local shards are identified by path, size and time, remote ones by URL. seed: if given, a missing validation
+    split is held out."""
     locations = shard_locations(data.path)
     states = [] if store.remote else [(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in locations]
-    key = [FORMAT, locations, states, data.classes, data.val_fraction, seed]
-    folder = cache_root(data) / f"{LISTED}{key_of(key)}"
+    folder = cache_root(data) / f"{LISTED}{key_of([FORMAT, locations, states, data.classes])}"
     store.tables = str(folder)
     try:
-        return parse_index((folder / INDEX).read_bytes(), str(folder / INDEX))
+        index = parse_index((folder / INDEX).read_bytes(), str(folder / INDEX))
     except (OSError, SightlineError):
         print(f"no {INDEX}: reading {counted(len(locations), 'shard')} once to list their samples", file=sys.stderr)
-        return make_index(folder, locations, store, seed)
+        index = make_index(folder, locations, store)
+    return index if seed is None else with_held_out(index, store, seed)
 
 
 def shard_locations(path: str) -> list[str]:
@@ -107,8 +108,9 @@ def shard_locations(path: str) -> list[str]:
     return sorted(locations)
 
 
-def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> ShardIndex:
-    """Read all shards once, and write their sample tables and their index to `folder`."""
+def make_index(folder: Path, locations: list[str], store: Store) -> ShardIndex:
+    """Read all shards once, and write their sample tables and their index to `folder`. The splits are those that the
+    names of the shards or of their folders have; shards without one are training shards beside others, else `all`."""
     entries: list[ShardEntry] = []
     samples: list[list[ListedSample]] = []
     for number, location in enumerate(locations):
@@ -123,7 +125,9 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
     classes, labels = class_labels(every, store.data)
     ends = np.cumsum([len(shard) for shard in samples])
     by_shard = np.split(labels, ends[:-1])
-    splits, notes = choose_splits(entries, by_shard, store.data, seed)
+    named = [split_of(location.rsplit("/", 1)[1]) or split_of(location.rsplit("/", 2)[-2]) for location in locations]
+    rest = "train" if any(named) else ALL
+    splits: dict[str, SplitEntry] = {}
     for entry, shard, own, end in zip(entries, samples, by_shard, ends, strict=True):
         count = len(shard)
         names, starts, stops, _ = zip(*shard, strict=True)
@@ -139,46 +143,44 @@ def make_index(folder: Path, locations: list[str], store: Store, seed: int) -> S
         content = table_bytes(table)
         atomic_write(folder / entry.table, content)
         entry.table_sha256 = hashlib.sha256(content).hexdigest()
-    index = ShardIndex(classes=list(classes), splits=splits, notes=notes)
+    for entry, name in zip(entries, named, strict=True):
+        splits.setdefault(name or rest, SplitEntry(shards=[])).shards.append(entry)
+    index = ShardIndex(classes=list(classes), splits=splits)
     write_json(folder / INDEX, index.model_dump())
     return index
 
 
-def choose_splits(
-    entries: list[ShardEntry], labels: list[np.ndarray], data: Data, seed: int
-) -> tuple[dict[str, SplitEntry], list[str]]:
-    """Assign shards to splits by the names of the shards or their folders: (splits by name, notes for the user).
-
-    labels: for each shard, int64 [n], the class indices of its samples. If labeled data have no validation split,
-    entire shards are held out, chosen by `seed`. Raises SightlineError if that is impossible.
-    """
-    chosen: dict[str, list[int]] = {}
-    for number, entry in enumerate(entries):
-        folder, name = entry.file.rsplit("/", 2)[-2:]
-        chosen.setdefault(split_of(name) or split_of(folder) or "train", []).append(number)
-    notes, train = [], chosen.get("train", [])
-    if "val" not in chosen and train and not any((some < 0).any() for some in labels):
-        what, cure = (
-            "no validation split can be held out",
-            "pack the images again, which shuffles them: sightline pack FOLDER OUT",
+def with_held_out(index: ShardIndex, store: Store, seed: int) -> ShardIndex:
+    """Hold out entire shards of the training split, chosen by `seed`, if labeled data have no validation split. Raises
+    SightlineError if that is impossible."""
+    splits = {"train" if split == ALL else split: part for split, part in index.splits.items()}
+    train = splits["train"].shards if "train" in splits and "val" not in splits else []
+    labels = [store.table(entry).labels for entry in train]
+    if not train or any((some < 0).any() for some in labels):
+        return index.model_copy(update={"splits": splits})
+    path = store.data.path
+    what, cure = (
+        "no validation split can be held out",
+        "pack the images again, which shuffles them: sightline pack FOLDER OUT",
+    )
+    if len(train) < 2:
+        why = "only entire shards can be held out, and there is one shard"
+        raise SightlineError(what, where=path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
+    count = min(max(1, round(store.data.val_fraction * len(train))), len(train) - 1)
+    held = sorted(permutation(len(train), seed, 0)[:count].tolist())
+    kept = [number for number in range(len(train)) if number not in held]
+    own, seen = (np.concatenate([labels[number] for number in numbers]) for numbers in (held, kept))
+    unseen = np.setdiff1d(own, seen)
+    if len(unseen):
+        why = (
+            f"{counted(len(unseen), 'class label')} would have no training images; perhaps the shards are sorted by "
+            "class"
         )
-        if len(train) < 2:
-            why = "only entire shards can be held out, and there is one shard"
-            raise SightlineError(what, where=data.path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")
-        count = min(max(1, round(data.val_fraction * len(train))), len(train) - 1)
-        held = sorted(train[index] for index in permutation(len(train), seed, 0)[:count].tolist())
-        chosen["train"], chosen["val"] = [number for number in train if number not in held], held
-        seen = np.concatenate([labels[number] for number in chosen["train"]])
-        unseen = np.setdiff1d(np.concatenate([labels[number] for number in held]), seen)
-        if len(unseen):
-            why = (
-                f"{counted(len(unseen), 'class label')} would have no training images; perhaps the shards are sorted "
-                "by class"
-            )
-            raise SightlineError(what, where=data.path, why=why, cure=cure)
-        names = ", ".join(os.path.basename(entries[number].file) for number in held[:4])
-        notes.append(f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}")
-    return {split: SplitEntry(shards=[entries[n] for n in numbers]) for split, numbers in chosen.items()}, notes
+        raise SightlineError(what, where=path, why=why, cure=cure)
+    names = ", ".join(os.path.basename(train[number].file) for number in held[:4])
+    note = f"no validation split: {counted(count, 'shard')} held out of train (seed {seed}): {names}"
+    parts = {split: SplitEntry(shards=[train[n] for n in some]) for split, some in (("train", kept), ("val", held))}
+    return index.model_copy(update={"splits": splits | parts, "notes": [*index.notes, note]})
 
 
 def list_samples(file: BufferedReader, location: str) -> list[ListedSample]:

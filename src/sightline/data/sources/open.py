@@ -27,7 +27,7 @@ from .splits import ALL
 
 LIBRARIES = ("sklearn", "torchvision")
 """Prefixes of `data.path`, and layouts, for data sets from libraries, whose images are not files."""
-WITHOUT_FILES = (*LIBRARIES, "parquet")
+WITHOUT_FILES = (*LIBRARIES, "parquet", "shards")
 """Layouts whose images are not files."""
 
 

@@ -130,10 +130,9 @@ def open_parquet(
 
 
 def is_segmentation(data: Data) -> bool:
-    """Whether data are image-mask pairs, by settings or layout. Raises SightlineError for data in shards."""
+    """Whether data are image-mask pairs, by settings, layout or the index of shards."""
     if is_sharded(data):
-        cure = "check the folder that was packed: sightline doctor DATA; or unpack each shard first: tar xf FILE.tar"
-        raise SightlineError("`sightline doctor` cannot check shards", where=data.path, cure=cure)
+        return open_packed(data, data.split_seed, hold_out=False)[1] is not None
     if data.mask or data.palette or data.colors:
         return True
     root, files = parquet_files(data)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ...config.resolve import resolve
 from ...config.schema import Augment
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.channels import RGB, Channels
@@ -49,6 +51,7 @@ from .task import Bank, PretrainLearner
 EVALUATED = 2500
 """Maximum number of images for evaluation if the data have no validation split."""
 
+SECOND = "pretrain.second_solarize"
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 """Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
 side]."""
@@ -91,9 +94,8 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
-    if config.pretrain.second_solarize and not source.channels.colors:
-        why, cure = "the channels of the images are no colors", "switch it off: --pretrain.second_solarize 0"
-        raise SightlineError("solarization changes colors", where="pretrain.second_solarize", why=why, cure=cure)
+    off = {} if source.channels.colors else color_settings(config, say)
+    config = resolve(config, off)
     torch.manual_seed(config.train.seed)
     names = source.channels.names
     model = build_siamese(config, len(names))
@@ -124,6 +126,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         "weights": loaded.as_dict() if loaded else None,
         "method": OBJECTIVES[config.pretrain.method].title,
         "data": parts.describe_data(source, train, val) | described,
+        "switched_off": off,
     }
     model.to(device).to(memory_format=torch.channels_last)
     rows = parts.sampled_rows(config, val)
@@ -142,6 +145,20 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         ),
         alarm=collapse,
     )
+
+
+def color_settings(config: PretrainConfig, say: Say) -> dict[str, Any]:
+    """The settings to override for images whose channels are not red, green and blue: all operations on colors are
+    switched off. What remains is that of SSL4EO-S12 (arXiv 2211.07044) without its gray, the mean of all bands, because
+    channels can have different units. An augmentation policy is left to `check_colors`, which refuses it: nothing else
+    changes the views of its recipes."""
+    augment = {
+        f"augment.{name}": getattr(config.augment, name) for name in ("saturation", "hue", "grayscale", "solarize")
+    }
+    used = {key: 0.0 for key, value in (augment | {SECOND: config.pretrain.second_solarize}).items() if value}
+    if used:
+        say(f"switched off, because the images are not red, green and blue: {', '.join(used)}")
+    return used
 
 
 def both_networks(model: Siamese, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -308,7 +325,7 @@ def evaluated_images(
     data. If these have no labels, the first is a sample of the training images, and the second is None.
     """
     if config.pretrain.probe:
-        return probe_images(config, say)
+        return probe_images(config, say, source.channels)
     seed = config.train.seed
     if train.labels is None or "val" not in source.splits:
         say(

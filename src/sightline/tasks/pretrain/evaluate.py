@@ -46,7 +46,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     known |= {"data.inner_fraction": 0.0} if data or outer else {}
     config = resolve(config, known | ({"pretrain.probe": data} if data else {}))
     if config.pretrain.probe:
-        val, bank = probe_images(config, say)
+        val, bank = probe_images(config, say, channels)
     else:
         source = open_without_leaks(config, say)
         train = decode(source, "train", config.augment.resize or config.data.size, config.data, say)

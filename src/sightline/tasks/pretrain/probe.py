@@ -1,12 +1,14 @@
 """The labeled data of `pretrain.probe`, on which the k-NN accuracy of a pre-training is measured."""
 
 from ...config.schema import Data
+from ...data.channels import Channels
 from ...data.copies import copies_of, sentences
 from ...data.image_cache import decode, subset
 from ...data.sources.leakage import reject_leaks, source_without
 from ...data.sources.open import open_source
 from ...data.types import Decoded, Source
 from ...errors import SightlineError
+from ...inference.evaluation import as_trained
 from ...runs.sampling import sample_rows
 from ..contract import Say
 from .config import PretrainConfig
@@ -58,9 +60,11 @@ def without_probe_images(config: PretrainConfig, source: Source, say: Say) -> So
     return source
 
 
-def probe_images(config: PretrainConfig, say: Say) -> tuple[Decoded, Decoded]:
-    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank)."""
+def probe_images(config: PretrainConfig, say: Say, channels: Channels) -> tuple[Decoded, Decoded]:
+    """Decode the data of `pretrain.probe`; returns (the images to evaluate, the labeled images of the k-NN bank).
+    channels: of the network."""
     say(f"k-NN accuracy is measured on {config.pretrain.probe}:")
     probe, data = open_probe(config, say)
+    probe = as_trained(probe, channels, data.max_pixels, say)
     bank, val = (decode(probe, split, config.data.size, data, say) for split in ("train", "val"))
     return val, subset(bank, sample_rows(len(bank.names), BANKED, config.train.seed))

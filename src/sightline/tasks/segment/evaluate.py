@@ -15,7 +15,14 @@ from ...data.sources.splits import OUTER
 from ...data.types import Source
 from ...engine.device import pick_device, use_threads
 from ...errors import SightlineError
-from ...inference.evaluation import chosen_split, log_test_evaluation, open_other, require_channels, warn_if_changed
+from ...inference.evaluation import (
+    as_trained,
+    chosen_split,
+    log_test_evaluation,
+    open_other,
+    warn_if_changed,
+    warn_of_bits,
+)
 from ...models.segmenters import build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
@@ -84,12 +91,13 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
         source, moved = open_other(
             folder, opened, lambda held: decode_pairs(held, "val", palette, config.data, say), say
         )
-    require_channels(source.channels, parts.channels, source.path)
+    source = as_trained(source, parts.channels, config.data.max_pixels, say)
     split = chosen_split(split, source)
     if source.splits[split].read_mask is None:
         cure = "use data with masks: --data PATH; or predict without masks: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs masks", where=f"{source.path}, {split}", cure=cure)
     decoded = decode_pairs(source, split, palette, config.data, say)
+    warn_of_bits(decoded.channels, parts.channels, say)
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None

@@ -24,8 +24,9 @@ from ...inference.images import GivenImage, images_in, is_several
 from ...inference.inputs import InputImage, PredictOptions, input_images
 from ...inference.loaded import Loaded
 from ...inference.prelabels import Prelabel, require_free, write_prelabels
-from ...inference.reading import open_channels
+from ...inference.reading import ValueRange, open_channels
 from ...inference.tiles import Tiling, argmax_classes, scene_bands
+from ...runs.terminal import print_plain
 from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
@@ -58,19 +59,23 @@ class LoadedSegmenter(Loaded):
 
         Pixels of a GeoTIFF without data are 255. Large images are predicted in tiles, as by `sightline predict`.
         """
-        masks = [self.mask(image) for image in images_in(images)]
+        values = ValueRange(self.channels)
+        masks = [self.mask(image, values) for image in images_in(images)]
+        if values.warning:
+            print_plain(values.warning)
         return masks if is_several(images) else masks[0]
 
-    def mask(self, image: InputImage | GivenImage) -> np.ndarray:
-        """Class indices uint8 [H, W] of one image."""
+    def mask(self, image: InputImage | GivenImage, values: ValueRange) -> np.ndarray:
+        """Class indices uint8 [H, W] of one image. values: counts its values."""
         limit = self.config.data.max_pixels
         with explain_out_of_memory(
             self.config, cure=f"use smaller tiles: sightline predict {self.run} IMAGES --out masks --tile {TILE // 2}"
         ):
             if isinstance(image, InputImage) and has_windows(Path(image.path), limit, self.channels.plain):
                 with open_channels(Path(image.path), self.channels) as scene:
-                    return predict_scene_mask(self.parts, scene, TILE)
-            return predict_mask(self.parts, planes(image.read(limit, 0, self.channels)), TILE)
+                    return predict_scene_mask(self.parts, values.watched(scene, image.name), TILE)
+            pixels = values.add(image.name, planes(image.read(limit, 0, self.channels)))
+            return predict_mask(self.parts, pixels, TILE)
 
     def features(self, images: Any) -> np.ndarray:
         """Raise SightlineError: a segmenter has no features of whole images."""
@@ -99,10 +104,11 @@ def prelabel(
     skipped, tests, found, unreadable = Counter[str](), TestImages(), list[Prelabel](), list[str]()
     images = list(tests.watched(input_images(inputs, skipped)))
     parts, progress = load_segmenter(folder, config), ProgressLines(say, "images", len(images))
+    values = ValueRange(parts.channels)
     with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, options.tile // 2)}"):
         for image in images:
             try:
-                pixels = planes(image.read(config.data.max_pixels, 0, parts.channels))
+                pixels = values.add(image.name, planes(image.read(config.data.max_pixels, 0, parts.channels)))
                 found.append(predicted_regions(parts, image.name, pixels, options.tile))
             except SightlineError as error:
                 if error.status == ENVIRONMENT:
@@ -115,7 +121,11 @@ def prelabel(
     shapes = [shape for each in found for shape, _ in each.regions]
     holes = sum(shape.runs is not None for shape in shapes)
     say(f"{counted(len(shapes), 'region')} in {counted(len(found), 'image')}; {holes:,} with holes are run lengths")
-    for line in [*unreadable[:20], *([f"skipped: {left_out(skipped)}"] if skipped else [])]:
+    for line in [
+        *filter(None, [values.warning]),
+        *unreadable[:20],
+        *([f"skipped: {left_out(skipped)}"] if skipped else []),
+    ]:
         say(line)
     if look := tests.record("predict", folder, inputs):
         say(look)

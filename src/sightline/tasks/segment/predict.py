@@ -30,7 +30,7 @@ from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
 from ...inference.inputs import InputImage, PredictOptions, input_images
-from ...inference.reading import channels_of_run, open_channels
+from ...inference.reading import ValueRange, channels_of_run, open_channels
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path
 from ...inference.tiles import Tiling, Write, predict_scene
@@ -187,10 +187,10 @@ def predict_all(
 ) -> list[tuple[str, str]]:
     """Predict the images in order; return (name, error) of the unreadable ones. Ctrl-C keeps the finished masks."""
     unreadable: list[tuple[str, str]] = []
-    progress = ProgressLines(say, "masks", len(jobs))
+    progress, values = ProgressLines(say, "masks", len(jobs)), ValueRange(parts.channels)
     for index, job in enumerate(jobs):
         try:
-            predict_one(parts, job, max_pixels, tile, overlay, say)
+            predict_one(parts, job, max_pixels, tile, overlay, say, values)
         except SightlineError as error:
             if error.status == ENVIRONMENT:
                 raise
@@ -200,6 +200,8 @@ def predict_all(
             cure = "repeat the command to predict the rest"
             raise SightlineError(what, where=where, cure=cure, status=INTERRUPTED) from None
         progress.add(1)
+    if values.warning:
+        say(values.warning)
     return unreadable
 
 
@@ -223,12 +225,14 @@ def report_lost_maps(jobs: list[MaskJob], max_pixels: int, rgb: bool, say: Say) 
         say("to predict TIFF files of any size and keep their coordinates: pip install 'sightline-vision[geo]'")
 
 
-def predict_one(parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say) -> None:
-    """Write the mask of one image and, if requested, the overlay."""
+def predict_one(
+    parts: MaskInference, job: MaskJob, max_pixels: int, tile: int, overlay: bool, say: Say, values: ValueRange
+) -> None:
+    """Write the mask of one image and, if requested, the overlay. values: counts the values of the image."""
     if job.windows:
-        predict_windows(parts, job, tile, overlay, say)
+        predict_windows(parts, job, tile, overlay, say, values)
         return
-    image = planes(read_for(str(job.path), parts.channels, max_pixels))
+    image = values.add(job.name, planes(read_for(str(job.path), parts.channels, max_pixels)))
     mask = predict_mask(parts, image, tile)
     atomic_write(job.target, write_mask(mask, parts.palette))
     if overlay:
@@ -266,14 +270,14 @@ def with_ignored(scene: Scene, top: int, classes: np.ndarray, palette: Palette) 
     return np.where(scene.valid(top, 0, *classes.shape), classes, np.uint8(IGNORE))
 
 
-def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say) -> None:
+def predict_windows(parts: MaskInference, job: MaskJob, tile: int, overlay: bool, say: Say, values: ValueRange) -> None:
     """Write the mask of a large TIFF file, and its overlay if requested, one row of tiles after the other.
 
     Pixels without data become ignored pixels, if the palette has a value for ignored pixels.
     """
     pixel = coded(np.zeros((1, 1), np.uint8), parts.palette)
     with ExitStack() as stack:
-        scene = stack.enter_context(open_channels(job.path, parts.channels))
+        scene = values.watched(stack.enter_context(open_channels(job.path, parts.channels)), job.name)
         progress = ProgressLines(say, job.name, scene.height * scene.width)
         write_mask_rows = stack.enter_context(write_scene(job.target, scene, pixel.shape[2:], str(pixel.dtype)))
         overlays = [stack.enter_context(write_scene(job.overlay, scene, (3,), "uint8"))] if overlay else []

@@ -10,7 +10,7 @@ from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
 from ...data.sources.splits import OUTER
 from ...data.types import Decoded, Source
-from ...inference.evaluation import chosen_split, open_other, require_channels, warn_if_changed
+from ...inference.evaluation import as_trained, chosen_split, open_other, warn_if_changed, warn_of_bits
 from ...inference.reading import channels_of_run
 from ..contract import Say
 
@@ -49,9 +49,11 @@ def open_split(
         source = own_splits(without_copies(opened(True), config.data, lambda text: None))
     else:
         source, own = open_other(folder, opened, lambda held: decoded_of(held, "val"), say)
-    require_channels(source.channels, channels_of_run(folder), source.path)
+    channels = channels_of_run(folder)
+    source = as_trained(source, channels, config.data.max_pixels, say)
     name = chosen_split(split, source)
     decoded = decoded_of(source, name)
+    warn_of_bits(decoded.channels, channels, say)
     if own:
         warn_if_changed(folder, name, decoded.digest, say)
     return EvaluatedSplit(source, name, decoded, name in ("test", OUTER) or not own)
