@@ -1,10 +1,15 @@
-"""Faster bfloat16 convolutions of small feature maps on the CPU, as matrix products.
+"""Faster convolutions on the CPU: of small feature maps in bfloat16, and the gradients of depthwise convolutions.
 
 In the last layers of a network the feature maps are a few pixels wide and the weights are large. For such shapes, the
 bfloat16 convolutions of oneDNN, in particular the gradients of the weights, have at most a tenth of the speed of
-oneDNN's matrix products. Within `SmallMaps` these convolutions are computed as matrix products of unfolded images
-(im2col), in models of all libraries. `benchmarks/small_maps.py` measured which shapes are faster; docs/performance.md
-has the results.
+oneDNN's matrix products. They are computed as matrix products of unfolded images (im2col).
+
+oneDNN computes the gradients of many depthwise convolutions without vector instructions: those of the weights for
+kernels wider than 3, and in bfloat16 those of the images for strides above 1. They are computed by the fast functions
+of oneDNN: the former as gradients of kernels that are 3 wide, the latter as a depthwise convolution.
+
+Within `FastConvolutions` this is done in models of all libraries. `benchmarks/convolutions.py` and
+`benchmarks/depthwise.py` measured which shapes are faster; docs/performance.md has the results.
 """
 
 import itertools
@@ -28,11 +33,12 @@ class Plan:
     image_gradient: bool
 
 
-class SmallMaps(TorchFunctionMode):
-    """Context manager: compute bfloat16 convolutions of small feature maps on the CPU as matrix products.
+class FastConvolutions(TorchFunctionMode):
+    """Context manager: compute those convolutions on the CPU for which this module has a faster function.
 
-    Use it within `torch.autocast`. It is active in the current thread only. Results differ from torch's by rounding
-    only: sums are computed in float32 and rounded to bfloat16 once (twice in the gradient of the images).
+    Matrix products replace convolutions only in `torch.autocast` to bfloat16. It is active in the current thread only.
+    Results differ from torch's by rounding only: sums are computed in float32 and rounded to bfloat16 once (twice in
+    the gradient of the images by matrix products).
     """
 
     def __torch_function__(
@@ -50,15 +56,21 @@ def convolve(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Replacement of `torch.conv2d` that uses `SmallConvolution` for shapes for which `plan_for` returns a plan."""
+    """Replacement of `torch.conv2d` that uses a faster function for the shapes that have one."""
     step, border = single(stride), single(padding)
-    supported = groups == 1 and single(dilation) == 1 and step is not None and border is not None
-    if supported and input.device.type == "cpu" and input.dim() == 4 and torch.is_autocast_enabled("cpu"):
-        plan = plan_for(tuple(input.shape), tuple(weight.shape), step, border)
+    plain = single(dilation) == 1 and step is not None and border is not None
+    if plain and input.device.type == "cpu" and input.dim() == 4:
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
+        shape = tuple(weight.shape)
+        if groups > 1 and is_slow_depthwise(tuple(input.shape), shape, groups, step, border, dtype):
+            rest = None if bias is None else bias.to(dtype)
+            depthwise: Tensor = DepthwiseConvolution.apply(input.to(dtype), weight.to(dtype), rest, step, border)
+            return depthwise
+        plan = plan_for(tuple(input.shape), shape, step, border) if groups == 1 and autocast else None
         if plan is not None:
-            half = (input.to(torch.bfloat16), weight.to(torch.bfloat16))
-            output: Tensor = SmallConvolution.apply(*half, step, border, plan)
-            return output if bias is None else output + bias.to(torch.bfloat16)[:, None, None]
+            output: Tensor = SmallConvolution.apply(input.to(dtype), weight.to(dtype), step, border, plan)
+            return output if bias is None else output + bias.to(dtype)[:, None, None]
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -160,8 +172,16 @@ def image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int
 
 def library_image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """The gradient with respect to the images, computed by oneDNN, which is only slow for maps of a few pixels."""
-    settings = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False])
-    result: Tensor = torch.ops.aten.convolution_backward(gradient, images, weight, None, *settings)[0]
+    return library_gradients(gradient, images, weight, stride, padding, [True, False, False])[0]
+
+
+def library_gradients(
+    gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    """torch's gradients with respect to images, weights and bias, of which the `wanted` are computed."""
+    groups = images.shape[1] // weight.shape[1]
+    settings = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, wanted)
+    result: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(gradient, images, weight, None, *settings)
     return result
 
 
@@ -178,3 +198,62 @@ def as_matrix(weight: Tensor) -> Tensor:
 def as_maps(rows: Tensor, count: int, height: int, width: int) -> Tensor:
     """Rows of pixels [N H W, C] as feature maps [N, C, H, W], in channels_last memory format."""
     return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+def is_slow_depthwise(
+    images: tuple[int, ...], weight: tuple[int, ...], groups: int, stride: int, padding: int, dtype: torch.dtype
+) -> bool:
+    """Whether the gradients of a convolution are computed faster by `DepthwiseConvolution`: of all depthwise ones but
+    those in float32 with a small kernel and a stride above 1. images: shape [N, C, H, W]. weight: [C, 1, k, k]."""
+    kernel = weight[2]
+    depthwise = groups == images[1] and weight == (groups, 1, kernel, kernel) and padding < kernel > 1
+    valid = min(images[2:]) + 2 * padding >= kernel  # torch raises an error otherwise
+    slow = dtype == torch.bfloat16 or (dtype == torch.float32 and (kernel > 3 or stride == 1))
+    return depthwise and valid and slow and torch.is_grad_enabled()
+
+
+class DepthwiseConvolution(torch.autograd.Function):
+    """Convolution of images [N, C, H, W] with one kernel per channel [C, 1, k, k] -> [N, C, h, w]; all of one dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.settings = (stride, padding)
+        return torch.conv2d(images, weight, bias, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        given = (gradient, *ctx.saved_tensors, *ctx.settings)
+        of_images = depthwise_image_gradient(*given) if ctx.needs_input_grad[0] else None
+        of_weight = depthwise_weight_gradient(*given) if ctx.needs_input_grad[1] else None
+        return of_images, of_weight, gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None, None, None
+
+
+def depthwise_image_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """The gradient with respect to the images: a convolution of the gradient with the mirrored kernels. For a stride
+    above 1, there are zeros between the pixels of the gradient."""
+    kernel = weight.shape[2]
+    if stride > 1 and gradient.dtype == torch.float32:
+        return library_gradients(gradient, images, weight, stride, padding, [True, False, False])[0]
+    if stride > 1:
+        sides = [output_side(side, kernel, 1, padding) for side in images.shape[2:]]
+        spread = gradient.new_zeros(len(gradient), *sides, gradient.shape[1]).permute(0, 3, 1, 2)
+        spread[:, :, ::stride, ::stride] = gradient
+        gradient = spread
+    return torch.conv2d(gradient, weight.flip(2, 3), None, 1, kernel - 1 - padding, 1, len(weight))
+
+
+def depthwise_weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """The gradient with respect to the weights, computed for at most 3 columns of the kernels at a time."""
+    kernel = weight.shape[2]
+    if kernel <= 3:
+        return library_gradients(gradient, images, weight, stride, padding, [False, True, False])[1]
+    (height, width), (rows, columns) = images.shape[2:], gradient.shape[2:]
+    below, right = (rows - 1) * stride + kernel - height - padding, (columns - 1) * stride + 3 - width - padding
+    result = torch.empty_like(weight)
+    for first in (min(first, kernel - 3) for first in range(0, kernel, 3)):
+        part = torch.nn.functional.pad(images, (padding - first, right + first, padding, below))
+        narrow = (gradient, part, weight[..., :3], stride, 0, [False, True, False])
+        result[..., first : first + 3] = library_gradients(*narrow)[1]
+    return result

@@ -1,7 +1,9 @@
-"""Convolutions of small maps as matrix products: equal to torch's, and used only for shapes with a plan."""
+"""Convolutions of small maps as matrix products, and gradients of depthwise convolutions: equal to torch's, and used
+only for their shapes."""
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
@@ -10,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.engine import small_maps
+from sightline.engine import convolutions
+from sightline.engine.convolutions import DepthwiseConvolution, FastConvolutions, Plan, SmallConvolution, plan_for
 from sightline.engine.device import autocast
-from sightline.engine.small_maps import Plan, SmallConvolution, SmallMaps, plan_for
 
 PLANS = [Plan(*both) for both in itertools.product((False, True), repeat=2)]
 CPU = torch.device("cpu")
@@ -102,7 +104,7 @@ def test_other_shapes_use_torchs_convolution() -> None:
         return functional.conv2d(wide, weight, None, 1, 1)
 
     assert by_torch(small, autocast(CPU, torch.float32)).dtype == torch.float32, "not used in float32"
-    assert by_torch(small, SmallMaps()).dtype == torch.float32, "not used without autocast"
+    assert by_torch(small, FastConvolutions()).dtype == torch.float32, "not used without autocast"
     with pytest.raises(AssertionError, match="was used"):
         by_torch(small, autocast(CPU, half))
 
@@ -121,7 +123,7 @@ def test_gradients_are_computed_only_for_inputs_that_require_them() -> None:
         other.requires_grad_(False)
         with autocast(CPU, torch.bfloat16):
             output = functional.conv2d(images, weight, None, 1, 1)
-        with mock.patch.object(small_maps, "image_gradient", wraps=small_maps.image_gradient) as function:
+        with mock.patch.object(convolutions, "image_gradient", wraps=convolutions.image_gradient) as function:
             output.sum().backward()
         assert learns.grad is not None and other.grad is None and function.call_count == (learns is images)
         other.requires_grad_(True)
@@ -137,3 +139,95 @@ def test_results_are_bit_identical_when_repeated() -> None:
         return [output, *torch.autograd.grad(output.float().square().sum(), (images, weight))]
 
     assert all(torch.equal(first, second) for first, second in zip(step(), step(), strict=True))
+
+
+DEPTHWISE = [
+    (8, 3, 1, 1),
+    (9, 3, 2, 1),
+    (7, 3, 2, 0),
+    (4, 5, 1, 2),
+    (11, 5, 2, 0),
+    (3, 7, 1, 3),
+    (9, 4, 3, 1),
+    (2, 2, 1, 0),
+]
+"""Side of the map, kernel, stride and padding."""
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding"), DEPTHWISE)
+def test_in_double_precision_gradients_of_depthwise_convolutions_equal_torchs(
+    side: int, kernel: int, stride: int, padding: int
+) -> None:
+    images, weight = drawn(3, 4, side, side + 1, dtype=torch.double), drawn(4, 1, kernel, kernel, dtype=torch.double)
+    given = (images, weight, torch.randn(4, dtype=torch.double, requires_grad=True))
+    expected = functional.conv2d(*given, stride, padding, 1, 4)
+    result = DepthwiseConvolution.apply(*given, stride, padding)
+    assert torch.equal(result, expected)
+    gradient = torch.randn_like(expected)
+    theirs = torch.autograd.grad(expected, given, gradient)
+    torch.testing.assert_close(torch.autograd.grad(result, given, gradient), theirs)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding"), DEPTHWISE)
+def test_errors_of_depthwise_gradients_are_at_most_those_of_torch(
+    side: int, kernel: int, stride: int, padding: int, half: bool
+) -> None:
+    images, weight, dtype = (
+        drawn(4, 32, side, side),
+        drawn(32, 1, kernel, kernel),
+        [torch.float32, torch.bfloat16][half],
+    )
+
+    def computed(context: Any, kind: torch.dtype) -> list[Tensor]:
+        given = [tensor.detach().to(kind).requires_grad_() for tensor in (images, weight)]
+        with context:
+            output = functional.conv2d(given[0], given[1], None, stride, padding, 1, 32)
+        gradients = torch.autograd.grad(output, given, torch.ones_like(output))
+        assert output.dtype == (kind if kind == torch.double else dtype)
+        return [output.double(), *(gradient.double() for gradient in gradients)]
+
+    exact = computed(nullcontext(), torch.double)
+    theirs = computed(torch.autocast("cpu", torch.bfloat16, enabled=half), torch.float32)
+    with mock.patch.object(DepthwiseConvolution, "apply", wraps=DepthwiseConvolution.apply) as apply:
+        ours = computed(autocast(CPU, dtype), torch.float32)
+    assert apply.called == (half or stride == 1 or kernel > 3)
+    assert torch.equal(ours[0], theirs[0]), "the output is torch's"
+    for true, library, own in zip(exact, theirs, ours, strict=True):
+        assert (own - true).norm() <= 1.5 * (library - true).norm() + 1e-6 * true.norm()
+
+
+def test_other_grouped_convolutions_use_torchs() -> None:
+    images, weight, half = drawn(2, 32, 6, 6), drawn(32, 1, 3, 3), torch.bfloat16
+    cases: list[Callable[[], Tensor]] = [
+        lambda: functional.conv2d(images, drawn(64, 1, 3, 3), None, 1, 1, 1, 32),
+        lambda: functional.conv2d(images, drawn(32, 2, 3, 3), None, 1, 1, 1, 16),
+        lambda: functional.conv2d(images, drawn(32, 1, 1, 1), None, 1, 0, 1, 32),
+        lambda: functional.conv2d(images, drawn(32, 1, 3, 1), None, 1, (1, 0), 1, 32),
+        lambda: functional.conv2d(images, weight, None, 1, 3, 1, 32),
+        lambda: functional.conv2d(images, weight, None, 1, 2, 2, 32),
+        lambda: functional.conv2d(images.double(), weight.double(), None, 1, 1, 1, 32),
+        torch.no_grad()(lambda: functional.conv2d(images, weight, None, 1, 1, 1, 32)),
+    ]
+    with mock.patch.object(DepthwiseConvolution, "apply", side_effect=AssertionError("was used")):
+        for case in cases[:-2]:
+            with autocast(CPU, half):
+                assert case().dtype == half
+        with autocast(CPU, torch.float32):
+            assert [case().dtype for case in cases[-2:]] == [torch.double, torch.float32]
+        with pytest.raises(AssertionError, match="was used"), autocast(CPU, half):
+            functional.conv2d(images, weight, None, 1, 1, 1, 32)
+    with pytest.raises(RuntimeError, match="size"), autocast(CPU, half):
+        functional.conv2d(images, drawn(32, 1, 7, 7), None, 1, 0, 1, 32)
+    with pytest.raises(RuntimeError, match="size"), autocast(CPU, half):
+        functional.conv2d(images, drawn(32, 1, 9, 9), None, 1, 1, 1, 32)
+
+
+def test_only_the_needed_gradients_of_depthwise_convolutions_are_computed() -> None:
+    images, weight, bias = drawn(2, 8, 4, 4), drawn(8, 1, 5, 5), torch.zeros(8, requires_grad=True)
+    weight.requires_grad_(False)
+    with mock.patch.object(convolutions, "depthwise_weight_gradient", side_effect=AssertionError("was computed")):
+        with autocast(CPU, torch.bfloat16):
+            output = functional.conv2d(images, weight, bias, 1, 2, 1, 8)
+        output.sum().backward()
+    assert images.grad is not None and bias.grad is not None and torch.equal(bias.grad, torch.full((8,), 32.0))
