@@ -1,4 +1,4 @@
-"""Time convolutions of small feature maps in bfloat16: `sightline.engine.convolutions` and torch.
+"""Time convolutions of small feature maps in bfloat16: `sightline.engine.fast_layers` and torch.
 
     python benchmarks/convolutions.py --json convolutions.json
 
@@ -16,8 +16,8 @@ from unittest import mock
 import torch
 
 from machine import machine_info, machine_line, median_range, write_results
-from sightline.engine import convolutions
-from sightline.engine.convolutions import FastConvolutions, Plan, plan_for
+from sightline.engine import fast_layers
+from sightline.engine.fast_layers import FastLayers, Plan, plan_for
 from sightline.engine.memory import keep_freed_memory
 
 WARM_UP = 3
@@ -56,8 +56,8 @@ def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, 
     def step_with_products() -> None:
         with (
             torch.autocast("cpu", torch.bfloat16),
-            FastConvolutions(),
-            mock.patch.object(convolutions, "plan_for", always),
+            FastLayers(),
+            mock.patch.object(fast_layers, "plan_for", always),
         ):
             step()
 

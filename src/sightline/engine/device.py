@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from ..data.parallel import processors
 from ..errors import ENVIRONMENT, USER, SightlineError
-from .convolutions import FastConvolutions
 from .distributed import world
+from .fast_layers import FastLayers
 
 ROUNDS = 5
 """Maximum number of times that a model's step is timed in each precision."""
@@ -197,11 +197,11 @@ def precision_name(dtype: torch.dtype) -> str:
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """Context manager: torch.autocast for bfloat16. On the CPU it also applies `FastConvolutions`; without gradients
+    """Context manager: torch.autocast for bfloat16. On the CPU it also applies `FastLayers`; without gradients
     in float32 there are none."""
     half = dtype == torch.bfloat16
     fast = device.type == "cpu" and (half or torch.is_grad_enabled())
-    with torch.autocast(device.type, torch.bfloat16, enabled=half), FastConvolutions() if fast else nullcontext():
+    with torch.autocast(device.type, torch.bfloat16, enabled=half), FastLayers() if fast else nullcontext():
         yield
 
 

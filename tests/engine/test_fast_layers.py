@@ -1,5 +1,5 @@
-"""Convolutions of small maps as matrix products, and gradients of depthwise convolutions: equal to torch's, and used
-only for their shapes."""
+"""Convolutions of small maps as matrix products, gradients of depthwise convolutions and of means: equal to torch's,
+and used only for their shapes."""
 
 import itertools
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sightline.engine import convolutions
-from sightline.engine.convolutions import DepthwiseConvolution, FastConvolutions, Plan, SmallConvolution, plan_for
+from sightline.engine import fast_layers
 from sightline.engine.device import autocast
+from sightline.engine.fast_layers import DepthwiseConvolution, FastLayers, Plan, SmallConvolution, plan_for
 
 PLANS = [Plan(*both) for both in itertools.product((False, True), repeat=2)]
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_other_shapes_use_torchs_convolution() -> None:
         return functional.conv2d(wide, weight, None, 1, 1)
 
     assert by_torch(small, autocast(CPU, torch.float32)).dtype == torch.float32, "not used in float32"
-    assert by_torch(small, FastConvolutions()).dtype == torch.float32, "not used without autocast"
+    assert by_torch(small, FastLayers()).dtype == torch.float32, "not used without autocast"
     with pytest.raises(AssertionError, match="was used"):
         by_torch(small, autocast(CPU, half))
 
@@ -123,7 +123,7 @@ def test_gradients_are_computed_only_for_inputs_that_require_them() -> None:
         other.requires_grad_(False)
         with autocast(CPU, torch.bfloat16):
             output = functional.conv2d(images, weight, None, 1, 1)
-        with mock.patch.object(convolutions, "image_gradient", wraps=convolutions.image_gradient) as function:
+        with mock.patch.object(fast_layers, "image_gradient", wraps=fast_layers.image_gradient) as function:
             output.sum().backward()
         assert learns.grad is not None and other.grad is None and function.call_count == (learns is images)
         other.requires_grad_(True)
@@ -226,8 +226,61 @@ def test_other_grouped_convolutions_use_torchs() -> None:
 def test_only_the_needed_gradients_of_depthwise_convolutions_are_computed() -> None:
     images, weight, bias = drawn(2, 8, 4, 4), drawn(8, 1, 5, 5), torch.zeros(8, requires_grad=True)
     weight.requires_grad_(False)
-    with mock.patch.object(convolutions, "depthwise_weight_gradient", side_effect=AssertionError("was computed")):
+    with mock.patch.object(fast_layers, "depthwise_weight_gradient", side_effect=AssertionError("was computed")):
         with autocast(CPU, torch.bfloat16):
             output = functional.conv2d(images, weight, bias, 1, 2, 1, 8)
         output.sum().backward()
     assert images.grad is not None and bias.grad is not None and torch.equal(bias.grad, torch.full((8,), 32.0))
+
+
+MEANS: list[Callable[[Tensor], Tensor]] = [
+    lambda images: images.mean((2, 3)),
+    lambda images: images.mean([-2, -1], keepdim=True),
+    lambda images: images.mean(dim=(2, 3), keepdim=True),
+    lambda images: functional.adaptive_avg_pool2d(images, 1),
+    nn.AdaptiveAvgPool2d((1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("function", MEANS)
+def test_the_gradient_of_a_mean_over_pixels_is_torchs_in_channels_last_format(
+    function: Callable[[Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    images = drawn(2, 8, 3, 5)
+
+    def computed(context: Any) -> list[Tensor]:
+        half = images.to(dtype)
+        with context:
+            means = function(half)
+        return [means, *torch.autograd.grad(means.float().square().sum(), half)]
+
+    theirs = computed(torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16))
+    ours = computed(autocast(CPU, dtype))
+    for library, own in zip(theirs, ours, strict=True):
+        assert own.dtype == library.dtype and own.shape == library.shape and torch.equal(own, library)
+    assert ours[1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_means_are_torchs() -> None:
+    images = drawn(2, 8, 3, 5)
+    cases: list[Callable[[], Tensor]] = [
+        lambda: images.mean(),
+        lambda: images.mean(1),
+        lambda: images.mean((1, 2), True),
+        lambda: images.mean((2, 3), dtype=torch.double),
+        lambda: images.detach().mean((2, 3)),
+        lambda: images.contiguous().mean((2, 3)),
+        lambda: images[0].mean((-2, -1)),
+        lambda: functional.adaptive_avg_pool2d(images, 2),
+        lambda: functional.adaptive_avg_pool2d(images, (1, None)),
+        torch.no_grad()(lambda: images.mean((2, 3))),
+    ]
+    with mock.patch.object(fast_layers.PixelMean, "apply", side_effect=AssertionError("was used")):
+        for case in cases:
+            expected = case()
+            with autocast(CPU, torch.float32):
+                result = case()
+            assert result.dtype == expected.dtype and torch.equal(result, expected)
+        with pytest.raises(AssertionError, match="was used"), autocast(CPU, torch.float32):
+            images.mean((2, 3))

@@ -1,15 +1,18 @@
-"""Faster convolutions on the CPU: of small feature maps in bfloat16, and the gradients of depthwise convolutions.
+"""Faster layers on the CPU: convolutions of small feature maps, gradients of depthwise convolutions and of means.
 
 In the last layers of a network the feature maps are a few pixels wide and the weights are large. For such shapes, the
 bfloat16 convolutions of oneDNN, in particular the gradients of the weights, have at most a tenth of the speed of
 oneDNN's matrix products. They are computed as matrix products of unfolded images (im2col).
 
-oneDNN computes the gradients of many depthwise convolutions without vector instructions: those of the weights for
-kernels wider than 3, and in bfloat16 those of the images for strides above 1. They are computed by the fast functions
-of oneDNN: the former as gradients of kernels that are 3 wide, the latter as a depthwise convolution.
+oneDNN computes some gradients of depthwise convolutions without vector instructions: those of the weights for kernels
+wider than 3, and in bfloat16 those of the images for strides above 1. They are computed by fast functions of oneDNN:
+the former as gradients of kernels that are 3 wide, the latter as a depthwise convolution.
 
-Within `FastConvolutions` this is done in models of all libraries. `benchmarks/convolutions.py` and
-`benchmarks/depthwise.py` measured which shapes are faster; docs/performance.md has the results.
+The gradient of a mean over all pixels, as in global pooling and squeeze-and-excitation, is not in channels_last memory
+format. It makes the gradients of earlier layers slow, which is avoided by another order of the same operations.
+
+Within `FastLayers` this is done in models of all libraries. `benchmarks/convolutions.py` and `benchmarks/depthwise.py`
+measured which shapes are faster; docs/performance.md has the results.
 """
 
 import itertools
@@ -19,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 MAX_UNFOLDED = 2**24
@@ -33,8 +37,8 @@ class Plan:
     image_gradient: bool
 
 
-class FastConvolutions(TorchFunctionMode):
-    """Context manager: compute those convolutions on the CPU for which this module has a faster function.
+class FastLayers(TorchFunctionMode):
+    """Context manager: compute those layers on the CPU for which this module has a faster function.
 
     Matrix products replace convolutions only in `torch.autocast` to bfloat16. It is active in the current thread only.
     Results differ from torch's by rounding only: sums are computed in float32 and rounded to bfloat16 once (twice in
@@ -44,7 +48,7 @@ class FastConvolutions(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        return (convolve if func is torch.conv2d else func)(*args, **(kwargs or {}))
+        return FASTER.get(func, func)(*args, **(kwargs or {}))
 
 
 def convolve(
@@ -144,7 +148,7 @@ def unfolded(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     count, channels, height, width = images.shape
     channels_last = images.permute(0, 2, 3, 1)
     if padding:
-        channels_last = torch.nn.functional.pad(channels_last, (0, 0, padding, padding, padding, padding))
+        channels_last = functional.pad(channels_last, (0, 0, padding, padding, padding, padding))
     channels_last = channels_last.contiguous()
     sides = (output_side(height, kernel, stride, padding), output_side(width, kernel, stride, padding))
     image, row, pixel, one = channels_last.stride()
@@ -253,7 +257,54 @@ def depthwise_weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, 
     below, right = (rows - 1) * stride + kernel - height - padding, (columns - 1) * stride + 3 - width - padding
     result = torch.empty_like(weight)
     for first in (min(first, kernel - 3) for first in range(0, kernel, 3)):
-        part = torch.nn.functional.pad(images, (padding - first, right + first, padding, below))
+        part = functional.pad(images, (padding - first, right + first, padding, below))
         narrow = (gradient, part, weight[..., :3], stride, 0, [False, True, False])
         result[..., first : first + 3] = library_gradients(*narrow)[1]
     return result
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, **options: Any) -> Tensor:
+    """Replacement of `torch.Tensor.mean` that uses `PixelMean` for the mean over height and width."""
+    pixels = isinstance(dim, tuple | list) and tuple(dim) in ((2, 3), (-2, -1), (-1, -2))
+    if pixels and not options and has_slow_mean(input):
+        means: Tensor = PixelMean.apply(input)
+        return means if keepdim else means.flatten(1)
+    return input.mean(**options) if dim is None else input.mean(dim, keepdim, **options)
+
+
+def average_pool(input: Tensor, output_size: Any) -> Tensor:
+    """Replacement of `torch.nn.functional.adaptive_avg_pool2d` that uses `PixelMean` for an output of one pixel."""
+    if output_size in (1, (1, 1), [1, 1]) and has_slow_mean(input):
+        means: Tensor = PixelMean.apply(input)
+        return means
+    return functional.adaptive_avg_pool2d(input, output_size)
+
+
+def has_slow_mean(images: Tensor) -> bool:
+    """Whether torch's gradient of the mean over height and width is slow: for images [N, C, H, W] on the CPU that need
+    gradients, in channels_last memory format."""
+    learns = images.device.type == "cpu" and images.requires_grad and torch.is_grad_enabled()
+    return learns and images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
+
+
+class PixelMean(torch.autograd.Function):
+    """Mean of images [N, C, H, W] over height and width -> [N, C, 1, 1], with a gradient in channels_last format."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.shape = images.shape
+        return images.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        _, _, height, width = ctx.shape
+        return (gradient / (height * width)).expand(ctx.shape).contiguous(memory_format=torch.channels_last)
+
+
+FASTER: dict[Any, Callable[..., Tensor]] = {
+    torch.conv2d: convolve,
+    torch.Tensor.mean: mean,
+    functional.adaptive_avg_pool2d: average_pool,
+}
+"""Functions of torch and their replacements, which take the same arguments."""
