@@ -20,10 +20,10 @@ ROUNDS = 5
 """Maximum number of times that a model's step is timed in each precision."""
 
 ROUNDS_SECONDS = 1.0
-"""No round begins later than this after the start of the measurement."""
+"""No round but the second begins later than this after the start of the measurement."""
 
-STEP_SECONDS, STEP_IMAGES = 0.1, 32
-"""Time in float32 and maximum number of images of a timed step; it has at least 2 images."""
+STEP_SECONDS, STEP_IMAGES = 0.2, 32
+"""Processor time in float32 and maximum number of images of a timed step; it has at least 2 images."""
 
 EMULATED = 1.5  # times as slow as float32
 
@@ -121,10 +121,23 @@ def pick_precision(
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type != "cpu" or model is None or not has_bfloat16():
+    if device.type != "cpu" or model is None:
         return torch.float32
-    with torch.random.fork_rng(devices=[]):  # of dropout
-        return torch.bfloat16 if step_gain(copy.deepcopy(model), shape, run) > GAIN else torch.float32
+    with torch.random.fork_rng(devices=[]), one_thread():
+        faster = has_bfloat16() and step_gain(copy.deepcopy(model), shape, run) > GAIN
+    return torch.bfloat16 if faster else torch.float32
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Context manager: compute with one CPU thread. Several threads would wait for each other where other processes
+    are running, which can make times useless."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def has_bfloat16() -> bool:
@@ -133,9 +146,9 @@ def has_bfloat16() -> bool:
     images, weight = torch.ones(16, 64, 16, 16), torch.ones(64, 64, 3, 3)
 
     def seconds(dtype: torch.dtype) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         functional.conv2d(images.to(dtype), weight.to(dtype))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     full, half = (min(seconds(dtype) for _ in range(ROUNDS)) for dtype in (torch.float32, torch.bfloat16))
     return half < EMULATED * full
@@ -145,41 +158,42 @@ def step_gain(model: nn.Module, shape: tuple[int, ...], run: Callable[[Any, torc
     """Time of a step in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Arguments as of
     `pick_precision`; the model's statistics and random state change.
 
-    Both are timed in turn, and the shortest time of each is used. The first round is not counted, because oneDNN
-    compiles its kernels in it, unless it is very slow. The measurement takes 1 to 2 s, less for small models.
+    Both are timed in turn, in processor time, which other processes hardly affect; the shortest time of each is used.
+    oneDNN compiles its kernels in the first round, which only counts if it is very slow. The measurement takes 1 to 2
+    s on an idle machine, less for small models.
     """
-    images = torch.randn(min(shape[0], STEP_IMAGES), *shape[1:], generator=torch.Generator().manual_seed(0))
-    images = images.to(memory_format=torch.channels_last)
-    start, few = time.perf_counter(), images[:2]
 
-    def timed(batch: torch.Tensor) -> tuple[float, float]:
-        return step_seconds(model, batch, run, torch.float32), step_seconds(model, batch, run, torch.bfloat16)
+    def timed(count: int) -> tuple[float, float]:
+        images = torch.randn(count, *shape[1:], generator=torch.Generator().manual_seed(0))
+        images = images.to(memory_format=torch.channels_last)
+        return step_seconds(model, images, run, torch.float32), step_seconds(model, images, run, torch.bfloat16)
 
-    rounds = [timed(few)]
+    deadline, limit = time.perf_counter() + ROUNDS_SECONDS, min(shape[0], STEP_IMAGES)
+    count = min(limit, 2)
+    rounds = [timed(count)]
     if sum(rounds[0]) < ROUNDS_SECONDS:
-        rounds = [timed(few)]
-        count = int(len(few) * STEP_SECONDS / rounds[0][0])
-        if count > len(few):
-            few = images[:count]
-            timed(few)
-            rounds = [timed(few)]
-    while len(rounds) < ROUNDS and time.perf_counter() < start + ROUNDS_SECONDS:
-        rounds.append(timed(few))
+        rounds = [timed(count)]
+        more = min(limit, int(count * STEP_SECONDS / max(rounds[0][0], 1e-6)))
+        if more > count:
+            count, rounds = more, []
+            timed(count)
+        while len(rounds) < 2 or (len(rounds) < ROUNDS and time.perf_counter() < deadline):
+            rounds.append(timed(count))
     full, half = (min(seconds) for seconds in zip(*rounds, strict=True))
-    return full / half
+    return full / max(half, 1e-6)
 
 
 def step_seconds(
     model: nn.Module, images: torch.Tensor, run: Callable[[Any, torch.Tensor], Any], dtype: torch.dtype
 ) -> float:
-    """Seconds of one forward pass of the model, and of the backward pass if the outputs have gradients."""
-    start = time.perf_counter()
+    """Processor seconds of one forward pass of the model, and of the backward pass if the outputs have gradients."""
+    start = time.process_time()
     with autocast(images.device, dtype):
         outputs = [output for output in tensors_of(run(model, images)) if output.requires_grad]
     if outputs:
         torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
         model.zero_grad(set_to_none=True)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def tensors_of(outputs: Any) -> list[torch.Tensor]:
