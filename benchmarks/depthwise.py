@@ -10,7 +10,7 @@ that this takes. The gain is the speed in this precision divided by the better o
 `shapes`: milliseconds of the gradients of one depthwise convolution with respect to images and weights, by torch and
 by `sightline.engine.fast_layers`, also where a run uses torch's (stride 2 and kernel 3 in float32).
 
-The variants are timed in turn; each number is the shortest time of --rounds.
+The variants are timed in turn; each number is the shortest time of --rounds, with `--threads 1` processor time.
 """
 
 import argparse
@@ -67,13 +67,15 @@ SHAPES = [  # channels, side of the map, kernel, stride, name of the network
 
 
 def best_of(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The shortest time of each function in seconds. They are called in turn, `rounds` times after a warm-up."""
+    """The shortest time of each function in seconds, for one thread processor time, which other processes hardly
+    affect. The functions are called in turn, `rounds` times after a warm-up."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: min(seconds[1:]) for name, seconds in times.items()}
 
 
