@@ -3,8 +3,9 @@
     python benchmarks/rivals.py resnet18-64 --envs FOLDER --pictures PHOTOS --tune  # optional: choose settings again
     python benchmarks/rivals.py resnet18-64 --envs FOLDER --pictures PHOTOS --json resnet18-64.json
 
-Cases: `resnet18-64`, `small-32` and `photos-224` (from JPEG files of 500x400, quality 90). ResNet-18 is the standard
-architecture of torchvision and timm, with a 7x7 stem and max pooling. Augmentation is a random resized crop of 8 to
+Cases: `resnet18-64`, `small-32`, `photos-224` (from JPEG files of 500x400, quality 90), and with networks of timm
+`lite0-128` and `mobilenet-128`, which only timm's train.py trains. ResNet-18 is the standard architecture of
+torchvision and timm, with a 7x7 stem and max pooling. Augmentation is a random resized crop of 8 to
 100% of the area and a horizontal flip. The scripts in rivals/ describe the differences of each tool.
 
 Each tool has a virtual environment in FOLDER, which is created when it is first needed, with uv if it is installed. A
@@ -40,7 +41,8 @@ MARK, VAL = "stopwatch ", 32
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. size: side of the training images. file: width, height and suffix of the image files."""
+    """One comparison. size: side of the training images. file: width, height and suffix of the image files. library:
+    prefix of the model's name in Sightline."""
 
     model: str
     size: int
@@ -48,12 +50,16 @@ class Case:
     steps: int
     resize: int = 0
     classes: int = 10
+    batch: int = 128
+    library: str = ""
 
 
 CASES = {
     "resnet18-64": Case("resnet18", 64, (64, 64, "jpg"), 12),
     "small-32": Case("small_cnn", 32, (32, 32, "png"), 40),
     "photos-224": Case("resnet18", 224, (500, 400, "jpg"), 3, resize=256),
+    "lite0-128": Case("tf_efficientnet_lite0", 128, (160, 160, "jpg"), 24, batch=32, library="timm/"),
+    "mobilenet-128": Case("mobilenetv3_large_100", 128, (160, 160, "jpg"), 24, batch=32, library="timm/"),
 }
 
 
@@ -69,11 +75,14 @@ class Rival:
     caches: tuple[Any, ...] = (False,)
 
 
+DEPTHWISE = ("tf_efficientnet_lite0", "mobilenetv3_large_100")
+TIMM = ("resnet18", "small_cnn", *DEPTHWISE)
 RIVALS = {
     "tutorial loop": Rival("tutorial.py", "tutorial", ()),
     "fastai": Rival("with_fastai.py", "fastai", ("fastai",)),
-    "timm train.py": Rival("with_timm.py", "timm", ("timm",)),
-    "timm, bf16 cl": Rival("with_timm.py", "timm", ("timm",), "bf16 channels_last"),
+    "timm train.py": Rival("with_timm.py", "timm", ("timm",), models=TIMM),
+    "timm, fp32 cl": Rival("with_timm.py", "timm", ("timm",), "fp32 channels_last", models=DEPTHWISE),
+    "timm, bf16 cl": Rival("with_timm.py", "timm", ("timm",), "bf16 channels_last", models=TIMM),
     "LightlyTrain": Rival("with_lightly_train.py", "lightly_train", ("lightly-train",), models=("resnet18",)),
     "LightlyTrain, bf16": Rival(
         "with_lightly_train.py", "lightly_train", ("lightly-train",), "bf16", models=("resnet18",)
@@ -176,7 +185,7 @@ class Bench:
         """Return the cold and warm images/s of `sightline train`."""
         case = self.case
         settings = {
-            **{"data.size": case.size, "model.name": case.model, "augment.resize": case.resize},
+            **{"data.size": case.size, "model.name": case.library + case.model, "augment.resize": case.resize},
             **{"augment.crop": "resized", "augment.crop_scale": "[0.08, 1.0]", "augment.horizontal_flip": 0.5},
             **{"optim.lr": 0.001, "optim.weight_decay": 0, "schedule.name": "constant", "schedule.warmup_epochs": 0},
             **{"loss.smoothing": 0, "train.epochs": 2, "train.batch_size": self.options.batch, "report.samples": 0},
@@ -269,7 +278,7 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, required=True, help="folder for the environments of the other tools")
     parser.add_argument("--pictures", help="folder of images for the data; default: noise")
     parser.add_argument("--only", nargs="+", choices=RIVALS, default=list(RIVALS))
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, help="default: 128; 32 for the cases at 128 pixels")
     parser.add_argument("--steps", type=int, help="steps per epoch; default: depends on the case")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -279,6 +288,7 @@ def main() -> None:
     options = parser.parse_args()
     options.envs.mkdir(parents=True, exist_ok=True)
     case, info = CASES[options.case], machine_info()
+    options.batch = options.batch or case.batch
     if (options.envs / "settings.json").exists():
         settings = json.loads((options.envs / "settings.json").read_text())
     else:

@@ -9,6 +9,8 @@ first steps, evaluation and saving are excluded.
 
     resnet18 64    ResNet-18 (7x7 stem) at 64x64, batch 128, random crops and flips    target 0.97
     resnet50 128   ResNet-50 at 128x128, batch 32, random crops and flips              target 0.97
+    lite0 128      EfficientNet-Lite0 at 128x128, batch 32, random crops and flips     target 0.97
+    mobilenet 128  MobileNetV3-large at 128x128, batch 32, random crops and flips      target 0.97
     byol 32        `byol_fast` at 32x32, batch 256: two views, two networks            target 0.90
     camvid         our U-Net on crops of 256x320 from images of 360x480, batch 8       target 0.95
 """
@@ -37,6 +39,7 @@ from sightline.runs.atomic import write_json
 
 WARM_STEPS = 8
 CROPS = {"augment.crop": "random", "augment.padding": 4, "augment.horizontal_flip": 0.5, "augment.resize": 0}
+DEPTHWISE = CROPS | {"data.size": 128, "train.batch_size": 32, "loss.smoothing": 0}
 COMMON = {"train.epochs": 50, "train.evaluate_every": 50, "train.checkpoint_minutes": 60, "report.samples": 0}
 
 
@@ -65,6 +68,8 @@ CASES = {
         CROPS | {"model.name": "resnet50", "data.size": 128, "train.batch_size": 32, "loss.smoothing": 0},
         0.97,
     ),
+    "lite0 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/tf_efficientnet_lite0"}, 0.97),
+    "mobilenet 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/mobilenetv3_large_100"}, 0.97),
     "byol 32": Case("byol_fast", "objects", {"augment.progressive": [], "train.batch_size": 256}, 0.90),
     "camvid": Case("camvid_fast", "camvid", {"train.batch_size": 8, "optim.ema": 0}, 0.95),
 }

@@ -284,12 +284,13 @@ def test_the_precision_that_was_chosen_is_recorded_and_kept(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     auto = base(tiny, **{"train.epochs": 1, "train.precision": "auto"})
-    monkeypatch.setattr(device, "bfloat16_gain", lambda: 2.0)
+    monkeypatch.setattr(device, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(device, "step_gain", lambda *_: 2.0)
     first = sightline.train(auto, photos, out=tmp_path / "first", quiet=True).path
     assert load_recipe_file(first / "recipe.yaml").train.precision == "bf16"
     record = json.loads((first / "provenance.json").read_text())
     assert (record["precision"], record["precision_setting"]) == ("bf16", "auto")
-    monkeypatch.setattr(device, "bfloat16_gain", lambda: 0.5)  # measured while other programs run
+    monkeypatch.setattr(device, "step_gain", lambda *_: 0.5)  # measured while other programs run
     again = sightline.train(str(first / "recipe.yaml"), out=tmp_path / "again", quiet=True).path
     assert same(weights(first), weights(again))
     assert json.loads((again / "provenance.json").read_text())["precision_setting"] == "bf16"

@@ -35,8 +35,10 @@ def run_script(options: SimpleNamespace, watch: Stopwatch) -> None:
     if options.model != "resnet18":
         arguments.remove("--img-size"), arguments.remove(str(options.size))
         arguments += ["--input-size", "3", str(options.size), str(options.size)]
-    if options.precision == "bf16 channels_last":
-        arguments += ["--amp", "--amp-dtype", "bfloat16", "--channels-last"]
+    if options.precision.startswith("bf16"):
+        arguments += ["--amp", "--amp-dtype", "bfloat16"]
+    if options.precision.endswith("channels_last"):
+        arguments += ["--channels-last"]
     sys.argv = [options.timm_script, *arguments]
     module = runpy.run_path(options.timm_script)
     train_one_epoch = module["train_one_epoch"]
@@ -54,9 +56,9 @@ def run_script(options: SimpleNamespace, watch: Stopwatch) -> None:
 def run_loop(options: SimpleNamespace, watch: Stopwatch) -> None:
     """Train with timm's public functions as train.py does with the flags above."""
     device = torch.device("cpu")
-    bf16 = options.precision == "bf16 channels_last"
+    bf16, channels_last = options.precision.startswith("bf16"), options.precision.endswith("channels_last")
     model = timm.models.create_model(options.model, num_classes=options.classes)
-    if bf16:
+    if channels_last:
         model = model.to(memory_format=torch.channels_last)
     dataset = timm.data.create_dataset("", root=options.data, split="train", is_training=True, batch_size=options.batch)
     loader = timm.data.create_loader(
@@ -79,7 +81,7 @@ def run_loop(options: SimpleNamespace, watch: Stopwatch) -> None:
         watch.begin()
         optimizer.zero_grad()
         for images, labels in loader:
-            images = images.contiguous(memory_format=torch.channels_last) if bf16 else images
+            images = images.contiguous(memory_format=torch.channels_last) if channels_last else images
             with torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext():
                 loss = criterion(model(images), labels)
             loss.backward()

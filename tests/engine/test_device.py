@@ -1,26 +1,84 @@
 """Device, precision and threads: automatic choices, and the errors for invalid names and missing devices."""
 
+import copy
+from unittest import mock
+
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from sightline import SightlineError
 from sightline.engine import device
 
-
-def test_bf16_only_if_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {torch.float32: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(device, "convolution_seconds", lambda dtype: seconds[dtype])
-    assert device.pick_precision("auto", torch.device("cpu")) is torch.bfloat16
-    seconds[torch.bfloat16] = 0.95
-    assert device.pick_precision("auto", torch.device("cpu")) is torch.float32
-    assert device.pick_precision("bf16", torch.device("cpu")) is torch.bfloat16
+CPU = torch.device("cpu")
 
 
-def test_the_measurement_does_not_change_the_global_random_state() -> None:
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    assert device.convolution_seconds(torch.float32) > 0
-    assert torch.equal(before, torch.get_rng_state())
+class Noisy(nn.Module):
+    """Batch norm, dropout and a linear layer, with nested outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+        return {"logits": [self.head(functional.dropout(self.norm(images), 0.5, self.training).mean((2, 3)))]}
+
+
+@pytest.fixture
+def noisy(monkeypatch: pytest.MonkeyPatch) -> Noisy:
+    monkeypatch.setattr(device, "has_bfloat16", lambda: True)
+    return Noisy()
+
+
+@pytest.mark.parametrize(("full", "half", "counts"), [(0.02, 0.01, {2, 20}), (1e-4, 1e-4, {2, 32}), (0.6, 0.5, {2})])
+def test_auto_is_bfloat16_if_it_is_faster(
+    noisy: Noisy, monkeypatch: pytest.MonkeyPatch, full: float, half: float, counts: set[int]
+) -> None:
+    calls: list[tuple[int, torch.dtype]] = []
+
+    def seconds(model: nn.Module, images: torch.Tensor, run: object, dtype: torch.dtype) -> float:
+        calls.append((len(images), dtype))
+        return full if dtype is torch.float32 else half
+
+    monkeypatch.setattr(device, "step_seconds", seconds)
+    faster = torch.bfloat16 if half < full else torch.float32
+    assert device.pick_precision("auto", CPU, noisy, (64, 3, 4, 4)) is faster
+    assert {count for count, _ in calls} == counts
+    assert [dtype for _, dtype in calls] == [torch.float32, torch.bfloat16] * (len(calls) // 2)
+    assert device.pick_precision("bf16", CPU) is torch.bfloat16 and device.pick_precision("fp32", CPU) is torch.float32
+
+
+def test_a_step_longer_than_the_limit_is_measured_once(noisy: Noisy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "ROUNDS_SECONDS", 0.0)
+    with mock.patch.object(device, "step_seconds", wraps=device.step_seconds) as measured:
+        device.pick_precision("auto", CPU, noisy, (64, 3, 4, 4))
+    assert measured.call_count == 2
+
+
+def test_the_measurement_changes_no_state(noisy: Noisy, threads: list[int]) -> None:
+    before, state = copy.deepcopy(noisy.state_dict()), torch.get_rng_state()
+    device.pick_precision("auto", CPU, noisy, (4, 3, 4, 4))
+    assert torch.equal(state, torch.get_rng_state()) and threads == [1, torch.get_num_threads()]
+    assert all(torch.equal(value, before[name]) for name, value in noisy.state_dict().items())
+    assert all(parameter.grad is None for parameter in noisy.parameters())
+
+
+def test_the_backward_pass_is_measured_unless_nothing_is_trained(noisy: Noisy, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: passes.append(loss))
+    with torch.no_grad():
+        device.pick_precision("auto", CPU, noisy, (4, 3, 4, 4))
+    device.pick_precision("auto", CPU, noisy.requires_grad_(False), (4, 3, 4, 4))
+    assert not passes
+    device.pick_precision("auto", CPU, noisy.requires_grad_(), (4, 3, 4, 4))
+    assert len(passes) >= 2
+
+
+def test_auto_is_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "EMULATED", 0.0)
+    with mock.patch.object(device, "step_seconds", side_effect=AssertionError("was measured")):
+        assert device.pick_precision("auto", CPU, Noisy(), (4, 3, 4, 4)) is torch.float32
 
 
 def error_of(name: str) -> SightlineError:

@@ -53,7 +53,12 @@ def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tm
 def test_bfloat16_is_used_only_on_request(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch, capsys, precision: str, gain: float, dtype: str
 ) -> None:
-    monkeypatch.setattr(device, "convolution_seconds", lambda kind: 1.0 if kind is torch.bfloat16 else gain)
+    def forward_gain(model: torch.nn.Module, shape: tuple[int, ...], run: Any) -> float:
+        assert not run(model, torch.zeros(2, *shape[1:])).requires_grad
+        return gain
+
+    monkeypatch.setattr(device, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(device, "step_gain", forward_gain)
     sightline.predict(run, photos / "val", out=tmp_path / "a.csv", precision=precision)
     assert f"computing in {dtype}, 32 images per batch" in capsys.readouterr().out
 

@@ -1,20 +1,35 @@
 """The device, the precision and the number of CPU threads of a run."""
 
+import copy
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ..data.parallel import processors
 from ..errors import ENVIRONMENT, USER, SightlineError
 from .distributed import world
-from .small_maps import SmallMaps
+from .fast_layers import FastLayers
 
-REPETITIONS = 8  # of the speed measurement; about 0.2 s in total
+ROUNDS = 5
+"""Maximum number of times that a model's step is timed in each precision."""
+
+ROUNDS_SECONDS = 1.0
+"""No round but the second begins later than this after the start of the measurement."""
+
+STEP_SECONDS, STEP_IMAGES = 0.2, 32
+"""Processor time in float32 and maximum number of images of a timed step; it has at least 2 images."""
+
+EMULATED = 1.5  # times as slow as float32
+
+GAIN = 1.05
+"""bfloat16 is chosen if a step in float32 takes more than this many times as long."""
+
 MAX_THREADS = 1024  # with more, libraries fail or crash
 
 
@@ -86,28 +101,107 @@ def omp_num_threads(text: str) -> int:
     return number if number <= MAX_THREADS else 0
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
+def pick_precision(
+    name: str,
+    device: torch.device,
+    model: nn.Module | None = None,
+    shape: tuple[int, ...] = (),
+    run: Callable[[Any, torch.Tensor], Any] = lambda model, images: model(images),
+) -> torch.dtype:
     """The dtype for a value of the setting `train.precision`: torch.float32 or torch.bfloat16.
 
-    "auto" depends on the device. CPU: bfloat16 if a 3x3 convolution, forward and backward, is measured to be more
-    than 1.2 times as fast as in float32, because CPUs with bfloat16 instructions can still be slower. CUDA: bfloat16
-    if the GPU supports it without emulation. Other devices: float32.
+    "auto" depends on the device. CPU: bfloat16 if a step of the model is measured to be faster, see `step_gain`. CUDA:
+    bfloat16 if the GPU supports it without emulation. Other devices: float32.
+
+    model: unchanged by the measurement, which is of a copy. shape: of a batch [N, C, H, W]; fewer images may be used.
+    run: the forward pass of a step, (model, images) -> tensors. The backward pass is measured with it, except within
+    torch.no_grad and for a frozen model.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type != "cpu":
+    if device.type != "cpu" or model is None:
         return torch.float32
-    return torch.bfloat16 if bfloat16_gain() > 1.2 else torch.float32
+    with torch.random.fork_rng(devices=[]), one_thread():
+        faster = has_bfloat16() and step_gain(copy.deepcopy(model), shape, run) > GAIN
+    return torch.bfloat16 if faster else torch.float32
 
 
-def bfloat16_gain() -> float:
-    """Time of a convolution in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Both are
-    timed REPETITIONS times in alternation, and the shortest time of each is used."""
-    seconds = [(convolution_seconds(torch.float32), convolution_seconds(torch.bfloat16)) for _ in range(REPETITIONS)]
-    full, half = (min(each) for each in zip(*seconds, strict=True))
-    return full / half
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Context manager: compute with one CPU thread. Several threads would wait for each other where other processes
+    are running, which can make times useless."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16 without slow emulation: a 3x3 convolution of images [16, 64, 16, 16] takes
+    less than EMULATED times as long as in float32. Takes a few milliseconds."""
+    images, weight = torch.ones(16, 64, 16, 16), torch.ones(64, 64, 3, 3)
+
+    def seconds(dtype: torch.dtype) -> float:
+        start = time.process_time()
+        functional.conv2d(images.to(dtype), weight.to(dtype))
+        return time.process_time() - start
+
+    full, half = (min(seconds(dtype) for _ in range(ROUNDS)) for dtype in (torch.float32, torch.bfloat16))
+    return half < EMULATED * full
+
+
+def step_gain(model: nn.Module, shape: tuple[int, ...], run: Callable[[Any, torch.Tensor], Any]) -> float:
+    """Time of a step in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Arguments as of
+    `pick_precision`; the model's statistics and random state change.
+
+    Both are timed in turn, in processor time, which other processes hardly affect; the shortest time of each is used.
+    oneDNN compiles its kernels in the first round, which only counts if it is very slow. The measurement takes 1 to 2
+    s on an idle machine, less for small models.
+    """
+
+    def timed(count: int) -> tuple[float, float]:
+        images = torch.randn(count, *shape[1:], generator=torch.Generator().manual_seed(0))
+        images = images.to(memory_format=torch.channels_last)
+        return step_seconds(model, images, run, torch.float32), step_seconds(model, images, run, torch.bfloat16)
+
+    deadline, limit = time.perf_counter() + ROUNDS_SECONDS, min(shape[0], STEP_IMAGES)
+    count = min(limit, 2)
+    rounds = [timed(count)]
+    if sum(rounds[0]) < ROUNDS_SECONDS:
+        rounds = [timed(count)]
+        more = min(limit, int(count * STEP_SECONDS / max(rounds[0][0], 1e-6)))
+        if more > count:
+            count, rounds = more, []
+            timed(count)
+        while len(rounds) < 2 or (len(rounds) < ROUNDS and time.perf_counter() < deadline):
+            rounds.append(timed(count))
+    full, half = (min(seconds) for seconds in zip(*rounds, strict=True))
+    return full / max(half, 1e-6)
+
+
+def step_seconds(
+    model: nn.Module, images: torch.Tensor, run: Callable[[Any, torch.Tensor], Any], dtype: torch.dtype
+) -> float:
+    """Processor seconds of one forward pass of the model, and of the backward pass if the outputs have gradients."""
+    start = time.process_time()
+    with autocast(images.device, dtype):
+        outputs = [output for output in tensors_of(run(model, images)) if output.requires_grad]
+    if outputs:
+        torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+        model.zero_grad(set_to_none=True)
+    return time.process_time() - start
+
+
+def tensors_of(outputs: Any) -> list[torch.Tensor]:
+    """All tensors in the output of a model: a tensor, or a dict, list or tuple of outputs."""
+    if isinstance(outputs, torch.Tensor):
+        return [outputs]
+    values = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, list | tuple) else ()
+    return [tensor for value in values for tensor in tensors_of(value)]
 
 
 def precision_name(dtype: torch.dtype) -> str:
@@ -115,24 +209,13 @@ def precision_name(dtype: torch.dtype) -> str:
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
-def convolution_seconds(dtype: torch.dtype) -> float:
-    """Seconds of one forward and backward pass of a 3x3 convolution, 64 to 64 channels, of images [64, 64, 16, 16]."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(64, 64, 16, 16, generator=generator).to(memory_format=torch.channels_last)
-    weight = torch.randn(64, 64, 3, 3, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
-    start = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        functional.conv2d(images, weight, padding=1).float().sum().backward()
-    return time.perf_counter() - start
-
-
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """Context manager: torch.autocast for bfloat16; does nothing for float32. On the CPU it also applies
-    `SmallMaps`, which computes bfloat16 convolutions of small feature maps faster."""
+    """Context manager: torch.autocast for bfloat16. On the CPU it also applies `FastLayers`; without gradients
+    in float32 there are none."""
     half = dtype == torch.bfloat16
-    small = SmallMaps() if half and device.type == "cpu" else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=half), small:
+    fast = device.type == "cpu" and (half or torch.is_grad_enabled())
+    with torch.autocast(device.type, torch.bfloat16, enabled=half), FastLayers() if fast else nullcontext():
         yield
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ..config.schema import Config
 from ..data.parallel import share_of
@@ -44,8 +47,11 @@ def predict_table(
     images = islice(tests.watched(input_images(inputs, skipped)), share.rank, None, share.world)
     first = list(islice(images, 1))  # before the model is loaded
     predictor = load()
-    predictor = replace(predictor, dtype=pick_precision(precision, predictor.device))
     size = batch_size(predictor.device, config.train.eval_batch_size)
+    shape = (size, len(predictor.channels), predictor.square.side, predictor.square.side)
+    with torch.no_grad():
+        dtype = pick_precision(precision, predictor.device, predictor.models[0], shape, features_of)
+    predictor = replace(predictor, dtype=dtype)
     say(f"computing in {precision_name(predictor.dtype)}, {size} images per batch")
     columns = predictor.columns
     table = shard_table(target, columns, share)
@@ -71,6 +77,11 @@ def predict_table(
     if share.world > 1 and merge_shards(target, columns, share):
         say(f"merged the tables of the {share.world} processes")
     return target
+
+
+def features_of(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """The features of images [N, C, H, W], the forward pass by which `auto` chooses the precision."""
+    return model.features(images)
 
 
 def table_target(out: Path, overwrite: bool) -> Path:

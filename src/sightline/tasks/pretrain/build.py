@@ -134,7 +134,8 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
-    dtype = pick_precision(precision or config.train.precision, device)
+    shape = (config.train.batch_size, len(names), config.data.size, config.data.size)
+    dtype = pick_precision(precision or config.train.precision, device, model, shape)
     description = parts.describe_model(config, train, val, mean, std) | {"classes": []}
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),

@@ -118,10 +118,12 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
         padded_size=val.images.shape[2:],
     )
     description = describe_segmenter(config, palette, train, mean, std)
-    dtype = pick_precision(precision or config.train.precision, device)
+    shape = (config.train.batch_size, len(names), *window)
+    trace_spec = TraceSpec((len(train.channels), window[0], window[1]), lambda net, images: net.outputs(images))
+    dtype = pick_precision(precision or config.train.precision, device, model, shape, trace_spec.run)
     return Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
-        trace_spec=TraceSpec((len(train.channels), window[0], window[1]), lambda net, images: net.outputs(images)),
+        trace_spec=trace_spec,
     )
 
 

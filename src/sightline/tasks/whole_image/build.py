@@ -101,7 +101,8 @@ def build_parts(
     model.to(device).to(memory_format=torch.channels_last)
     rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
-    dtype = pick_precision(precision or config.train.precision, device)
+    shape = (config.train.batch_size, len(names), config.data.size, config.data.size)
+    dtype = pick_precision(precision or config.train.precision, device, model, shape)
     preprocessing = [mean, std, config.data.eval_crop, train.channels.description()]
     extractor = FeatureExtractor(config, model, transform, preprocessing, device, say)
     features = cache(partial(extractor.features, train, "training", dtype))

@@ -1,6 +1,6 @@
-"""Time convolutions of small feature maps in bfloat16: `sightline.engine.small_maps` and torch.
+"""Time convolutions of small feature maps in bfloat16: `sightline.engine.fast_layers` and torch.
 
-    python benchmarks/small_maps.py --json small_maps.json
+    python benchmarks/convolutions.py --json convolutions.json
 
 Prints milliseconds of one forward and backward pass: the median and the range of --rounds. Each shape is computed with
 matrix products, also where a run uses torch's convolution ("torch" in the column "products for").
@@ -16,9 +16,9 @@ from unittest import mock
 import torch
 
 from machine import machine_info, machine_line, median_range, write_results
-from sightline.engine import small_maps
+from sightline.engine import fast_layers
+from sightline.engine.fast_layers import FastLayers, Plan, plan_for
 from sightline.engine.memory import keep_freed_memory
-from sightline.engine.small_maps import Plan, SmallMaps, plan_for
 
 WARM_UP = 3
 SHAPES = [  # batch, input channels, output channels, side of the map, kernel, stride, name of the layer
@@ -54,7 +54,11 @@ def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, 
         torch.autograd.grad(output, (images, weight), gradient)
 
     def step_with_products() -> None:
-        with torch.autocast("cpu", torch.bfloat16), SmallMaps(), mock.patch.object(small_maps, "plan_for", always):
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            FastLayers(),
+            mock.patch.object(fast_layers, "plan_for", always),
+        ):
             step()
 
     def always(*_: object) -> Plan:
