@@ -191,7 +191,7 @@ def test_a_custom_cache_folder_can_be_listed_and_cleared(photos: Path, tmp_path:
     own = tmp_path / "cache"
     sightline.train("digits", photos, out=tmp_path / "run", quiet=True, **tiny | {"data.cache_dir": str(own)})
     assert str(photos) in sightline.cache(folder=own)
-    assert sightline.cache(folder=own, clear=True).startswith("removed 2 decoded sets")
+    assert sightline.cache(folder=own, clear=True).startswith("removed 2 entries")
     assert sightline.cache(folder=own) == "the cache is empty"
 
 

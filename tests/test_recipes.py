@@ -13,6 +13,7 @@ from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
 from sightline.engine.state import Progress
 from sightline.errors import SightlineError
+from sightline.models.heads import NearestHead
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
 from sightline.runs.log import RunLog
 from sightline.tasks.files import load_recipe_file
@@ -50,14 +51,20 @@ SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
 def check_two_steps(config: Config, folder: Path) -> None:
-    """Train an epoch of two steps, and check that it changes more than 90% of the trained tensors."""
+    """Train an epoch of two steps, and check that it changes more than 90% of the trained or stored tensors."""
     with RunLog(folder, quiet=True) as log:
         training = assemble(config, folder, log, build(config, log.say), Progress())
-        trained = [parameter for parameter in training.parts.model.parameters() if parameter.requires_grad]
-        before = [parameter.detach().clone() for parameter in trained]
+
+        def tensors() -> list[torch.Tensor]:
+            head = getattr(training.parts.model, "head", None)
+            if isinstance(head, NearestHead):
+                return [head.bank, head.shares]
+            return [parameter for parameter in training.parts.model.parameters() if parameter.requires_grad]
+
+        before = [tensor.detach().clone() for tensor in tensors()]
         train_epoch(training)
     assert training.progress.step == 2
-    changed = [not torch.equal(old, new) for old, new in zip(before, trained, strict=True)]
+    changed = [not torch.equal(old, new) for old, new in zip(before, tensors(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
 
 

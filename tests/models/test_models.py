@@ -79,10 +79,11 @@ def test_depths_cover_every_parameter(named: tuple[str, Classifier]) -> None:
     depths = models.layer_depths(model)
     assert list(depths) == [name for name, _ in model.named_parameters()]
     backbone = [depth for name, depth in depths.items() if name.startswith("backbone.")]
-    assert sorted(set(depths.values())) == list(range(max(backbone) + 2)), (
+    last = max(backbone, default=-1)  # pixels and constant have no parameters
+    assert sorted(set(depths.values())) == list(range(last + 2)), (
         "depths have no gaps, and the head's is the backbone's + 1"
     )
-    assert depths["head.weight"] == depths["head.bias"] == max(backbone) + 1
+    assert depths["head.weight"] == depths["head.bias"] == last + 1
 
 
 def test_frozen_backbone_does_not_change(named: tuple[str, Classifier]) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from ..errors import SightlineError, nearest_hint
 
+FITTED = {"lbfgs": "linear", "knn": "knn"}
+"""Values of `optim.name` with which the head is not trained, but computed from features -> the head that they need."""
+
 Rules = dict[str, Any]
 """{error message: whether the configuration violates the rule}; any value counts as true or false."""
 
@@ -24,8 +27,8 @@ def common_rules(config: Any) -> Rules:
             config.schedule.momentum_at_peak and not (one_cycle and config.optim.name == "sgd")
         ),
         "optim.sam_from has no effect without optim.sam_radius": config.optim.sam_from and not config.optim.sam_radius,
-        "optim.name lbfgs is available for classifiers of one label per image only": (
-            config.optim.name == "lbfgs" and not config.has_linear_evaluation
+        "optim.name lbfgs and knn, and model.fit_head, are available for classifiers of images only": (
+            (config.optim.name in FITTED or config.model.fit_head) and not config.fits_heads
         ),
     }
 
@@ -36,19 +39,28 @@ def has_fixed_features(config: Any) -> bool:
     return config.model.freeze and unaugmented == type(config.augment)()
 
 
-def linear_rules(config: Any) -> Rules:
-    """Rules for `optim.name lbfgs`, with which the head is a logistic regression of fixed features."""
-    linear = has_fixed_features(config) and config.model.head == "linear" and config.train.epochs == 1
-    plain = config.loss == type(config.loss)() and not config.optim.ema and not config.train.ensemble
+def head_rules(config: Any) -> Rules:
+    """Rules for heads that are fitted to features: by `optim.name` lbfgs or knn, or before training by
+    `model.fit_head`."""
+    optim, head, name = config.optim, config.model.head, config.optim.name
+    fitted, tried = name in FITTED, config.optim.decay_choices
+    plain = not optim.ema and not config.train.ensemble
     return {
-        "optim.name lbfgs needs model.freeze true, model.head linear, no augmentation and train.epochs 1": (
-            config.optim.name == "lbfgs" and not linear
+        f"optim.name {name} needs model.head {FITTED.get(name)}": fitted and head != FITTED[name],
+        "model.head knn needs optim.name knn": head == "knn" and name != "knn",
+        f"optim.name {name} needs model.freeze true, no augmentation and train.epochs 1": (
+            fitted and not (has_fixed_features(config) and config.train.epochs == 1)
         ),
-        "optim.name lbfgs uses every image once, with data.sampler shuffle": (
-            config.optim.name == "lbfgs" and config.data.sampler != "shuffle"
+        f"optim.name {name} uses every image once, with data.sampler shuffle": (
+            fitted and config.data.sampler != "shuffle"
         ),
-        "optim.name lbfgs minimizes cross-entropy, without other settings of loss, optim.ema and train.ensemble": (
-            config.optim.name == "lbfgs" and not plain
+        f"optim.name {name} does not train, so that optim.ema and train.ensemble have no effect": fitted and not plain,
+        "optim.name lbfgs minimizes cross-entropy, without other settings of loss": (
+            name == "lbfgs" and config.loss != type(config).model_fields["loss"].default
+        ),
+        "model.fit_head needs model.head linear": config.model.fit_head and head != "linear",
+        "optim.decay_choices is for optim.name lbfgs or model.fit_head": (
+            tried and name != "lbfgs" and not config.model.fit_head
         ),
     }
 

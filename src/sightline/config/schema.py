@@ -139,10 +139,14 @@ class Model(Section):
     """`none`, `imagenet` or `coco` (only DeepLabV3; downloaded), a .safetensors or .pt file, or a run folder."""
     args: dict[str, Any] = {}
     """Keyword arguments of the function that builds the model."""
-    head: Literal["linear", "mlp"] = "linear"
-    """Head of a classifier; `mlp`: four linear layers with hidden width 1000, LeakyReLU and dropout 0.5."""
+    head: Literal["linear", "mlp", "knn"] = "linear"
+    """Head of a classifier. `mlp`: four linear layers with hidden width 1000, LeakyReLU and dropout 0.5. `knn`: the 20
+    nearest training images vote, see `optim.name`."""
     fresh_head: bool = False
     """Initialize the head randomly even if `weights` contain a head that fits."""
+    fit_head: bool = False
+    """Before training, set the head to a logistic regression of the features of the training images without
+    augmentation, so that the first steps do not distort good features (arXiv 2202.10054)."""
     freeze: bool = False
     """Train the head only. The weights and batch-norm statistics of the backbone stay constant."""
 
@@ -169,13 +173,17 @@ class Loss(Section):
 class Optim(Section):
     name: str = "sgd"
     """`sgd`, `adam`, `adamw`, `muon` or `lars`, which is for large batches (arXiv 1708.03888): the step of each weight
-    tensor has lr / 1000 times its norm. `lbfgs`: linear evaluation; the head of a classifier with a frozen backbone is
-    the logistic regression of standardized features, with `weight_decay` as its penalty, found by L-BFGS."""
+    tensor has lr / 1000 times its norm. `lbfgs` and `knn` compute the head of a classifier with a frozen backbone from
+    the features of the training images: logistic regression of standardized features, by L-BFGS, with `weight_decay`
+    as its penalty; k-nearest neighbors by cosine similarity."""
     lr: PositiveFloat = 0.1
     momentum: Decay = 0.9
     nesterov: bool = False
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.0
+    decay_choices: tuple[NonNegativeFloat, ...] = ()
+    """For `lbfgs` and `model.fit_head`: penalties to try. The one with the lowest loss on a fifth of the training
+    images, after a fit to the others, replaces `weight_decay`. Empty: none is tried."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also applies to normalization layers and biases."""
     muon_lr: PositiveFloat = 0.02
@@ -303,8 +311,8 @@ class Config(Section):
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
     """Settings whose values are paths; `train` makes them absolute."""
-    has_linear_evaluation: ClassVar[bool] = False
-    """Whether the task has `optim.name lbfgs`."""
+    fits_heads: ClassVar[bool] = False
+    """Whether the task has `optim.name lbfgs` and `knn`, and `model.fit_head`."""
 
     name: str = "run"
     task: str = ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from ..config.paths import absolute
 from ..config.schema import Data
@@ -32,6 +33,8 @@ COPIES = "copies-"
 """Prefix of files in the cache folder that list identical image files (sources/leakage.py)."""
 BASELINES = "baseline-"
 """Prefix of files in the cache folder that have the score of a trivial baseline (tasks/whole_image/baselines.py)."""
+FEATURES = "features-"
+"""Prefix of folders in the cache folder that have features of images (tasks/whole_image/features.py)."""
 LARGEST = "largest-"
 """Prefix of files in the cache folder that have the largest pixel value of a split (decode/survey.py)."""
 LISTED = "shards-"
@@ -42,7 +45,8 @@ Arrays = list[np.ndarray]
 
 
 class CacheEntry(NamedTuple):
-    """A cache entry: the decoded images of a split. source: path and split. nbytes: size of the arrays in bytes."""
+    """A cache entry: the decoded images of a split, or features of images. source: path and split, or the network.
+    nbytes: size of the arrays in bytes."""
 
     folder: Path
     source: str
@@ -165,7 +169,8 @@ def sweep(root: Path) -> int:
 
 
 def cache_list(root: Path | None = None) -> list[CacheEntry]:
-    """List the cache entries in `root` (default: `cache_root()`), including those of older formats, largest first."""
+    """List the cache entries in `root` (default: `cache_root()`), including those of older formats and folders of
+    features, largest first."""
     root = root or cache_root()
     entries = []
     for meta_path in root.glob("*/meta.json"):
@@ -178,7 +183,22 @@ def cache_list(root: Path | None = None) -> list[CacheEntry]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         entries.append(CacheEntry(folder, source, count, nbytes))
+    entries += [found for folder in root.glob(f"{FEATURES}*") if (found := feature_entry(folder))]
     return sorted(entries, key=lambda entry: (-entry.nbytes, entry.folder))
+
+
+def feature_entry(folder: Path) -> CacheEntry | None:
+    """The entry of a folder of features; None if it has no readable file."""
+    images, nbytes, source = 0, 0, ""
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, "np") as file:
+                source = file.metadata()["source"]
+                images += file.get_slice("features").get_shape()[0]
+            nbytes += path.stat().st_size
+        except (OSError, SafetensorError, KeyError, TypeError):
+            continue
+    return CacheEntry(folder, source, images, nbytes) if images else None
 
 
 def cache_clear(root: Path | None = None) -> tuple[int, int]:
@@ -225,14 +245,14 @@ def checksum_matches(folder: Path, entry: tuple[Arrays, dict[str, Any]]) -> bool
 
 
 def cache(*, clear: bool = False, folder: str | os.PathLike[str] | None = None) -> str:
-    """List the cached decoded images as text; with `clear`, remove them all instead. folder: the cache folder, as in
-    `data.cache_dir`; None: the default."""
+    """List the cached decoded images and features as text; with `clear`, remove them all instead. folder: the cache
+    folder, as in `data.cache_dir`; None: the default."""
     root = None if folder is None else Path(folder)
     if root is not None and not root.is_dir():
         cure = "pass the cache folder, as set with --data.cache_dir: sightline cache --folder FOLDER"
         raise SightlineError("there is no such folder", where=str(root), cure=cure)
     if clear:
         count, size = cache_clear(root)
-        return f"removed {count} decoded sets, {size / 1e6:,.1f} MB"
+        return f"removed {count} entries, {size / 1e6:,.1f} MB"
     lines = [f"{e.nbytes / 1e6:10,.1f} MB  {e.images:>9,} images  {e.source}" for e in cache_list(root)]
     return "\n".join(lines) or "the cache is empty"

@@ -121,6 +121,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optim], Optimizer]] = {
     "adam": lambda groups, o: Adam(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
     "adamw": lambda groups, o: AdamW(groups, lr=o.lr, betas=o.betas, fused=fused(groups)),
     "lbfgs": lambda groups, o: Unchanged(groups, {}),
+    "knn": lambda groups, o: Unchanged(groups, {}),
 }
 """Functions (parameter groups of `parameter_groups`, the section `optim`) -> optimizer; `muon` is built separately,
 because it also needs the precision."""

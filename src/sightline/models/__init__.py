@@ -25,7 +25,7 @@ from .library import (
     unknown_model,
 )
 from .residual import resnet9
-from .small import small_cnn
+from .small import constant, pixels, small_cnn
 from .vgg import vgg13_bn
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -41,6 +41,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_v2_s": partial(efficientnet_v2, "efficientnet_v2_s"),
     "efficientnet_v2_m": partial(efficientnet_v2, "efficientnet_v2_m"),
     "beit_base": beit_base,
+    "pixels": pixels,
+    "constant": constant,
 }
 """Functions that build backbones, [N, C, size, size] -> [N, D], from `size`, the `model.args` and, unless C is 3,
 `channels`."""

@@ -1,5 +1,6 @@
-"""A small convolutional network, as a baseline."""
+"""A small convolutional network, and backbones without weights, as baselines."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -56,3 +57,36 @@ def small_cnn(
     if size < 2 ** len(widths):
         raise ValueError(f"{len(widths)} poolings need images of at least {2 ** len(widths)} pixels, found {size}")
     return SmallCNN(size, tuple(widths), hidden, dropout, channels)
+
+
+class Pixels(nn.Module):
+    """The pixels of an image, averaged to at most `side` x `side`: [N, C, H, W] -> [N, C * side * side]."""
+
+    def __init__(self, size: int, side: int):
+        super().__init__()
+        self.pool = nn.AvgPool2d(size // side) if size > side else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.pool(images).flatten(1)
+
+
+def pixels(size: int, side: int = 32, channels: int = 3) -> nn.Module:
+    """Build `Pixels`, a backbone without weights, for k-NN or logistic regression on raw pixels.
+
+    side: largest height and width of the averaged images, a divisor of `size` if `size` is larger.
+    """
+    if size > side and size % side:
+        raise ValueError(f"the image size must be at most {side} or a multiple of it, found {size}")
+    return Pixels(size, side)
+
+
+class Constant(nn.Module):
+    """One feature, which is 1 for every image: [N, C, H, W] -> [N, 1]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.ones_like(images[:, :1, 0, 0])
+
+
+def constant(size: int, channels: int = 3) -> nn.Module:
+    """Build `Constant`: with a fitted head, every image gets the frequencies of the training labels."""
+    return Constant()

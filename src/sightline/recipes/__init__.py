@@ -14,7 +14,7 @@ from ..config.schema import Config
 from ..errors import SightlineError
 from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
-from . import classify, multilabel, pretrain, segment, transfer
+from . import classify, multilabel, photos, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)
 
@@ -28,8 +28,10 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "beit_finetune": classify.beit_finetune,
     "resnet101_ensemble": classify.resnet101_ensemble,
     "objects_fast": classify.objects_fast,
-    "photos_scratch": classify.photos_scratch,
-    "photos_finetune": classify.photos_finetune,
+    "photos_probe": photos.photos_probe,
+    "photos_knn": photos.photos_knn,
+    "photos_finetune": photos.photos_finetune,
+    "photos_scratch": photos.photos_scratch,
     "multilabel_scratch": multilabel.multilabel_scratch,
     "multilabel_finetune": multilabel.multilabel_finetune,
     "scenes": segment.scenes,

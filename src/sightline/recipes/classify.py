@@ -6,7 +6,7 @@ what is our choice, because the report does not give it. docs/recipes.md has the
 describes our runs.
 """
 
-from ..config.schema import Augment, Data, Loss, Model, Optim, Report, Schedule, Train
+from ..config.schema import Augment, Data, Loss, Model, Optim, Schedule, Train
 from ..tasks.classify.config import ClassifyConfig
 
 
@@ -254,30 +254,3 @@ def objects_fast() -> ClassifyConfig:
         schedule=Schedule(name="one_cycle", peak_fraction=0.1, initial_factor=0.0),
         train=Train(epochs=40, batch_size=512),
     )
-
-
-def photos_scratch() -> ClassifyConfig:
-    """ResNet-18 from scratch at 128 pixels, for your own photographs; downloads nothing.
-
-    sightline train photos_scratch --data photos/
-    """
-    return ClassifyConfig(
-        name="photos_scratch",
-        data=Data(size=128),
-        model=Model(name="resnet18"),
-        augment=Augment(resize=160, crop="resized", crop_scale=(0.25, 1.0), horizontal_flip=0.5),
-        loss=Loss(smoothing=0.1),
-        optim=Optim(name="sgd", lr=0.1, nesterov=True, weight_decay=5e-4, decay_norm_and_bias=False),
-        schedule=Schedule(name="cosine", warmup_epochs=2),
-        train=Train(epochs=40, batch_size=64),
-        report=Report(),
-    )
-
-
-def photos_finetune() -> ClassifyConfig:
-    """ResNet-50 fine-tuned from ImageNet weights at 224 pixels, for your own photographs; a good first choice.
-
-    sightline train photos_finetune --data photos/
-    """
-    base = efficientnet_v2_s_finetune()
-    return base.replace(name="photos_finetune", model=Model(name="resnet50", weights="imagenet"))

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from ...config.checks import Rules, class_rules, linear_rules, metric_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, head_rules, metric_rules, whole_image_rules
 from ...config.schema import Config
 from ..contract import Metric
 
@@ -16,7 +16,7 @@ METRICS = {
 class ClassifyConfig(Config):
     """The configuration of a classifier: the sections that all tasks have, and none of its own."""
 
-    has_linear_evaluation: ClassVar[bool] = True
+    fits_heads: ClassVar[bool] = True
 
     task: Literal["classify"] = "classify"
 
@@ -24,4 +24,4 @@ class ClassifyConfig(Config):
         """Rules for settings that are invalid for a classifier: error message -> whether the configuration violates
         the rule."""
         metrics = metric_rules(self, *METRICS, "epoch")
-        return metrics | whole_image_rules(self) | class_rules(self) | linear_rules(self)
+        return metrics | whole_image_rules(self) | class_rules(self) | head_rules(self)

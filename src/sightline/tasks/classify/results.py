@@ -20,9 +20,8 @@ from ...runs.csv_io import RUN_COLUMNS, class_columns, csv_text
 from ...runs.run_folder import shipped_checkpoints
 from ...stats.groups import said, write_groups
 from ...stats.intervals import bracketed
-from ...stats.metrics import accuracy
+from ...stats.metrics import accuracy, knn_votes
 from ..whole_image.baselines import image_baselines
-from .linear import nearest_accuracy
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
@@ -49,7 +48,9 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     edges = bracketed(intervals["accuracy_interval"])
     sentence = f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
     if training.config.optim.name == "lbfgs":
-        numbers |= {"knn_accuracy": neighbors(parts.learner, (parts.train, parts.val), size, parts.device)}
+        assert isinstance(parts.learner, ClassifyLearner) and parts.learner.fixed is not None
+        bank, queries = (features() for features in parts.learner.fixed)
+        numbers |= {"knn_accuracy": nearest_accuracy(bank, parts.train.labels, queries, parts.val.labels)}
         sentence += f", k-NN {numbers['knn_accuracy']:.4f}"
     return numbers | intervals, sentence
 
@@ -60,9 +61,21 @@ def neighbors(learner: Learner, splits: tuple[Decoded, Decoded], batch_size: int
     parts = []
     for split in splits:
         _, arrays = evaluate(learner, split, batch_size, device, torch.float32, learner.plain_features)
-        assert split.labels is not None
-        parts += [torch.from_numpy(arrays["features"]), torch.from_numpy(split.labels)]
+        parts += [torch.from_numpy(arrays["features"]), split.labels]
     return nearest_accuracy(*parts)
+
+
+def nearest_accuracy(
+    bank: torch.Tensor, labels: np.ndarray | None, queries: torch.Tensor, truth: np.ndarray | None
+) -> float:
+    """Accuracy of k-nearest-neighbor classification (`knn_votes`) of `queries` [M, D] by the images of `bank` [N, D].
+
+    labels: int64 [N], of the bank. truth: int64 [M].
+    """
+    assert labels is not None and truth is not None
+    classes = int(max(labels.max(), truth.max())) + 1
+    predicted = knn_votes(bank, torch.from_numpy(labels).to(bank.device), queries, classes).argmax(1)
+    return float((predicted.cpu().numpy() == truth).mean())
 
 
 def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[str]]:

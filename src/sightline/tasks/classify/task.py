@@ -16,7 +16,6 @@ from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
 from ..whole_image.learner import ImageLearner
 from . import losses
-from .linear import fit_head
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,13 +41,6 @@ class ClassifyLearner(ImageLearner):
     def mean_output(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
         """Logits [N, K] of the mean of the probabilities."""
         return mirror_mean(outputs, mirrored)
-
-    def after_step(self, step: int, total_steps: int) -> None:
-        """For `optim.name lbfgs`: set the head to the logistic regression of the training features, after the last
-        step."""
-        if self.config.optim.name == "lbfgs" and step == total_steps:
-            assert self.fixed is not None and self.training_labels is not None
-            fit_head(self.model.head, self.fixed[0](), self.training_labels, self.config.optim.weight_decay)
 
     def numbers(self, outputs: Tensor, labels: Tensor) -> tuple[dict[str, float], Arrays]:
         """Cross-entropy loss, accuracy, top-5 accuracy and calibration error.

@@ -1,10 +1,10 @@
 """The configuration of a classifier of label sets."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from ...config.checks import Rules, class_rules, metric_rules, whole_image_rules
+from ...config.checks import Rules, class_rules, head_rules, metric_rules, whole_image_rules
 from ...config.fields import Section
 from ...config.schema import Config, Data, Loss, Train
 from ..contract import Metric
@@ -33,6 +33,8 @@ class Multilabel(Section):
 class MultilabelConfig(Config):
     """The common sections and `multilabel`."""
 
+    fits_heads: ClassVar[bool] = True
+
     task: Literal["multilabel"] = "multilabel"
     data: Data = Data(labels="several")
     loss: Loss = Loss(name="binary_cross_entropy")
@@ -45,6 +47,7 @@ class MultilabelConfig(Config):
             **metric_rules(self, *METRICS),
             **whole_image_rules(self),
             **class_rules(self),
+            **head_rules(self),
             "train.ensemble is for classification": self.train.ensemble,
             "data.labels one is for classification": self.data.labels == "one",
         }

@@ -5,21 +5,23 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from ...config.checks import has_fixed_features
+from ...config.checks import FITTED, has_fixed_features
 from ...config.schema import Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.channels import Channels
 from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
-from ...data.label_arrays import class_counts
-from ...data.loader import evaluation_batches
+from ...data.label_arrays import class_counts, strata
 from ...data.shards.stream import reject_remote_stream, sampled
-from ...data.types import Decoded, Source
+from ...data.sources.leakage import groups_of, validation_mask
+from ...data.sources.splits import held_out as held_by_class
+from ...data.types import Source
 from ...doctor.quick import quick_line
 from ...engine import parts
-from ...engine.device import autocast, pick_device, pick_precision, use_threads
+from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.optim import check_optimizer
 from ...models import (
     MODELS,
@@ -35,6 +37,8 @@ from ...models.weights import load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
+from .features import FeatureExtractor
+from .fitted import HELD_OUT, fit_head
 from .learner import ImageLearner
 
 
@@ -82,7 +86,8 @@ def build_parts(
     transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop, train.channels)
     if fresh:
         parts.initialize_from_images(model.backbone, train, transform, loaded)
-    once = forward_flops(model.backbone, config.data.size, len(names)) if has_fixed_features(config) else 0.0
+    computed = has_fixed_features(config) or chosen.fit_head
+    once = forward_flops(model.backbone, config.data.size, len(names)) if computed else 0.0
     facts = {
         "parameters": parameter_count(model),
         "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
@@ -96,6 +101,12 @@ def build_parts(
     rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
     dtype = pick_precision(precision or config.train.precision, device)
+    preprocessing = [mean, std, config.data.eval_crop, train.channels.description()]
+    extractor = FeatureExtractor(config, model, transform, preprocessing, device, say)
+    features = cache(partial(extractor.features, train, "training", dtype))
+    fit = partial(fit_to_training, config, model, source, labels, features, say)
+    if fresh and config.model.fit_head:
+        fit()
     learner = learner_class(
         config=config,
         model=model,
@@ -105,8 +116,10 @@ def build_parts(
         class_weights=parts.weights_of_classes(config, class_counts(labels, len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=parts.row_mask(rows, len(val.names), device),
-        fixed=fixed_features(config, model, transform, (train, val), device),
-        training_labels=torch.from_numpy(labels),
+        fixed=(features, cache(partial(extractor.features, val, "validation", torch.float32)))
+        if has_fixed_features(config)
+        else None,
+        fit=fit if config.optim.name in FITTED else None,
     )
     description = parts.describe_model(config, train, val, mean, std)
     count = config.report.train_samples
@@ -121,32 +134,29 @@ def build_parts(
     )
 
 
-def fixed_features(
+def fit_to_training(
     config: Config,
     model: Classifier,
-    transform: Callable[[torch.Tensor], torch.Tensor],
-    splits: tuple[Decoded, Decoded],
-    device: torch.device,
-) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]] | None:
-    """Two functions that return the features [N, D] of a frozen backbone, for the training and the validation split.
+    source: Source,
+    labels: np.ndarray,
+    features: Callable[[], torch.Tensor],
+    say: Say,
+) -> None:
+    """Fit the head of a model to the features of the training images; see `fitted.fit_head`.
 
-    Each function computes the features at its first call in a precision and stores them, so that only the head is
-    computed afterwards. None if the backbone is trained or its input is augmented.
+    The penalty of a logistic regression is chosen on images that are held out as a validation split is: by class, with
+    groups and copies together.
     """
-    if not has_fixed_features(config):
-        return None
 
-    @cache
-    @torch.no_grad()
-    def features_of(row: int, half: bool) -> torch.Tensor:
-        batches = evaluation_batches(splits[row], config.train.eval_batch_size, device)
-        with autocast(device, torch.bfloat16 if half else torch.float32):
-            return torch.cat([model.features(transform(batch.images)) for batch in batches])
+    def held_out() -> np.ndarray:
+        train, data = source.splits["train"], config.data.model_copy(update={"val_fraction": HELD_OUT})
+        if train.shards is not None or len(train.names) != len(labels):  # some images could not be read
+            return held_by_class(strata(labels), HELD_OUT, data.split_seed + 2)
+        groups = groups_of(source.path, train, data)
+        return validation_mask(source.path, train, strata(labels), groups, data, data.split_seed + 2)[0]
 
-    def of_split(row: int) -> torch.Tensor:
-        return features_of(row, torch.is_autocast_enabled(device.type))  # in float32 in the final evaluation
-
-    return partial(of_split, 0), partial(of_split, 1)
+    choices = config.optim.decay_choices
+    fit_head(model.head, features(), torch.from_numpy(labels), config.optim.weight_decay, choices, held_out, say)
 
 
 def step_flops(config: Config, model: Classifier, side: int) -> float:

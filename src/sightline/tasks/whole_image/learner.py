@@ -31,7 +31,7 @@ class ImageLearner:
     feature_mask: bool [images of the split], true where `metrics` returns the penultimate features; None for no image.
     fixed: for a frozen backbone, functions that return the features [N, D] of all training and all evaluated images;
     None if features are computed batch by batch.
-    training_labels: the labels of all training images, as of `data.types.Decoded`; None for evaluation only.
+    fit: fits the head to the features of the training images, for optimizers that do not train it; else None.
     """
 
     config: Any
@@ -43,7 +43,7 @@ class ImageLearner:
     forward: Callable[[Tensor], Tensor] | None = None
     feature_mask: Tensor | None = None
     fixed: tuple[Callable[[], Tensor], Callable[[], Tensor]] | None = None
-    training_labels: Tensor | None = None
+    fit: Callable[[], None] | None = None
 
     def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch, a scalar. outputs: [N, K]. targets: as returned by `prepare`."""
@@ -99,7 +99,9 @@ class ImageLearner:
         return images[batch.overlap :], targets[batch.overlap :]
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Do nothing; there is no target network to update."""
+        """After the last step, fit the head if it is not trained."""
+        if self.fit is not None and step == total_steps:
+            self.fit()
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
         """The metrics and arrays of `numbers` for a split; ({}, {}) on all ranks but 0.
