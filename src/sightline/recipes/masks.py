@@ -11,7 +11,11 @@ LIGHT = "light/tf_efficientnet_lite0"
 def landcover_frozen() -> SegmentConfig:
     """A light decoder on a pre-trained encoder that does not change: minutes, and few images are enough.
 
-    Needs ImageNet weights.
+    Needs ImageNet weights. For aerial images, add --augment.vertical_flip 0.5.
+
+    Measured on CamVid, 266 images for training and 101 of a film that is not among them for validation, one seed: mean
+    IoU 0.442 at 3.3e12 training FLOPs, in 90 seconds on one core of an AMD EPYC. `landcover_colors` has 0.149 and
+    `landcover_constant` 0.034. See LOG.md.
 
         sightline train landcover_frozen --data landcover/
     """
@@ -23,7 +27,7 @@ def landcover_frozen() -> SegmentConfig:
         loss=Loss(class_weights="log"),
         optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, decay_norm_and_bias=False, ema=0.99),
         schedule=Schedule(name="one_cycle", peak_fraction=0.2),
-        train=Train(epochs=15, batch_size=8, eval_batch_size=8, best_metric="epoch"),
+        train=Train(epochs=12, batch_size=8, eval_batch_size=8, best_metric="epoch"),
         report=REPORT,
     )
 
@@ -31,7 +35,10 @@ def landcover_frozen() -> SegmentConfig:
 def landcover_finetune() -> SegmentConfig:
     """A pre-trained encoder with a light decoder, all of it trained; layers near the images have lower learning rates.
 
-    Needs ImageNet weights.
+    Needs ImageNet weights. To begin with the decoder of a run of `landcover_frozen`, add --model.weights RUN.
+
+    Measured as `landcover_frozen`, with --train.epochs 8: mean IoU 0.443 at 6.3e12 training FLOPs; from random weights
+    and without layer-wise decay, at the same FLOPs, 0.295. The 30 epochs of this recipe are not measured.
 
         sightline train landcover_finetune --data landcover/
     """

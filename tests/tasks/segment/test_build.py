@@ -49,6 +49,8 @@ def test_constant_is_the_most_frequent_class_and_colors_are_better(scenes: Path,
     masks = sightline.predict(constant, scenes / "validation", out=tmp_path / "masks", quiet=True)
     with Image.open(masks / "0900_mask.png") as mask:
         assert len(mask.convert("RGB").getcolors() or []) == 1
+    page = sightline.report(constant, colors, out=tmp_path / "compared").read_text(encoding="utf-8")
+    assert "Differences are computed on the same images." in page and "chosen on these same images" not in page
     for run, folder in ((constant, "a"), (colors, "b")):
         assert sightline.export(run, out=tmp_path / folder, quiet=True)
 
