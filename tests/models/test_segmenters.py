@@ -27,6 +27,14 @@ OWN = [  # the head `small` needs 224 pixels and is tested in test_fcn
     ("fcn32s", {"head": "sgd", "width": 8}),
     ("deeplabv3_resnet50", {}),
     ("deeplabv3_resnet101", {}),
+    ("constant", {}),
+    ("colors", {}),
+]
+LIGHT = [
+    ("light/resnet18", {}),
+    ("light/tf_efficientnet_lite0", {"width": 16, "maps": 2}),
+    ("light/vit_tiny_patch16_224", {"depth": 2}),
+    ("light/vit_small_patch14_dinov2", {"depth": 2, "img_size": 70}),
 ]
 SMP = [
     ("smp/unet/resnet18", {}),
@@ -40,7 +48,9 @@ def images(count: int, height: int = 33, width: int = 47) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module", params=[*OWN, *SMP], ids=lambda pair: "-".join([pair[0], *map(str, pair[1].values())]))
+@pytest.fixture(
+    scope="module", params=[*OWN, *LIGHT, *SMP], ids=lambda pair: "-".join([pair[0], *map(str, pair[1].values())])
+)
 def model(request: pytest.FixtureRequest) -> Segmenter:
     torch.manual_seed(0)
     return build_segmenter(request.param[0], CLASSES, request.param[1])
@@ -68,7 +78,7 @@ def test_interface(model: Segmenter) -> None:
     model.zero_grad()
     encoder = {id(value) for value in model.encoder.parameters()}
     decoder = {id(value) for value in decoder_parameters(model)}
-    assert encoder and decoder and not encoder & decoder
+    assert decoder and not encoder & decoder and (encoder or model.name in ("constant", "colors"))
     assert encoder | decoder == {id(value) for value in model.parameters()}
 
     model.eval()
@@ -80,6 +90,14 @@ def test_interface(model: Segmenter) -> None:
             value.zero_()
         model.load_state_dict(saved)
         assert torch.equal(model(images(2)[:1]), logits)
+
+
+def test_depths_of_the_encoder_have_no_gaps_and_the_decoder_is_deepest(model: Segmenter) -> None:
+    depths = models.layer_depths(model)
+    assert list(depths) == [name for name, _ in model.named_parameters()]
+    encoder = {depth for name, depth in depths.items() if name.startswith(f"network.{model.encoder_path}.")}
+    deepest = max(encoder, default=-1) + 1
+    assert encoder == set(range(deepest)) and set(depths.values()) == {*encoder, deepest}
 
 
 def test_a_batch_of_one_trains(model: Segmenter) -> None:

@@ -254,8 +254,8 @@ class Train(Section):
     """Early stopping: stop after this number of epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"
     """Validation metric that selects checkpoints/best and that `patience` watches: for example `accuracy` for
-    classification, `mean_iou` for segmentation. Classification and pre-training have `epoch`, which selects the newest
-    weights: nothing is then chosen on the validation images."""
+    classification, `mean_iou` for segmentation. `epoch` selects the newest weights: nothing is then chosen on the
+    validation images."""
     evaluate_every: Count = 1
     """Epochs between evaluations. The first and the last epoch are always evaluated."""
     ensemble: CountOrZero = 0

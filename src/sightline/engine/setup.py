@@ -70,9 +70,8 @@ def build_parts(
         if config.train.on_out_of_memory != "stop":
             cure = (
                 "stop at an error instead, and use smaller batches: --train.on_out_of_memory stop --train.batch_size "
-                "NUMBER "
+                "NUMBER --optim.accumulate NUMBER"
             )
-            "--optim.accumulate NUMBER"
             raise SightlineError(
                 "batches that do not fit in memory cannot be halved in a run with several processes",
                 where="train.on_out_of_memory",

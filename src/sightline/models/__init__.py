@@ -60,6 +60,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone, self.head, self.channels = backbone, head, channels
         self.frozen = self.fixed_norm = False
+        self.trunk = "backbone"
 
     def features(self, images: Tensor) -> Tensor:
         """The features of images [N, C, H, W], [N, D]: the output of the backbone, which is the input of the head."""
@@ -257,24 +258,26 @@ class PartialForward(nn.Module):
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter, by name, for layer-wise learning-rate decay: 0 for the stem, largest for the head.
+    """Depth of every parameter, by name, for layer-wise learning-rate decay: 0 for the stem, largest for the head or
+    decoder.
 
     A layer is a block (`layer1.0`, `blocks.3`, `stages.2.blocks.1`, `features.4.0`) or else a single module (`conv1`,
     `patch_embed.proj`). Layers are numbered in registration order. Modules without a weight matrix, such as a
     normalization between two blocks, and class tokens get the depth of the layer before them, or 0. Example BEiT-B: 0
     for the embedding, 1 to 12 for the blocks, 13 for the head, as in arXiv 2106.08254. Raises SightlineError if the
-    model is not a Classifier.
+    model has no `trunk`, the path of its backbone or encoder, as classifiers and segmenters have.
     """
-    if not isinstance(model, Classifier):
+    if not hasattr(model, "trunk"):
         raise SightlineError(
-            "layer-wise learning-rate decay is available for classifiers only",
+            "layer-wise learning-rate decay is available for classifiers and segmenters only",
             where="optim.layer_decay",
             cure="use one learning rate for all layers: --optim.layer_decay 1",
         )
+    trunk = model.get_submodule(str(model.trunk))
     matrices: dict[str, bool] = {}
     layers: dict[str, str] = {}
-    leaves = {name for name, module in model.backbone.named_modules() if not any(module.children())}
-    for name, parameter in model.backbone.named_parameters():
+    leaves = {name for name, module in trunk.named_modules() if not any(module.children())}
+    for name, parameter in trunk.named_parameters():
         layers[name] = layer = layer_of(name, leaves)
         matrices[layer] = matrices.get(layer, False) or (parameter.ndim > 1 and name.endswith("weight"))
     depths: dict[str, int] = {}
@@ -282,8 +285,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     for layer, has_matrix in matrices.items():
         depth += has_matrix
         depths[layer] = max(depth, 0)
-    by_name = {f"backbone.{name}": depths[layer] for name, layer in layers.items()}
-    return by_name | {f"head.{name}": depth + 1 for name, _ in model.head.named_parameters()}
+    inside = {f"{model.trunk}.{name}": depths[layer] for name, layer in layers.items()}
+    return {name: inside.get(name, depth + 1) for name, _ in model.named_parameters()}
 
 
 def layer_of(parameter: str, leaves: set[str]) -> str:

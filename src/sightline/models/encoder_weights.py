@@ -20,6 +20,7 @@ from .weights import (
     find_weights,
     from_library,
     is_siamese,
+    match_with_timm,
     mismatch_error,
 )
 
@@ -49,7 +50,8 @@ def load_encoder(
     state = model.state_dict()
     inside = f"network.{model.encoder_path}."
     prefixes = ("", "network.", inside, f"{inside}model.")  # the last for smp's `tu-` encoders, which wrap timm's model
-    match = match_names(source.tensors, state, prefixes)
+    notes = list(source.notes)
+    match = match_with_timm(source.tensors, state, getattr(model.encoder, "model", model.encoder), notes, prefixes)
     if model.convert is not None:
         rest = {without_prefixes(key): (key, tensor) for key, tensor in source.tensors.items() if key not in match.used}
         converted = {name: model.convert(model.network, name, tensor) for name, (_, tensor) in rest.items()}
@@ -59,7 +61,7 @@ def load_encoder(
         match.used.update(file_names[name] for name in more.used)
         unequal = {key: (file_names[name], tensor) for key, (name, tensor) in more.unequal.items()}
         match.unequal.update(unequal)
-    notes = [*source.notes, *match_first_layer(match, state, source.channels, channels)]
+    notes += match_first_layer(match, state, source.channels, channels)
     heads = tuple(f"network.{path}." for path in model.class_layers)
     matched_heads = any(key.startswith(heads) for key in match.tensors)
     if matched_heads and classes and classes_differ(source, weights, tuple(classes)):

@@ -1,5 +1,5 @@
-"""Segmentation models by name, with one interface: U-Net, FCN-32s, torchvision's DeepLabV3, and all models of
-segmentation_models_pytorch (smp)."""
+"""Segmentation models by name, with one interface: two trivial ones, U-Net, FCN-32s, torchvision's DeepLabV3, a light
+decoder on any network of timm, and all models of segmentation_models_pytorch (smp)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import SightlineError
-from . import channel_args, checked_build
-from .fcn import fcn32s, from_vgg16
+from . import channel_args, checked_build, dry_run
 from .library import accepted_args, check_args, check_reserved, unknown_model, with_channels
-from .unet import UNet, unet
+from .segmentation.colors import colors, constant
+from .segmentation.fcn import fcn32s, from_vgg16
+from .segmentation.light import LightNetwork, light_network, of_any_size
+from .segmentation.unet import UNet, unet
 
 ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]
 """Function (network, images, whether to run the auxiliary head) -> {"logits": ..., possibly "auxiliary": ...}, at
@@ -57,6 +59,7 @@ class Segmenter(nn.Module):
         self.stride, self.smallest = stride, smallest
         self.run, self.convert = run or run_plain, convert
         self.frozen, self.channels = False, 3
+        self.trunk = f"network.{encoder_path}"
         add_batch_norm_hooks(network)
 
     @property
@@ -193,7 +196,15 @@ def deeplab(backbone: str, classes: int, auxiliary: bool = True, channels: int =
     )
 
 
+def trivial(name: str, classes: int, channels: int = 3) -> Segmenter:
+    """The segmenter `constant` or `colors`, whose encoder has no weights, see `segmentation/colors.py`."""
+    network = {"constant": constant, "colors": colors}[name](classes, channels)
+    return Segmenter(network, name=name, encoder_path="features", class_layers=("classes",))
+
+
 SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
+    "constant": partial(trivial, "constant"),
+    "colors": partial(trivial, "colors"),
     "unet": build_unet,
     "fcn32s": build_fcn32s,
     "deeplabv3_resnet50": partial(deeplab, "resnet50"),
@@ -207,19 +218,21 @@ NETWORKS: dict[str, Callable[..., Any]] = {"unet": unet, "fcn32s": fcn32s}
 
 def segmenter_names() -> tuple[str, ...]:
     """The names of all segmentation models, for messages."""
-    return (*SEGMENTERS, "smp/ARCH/ENCODER")
+    return (*SEGMENTERS, "light/ENCODER", "smp/ARCH/ENCODER")
 
 
 def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None, channels: int = 3) -> Segmenter:
     """Build the segmentation model `name`, with random weights from torch's global generator; nothing is downloaded.
 
-    name: one of SEGMENTERS, or `smp/ARCH/ENCODER`: an architecture (upper or lower case) and an encoder of
-    segmentation_models_pytorch. args: keyword arguments of the builder. channels: of the images. Raises SightlineError
-    for an unknown name, for invalid arguments, and for an encoder that the architecture does not support.
+    name: one of SEGMENTERS; `light/ENCODER`: a light decoder on a network of timm; or `smp/ARCH/ENCODER`: an
+    architecture (upper or lower case) and an encoder of segmentation_models_pytorch. args: keyword arguments of the
+    builder. channels: of the images. Raises SightlineError for an unknown name, for invalid arguments, and for an
+    encoder that the architecture does not support.
     """
     args = args or {}
-    if name.partition("/")[0] == "smp":
-        return smp_segmenter(name, classes, args, channels)
+    library = {"smp": smp_segmenter, "light": light_segmenter}.get(name.partition("/")[0])
+    if library:
+        return library(name, classes, args, channels)
     if name not in SEGMENTERS:
         raise unknown_model(name, segmenter_names(), "segmenter")
     builder = NETWORKS.get(name, SEGMENTERS[name])
@@ -237,8 +250,31 @@ def build_segmenter(name: str, classes: int, args: dict[str, Any] | None = None,
 SMP_RESERVED = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
 """Arguments of smp that `model.args` must not have: they follow from the name and the data, or change the output."""
 
-ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
-"""timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
+
+def light_segmenter(name: str, classes: int, args: dict[str, Any], channels: int) -> Segmenter:
+    """Build the model `light/ENCODER`, see `light_network`."""
+    encoder = name.removeprefix("light").removeprefix("/")
+    network: Any = checked_build(name, lambda: light_network(encoder, classes, channels, **args))
+    assert isinstance(network, LightNetwork)
+    stride = network.encoder.stride
+    try:
+        dry_run(network.encoder, (2 * stride, 3 * stride), channels)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        why = str(error).strip().split("\n")[0]
+        cure = "use another network of timm, such as --model.name light/vit_small_patch14_dinov2"
+        what = f"the encoder {encoder} is for images of one size only"
+        raise SightlineError(what, where="model.name", why=why, cure=cure) from error
+    segmenter = Segmenter(
+        network,
+        name=name,
+        encoder_path="encoder",
+        class_layers=("classes",),
+        stride=stride,
+        smallest=stride,
+        pretrained=f"timm/{encoder}",
+    )
+    segmenter.channels = channels
+    return segmenter
 
 
 def smp_encoder(name: str) -> str:
@@ -259,7 +295,7 @@ def pretrained_encoder(name: str, args: dict[str, Any] | None = None) -> str:
     if name.startswith("deeplabv3_"):
         return f"torchvision/{name.removeprefix('deeplabv3_')}"
     if not name.startswith("smp/"):
-        return ""
+        return f"timm/{name.removeprefix('light/')}" if name.startswith("light/") else ""
     encoder = smp_encoder(name)
     return f"timm/{encoder[3:]}" if encoder.startswith("tu-") else f"smp/{encoder}"
 
@@ -288,16 +324,10 @@ def smp_segmenter(name: str, classes: int, args: dict[str, Any], channels: int) 
         accepted += [key for key in args if key not in SMP_RESERVED]  # timm checks its own arguments
     check_args(name, args, accepted)
 
-    def build() -> nn.Module:
-        fixed = universal and getattr(timm.get_pretrained_cfg(encoder[3:]), "fixed_input_size", False)
-        for more in ANY_SIZE if fixed else ():
-            try:
-                return smp.create_model(arch, encoder, None, channels, classes, **more | args)
-            except TypeError:  # this model does not have the argument
-                continue
-        return smp.create_model(arch, encoder, None, channels, classes, **args)
+    def build(more: dict[str, Any]) -> nn.Module:
+        return smp.create_model(arch, encoder, None, channels, classes, **more | args)
 
-    network: Any = checked_build(name, build)
+    network: Any = checked_build(name, lambda: of_any_size(encoder[3:], build) if universal else build({}))
     # DPT downsamples the deepest map once more; the attention of PAN does so three times, rounding down.
     stride = network.encoder.output_stride * (2 if arch.lower() == "dpt" else 1)
     segmenter = Segmenter(

@@ -103,12 +103,7 @@ def load_weights(
         source = dataclasses.replace(source, tensors=backbone_of(source.tensors))
         notes.append("of the pre-training run, only the backbone is loaded")
     state = model.state_dict()
-    match = match_names(source.tensors, state)
-    converted = match_names(timm_convention(source.tensors, model.backbone), state)
-    if len(converted.tensors) > len(match.tensors):
-        notes.append("converted by timm: position embeddings resized or old names replaced")
-        used = {key for key in source.tensors if without_prefixes(key) in converted.used}
-        match = dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
+    match = match_with_timm(source.tensors, state, model.backbone, notes)
     notes += match_first_layer(match, state, source.channels, channels)
     others = bool(classes) and classes_differ(source, weights, tuple(classes))
     headed = any(key.startswith("head.") for key in match.tensors)
@@ -249,6 +244,25 @@ def is_siamese(tensors: Mapping[str, Tensor]) -> bool:
 def backbone_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a pre-training run's online backbone, without projector, predictor and target network."""
     return {key: tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
+
+
+def match_with_timm(
+    tensors: dict[str, Tensor],
+    state: dict[str, Tensor],
+    backbone: Any,
+    notes: list[str],
+    prefixes: tuple[str, ...] = (),
+) -> Match:
+    """`match_names`, of tensors that timm has converted for the backbone if more of them match then; this is added to
+    the notes."""
+    where = (prefixes,) if prefixes else ()
+    match = match_names(tensors, state, *where)
+    converted = match_names(timm_convention(tensors, backbone), state, *where)
+    if len(converted.tensors) <= len(match.tensors):
+        return match
+    notes.append("converted by timm: position embeddings resized or old names replaced")
+    used = {key for key in tensors if without_prefixes(key) in converted.used}
+    return dataclasses.replace(converted, used=match.used | used, stripped=match.stripped)
 
 
 def timm_convention(tensors: dict[str, Tensor], backbone: Any) -> dict[str, Tensor]:

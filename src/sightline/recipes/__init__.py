@@ -14,7 +14,7 @@ from ..config.schema import Config
 from ..errors import SightlineError
 from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
-from . import classify, multilabel, photos, pretrain, segment, transfer
+from . import classify, masks, multilabel, photos, pretrain, segment, transfer
 
 T = TypeVar("T", Config, Grid)
 
@@ -48,6 +48,10 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "mobilenetv3_smp": segment.mobilenetv3_smp,
     "landcover_best": segment.landcover_best,
     "camvid_fast": segment.camvid_fast,
+    "landcover_constant": masks.landcover_constant,
+    "landcover_colors": masks.landcover_colors,
+    "landcover_frozen": masks.landcover_frozen,
+    "landcover_finetune": masks.landcover_finetune,
     "byol_resnet50_a": pretrain.byol_resnet50_a,
     "byol_resnet50_b": pretrain.byol_resnet50_b,
     "byol_paper": pretrain.byol_paper,

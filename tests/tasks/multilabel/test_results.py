@@ -171,3 +171,10 @@ def test_commands_that_use_damaged_thresholds_stop(copied: Path, quarters: Path,
     ):
         with pytest.raises(SightlineError, match="do not fit the classes"):
             use()
+
+
+def test_the_newest_weights_are_kept_without_a_choice(train_with: Callable[..., sightline.Run]) -> None:
+    run = train_with(**{"train.epochs": 3, "train.best_metric": "epoch"})
+    last, best = ((run.path / "checkpoints" / name / "model.safetensors").read_bytes() for name in ("last", "best"))
+    assert last == best and not {"best_epoch", "selection"} & {*run.metrics}
+    assert "choice of the best epoch" not in run.report.read_text(encoding="utf-8")

@@ -119,6 +119,8 @@ def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, photos: Path, tm
     [
         ("unet", {"width": 8, "blocks": [1, 1, 1, 1]}, "unet"),
         ("smp/unet/resnet18", {}, "smp/unet/resnet18"),
+        ("light/resnet10t", {}, "light/resnet10t"),
+        ("timm/resnet10t", {}, "light/resnet10t"),
         ("resnet18", {"small_images": False}, "smp/unet/resnet18"),
     ],
 )
@@ -134,7 +136,8 @@ def test_the_backbone_is_fine_tuned_as_the_encoder_of_a_segmenter(
     assert parts[1] == parts[3], receipt.notes
     ours = load_file(before.path / "checkpoints" / "best" / "model.safetensors")
     first = next(n for n, v in built.encoder.state_dict().items() if v.ndim == 4)
-    source = next(n for n in ours if n.startswith("backbone.") and n.endswith(first))
+    inner = first.removeprefix("model.")  # a network of timm in an encoder
+    source = next(n for n in ours if n.startswith("backbone.") and n.endswith(inner))
     assert torch.equal(built.encoder.state_dict()[first], ours[source])
 
 

@@ -22,7 +22,7 @@ CAREFUL = (
     "in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not include the "
     "variation between seeds: two runs that differ only in the seed may differ by as much."
 )
-CHOSEN = "Each run's best epoch was chosen on these same images."
+CHOSEN = "The runs' best epochs were chosen on these same images."
 LOSS_SETTINGS = ("loss.", "pretrain.method", "pretrain.contrast")
 LOSS_NOTE = "The runs differ in their loss: compare the shapes of these curves, not their heights."
 FLOPS_NOTE = "FLOPs are spread evenly over the epochs."
@@ -91,7 +91,8 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
     head, rows = runs_table(comparison, links)
     notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in comparison.entries) else []
     if comparison.pairs:
-        chosen = [CHOSEN] if comparison.reference.files.split == "val" else []
+        best = any(entry.past.best_epoch for entry in comparison.entries)  # none with train.best_metric epoch
+        chosen = [CHOSEN] if best and comparison.reference.files.split == "val" else []
         notes = [CAREFUL, *chosen, comparison.kind.test, *notes]
     if len(comparison.pairs) > 1:
         notes.append(

@@ -44,7 +44,7 @@ class MultilabelConfig(Config):
     def rules(self) -> Rules:
         """Settings that are invalid for a classifier of label sets, or have no effect on it."""
         return {
-            **metric_rules(self, *METRICS),
+            **metric_rules(self, *METRICS, "epoch"),
             **whole_image_rules(self),
             **class_rules(self),
             **head_rules(self),

@@ -127,16 +127,17 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
         element("p", sentence, class_="lead"),
         sections.fact_cards(files, past, facts),
         sections.baselines_line(files),
-        element("p", " ".join(notes(summary)), class_="small"),
+        element("p", " ".join(notes(summary, bool(past.best_epoch))), class_="small"),
     ]
 
 
-def notes(summary: Summary) -> list[str]:
-    """Sentences on what the interval covers, and on classes and images that the metrics leave out."""
+def notes(summary: Summary, chosen: bool) -> list[str]:
+    """Sentences on what the interval covers, and on classes and images that the metrics leave out. chosen: whether the
+    epoch was chosen on these images."""
     ranked, found = summary.ranked, []
     exact, groups = (summary.sets.predicted == summary.sets.truth).all(1), summary.groups
     effective = effective_images(exact, ids_in(groups))
-    found.append(sections.interval_note(len(exact), groups, effective))
+    found.append(sections.interval_note(len(exact), groups, effective, chosen))
     absent = [name for name, count in zip(summary.sets.classes, ranked.positives, strict=True) if not count]
     if absent:
         found.append(f"Left out, because no validation image has them: {', '.join(absent)}.")

@@ -237,7 +237,7 @@ def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
     """
     pretrain = config.pretrain
     name, size, args = config.model.name, config.data.size, dict(config.model.args)
-    if name not in MODELS and (name in SEGMENTERS or name.startswith("smp/")):
+    if name not in MODELS and (name in SEGMENTERS or name.startswith(("smp/", "light/"))):
         backbone = LastMap(build_segmenter(name, 2, args, channels).encoder)
         width = feature_width(backbone, name, size, channels)
     else:

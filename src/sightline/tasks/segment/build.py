@@ -36,7 +36,8 @@ from ...engine.parts import (
 from ...errors import SightlineError
 from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
-from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder
+from ...models.segmentation.colors import PixelClassifier
+from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder, padded
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
 from .config import SegmentConfig
@@ -85,6 +86,8 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
         say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))
+    if fresh and isinstance(model.network, PixelClassifier):
+        model.network.begin_with(torch.from_numpy(train.counts.sum(0)))
     window = tuple(config.augment.window) or one_size(train)
     if note := enlargement_note(train, (window[0], window[1])):
         say(note)
@@ -225,7 +228,8 @@ def step_flops(config: Config, model: Segmenter, window: tuple[int, int]) -> flo
     """
     forward = forward_flops(PartialForward(model, model.outputs), window, model.channels)
     if config.model.freeze:
-        return 3 * forward - 2 * forward_flops(PartialForward(model, model.encoder), window, model.channels)
+        encoder = PartialForward(model, lambda images: model.encoder(padded(images, model.stride, model.smallest)))
+        return 3 * forward - 2 * forward_flops(encoder, window, model.channels)
     return 3 * forward
 
 

@@ -24,7 +24,7 @@ class SegmentConfig(Config):
         configuration violates the rule."""
         data = self.data
         return {
-            **metric_rules(self, *METRICS),
+            **metric_rules(self, *METRICS, "epoch"),
             **no_head_rules(self),
             "data.fit, data.filter and data.eval_crop have no effect on segmentation, which does not resize images": (
                 (data.fit, data.filter, data.eval_crop) != ("squash", "bilinear", 1.0)

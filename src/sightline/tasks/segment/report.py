@@ -221,7 +221,7 @@ def summary(files: RunFiles, findings: MaskFindings) -> list[Child]:
             units = "groups of images" if groups else "images"
             note += f"No interval is given, because fewer than {FEWEST} {units} have these classes: {names}."
         else:
-            note += sections.interval_note(count, groups, effective)
+            note += sections.interval_note(count, groups, effective, bool(past.best_epoch))
         parts.append(element("p", note, class_="small"))
     return parts
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .residual import convolution
-from .small import he_init
+from ..residual import convolution
+from ..small import he_init
 
 STEM = 32
 """Number of channels at half the resolution, where a convolution costs four times as much as in the first stage."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .small import he_init
+from ..small import he_init
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Output channels of VGG16's convolutions (arXiv 1409.1556, configuration D). Each stage ends with max pooling 2x2."""

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from sightline import models
 from sightline.inference.tiles import argmax_classes
-from sightline.models.fcn import FCN32s, bilinear_init, fcn32s, from_vgg16
+from sightline.models.segmentation.fcn import FCN32s, bilinear_init, fcn32s, from_vgg16
 from sightline.models.segmenters import build_segmenter
 
 

@@ -1,0 +1,1 @@
+"""Networks of the segmentation models in `models/segmenters.py`."""

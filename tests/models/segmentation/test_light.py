@@ -1,0 +1,83 @@
+"""The light decoder on networks of timm: which maps it gets, weights of classifiers, and errors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.test_segmenters import images, save_run
+from sightline.errors import SightlineError
+from sightline.models import build_model
+from sightline.models.encoder_weights import load_encoder
+from sightline.models.segmentation.light import map_indices
+from sightline.models.segmenters import build_segmenter
+
+
+@pytest.mark.parametrize(
+    ("reductions", "maps", "expected"),
+    [
+        ([2, 4, 8, 16, 32], 4, [1, 2, 3, 4]),
+        ([2, 4, 8, 16, 32], 2, [3, 4]),
+        ([1, 2, 4, 8, 16, 32], 9, [2, 3, 4, 5]),
+        ([16] * 12, 4, [2, 5, 8, 11]),
+        ([14] * 3, 4, [0, 1, 2]),
+        ([16] * 12, 1, [11]),
+    ],
+)
+def test_the_maps_of_the_decoder(reductions: list[int], maps: int, expected: list[int]) -> None:
+    assert map_indices(reductions, maps) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "size"),
+    [
+        ("resnet18", {}, 64),
+        ("tf_efficientnet_lite0", {}, 64),
+        ("vit_tiny_patch16_224", {"depth": 2}, 224),
+        ("vit_small_patch14_dinov2", {"depth": 2, "img_size": 70}, 70),
+    ],
+)
+def test_the_backbone_of_a_classifier_becomes_the_encoder(
+    name: str, args: dict[str, Any], size: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    classifier = build_model(f"timm/{name}", 3, size, args)
+    run = save_run(tmp_path / "run", classifier, f"timm/{name}", ["a", "b", "c"])
+    model = build_segmenter(f"light/{name}", 2, args)
+    report = load_encoder(model, str(run), ["road", "sky"])
+    assert report.new and all(key.startswith(("network.projections.", "network.classes.")) for key in report.new)
+    count = len(model.encoder.state_dict())
+    assert f"encoder: {count} of {count} tensors" in str(report)
+    backbone: Any = classifier.eval().backbone
+    with torch.no_grad():
+        expected = backbone.forward_intermediates(images(1, size, size), intermediates_only=True)[-1]
+        torch.testing.assert_close(model.eval().encoder(images(1, size, size))[-1], expected)
+
+
+def test_position_embeddings_are_resized_to_those_of_the_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    args = {"depth": 2}
+    run = save_run(
+        tmp_path / "run", build_model("timm/vit_tiny_patch16_224", 3, 64, args), "timm/vit_tiny_patch16_224", ["a"] * 3
+    )
+    report = load_encoder(build_segmenter("light/vit_tiny_patch16_224", 2, args), str(run))
+    assert "position embeddings resized" in str(report)
+    assert not [key for key in report.new if ".encoder." in key]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("light/resnet19", {}, ["light/resnet18", "timm.list_models()"]),
+        ("light", {}, ["must be light/ENCODER"]),
+        ("light/resnet18", {"pretrained": True}, ["'pretrained'"]),
+        ("light/resnet18", {"wide": 1}, ["wide"]),
+        ("light/resnet18", {"maps": 0}, ["maps must be at least 1"]),
+        ("light/beit_base_patch16_224", {"depth": 1}, ["images of one size only", "--model.name light/"]),
+    ],
+)
+def test_invalid_encoders_are_errors_with_the_reason(name: str, args: dict, words: list[str]) -> None:
+    with pytest.raises(SightlineError) as caught:
+        build_segmenter(name, 3, args)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
