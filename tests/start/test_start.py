@@ -12,6 +12,7 @@ import pytest
 import sightline
 from config_toys import configured
 from sightline import SightlineError
+from sightline.config.resolve import resolve
 from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
@@ -186,7 +187,8 @@ SIZES = Sizes(100, 50, 0.0)
 
 def step_with(epochs: int | None, pretrained: bool = True) -> LadderStep:
     config = configured({"task": "classify", **SMALL, "data.size": 224, "train.epochs": 10})
-    return LadderStep("s", "step", config, pretrained, (224, 112, 56), epochs)
+    shares = (0.3,) if epochs is None else (0.65, 1.0)
+    return LadderStep("s", "step", config, pretrained, (224, 112, 56), epochs, shares)
 
 
 @pytest.fixture
@@ -204,11 +206,11 @@ def square_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("epochs", "left", "side", "expected"),
     [
-        (None, 1000, 0, (224, 10)),  # features may take FEATURE_SHARE of the time
+        (None, 1000, 0, (224, 10)),  # features may take 0.3 of the time
         (None, 150, 0, (112, 10)),
         (None, 150, 224, (224, 10)),  # in the cache
         (3, 2000, 0, (224, 10)),  # no more epochs than the recipe has
-        (3, 700, 0, (224, 3)),  # TUNING_SHARE, if the fewest epochs fit into it
+        (3, 700, 0, (224, 3)),  # 0.65 of the time, if the fewest epochs fit into it
         (3, 300, 0, (112, 6)),
         (3, 300, 56, (56, 10)),  # not larger than the features
     ],
@@ -258,7 +260,28 @@ def test_steps_that_are_equal_are_rarely_called_better() -> None:
 
 
 def test_on_pixels_and_constant_are_valid_recipes() -> None:
-    for ladder in LADDERS.values():
+    for ladder in (LADDERS["labels"], LADDERS["label sets"]):
         knn = next(step.config for step in ladder(300) if step.name == "knn")
         assert on_pixels(knn).model.name == "pixels" and constant(knn).optim.name == "lbfgs"
     assert results.ALPHA == 0.05 and ENVIRONMENT == 3
+
+
+def test_the_ladder_of_masks(make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = make_scenes(tmp_path / "data", train=8, val=12, size=32)
+    settings: dict[str, Any] = {"data.palette": "landcover", "augment.window": [32, 32], "train.precision": "fp32"}
+    settings |= {"train.threads": 1, "report.samples": 0}
+    toys = {step.name: step for step in LADDERS["masks"](32)}
+    small = resolve(toys["scratch"].config, {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8]}})
+    steps = [
+        toys["most-frequent"],
+        toys["colors"],
+        replace(toys["scratch"], config=resolve(small, {"train.epochs": 3})),
+    ]
+    monkeypatch.setitem(LADDERS, "masks", lambda side: tuple(steps))
+    found = sightline.start(scenes, weights="none", out=tmp_path / "s", quiet=True, **settings)
+    assert {path.parent.name for path in (tmp_path / "s").glob("*/recipe.yaml")} == {step.name for step in steps}
+    assert "mean IoU" in found.sentences[0] and all("selection" not in line for line in found.sentences)
+    constant, colors = (
+        sightline.Run(tmp_path / "s" / name).metrics["mean_iou"] for name in ("most-frequent", "colors")
+    )
+    assert colors > constant + 0.1

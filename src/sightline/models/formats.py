@@ -1,12 +1,13 @@
 """Read tensors from weight files that are not trusted, and match their names with those of a model. Code in a file
 is never executed, and sizes are checked before tensors are read."""
 
+import hashlib
 import json
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,15 @@ def widened(weight: Tensor, given: tuple[str, ...], wanted: tuple[str, ...]) -> 
 def color_of(name: str) -> str:
     """The name of a channel in lower case; of BANDS, the color."""
     return BANDS.get(name.lower(), name.lower())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name, on any device: of their names, types, shapes and values, such as those of
+    `model.backbone.state_dict()`. It identifies what a network computes better than the file from which it was loaded,
+    of which a model of another size or head loads other parts."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

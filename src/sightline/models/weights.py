@@ -1,7 +1,6 @@
 """Load weights into a classifier by name and shape, and report which tensors were matched, new or unused."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import sys
@@ -192,18 +191,6 @@ def from_library(weights: Published, say: Say) -> SourceWeights:
     path = library_file(weights, say=say)
     digest = file_digest(path)  # first, because a damaged file may have any content
     return SourceWeights(read_tensors(path)[0], weights.title, sha256=digest)
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors by name, on any device: of their names, types, shapes and values, such as those of
-    `model.backbone.state_dict()`. It identifies what a network computes better than the file from which it was loaded,
-    of which a model of another size or head loads other parts."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def weights_folder(folder: Path) -> Path | None:

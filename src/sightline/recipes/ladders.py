@@ -1,12 +1,14 @@
 """The steps of `sightline start`: recipes from baselines to training from scratch, cheapest first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..config.schema import Config, Optim
+from ..config.schema import Config, Data, Optim
 from .classify import objects_fast
+from .masks import landcover_colors, landcover_constant, landcover_finetune, landcover_frozen
 from .multilabel import multilabel_finetune, multilabel_knn, multilabel_probe, multilabel_scratch
 from .photos import photos_finetune, photos_knn, photos_probe, photos_scratch
+from .segment import camvid_fast
 
 SIDES = (224, 160, 128, 96, 64)
 """Sides in pixels of the images of the pre-trained steps: the largest one that fits into the time is used."""
@@ -20,7 +22,8 @@ class LadderStep:
 
     name: of the run's folder. title: of the step in sentences. pretrained: whether it needs pre-trained weights. sides:
     image sides to choose from, () for that of the recipe. epochs: the fewest epochs that are worth a run; None for a
-    step that does not depend on them.
+    step that does not depend on them. shares: the share of the remaining time that it may take; a later one is used if
+    it does not fit into the one before.
     """
 
     name: str
@@ -29,6 +32,7 @@ class LadderStep:
     pretrained: bool = False
     sides: tuple[int, ...] = ()
     epochs: int | None = None
+    shares: tuple[float, ...] = (1.0,)
 
 
 def constant(config: Config) -> Config:
@@ -52,9 +56,11 @@ def images(knn: Config, probe: Config, tuned: Config, scratch: Config) -> tuple[
     return (
         LadderStep("most-frequent", "the frequencies of the classes", constant(knn)),
         LadderStep("knn-pixels", "k-NN on raw pixels", on_pixels(knn)),
-        LadderStep("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES),
-        LadderStep("probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES),
-        LadderStep("finetune", "fine-tuning", tuned, pretrained=True, sides=SIDES, epochs=3),
+        LadderStep("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES, shares=(0.3,)),
+        LadderStep(
+            "probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES, shares=(0.3,)
+        ),
+        LadderStep("finetune", "fine-tuning", tuned, pretrained=True, sides=SIDES, epochs=3, shares=(0.65, 1.0)),
         LadderStep("scratch", "training from scratch", scratch, epochs=8),
     )
 
@@ -71,8 +77,25 @@ def of_label_sets(side: int) -> tuple[LadderStep, ...]:
     return images(multilabel_knn(), multilabel_probe(), multilabel_finetune(), multilabel_scratch())
 
 
-FIRST = ("probe", "scratch")
-"""The step whose recipe `sightline train` takes if none is named, with pre-trained weights and without."""
+FIRST = ("probe", "frozen"), "scratch"
+"""The steps whose recipe `sightline train` takes if none is named, with pre-trained weights and without."""
 
-LADDERS: dict[str, Callable[[int], tuple[LadderStep, ...]]] = {"labels": of_labels, "label sets": of_label_sets}
+
+def of_masks(side: int) -> tuple[LadderStep, ...]:
+    """The ladder of images with masks. The palette is that of the data's settings, not of the recipes."""
+    steps = (
+        LadderStep("most-frequent", "the most frequent class", landcover_constant()),
+        LadderStep("colors", "logistic regression on colors", landcover_colors(), epochs=1, shares=(0.2,)),
+        LadderStep("frozen", "a light decoder on a frozen encoder", landcover_frozen(), True, (), 4, (0.4, 1.0)),
+        LadderStep("finetune", "fine-tuning", landcover_finetune(), True, (), 4, (0.65, 1.0)),
+        LadderStep("scratch", "training from scratch", camvid_fast(), epochs=20),
+    )
+    return tuple(replace(step, config=step.config.replace(data=Data())) for step in steps)
+
+
+LADDERS: dict[str, Callable[[int], tuple[LadderStep, ...]]] = {
+    "labels": of_labels,
+    "label sets": of_label_sets,
+    "masks": of_masks,
+}
 """What a task learns from (`tasks.contract.Task.learns_from`) -> its ladder."""

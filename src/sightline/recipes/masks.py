@@ -22,8 +22,10 @@ def landcover_frozen() -> SegmentConfig:
     return SegmentConfig(
         name="landcover_frozen",
         data=LAND,
-        model=Model(name=LIGHT, weights="imagenet", freeze=True),
-        augment=Augment(window=(256, 256), scale=(0.75, 1.5), rare_crops=0.4, horizontal_flip=0.5, normalize="half"),
+        model=Model(name=LIGHT, weights="pretrained", freeze=True),
+        augment=Augment(
+            window=(256, 256), scale=(0.75, 1.5), rare_crops=0.4, horizontal_flip=0.5, normalize="pretrained"
+        ),
         loss=Loss(class_weights="log"),
         optim=Optim(name="adamw", lr=2e-3, weight_decay=0.01, decay_norm_and_bias=False, ema=0.99),
         schedule=Schedule(name="one_cycle", peak_fraction=0.2),

@@ -39,7 +39,10 @@ def photos_knn() -> ClassifyConfig:
 def photos_finetune() -> ClassifyConfig:
     """A pre-trained network, first its head and then all of it, for your own photographs; a good first choice.
 
-    The head begins as the logistic regression of `photos_probe` (arXiv 2202.10054).
+    The head begins as the logistic regression of `photos_probe` (arXiv 2202.10054), and batch norms keep the statistics
+    of the weights. The learning rate and these two were chosen on a fifth of 3,000 training images of 50 classes, at 96
+    pixels and 4 epochs: accuracy 0.725; without these statistics 0.627; with learning rates of 1e-4 and 2e-4 0.702 and
+    0.710. In bfloat16 0.712 and 0.703 (seeds 0 and 1), where float32 had 0.720 and 0.722; hence float32.
 
         sightline train photos_finetune --data photos/
     """
@@ -59,7 +62,7 @@ def photos_finetune() -> ClassifyConfig:
             decay_choices=PENALTIES,
         ),
         schedule=Schedule(name="cosine", warmup_epochs=1),
-        train=Train(epochs=15, batch_size=64, patience=5),
+        train=Train(epochs=15, batch_size=64, patience=5, precision="fp32"),
     )
 
 

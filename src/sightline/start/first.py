@@ -19,7 +19,7 @@ def first_recipe(data: str | None, settings: dict[str, Any]) -> str:
         raise SightlineError("a recipe or data are missing", where="sightline train", cure=cure)
     kind, source, _ = look(settings | {"data.path": data or settings["data.path"]}, lambda text: None)
     steps = {step.name: step for step in LADDERS[kind](median_side(source))}
-    tuned, scratch = (steps[name] for name in FIRST)
+    tuned, scratch = next(steps[name] for name in FIRST[0] if name in steps), steps[FIRST[1]]
     try:
         if "model.weights" not in settings:
             find_weights(tuned.config.model.weights, tuned.config.model.name)

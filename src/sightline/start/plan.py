@@ -12,9 +12,6 @@ from ..data.types import Source
 from ..recipes.ladders import LadderStep
 from ..tasks import TASKS
 
-FEATURE_SHARE, TUNING_SHARE = 0.3, 0.65
-"""Largest share of the remaining time for frozen features, and for fine-tuning, which leaves the rest to training from
-scratch."""
 OVERHEAD = 10.0
 """Seconds of a run besides its network (start, evaluation, report), before a run has shown how many it takes."""
 READ_IMAGES = 12
@@ -62,10 +59,9 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
     Raises TooLong if not even the smallest side and the fewest epochs fit.
     """
     sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
-    shares = (1.0,) if not step.pretrained else (FEATURE_SHARE,) if step.epochs is None else (TUNING_SHARE, 1.0)
     planned = [(each, costs(sized(step, each), source, sizes, each == side)) for each in sides]
     fewest = min(step.epochs or 0, step.config.train.epochs)
-    for share in shares:
+    for share in step.shares:
         for each, (once, epoch) in planned:
             config, rest = sized(step, each), share * left - overhead - once
             if step.epochs is None and rest >= 0:
@@ -73,7 +69,7 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
             epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
             if fewest and epochs >= fewest:
                 return Fit(resolve(config, {"train.epochs": epochs}), overhead + once + epochs * epoch)
-    raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / shares[-1])
+    raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / step.shares[-1])
 
 
 def sized(step: LadderStep, side: int) -> Config:

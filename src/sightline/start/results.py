@@ -22,6 +22,8 @@ from ..runs.atomic import atomic_write, finite, read_json, write_json
 MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
 ALPHA = 0.05
+OWN = ("data.path", "data.val_fraction")
+"""Settings that a repeated command does not need."""
 NOTHING_CHOSEN = (
     "No epoch and no setting was chosen on these validation images. The steps are compared from the cheapest to the "
     "most expensive; the intervals of the differences are widened for the number of comparisons."
@@ -92,7 +94,7 @@ def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[
     write_json(folder / MARK, {"format": 1, "settings": dict(settings), "steps": steps})
 
 
-def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartResult:
+def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[Outcome]) -> StartResult:
     """Compare the finished runs and write report.html, start.csv and figures; returns the result."""
     trained = [one for one in outcomes if one.trained]
     if not trained:
@@ -106,7 +108,7 @@ def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartR
     found = compare([folder / one.name for one in order])
     # Image sides differ by design, and all runs read the same files.
     comparison = replace(found, pairs=tuple(replace(pair, notes=()) for pair in found.pairs))
-    lines, commands = sentences(comparison, best, trained, pairs), next_commands(folder, data, best, outcomes)
+    lines, commands = sentences(comparison, best, trained, pairs), next_commands(folder, settings, best, outcomes)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     for name, image in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", image)
@@ -114,7 +116,7 @@ def write_result(folder: Path, data: str, outcomes: Sequence[Outcome]) -> StartR
     write_json(folder / "compare.json", finite(as_values(comparison, folder)))
     links = [report_link(entry.files.path, folder) for entry in comparison.entries]
     lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
-    page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(data).name)
+    page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
     atomic_write(folder / "report.html", page)
     return StartResult(folder, best.name, tuple(lines), tuple(commands))
 
@@ -182,14 +184,15 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def next_commands(folder: Path, data: str, best: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
+def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
     """Commands to type next: how to use the best run, and how to go on."""
     run = shlex.quote(str(folder / best.name))
     lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
     more = [one for one in outcomes if one.cure.startswith("give more time: ")]
     if more:
-        time = more[0].cure.removeprefix("give more time: ")
-        lines.append(f"sightline start {shlex.quote(data)} {time}")
+        words = ["sightline", "start", settings["data.path"]]
+        words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]
+        lines.append(f"{shlex.join(words)} {more[0].cure.removeprefix('give more time: ')}")
     return lines
 
 

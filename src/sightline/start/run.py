@@ -96,7 +96,7 @@ def start(
             take(climb, step)
             if StopRequest.received > signals:
                 raise interrupted(folder)
-        result = write_result(folder, wanted["data.path"], [*climb.outcomes.values()])
+        result = write_result(folder, wanted, [*climb.outcomes.values()])
     say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
     return result
 

@@ -21,10 +21,11 @@ from sightline.config.schema import Augment, Model
 from sightline.errors import ENVIRONMENT, USER, SightlineError
 from sightline.models import build_model
 from sightline.models.encoder_weights import load_encoder
+from sightline.models.formats import tensors_digest
 from sightline.models.pretrained import downloads
 from sightline.models.pretrained.preprocessing import with_own_preprocessing
 from sightline.models.segmenters import build_segmenter
-from sightline.models.weights import LoadReport, load_weights, tensors_digest
+from sightline.models.weights import LoadReport, load_weights
 
 NAME = "timm/mobilenetv3_small_050.lamb_in1k"
 FILE = f"{NAME}/model.safetensors"

@@ -13,6 +13,7 @@ TASK = Task(
     check=lazy("sightline.tasks.segment.build:check"),
     open=lazy("sightline.tasks.segment.build:open_source"),
     build=lazy("sightline.tasks.segment.build:build"),
+    seconds_per_image=lazy("sightline.tasks.segment.build:seconds_per_image"),
     losses=lazy("sightline.tasks.segment.losses:losses"),
     preview=lazy("sightline.tasks.segment.results:preview"),
     results=lazy("sightline.tasks.segment.results:results"),

@@ -40,6 +40,7 @@ from ...models.segmentation.colors import PixelClassifier
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder, padded
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
+from ..whole_image.cost import measured
 from .config import SegmentConfig
 from .losses import LOSSES
 from .task import SegmentLearner
@@ -128,6 +129,22 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
         trace_spec=trace_spec,
     )
+
+
+def seconds_per_image(config: SegmentConfig, source: Source) -> tuple[float, float]:
+    """Seconds of the forward pass for an image of the size of the first validation image, and of a training step for
+    an `augment.window`."""
+    width, height = source.splits["val"].read(0, 0).size
+    window, channels = tuple(config.augment.window) or (height, width), len(source.channels)
+
+    def build() -> Any:
+        model = build_segmenter(config.model.name, max(2, len(source.classes)), dict(config.model.args), channels)
+        if config.model.freeze:
+            freeze_encoder(model)
+        return model
+
+    forward, step = measured(config, build, (4, channels, *window))
+    return forward * height * width / (window[0] * window[1]), step
 
 
 def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:

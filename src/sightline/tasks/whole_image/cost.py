@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -16,17 +17,22 @@ IMAGES, REPETITIONS = 16, 3
 
 
 def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
-    """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted): the shortest of
-    REPETITIONS measurements with random images."""
+    """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted)."""
+    chosen, side, channels = config.model, config.data.size, len(source.channels)
+    rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
+    forward, step = measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
+    return forward, 0.0 if config.optim.name in FITTED else step
+
+
+def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -> tuple[float, float]:
+    """Seconds per image of the forward pass of a network, and of a training step: the shortest of REPETITIONS
+    measurements, in the precision that is faster. shape: of the images, [N, C, H, W]."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
-    chosen, channels = config.model, len(source.channels)
     with torch.random.fork_rng(devices=[]):
-        classes = max(2, len(source.classes))
-        model = build_model(chosen.name, classes, config.data.size, dict(chosen.args), chosen.head, channels)
+        model = build()
     model.to(device).to(memory_format=torch.channels_last)
-    images = torch.zeros(IMAGES, channels, config.data.size, config.data.size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
 
     def forward(dtype: torch.dtype) -> None:
         with torch.no_grad(), autocast(device, dtype):
@@ -35,14 +41,15 @@ def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
     def step(dtype: torch.dtype) -> None:
         with autocast(device, dtype):
             loss = model.train()(images).float().square().mean()
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
 
     dtypes = [pick_precision(config.train.precision, device)]
     if device.type == "cpu" and config.train.precision == "auto" and has_bfloat16():
         dtypes.append(torch.bfloat16)  # the run takes the faster one
-    functions = [forward] if config.optim.name in FITTED else [forward, step]
-    seconds = [min(shortest(partial(one, dtype), device) for dtype in dtypes) / IMAGES for one in functions]
-    return seconds[0], seconds[-1] if len(functions) > 1 else 0.0
+    functions = (forward, step)
+    found = [min(shortest(partial(one, dtype), device) for dtype in dtypes) / shape[0] for one in functions]
+    return found[0], found[1]
 
 
 def shortest(function: Callable[[], None], device: torch.device) -> float:

@@ -19,7 +19,7 @@ from ...data.types import Decoded
 from ...engine.device import autocast, precision_name
 from ...errors import SightlineError
 from ...models import Classifier
-from ...models.weights import tensors_digest
+from ...models.formats import tensors_digest
 from ...runs.code_file import loaded_code
 from ...runs.tensor_file import read_tensors, write_tensors
 from ..contract import Say
