@@ -41,6 +41,8 @@ WITHOUT_COMMANDS = ("docs/data.md", "docs/masks.md")
 TOY = {
     "data.size": 16,
     "model.name": "small_cnn",
+    "data.filter": "bilinear",  # not that of the recipe's weights
+    "augment.normalize": "dataset",
     "augment.resize": 0,
     "train.epochs": 1,
     "train.batch_size": 16,
@@ -48,6 +50,7 @@ TOY = {
     "report.samples": 8,
 }
 TOY_MASKS = {
+    "augment.normalize": "dataset",
     "model.name": "unet",
     "model.args": "{width: 8, blocks: [1, 1, 1, 1], decoder: [8, 8]}",
     "augment.window": "[16, 16]",

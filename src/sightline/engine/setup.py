@@ -155,7 +155,8 @@ def write_splits(path: Path, parts: Parts) -> None:
     for split, images in ({"train": parts.train, "val": parts.val} | held_out).items():
         labels = [""] * len(images.names)
         if images.labels is not None:
-            labels = label_texts(images.labels, parts.train.classes)
+            classes = images.classes if isinstance(images, Decoded) else parts.train.classes
+            labels = label_texts(images.labels, classes)
         rows += [(name, label, split) for name, label in zip(images.names, labels, strict=True)]
     atomic_write(path, csv_text(rows))
 

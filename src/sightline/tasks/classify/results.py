@@ -1,6 +1,7 @@
 """Final results of a classifier: metrics with intervals, predictions, and the most confident mistakes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
     if parts.dtype == torch.bfloat16:
-        _, half = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
+        assert isinstance(parts.learner, ClassifyLearner)
+        learner = replace(parts.learner, fixed=None)  # whose features are in float32
+        _, half = evaluate_checkpoints(learner, folders, parts.val, size, parts.device, parts.dtype)
         changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
         intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
