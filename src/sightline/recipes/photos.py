@@ -15,6 +15,10 @@ def photos_probe() -> ClassifyConfig:
     The features are computed once, without augmentation, and stored in the cache folder. The penalty is chosen on a
     fifth of the training images, then the regression is fitted to all of them.
 
+    Measured on 50 classes of 32x32 photographs, 22,500 for training and 2,500 for validation, enlarged to 224 pixels,
+    which was best of 64 to 224 on a fifth of the training images: accuracy 0.785 [0.768, 0.800] in 4 minutes on two
+    cores of an AMD EPYC, 1.7e13 training FLOPs. See docs/recipes.md.
+
         sightline train photos_probe --data photos/
     """
     return ClassifyConfig(

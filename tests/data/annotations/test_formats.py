@@ -347,6 +347,25 @@ def test_invalid_lines_of_yolo(line: str, message: str, tmp_path: Path) -> None:
 # LabelMe
 
 
+def test_absolute_paths_of_yolo_inside_the_data(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    before = masks(tmp_path)
+    names = sorted(str(path) for path in (tmp_path / "images").rglob("*.png"))
+    (tmp_path / "all.txt").write_text("\n".join(names))
+    text = (tmp_path / "data.yaml").read_text()
+    kept = [line for line in text.splitlines() if line.partition(":")[0] not in ("path", "train", "val", "test")]
+    (tmp_path / "data.yaml").write_text("\n".join([*kept, f"train: {tmp_path / 'all.txt'}"]))
+    found = masks(tmp_path)
+    assert {*found} == {*before} and all((found[name] == before[name]).all() for name in found)
+
+
+def test_yolo_without_text_files_says_so(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    for path in tmp_path.rglob("labels/**/*.txt"):
+        path.unlink()
+    assert "no image has an annotation" in error(tmp_path)
+
+
 def test_labelme_flags_are_classes(tmp_path: Path) -> None:
     """The form of examples/classification of LabelMe."""
     write_images(tmp_path)
@@ -386,15 +405,23 @@ def test_labelme_rectangles_and_masks_are_areas_and_lines_are_not(tmp_path: Path
     assert (mask == 2).sum() == 19 and mask[10, 20] == 0 and mask[13, 24] == 2 and not (mask == 1).any()
     assert "2 x point, line or empty polygon" in masked(tmp_path).notes[0]
     values["shapes"][1]["points"] = [[20.0, 10.0], [25.0, 13.0]]
-    values["shapes"][0]["shape_type"] = "circle"
+    values["shapes"][0]["shape_type"] = "ellipse"
     put(tmp_path / "a.json", values)
-    assert (
-        "a.json: shapes[0].shape_type: Input should be 'polygon', 'rectangle', 'oriented_rectangle', 'mask'"
-        in error(tmp_path)
-    )
+    assert "a.json: shapes[0].shape_type: Input should be 'polygon', 'rectangle'" in error(tmp_path)
     values["shapes"][0]["shape_type"] = "rectangle"
     put(tmp_path / "a.json", values)
     assert "a.json: shapes[1].mask has 5 x 4 pixels; by its points, 6 x 4" in error(tmp_path)
+
+
+def test_a_circle_of_labelme_is_its_center_and_a_point_on_it(tmp_path: Path) -> None:
+    write_labelme(tmp_path)
+    values = labelme_values("a.png")
+    values["shapes"] = [{"label": "road", "points": [[12.0, 12.0], [12.0, 18.0]], "shape_type": "circle"}]
+    put(tmp_path / "a.json", values)
+    mask = masks(tmp_path)["a.png"]
+    rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
+    distance = np.hypot(rows - 12, columns - 12)
+    assert (mask[distance < 5.5] == 3).all() and not (mask[distance > 6.5] == 3).any()
 
 
 def test_labelme_faults_of_all_files_are_one_error_and_splits_are_folders(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from .checks import Pair, Record, Side, parsed, polygon_shape, runs_shape
 from .shapes import AnnotatedImage, FileContent, Shape, runs_of
 
 TITLE = "LabelMe"
+CORNERS = 64
+"""Corners of the polygon that is drawn for a circle."""
 
 
 class LabelMeShape(Record):
     label: str
     points: list[Pair]
     shape_type: (
-        Literal["polygon", "rectangle", "oriented_rectangle", "mask", "point", "points", "line", "linestrip"] | None
+        Literal["polygon", "rectangle", "oriented_rectangle", "circle", "mask", "point", "points", "line", "linestrip"]
+        | None
     ) = None
     mask: str | None = None
 
@@ -53,9 +56,14 @@ def shape_of(item: LabelMeShape, size: tuple[int, int], where: str, faults: list
     kind, points = item.shape_type or "polygon", np.array(item.points).reshape(-1, 2)
     if kind in ("polygon", "oriented_rectangle"):
         return polygon_shape(item.label, [points], size, f"{where}.points", faults)
-    if kind not in ("rectangle", "mask") or len(points) != 2:
-        faults += [f"{where}.points: a {kind} has 2 points, not {len(points)}"] * (kind in ("rectangle", "mask"))
+    if kind not in ("rectangle", "circle", "mask") or len(points) != 2:
+        wrong = kind in ("rectangle", "circle", "mask")
+        faults += [f"{where}.points: a {kind} has 2 points, not {len(points)}"] * wrong
         return []
+    if kind == "circle":  # its center, and a point on it
+        angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+        corners = points[0] + np.hypot(*(points[1] - points[0])) * np.stack([np.cos(angles), np.sin(angles)], 1)
+        return polygon_shape(item.label, [corners], size, f"{where}.points", faults)
     if kind == "rectangle":
         corners = np.stack([points[[0, 1, 1, 0], 0], points[[0, 0, 1, 1], 1]], 1)
         return polygon_shape(item.label, [corners], size, f"{where}.points", faults)

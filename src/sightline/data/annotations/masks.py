@@ -35,8 +35,11 @@ def open_masks(
     """
     every = [pair for members in found.splits.values() for pair in members]
     if not any(image.shapes for _, image in every):
-        why = "the images have labels or boxes at most"
+        empty = not any(image.objects for _, image in every)
+        why = "no image has an annotation" if empty else "the images have labels or boxes at most"
         cure = "draw polygons or masks, or use a recipe for classification: sightline recipes"
+        if empty:
+            cure = "check that the folder has the text files or keys with the annotations, such as labels/a.txt of YOLO"
         raise SightlineError("the annotations have no areas, which segmentation needs", where=root, why=why, cure=cure)
     labels = {shape.label for _, image in every for shape in image.shapes}
     declared = names or (*found.classes, *sorted(labels.difference(found.classes)))

@@ -80,6 +80,8 @@ def locate(data: Data) -> tuple[str, str]:
         return parent, name
     unpack = {".zip": "unzip", ".gz": "tar xf", ".tar": "tar xf"}.get(ending)
     cure = f"unpack it first: {unpack} {name}" if unpack else "give a folder of images or a CSV file: --data PATH"
+    if ending in (".json", ".xml", ".yaml"):
+        cure = "if this is a file of an annotation program, give the folder that has it and the images: --data FOLDER"
     raise SightlineError("this file is not a data set", where=path, cure=cure)
 
 

@@ -54,10 +54,9 @@ def open_labeled(config: Config, say: Say) -> Source:
             for row in np.flatnonzero(items.labels.sum(1) > 1)[:3]
         ]
         why = f"{config.name} is for one label per image; {some_of(several[:3]) or 'some images have no label'}"
-        cure = (
-            "use the recipe multilabel_finetune or multilabel_scratch; or, if the text in each cell is the name of one "
-            "class: --data.labels one"
-        )
+        cure = "use the recipe multilabel_finetune or multilabel_scratch"
+        if source.layout == "csv":
+            cure += "; or, if the text in each cell is the name of one class: --data.labels one"
         raise SightlineError("the data have label sets", where=source.path, why=why, cure=cure)
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
