@@ -208,6 +208,12 @@ def require_weights(folder: Path) -> None:
         raise SightlineError("this run has no weights yet", where=str(folder), why=why, cure=cure)
 
 
+def is_started(folder: Path) -> bool:
+    """Whether a run has a state from which it can be resumed."""
+    states = (folder / "checkpoints" / "last").glob("state-*.safetensors")
+    return any(states) and (folder / "recipe.yaml").is_file()
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the run is complete: in metrics.jsonl there is a `done` event, and no `resume` event after it."""
     events = [r["event"] for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") in ("resume", "done")]

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -59,17 +60,18 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
     Raises TooLong if not even the smallest side and the fewest epochs fit.
     """
     sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
-    planned = [(each, costs(sized(step, each), source, sizes, each == side)) for each in sides]
+    cost_of = cache(lambda each: costs(sized(step, each), source, sizes, each == side))
     fewest = min(step.epochs or 0, step.config.train.epochs)
     for share in step.shares:
-        for each, (once, epoch) in planned:
+        for each in sides:  # the costs are measured when they are first needed
+            once, epoch = cost_of(each)
             config, rest = sized(step, each), share * left - overhead - once
             if step.epochs is None and rest >= 0:
                 return Fit(config, overhead + once)
             epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
             if fewest and epochs >= fewest:
                 return Fit(resolve(config, {"train.epochs": epochs}), overhead + once + epochs * epoch)
-    raise TooLong(min(overhead + once + fewest * epoch for _, (once, epoch) in planned) / step.shares[-1])
+    raise TooLong(min(overhead + once + fewest * epoch for once, epoch in map(cost_of, sides)) / step.shares[-1])
 
 
 def sized(step: LadderStep, side: int) -> Config:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import SightlineError
 from ..insight.style import png
 from ..report.compare.figures import plan_comparison
-from ..report.compare.files import as_csv, as_values, report_link
+from ..report.compare.files import as_csv, as_values, report_link, require_own_folder
 from ..report.compare.kinds import Comparison, RunPair
 from ..report.compare.numbers import compare, quality_text
 from ..report.compare.page import comparison_page
@@ -45,8 +45,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StartResult:
-    """The result of a start. best: the name of the run that was worth it; "" if no run is finished. sentences: the
-    result in words. next: commands to type next."""
+    """The result of a start. best: the name of the run that was worth it. sentences: the result in words. next:
+    commands to type next."""
 
     path: Path
     best: str
@@ -71,9 +71,7 @@ def read_outcomes(folder: Path, settings: Mapping[str, Any], overwrite: bool) ->
     """
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
-        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            why, cure = f"it has files, but no {MARK}", "choose another folder: --out FOLDER"
-            raise SightlineError("this folder is not empty", where=str(folder), why=why, cure=cure)
+        require_own_folder(folder, False, "start")
         return {}
     outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
     changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]

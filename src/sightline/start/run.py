@@ -25,6 +25,7 @@ from ..runs.lock import lock_run
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks import TASKS, task_learning_from
+from ..tasks.files import load_recipe_file
 from ..train import resume, train
 from ..user_code import accepts_code
 from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
@@ -38,12 +39,13 @@ RESERVE = 15.0
 
 @dataclass
 class Climb:
-    """A call of `sightline start`. outcomes: of the steps so far, by name. side: of the images of the pre-trained
-    steps, 0 before the first one."""
+    """A call of `sightline start`. settings: of all steps, with `weights` and `model` if they were given. outcomes: of
+    the steps so far, by name. side: of the images of the pre-trained steps, 0 before the first one."""
 
     source: Source
     folder: Path
     settings: dict[str, Any]
+    sizes: Sizes
     minutes: float
     say: Callable[[str], None]
     quiet: bool
@@ -89,14 +91,15 @@ def start(
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
-        outcomes = read_outcomes(folder, wanted, overwrite)
-        climb = Climb(source, folder, wanted, minutes, say, quiet, outcomes)
+        asked = wanted | {name: value for name, value in (("weights", weights), ("model", model)) if value}
+        outcomes = read_outcomes(folder, asked, overwrite)
+        climb = Climb(source, folder, asked, Sizes.of(source), minutes, say, quiet, outcomes)
         signals = StopRequest.received
         for step in steps:
             take(climb, step)
             if StopRequest.received > signals:
                 raise interrupted(folder)
-        result = write_result(folder, wanted, [*climb.outcomes.values()])
+        result = write_result(folder, asked, [*climb.outcomes.values()])
     say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
     return result
 
@@ -114,7 +117,7 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
     opener = TASKS[config.task].open
     total = 0 if source is None or "val" in source.splits else sum(len(each.names) for each in source.splits.values())
     if total and total < MANY_IMAGES and "data.val_fraction" not in settings:
-        settings |= {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
+        settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
     opened = opener(config, lambda text: None)
     for note in opened.notes:
@@ -165,15 +168,16 @@ def take(climb: Climb, step: LadderStep) -> None:
     run, before = climb.folder / step.name, climb.outcomes.get(step.name)
     if before and before.trained:
         climb.say(f"{step.title}: done")
+        climb.side = load_recipe_file(run / "recipe.yaml").data.size if step.pretrained else climb.side
         return
     begin = time.monotonic()
     outcome = Outcome(step.name, step.title, False, before.seconds if before else 0.0)
     try:
-        if is_started(run):
+        if run_folder.is_started(run):
             climb.say(f"\n{step.title}: resuming")
             resume(run, quiet=climb.quiet)
         else:
-            fit = fitted(step, climb.source, Sizes.of(climb.source), climb.left, overhead(climb), climb.side)
+            fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
             if step.pretrained:
@@ -194,11 +198,6 @@ def take(climb: Climb, step: LadderStep) -> None:
         write_outcomes(climb.folder, climb.settings, climb.outcomes)
     if outcome.why:
         climb.say(f"\n{step.title}: left out, because {outcome.why}\n  {outcome.cure}")
-
-
-def is_started(run: Path) -> bool:
-    """Whether a run has a state from which it can be resumed."""
-    return any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
 
 
 def overhead(climb: Climb) -> float:

@@ -134,7 +134,7 @@ def train_or_resume(command: Command, name: str, config: Config) -> bool:
     raise_if_interrupted(command)
     run = command.folder / name
     config, _ = with_own_preprocessing(run_folder.with_absolute_paths(resolve(config, {"name": run.name})))
-    started = any((run / "checkpoints" / "last").glob("state-*.safetensors")) and (run / "recipe.yaml").is_file()
+    started = run_folder.is_started(run)
     old = load_recipe_file(run / "recipe.yaml") if started else config
     changed = recipe_changes(old, run_folder.built_in(run, config)) if started else []
     if changed:

@@ -20,13 +20,12 @@ def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
     """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted)."""
     chosen, side, channels = config.model, config.data.size, len(source.channels)
     rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
-    forward, step = measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
-    return forward, 0.0 if config.optim.name in FITTED else step
+    return measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
 
 
 def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -> tuple[float, float]:
-    """Seconds per image of the forward pass of a network, and of a training step: the shortest of REPETITIONS
-    measurements, in the precision that is faster. shape: of the images, [N, C, H, W]."""
+    """Seconds per image of the forward pass of a network, and of a training step (0 for a head that is fitted): the
+    shortest of REPETITIONS measurements, in the precision that is faster. shape: of the images, [N, C, H, W]."""
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     with torch.random.fork_rng(devices=[]):
@@ -47,9 +46,9 @@ def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -
     dtypes = [pick_precision(config.train.precision, device)]
     if device.type == "cpu" and config.train.precision == "auto" and has_bfloat16():
         dtypes.append(torch.bfloat16)  # the run takes the faster one
-    functions = (forward, step)
+    functions = (forward,) if config.optim.name in FITTED else (forward, step)
     found = [min(shortest(partial(one, dtype), device) for dtype in dtypes) / shape[0] for one in functions]
-    return found[0], found[1]
+    return found[0], found[1] if len(found) > 1 else 0.0
 
 
 def shortest(function: Callable[[], None], device: torch.device) -> float:
