@@ -33,7 +33,7 @@ from ...models import (
     parameter_count,
     unknown_model,
 )
-from ...models.weights import load_weights
+from ...models.weights import LoadReport, load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
 from ..contract import Say
@@ -66,16 +66,8 @@ def build_parts(
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     torch.manual_seed(config.train.seed)
-    chosen = config.model
-    names = source.channels.names
-    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head, len(names))
-    parts.check_batch_size(config, model)
-    flops = parts.flops_by_side(config, partial(step_flops, config, model))
-    loaded = None
-    if fresh and chosen.weights != "none":
-        rest = (chosen.name, config.data.size, source.classes, chosen.fresh_head, names)
-        loaded = load_weights(model, chosen.weights, *rest, say)
-        say(str(loaded))
+    chosen, names = config.model, source.channels.names
+    model, flops, loaded = build_network(config, source, outputs, say, fresh)
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
         cure = "train without model.freeze, or copy the shards to this machine"
@@ -106,8 +98,9 @@ def build_parts(
     preprocessing = [mean, std, config.data.eval_crop, train.channels.description()]
     extractor = FeatureExtractor(config, model, transform, preprocessing, device, say)
     features = cache(partial(extractor.features, train, "training", dtype))
+    fixed = (features, cache(partial(extractor.features, val, "validation", torch.float32)))
     fit = partial(fit_to_training, config, model, source, labels, features, say)
-    if fresh and config.model.fit_head:
+    if fresh and chosen.fit_head:
         fit()
     learner = learner_class(
         config=config,
@@ -118,9 +111,7 @@ def build_parts(
         class_weights=parts.weights_of_classes(config, class_counts(labels, len(train.classes)), device),
         forward=torch.compile(model, dynamic=False) if config.train.compile else None,
         feature_mask=parts.row_mask(rows, len(val.names), device),
-        fixed=(features, cache(partial(extractor.features, val, "validation", torch.float32)))
-        if has_fixed_features(config)
-        else None,
+        fixed=fixed if has_fixed_features(config) else None,
         fit=fit if config.optim.name in FITTED else None,
     )
     description = parts.describe_model(config, train, val, mean, std)
@@ -134,6 +125,23 @@ def build_parts(
         feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
         once_flops=once,
     )
+
+
+def build_network(
+    config: Config, source: Source, outputs: int, say: Say, fresh: bool
+) -> tuple[Classifier, dict[int, float], LoadReport | None]:
+    """Build the network and load the weights of `model.weights` if `fresh`: (network, floating-point operations of a
+    step by image side, report of the loading or None). What does not fit is an error before weights are downloaded."""
+    chosen, names = config.model, source.channels.names
+    model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head, len(names))
+    parts.check_batch_size(config, model)
+    flops = parts.flops_by_side(config, partial(step_flops, config, model))
+    if not fresh or chosen.weights == "none":
+        return model, flops, None
+    rest = (chosen.name, config.data.size, source.classes, chosen.fresh_head, names)
+    loaded = load_weights(model, chosen.weights, *rest, say)
+    say(str(loaded))
+    return model, flops, loaded
 
 
 def fit_to_training(
