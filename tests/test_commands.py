@@ -150,6 +150,24 @@ def test_a_missing_split_and_a_run_without_weights_are_errors(photos: Path, tmp_
     assert "sightline resume" in caught.value.cure
 
 
+def test_weights_that_were_never_finite_are_said_to_be_the_cause(photos: Path, tmp_path: Path, tiny: dict) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "run", quiet=True)
+    (run.path / "checkpoints/best/model.safetensors").unlink()
+    (run.path / "metrics.jsonl").write_text('{"event": "eval", "epoch": 1, "loss": null}\n')
+    with pytest.raises(SightlineError, match="no weights yet") as caught:
+        sightline.evaluate(run.path)
+    assert "not finite" in caught.value.why and "--optim.lr" in caught.value.cure
+
+
+def test_images_before_the_run_are_an_error_with_the_right_order(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.yaml").write_text("")
+    assert main(["predict", str(photos), str(tmp_path / "run"), "--out", "p.csv"]) == 2
+    assert f"sightline predict {tmp_path / 'run'} {photos}" in capsys.readouterr().err
+
+
 def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(SightlineError, match="not empty"):

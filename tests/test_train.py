@@ -23,6 +23,7 @@ from parts_toys import build
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
+from sightline.engine import training_state
 from sightline.engine.parts import training_flops
 from sightline.engine.state import Clock
 from sightline.recipes import load_recipe
@@ -166,6 +167,16 @@ def test_a_loss_that_is_not_finite_is_an_error_with_the_files(photos: Path, tmp_
     assert len(names) == 9  # the first batch: 64 images are 7 batches of 9 or 10
     state = next((tmp_path / "run/checkpoints/last").glob("state-*.safetensors"))
     assert all(torch.isfinite(t).all() for t in load_file(state).values() if t.is_floating_point())
+
+
+def test_after_a_loss_that_is_not_finite_a_low_learning_rate_is_not_lowered(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_state, "LOWEST_RATE", 1e18)
+    settings = {"optim.lr": 1e18, "optim.ema": 0, "schedule.name": "constant"}
+    with pytest.raises(SightlineError, match="not finite") as caught:
+        sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    assert "images of this batch" in caught.value.cure and "--optim.lr" not in caught.value.cure
 
 
 def test_patience_and_time_limit(photos: Path, tmp_path: Path, tiny: dict) -> None:

@@ -1,5 +1,6 @@
 """Commands that use trained models: predict, export, serve, and Segment Anything masks."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -53,6 +54,7 @@ def predict(
     if not images:
         cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
+    require_order(run, images)
     options: dict[str, Any] = {
         "features": features,
         "overlay": overlay,
@@ -67,6 +69,15 @@ def predict(
         print_predictions(run, images, code)
         return
     print_path(sightline.predict(run, images, out=out, overwrite=overwrite, code=code, **options))
+
+
+def require_order(run: Path, images: Sequence[str]) -> None:
+    """Raise SightlineError if the images are named before the run."""
+    runs = [one for one in images if (Path(one) / "recipe.yaml").is_file()]
+    if runs and not (run / "recipe.yaml").is_file():
+        others = [str(run), *(one for one in images if one != runs[0])]
+        cure = f"name the run first: sightline predict {shlex.join([runs[0], *others])}"
+        raise SightlineError("the first argument is not a run, but a later one is", where=str(run), cure=cure)
 
 
 def print_predictions(run: Path, images: Sequence[str], code: Path | None) -> None:

@@ -26,6 +26,7 @@ from .state import Training
 
 THUMBNAIL = 64  # longest side in pixels; saved in the run so that the report does not need the data
 MASK_SIDE = 512  # the same for segmentation, where masks need more detail
+LOWEST_RATE = 1e-6  # a lower learning rate is not proposed after a loss that is not finite
 
 
 def save_state(training: Training) -> None:
@@ -289,13 +290,16 @@ def not_finite_error(training: Training, group: list[Batch], loss: float, norm: 
         else ""
     )
     what = "the loss" if not np.isfinite(loss) else "the gradient"
+    lower, advice = training.config.optim.lr / 10, "start another run with a tenth of the learning rate"
+    change = f"--optim.lr {lower:g}"
+    if lower < LOWEST_RATE:
+        advice, change = "look at the images of this batch; if they are right, use float32", "--train.precision fp32"
     return SightlineError(
         f"{what} is not finite at step {training.progress.step + 1:,}",
         where=f"{training.folder}; {path.name} lists the {len(files)} images of this batch; the first ones:\n"
         + listing(files, 5),
         why=f"loss {loss}, gradient norm {norm}, learning rate {rate:.3g}, {training.parts.dtype}",
-        cure="start another run with a tenth of the learning rate:\n"
-        f"    sightline train {name}/recipe.yaml --out {name}-2 --optim.lr {training.config.optim.lr / 10:g}"
+        cure=f"{advice}:\n    sightline train {name}/recipe.yaml --out {name}-2 {change}"
         f"{best}\n    if that does not help, add --optim.clip_norm 1, --schedule.warmup_epochs 1 or "
         "--train.precision fp32",
     )

@@ -203,8 +203,16 @@ def require_weights(folder: Path) -> None:
     """Raise SightlineError if a run has no weights yet."""
     missing = [path for path in shipped_checkpoints(folder) if not (path / "model.safetensors").is_file()]
     if missing:
-        why = f"{missing[0].relative_to(folder)} is missing, because no epoch has been evaluated yet"
-        cure = f"train the run further: sightline resume {shlex.quote(str(folder))}"
+        name, absent = shlex.quote(str(folder)), missing[0].relative_to(folder)
+        records = read_json_lines(folder / "metrics.jsonl")
+        losses = [each.get("loss") for each in records if each.get("event") == "eval"]
+        why = f"{absent} is missing, because no epoch has been evaluated yet"
+        cure = f"train the run further: sightline resume {name}"
+        if losses and not any(losses):  # a loss that is not finite is null there
+            why = f"{absent} is missing, because the validation loss was not finite in any evaluated epoch"
+            cure = (
+                f"train with a lower learning rate: sightline train {name}/recipe.yaml --out {name}-2 --optim.lr RATE"
+            )
         raise SightlineError("this run has no weights yet", where=str(folder), why=why, cure=cure)
 
 

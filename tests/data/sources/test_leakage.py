@@ -339,3 +339,9 @@ def test_files_with_equal_ends_are_compared_completely(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(text)
     items = {"train": Items((*content,), None, lambda index, side=0: Image.new("RGB", (1, 1)), ("9001:0",) * 3)}
     assert copies_among(str(tmp_path), items, Data()) == [["a/1.bmp", "b/3.bmp"]]
+
+
+def test_a_small_fraction_is_not_printed_as_zero(tmp_path: Path) -> None:
+    numbered(tmp_path, {"a": 3, "b": 3})
+    notes = opened(tmp_path, val_fraction=0.0004).notes
+    assert any("0.04% of each class" in note for note in notes)

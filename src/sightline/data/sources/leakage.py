@@ -73,8 +73,8 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     if not mask.any():
         raise cannot_hold_out(path, data, groups)
     whole = "the pairs" if train.labels is None else "the images" if are_numbers(train.labels) else "each class"
-    share = f"{data.val_fraction:.0%} of {whole}"
-    share = f"complete groups, about {data.val_fraction:.0%} of the images," if groups is not None else share
+    percent = f"{100 * data.val_fraction:.3g}%"
+    share = f"{percent} of {whole}" if groups is None else f"complete groups, about {percent} of the images,"
     aside = "; the split test is not used for validation" if "test" in splits else ""
     notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
