@@ -18,6 +18,7 @@ from sightline.data.loader import (
     batch_parts,
     batches_per_epoch,
     epoch_order,
+    evaluation_batch_size,
     evaluation_batches,
     prefetch,
     resident,
@@ -238,3 +239,11 @@ def test_a_run_reports_that_its_images_are_resident(tmp_path: Path) -> None:
     parts = build(config, messages.append)
     assert parts.resident and np.array_equal(parts.resident.images.numpy(), parts.train.images)
     assert parts.facts["resident"] is True and any("all on cpu" in line for line in messages)
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "device", "size"),
+    [(32, 256, "cpu", 256), (128, 256, "cpu", 16), (224, 256, "cpu", 8), (512, 4, "cpu", 4), (224, 256, "cuda", 256)],
+)
+def test_batches_without_gradients_fit_into_the_caches_of_a_processor(side, limit, device, size):
+    assert evaluation_batch_size((9, 3, side, side), limit, device) == size

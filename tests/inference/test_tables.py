@@ -60,13 +60,13 @@ def test_bfloat16_is_used_only_on_request(
     monkeypatch.setattr(device, "has_bfloat16", lambda: True)
     monkeypatch.setattr(device, "step_gain", forward_gain)
     sightline.predict(run, photos / "val", out=tmp_path / "a.csv", precision=precision)
-    assert f"computing in {dtype}, 32 images per batch" in capsys.readouterr().out
+    assert f"computing in {dtype}, 128 images per batch" in capsys.readouterr().out
 
 
 def test_the_batch_size_on_an_accelerator_is_limited_by_the_recipe() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert batching.batch_size(cpu, 256) == batching.batch_size(cpu, 8) == 32
-    assert batching.batch_size(cuda, 256) == 128 and batching.batch_size(cuda, 8) == 8
+    assert batching.batch_size(cpu, 256, 128) == batching.batch_size(cpu, 8, 128) == 16
+    assert batching.batch_size(cuda, 256, 128) == 128 and batching.batch_size(cuda, 8, 128) == 8
 
 
 def test_an_unreadable_file_is_a_row_and_names_are_unchanged(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_resumed_table_equals_an_uninterrupted_one(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sightline.predict(run.path, photos, out=tmp_path / "whole.csv", features=True, quiet=True)
-    monkeypatch.setattr(batching, "CPU_BATCH", 4)
+    monkeypatch.setattr(batching, "MAX_BATCH", 4)
     add, calls = ResumableTable.add, []
 
     def add_three_times(self: ResumableTable, *rows: Any) -> None:

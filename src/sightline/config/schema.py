@@ -267,6 +267,7 @@ class Train(Section):
     turn_test: bool = False
     """Test-time augmentation for segmentation of aerial images: average all eight flips and quarter turns."""
     eval_batch_size: Count = 256
+    """Maximal number of images in a batch of an evaluation. Processors use fewer if the images are large."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     compile: bool = False

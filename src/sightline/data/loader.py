@@ -6,6 +6,7 @@ advance. On a CPU, batches are read from the memory-mapped cache. The batches ar
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -22,6 +23,8 @@ from .parallel import Share, permutation
 from .types import Batch, Decoded, Resident
 
 SINGLE_PROCESS = Share(0, 1)
+CPU_PIXELS, MIN_CPU_BATCH = 16 * 128 * 128, 8
+"""On a CPU, a batch of a forward pass without gradients has at most so many pixels, but at least so many images."""
 POWERS = {"balanced": 0.0, "sqrt": 0.5}
 TIES, DRAWS = 1, 2
 """Keys of the permutations of classes and of draws by `data.sampler`."""
@@ -158,9 +161,11 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield all images of a split once, in order.
 
-    Image-mask pairs of different sizes are batched by size, without padding. share: rank and number of processes, which
-    take complete batches in turn; so the batches do not depend on the number of processes.
+    Image-mask pairs of different sizes are batched by size, without padding. batch_size: an upper limit, see
+    `evaluation_batch_size`. share: rank and number of processes, which take complete batches in turn; so the batches do
+    not depend on the number of processes.
     """
+    batch_size = evaluation_batch_size(decoded.images.shape, batch_size, device)
     indices = torch.arange(len(decoded.images))
     changes = np.flatnonzero((np.diff(decoded.sizes, axis=0) != 0).any(1)) + 1
     batches = [batch for alike in torch.tensor_split(indices, changes.tolist()) for batch in alike.split(batch_size)]
@@ -171,6 +176,18 @@ def evaluation_batches(
             images, masks = batch.images[:, :, :height, :width], batch.labels[:, :height, :width]
             batch = replace(batch, images=images, labels=masks)
         yield batch
+
+
+def evaluation_batch_size(shape: tuple[int, ...], limit: int, device: torch.device | str) -> int:
+    """The number of images [..., H, W] of this shape in a batch of a forward pass without gradients, at most `limit`.
+
+    On a CPU, the outputs of a network's first layers should fit into its caches. With `CPU_PIXELS`, the time of a
+    forward pass is 0.31 (EfficientNet-Lite0) to 0.76 (ConvNeXt-atto) of that with 256 images of 128x128 pixels, and the
+    memory of EfficientNet-Lite0 at 224 pixels 1.0 instead of 4.2 GB (one core of an AMD EPYC, float32).
+    """
+    if torch.device(device).type != "cpu":
+        return limit
+    return min(limit, max(MIN_CPU_BATCH, CPU_PIXELS // math.prod(shape[-2:])))
 
 
 def gather(decoded: Decoded | Resident, indices: Tensor, epoch: int, device: torch.device) -> Batch:

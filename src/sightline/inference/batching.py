@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..data.decode.images import planes
+from ..data.loader import evaluation_batch_size
 from ..errors import SightlineError, counted
 from ..runs.terminal import duration
 from .images import GivenImage
@@ -19,17 +20,18 @@ from .predictor import Predictor
 from .reading import ValueRange
 
 PROGRESS_SECONDS = 10.0
-CPU_BATCH, ACCELERATOR_BATCH = 32, 128
+MAX_BATCH = 128
 Decoded = np.ndarray | SightlineError
 
 
-def batch_size(device: torch.device, eval_batch_size: int) -> int:
-    """The batch size for a prediction: 32 on a CPU, where larger batches are no faster; on other devices at most 128.
+def batch_size(device: torch.device, eval_batch_size: int, side: int) -> int:
+    """The batch size for a prediction of square images with `side` pixels, see `evaluation_batch_size`.
 
-    eval_batch_size: the run's own `train.eval_batch_size`. On other devices it is an upper limit, because it is known
-    to fit into memory.
+    eval_batch_size: the run's own `train.eval_batch_size`. On other devices than a CPU it is an upper limit, because it
+    is known to fit into memory.
     """
-    return CPU_BATCH if device.type == "cpu" else min(ACCELERATOR_BATCH, eval_batch_size)
+    limit = MAX_BATCH if device.type == "cpu" else min(MAX_BATCH, eval_batch_size)
+    return evaluation_batch_size((side, side), limit, device)
 
 
 @dataclass

@@ -162,7 +162,7 @@ class LoadedPredictor(Loaded):
 
     def batches(self, images: Any, predictor: Predictor) -> Iterator[PredictedBatch]:
         """Yield the predictions of images in batches. Raises the SightlineError of the first unreadable image."""
-        size = batch_size(predictor.device, self.config.train.eval_batch_size)
+        size = batch_size(predictor.device, self.config.train.eval_batch_size, predictor.square.side)
         with explain_out_of_memory(self.config, f"{self.run}/recipe.yaml"):
             given, limit = images_in(images), self.config.data.max_pixels
             for batch in predict_batches(given, predictor, limit, size, print_plain):

@@ -47,7 +47,7 @@ def predict_table(
     images = islice(tests.watched(input_images(inputs, skipped)), share.rank, None, share.world)
     first = list(islice(images, 1))  # before the model is loaded
     predictor = load()
-    size = batch_size(predictor.device, config.train.eval_batch_size)
+    size = batch_size(predictor.device, config.train.eval_batch_size, predictor.square.side)
     shape = (size, len(predictor.channels), predictor.square.side, predictor.square.side)
     with torch.no_grad():
         dtype = pick_precision(precision, predictor.device, predictor.models[0], shape, features_of)

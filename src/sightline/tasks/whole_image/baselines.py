@@ -14,6 +14,7 @@ from torch.nn import functional
 from ...data.augment.batch import evaluation_transform
 from ...data.cache import BASELINES, cache_root, key_of
 from ...data.label_arrays import class_counts
+from ...data.loader import evaluation_batch_size
 from ...data.types import Decoded
 from ...engine.device import autocast, precision_name
 from ...engine.parts import initialize_from_images
@@ -121,9 +122,10 @@ class ImageBaselines:
     @torch.inference_mode()
     def knn(self, rows: Rows, features: Callable[[Tensor], Tensor], centered: bool = False) -> float:
         """The metric of k-NN on features of images [N, C, H, W]. centered: subtract the bank's mean feature."""
-        device, size = self.training.parts.device, self.training.config.train.eval_batch_size
+        device, limit = self.training.parts.device, self.training.config.train.eval_batch_size
 
         def batched(split: Decoded, chosen: np.ndarray) -> Tensor:
+            size = evaluation_batch_size(split.images.shape, limit, device)
             batches = np.array_split(chosen, -(-len(chosen) // size))
             return torch.cat([features(torch.from_numpy(split.images[each]).to(device)).float() for each in batches])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...config.schema import Config
 from ...data.cache import FEATURES, cache_root, key_of
 from ...data.image_cache import DIGEST_BYTES
-from ...data.loader import gather
+from ...data.loader import evaluation_batch_size, gather
 from ...data.types import Decoded
 from ...engine.device import autocast, precision_name
 from ...errors import SightlineError
@@ -70,9 +70,10 @@ class FeatureExtractor:
 
     def compute(self, decoded: Decoded, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """The features of the images at these indices, float32 [N, D], on the CPU."""
-        parts = []
+        parts, limit = [], self.config.train.eval_batch_size
+        size = evaluation_batch_size(decoded.images.shape, limit, self.device)
         with autocast(self.device, dtype):
-            for each in rows.split(self.config.train.eval_batch_size):
+            for each in rows.split(size):
                 images = gather(decoded, each, 0, self.device).images
                 parts.append(self.model.features(self.transform(images)).float().cpu())
         return torch.cat(parts)
