@@ -26,6 +26,7 @@ from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks import TASKS, task_learning_from
 from ..tasks.files import load_recipe_file
+from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
 from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
@@ -59,6 +60,7 @@ class Climb:
 
 
 @accepts_code
+@opened_once()
 def start(
     data: str | os.PathLike[str],
     *,
