@@ -284,3 +284,22 @@ def test_the_ladder_of_masks(make_scenes: Callable[..., Path], tmp_path: Path, m
         sightline.Run(tmp_path / "s" / name).metrics["mean_iou"] for name in ("most-frequent", "colors")
     )
     assert colors > constant + 0.1
+
+
+def test_fine_tuning_of_masks_begins_with_the_decoder_of_the_frozen_step(
+    make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys = {step.name: step for step in LADDERS["masks"](32)}
+    assert toys["finetune"].begins_with == "frozen"
+    scenes = make_scenes(tmp_path / "data", train=8, val=8, size=32)
+    settings: dict[str, Any] = {"data.palette": "landcover", "augment.window": [32, 32], "train.precision": "fp32"}
+    settings |= {"train.threads": 1, "report.samples": 0}
+    model = {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8]}, "train.epochs": 2}
+    small = resolve(toys["scratch"].config, model)
+    first = LadderStep("frozen", "a decoder", small, epochs=1)
+    second = LadderStep("finetune", "fine-tuning", small, epochs=1, begins_with="frozen")
+    monkeypatch.setitem(LADDERS, "masks", lambda side: (toys["most-frequent"], first, second))
+    sightline.start(scenes, weights="none", out=tmp_path / "s", quiet=True, **settings)
+    loaded = json.loads((tmp_path / "s/finetune/provenance.json").read_text())["weights"]
+    assert loaded["source"].startswith(str(tmp_path / "s/frozen")) and loaded["share"] == 1.0
+    assert json.loads((tmp_path / "s/frozen/provenance.json").read_text())["weights"] is None

@@ -23,7 +23,8 @@ class LadderStep:
     name: of the run's folder. title: of the step in sentences. pretrained: whether it needs pre-trained weights. sides:
     image sides to choose from, () for that of the recipe. epochs: the fewest epochs that are worth a run; None for a
     step that does not depend on them. shares: the share of the remaining time that it may take; a later one is used if
-    it does not fit into the one before.
+    it does not fit into the one before. begins_with: the name of the step with whose weights this one begins, if that
+    one is trained.
     """
 
     name: str
@@ -33,6 +34,7 @@ class LadderStep:
     sides: tuple[int, ...] = ()
     epochs: int | None = None
     shares: tuple[float, ...] = (1.0,)
+    begins_with: str = ""
 
 
 def constant(config: Config) -> Config:
@@ -87,7 +89,7 @@ def of_masks(side: int) -> tuple[LadderStep, ...]:
         LadderStep("most-frequent", "the most frequent class", landcover_constant()),
         LadderStep("colors", "logistic regression on colors", landcover_colors(), epochs=1, shares=(0.2,)),
         LadderStep("frozen", "a light decoder on a frozen encoder", landcover_frozen(), True, (), 4, (0.4, 1.0)),
-        LadderStep("finetune", "fine-tuning", landcover_finetune(), True, (), 4, (0.65, 1.0)),
+        LadderStep("finetune", "fine-tuning", landcover_finetune(), True, (), 4, (0.65, 1.0), "frozen"),
         LadderStep("scratch", "training from scratch", camvid_fast(), epochs=20),
     )
     return tuple(replace(step, config=step.config.replace(data=Data())) for step in steps)

@@ -26,6 +26,7 @@ from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks import TASKS, task_learning_from
 from ..tasks.files import load_recipe_file
+from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
 from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
@@ -59,6 +60,7 @@ class Climb:
 
 
 @accepts_code
+@opened_once()
 def start(
     data: str | os.PathLike[str],
     *,
@@ -177,6 +179,7 @@ def take(climb: Climb, step: LadderStep) -> None:
             climb.say(f"\n{step.title}: resuming")
             resume(run, quiet=climb.quiet)
         else:
+            step = after_earlier(climb, step)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
@@ -198,6 +201,15 @@ def take(climb: Climb, step: LadderStep) -> None:
         write_outcomes(climb.folder, climb.settings, climb.outcomes)
     if outcome.why:
         climb.say(f"\n{step.title}: left out, because {outcome.why}\n  {outcome.cure}")
+
+
+def after_earlier(climb: Climb, step: LadderStep) -> LadderStep:
+    """The step, with the weights of the run of the step `begins_with`, if it is trained."""
+    earlier = climb.outcomes.get(step.begins_with)
+    if not (earlier and earlier.trained):
+        return step
+    run = absolute(os.fspath(climb.folder / earlier.name))
+    return replace(step, config=resolve(step.config, {"model.weights": run}))
 
 
 def overhead(climb: Climb) -> float:

@@ -13,6 +13,7 @@ from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError, some_of
 from ..contract import Say
+from ..opening import shared
 from ..whole_image.build import build_parts, check_settings
 from .config import ClassifyConfig
 from .losses import LOSSES
@@ -31,6 +32,7 @@ def build(config: ClassifyConfig, say: Say, precision: str, fresh: bool) -> Part
     return build_parts(ClassifyLearner, config, source, len(source.classes), say, precision, fresh)
 
 
+@shared
 def open_labeled(config: Config, say: Say) -> Source:
     """List the files, labels and splits of the data; raise SightlineError if the training split has no labels."""
     if not config.data.path:

@@ -13,6 +13,7 @@ from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError, counted, some_of
 from ..contract import Say
+from ..opening import shared
 from ..whole_image.build import build_parts, check_settings
 from .config import MultilabelConfig
 from .losses import LOSSES
@@ -34,6 +35,7 @@ def build(config: MultilabelConfig, say: Say, precision: str, fresh: bool) -> Pa
     return build_parts(MultilabelLearner, config, source, len(source.classes), say, precision, fresh)
 
 
+@shared
 def open_label_sets(config: MultilabelConfig, say: Say) -> Source:
     """List the files, label sets and splits of the data, with the split THRESHOLDS held out of the training images.
 

@@ -40,6 +40,7 @@ from ...models.segmentation.colors import PixelClassifier
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder, padded
 from ...runs.sampling import rows_by_name, sample_rows
 from ..contract import Say
+from ..opening import shared
 from ..whole_image.cost import measured
 from .config import SegmentConfig
 from .losses import LOSSES
@@ -147,6 +148,7 @@ def seconds_per_image(config: SegmentConfig, source: Source) -> tuple[float, flo
     return forward * height * width / (window[0] * window[1]), step
 
 
+@shared
 def open_masked(config: Config, say: Say) -> tuple[Source, Palette]:
     """(the pairs of images and masks by split, the palette of the masks), without decoding images."""
     if not config.data.path:
