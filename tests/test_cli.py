@@ -101,7 +101,7 @@ def test_a_path_below_a_file_has_status_2(tmp_path: Path, capsys: pytest.Capture
 def test_ctrl_c_during_an_import_has_status_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(name: str | None, code: Path | None) -> str:
+    def interrupted(name: str | None, all: bool, code: Path | None) -> str:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as error:

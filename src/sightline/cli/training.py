@@ -29,15 +29,16 @@ def demo(*, out: Path = Path("runs/demo"), quiet: Flag = False) -> None:
 
 
 @app.command
-def recipes(name: str | None = None, /, *, code: Code = None) -> None:
-    """List the built-in recipes, or print all settings of one as YAML.
+def recipes(name: str | None = None, /, *, all: Flag = False, code: Code = None) -> None:
+    """List the built-in recipes, or print one as YAML: what it is for, and the settings that differ from the defaults.
 
     Args:
         name: A recipe, for example photos_scratch; or a .yaml or .py file.
+        all: Print all settings.
     """
     import sightline
 
-    print_plain(sightline.recipes(name, code=code))
+    print_plain(sightline.recipes(name, all=all, code=code))
 
 
 @app.command
@@ -56,7 +57,7 @@ def train(
     """Train a model by a recipe and write a run folder with its weights, metrics and report.
 
     Without a recipe, one is chosen by the data: the first of `sightline start` that learns. Any setting of the recipe
-    can follow as --SECTION.KEY VALUE; `sightline recipes RECIPE` lists them.
+    can follow as --SECTION.KEY VALUE; `sightline recipes RECIPE --all` lists them.
 
     Example: sightline train photos_scratch --data photos/ --train.epochs 20
 

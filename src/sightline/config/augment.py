@@ -15,42 +15,60 @@ class Augment(Section):
     resize: CountOrZero = 0
     """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""
     crop: Literal["none", "random", "resized"] = "none"
-    """`random`: crop a square of side `data.size` from the resized, padded image. `resized`: crop a rectangle of random
-    area and aspect ratio, and resize it to `data.size`."""
+    """How training images are cropped. `random`: a square of side `data.size` of the resized, padded image. `resized`:
+    a rectangle of random area and aspect ratio, which is resized to `data.size`."""
     padding: CountOrZero = 0
     """Pixels added on each side before a random crop."""
     padding_mode: Literal["zeros", "reflect"] = "reflect"
+    """What the padding shows: black, or the mirrored image."""
     crop_scale: ShareRange = (0.08, 1.0)
+    """Smallest and largest share of the image's area in a resized crop."""
     crop_ratio: Range = (0.75, 4 / 3)
+    """Smallest and largest ratio of width to height of a resized crop."""
     horizontal_flip: Probability = 0.0
+    """Probability that left and right are exchanged."""
     alternate_flip: bool = False
     """Flip each image in every other epoch instead of at random (arXiv 2404.00498); needs horizontal_flip > 0."""
     vertical_flip: Probability = 0.0
+    """Probability that top and bottom are exchanged."""
     rotate90: Probability = 0.0
     """Probability of a rotation by 90, 180 or 270 degrees."""
     policy: Literal["none", "trivial", "rand"] = "none"
-    """TrivialAugmentWide (arXiv 2103.10158) or RandAugment (arXiv 1909.13719)."""
+    """Random operations on each image: TrivialAugmentWide (arXiv 2103.10158) or RandAugment (arXiv 1909.13719)."""
     rand_ops: Count = 2
+    """Number of operations per image of RandAugment."""
     rand_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Strength of the operations of RandAugment."""
     brightness: NonNegativeFloat = 0.0
+    """Largest change of the brightness: factors from 1 - value to 1 + value."""
     contrast: NonNegativeFloat = 0.0
+    """Largest change of the contrast: factors from 1 - value to 1 + value."""
     saturation: NonNegativeFloat = 0.0
+    """Largest change of the saturation: factors from 1 - value to 1 + value."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest rotation of the hue, in turns of the color circle."""
     jitter: Probability = 1.0
     """Probability that brightness, contrast, saturation and hue are changed."""
     grayscale: Probability = 0.0
+    """Probability that the colors are removed."""
     blur: Probability = 0.0
+    """Probability of a Gaussian blur."""
     blur_sigma: Range = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur."""
     solarize: Probability = 0.0
     """Probability that pixel values of half the maximum or more are inverted."""
     own: Names = ()
     """Augmentations of your own (docs/extend.md), applied in this order to pixels in 0..1, before the normalization."""
     erase: Probability = 0.0
+    """Probability that a random rectangle is erased."""
     erase_scale: ShareRange = (0.02, 0.33)
+    """Smallest and largest share of the image's area that is erased."""
     erase_ratio: Range = (0.3, 3.3)
+    """Smallest and largest ratio of width to height of the erased rectangle."""
     normalize: Literal["imagenet", "half", "dataset", "pretrained"] = "imagenet"
-    """Mean and standard deviation: of ImageNet, 0.5 and 0.5, measured on the training split, as is always done for
-    other channels than red, green and blue (docs/data.md), or those of the model's weights (docs/weights.md)."""
+    """Mean and standard deviation by which pixels are normalized. Those of ImageNet, 0.5 and 0.5, measured on the
+    training split, as is always done for other channels than red, green and blue (docs/data.md), or those of the
+    model's weights (docs/weights.md)."""
     mean: tuple[float, ...] = ()
     """Mean of each channel, for pixel values from 0 to 1, in place of that of `normalize`; empty: by `normalize`."""
     std: tuple[PositiveFloat, ...] = ()

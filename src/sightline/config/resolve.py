@@ -103,7 +103,7 @@ def validated(values: dict[str, Any], where: str, kind: type[C]) -> C:
     if len(faults) == 1 and faults[0]["type"] == "extra_forbidden":
         raise unknown_key(unknown_setting(faults[0]), where, kind)
     lines = [format_fault(fault, kind) for fault in faults]
-    cure = "correct these settings; to show every setting with a valid value: sightline recipes NAME"
+    cure = "correct these settings; to show every setting with a valid value: sightline recipes NAME --all"
     if len(lines) > 1:
         raise SightlineError("the configuration is invalid", where=where, why="\n" + listing(lines), cure=cure)
     raise SightlineError(f"the setting {lines[0]}" if faults[0]["loc"] else lines[0], where=where, cure=cure)
@@ -141,7 +141,7 @@ def unknown_key(key: str, where: str, kind: type[Section]) -> SightlineError:
     """The SightlineError for an unknown setting, with the most similar existing one as the cure."""
     declared = kind.model_fields.get("task")
     task = f", a recipe of the task {declared.default}" if declared and declared.default else ""
-    cure = f"did you mean {nearest(key, kind)}? To show all settings: sightline recipes NAME"
+    cure = f"did you mean {nearest(key, kind)}? To show all settings: sightline recipes NAME --all"
     return SightlineError(f"there is no setting {key!r}", where=where + task, cure=cure)
 
 

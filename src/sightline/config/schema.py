@@ -13,12 +13,12 @@ from .fields import (
     Channel,
     Count,
     CountOrZero,
-    Decay,
-    Probability,
     Section,
     channel_names,
     count_or_names,
 )
+from .optim import Optim as Optim
+from .optim import Schedule as Schedule
 
 NO_GROUPS = "none"
 """The value of `data.group` with which no groups are used."""
@@ -43,6 +43,7 @@ class Data(Section):
         "auto", "splits", "classes", "filename", "csv", "unlabelled", "torchvision", "sklearn", "shards", "parquet",
         "coco", "yolo", "labelme", "cvat", "label_studio",
     ] = "auto"  # fmt: skip
+    """How labels are found: in folder names, file names, a table and so on (docs/data.md); `auto`: recognized."""
     size: CountOrZero = 224
     """Height and width in pixels of a classifier's input; 0: the size for which the weights of the model were made.
     Segmentation does not use it, but `augment.window`."""
@@ -109,8 +110,8 @@ class Data(Section):
     ignore: tuple[str, ...] = ()
     """Classes of masks that are left out of the loss and the metrics."""
     channels: Annotated[Literal["auto", "rgb"] | tuple[str, ...], pydantic.BeforeValidator(channel_names)] = "auto"
-    """`auto`: the channels and bits that the files have. `rgb`: convert to 8-bit RGB. Else a subset in this order, by
-    names or numbers from 1: `[red, green, nir]`, `[4, 3, 2]`."""
+    """Channels of the images. `auto`: the channels and bits that the files have. `rgb`: convert to 8-bit RGB. Else a
+    subset in this order, by names or numbers from 1: `[red, green, nir]`, `[4, 3, 2]`."""
     max_pixels: Count = 89_478_485
     """Images with more pixels are an error (decompression bombs?). The default is Pillow's warning limit."""
     cache_dir: str = ""
@@ -137,9 +138,11 @@ class Data(Section):
 
 class Model(Section):
     name: str = "resnet18"
+    """The network: a built-in name, `timm/NAME`, `smp/ARCHITECTURE/ENCODER` or `light/ENCODER` (docs/train.md)."""
     weights: str = "none"
-    """`none`; a .safetensors or .pt file, or a run folder; or a download (docs/weights.md): `pretrained` (the library's
-    weights of the model), `imagenet` (the same, if they were trained on ImageNet), `coco` (only DeepLabV3)."""
+    """Initial weights. `none`: random; a .safetensors or .pt file, or a run folder; or a download (docs/weights.md):
+    `pretrained` (the library's weights of the model), `imagenet` (the same, if they were trained on ImageNet), `coco`
+    (only DeepLabV3)."""
     args: dict[str, Any] = {}
     """Keyword arguments of the function that builds the model."""
     head: Literal["linear", "mlp", "knn"] = "linear"
@@ -176,78 +179,13 @@ class Loss(Section):
     """Class weights. `balanced`: n / (classes * count of the class); `log`: 1 / log(1.02 + share of the class)."""
 
 
-class Optim(Section):
-    name: str = "sgd"
-    """`sgd`, `adam`, `adamw`, `muon` or `lars`, which is for large batches (arXiv 1708.03888): the step of each weight
-    tensor has lr / 1000 times its norm. `lbfgs` and `knn` compute the head of a classifier with a frozen backbone from
-    the features of the training images: logistic regression of standardized features, by L-BFGS, with `weight_decay`
-    as its penalty; k-nearest neighbors by cosine similarity."""
-    lr: PositiveFloat = 0.1
-    momentum: Decay = 0.9
-    nesterov: bool = False
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.0
-    decay_choices: tuple[NonNegativeFloat, ...] = ()
-    """For `lbfgs` and `model.fit_head`: penalties to try. The one with the lowest loss on a fifth of the training
-    images, after a fit to the others, replaces `weight_decay`. Empty: none is tried."""
-    decay_norm_and_bias: bool = True
-    """Whether weight decay also applies to normalization layers and biases."""
-    muon_lr: PositiveFloat = 0.02
-    """Learning rate of the hidden weights with `muon`; all other weights are trained by AdamW with `lr` and `betas`."""
-    muon_momentum: Decay = 0.95
-    muon_normalize: bool = False
-    """Keep the norm of each hidden weight at sqrt(rows), that of each step at lr times this; for batch norm nets."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The learning rate of each layer is this factor times that of the layer after it; that of the head is `lr`."""
-    clip_norm: NonNegativeFloat = 0.0
-    """Largest norm of the gradient; 0: no clipping."""
-    accumulate: Count = 1
-    """Largest number of batches whose gradients are averaged for one step; the numbers of the steps of an epoch differ
-    by at most one. The learning rate is not scaled."""
-    ema: Decay = 0.0
-    """Decay per step of an exponential moving average of the weights, which is evaluated and saved; 0: off."""
-    sam_radius: NonNegativeFloat = 0.0
-    """Radius of sharpness-aware minimization (arXiv 2010.01412): the gradient is computed where the loss is largest
-    within this distance of the weights, to first order. A step then costs as much as two without it. 0: off."""
-    sam_from: Probability = 0.0
-    """Sharpness-aware steps begin after this fraction of the epochs; the last ones matter most (arXiv 2410.10373)."""
-
-    @pydantic.model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and self.name in ("sgd", "lars") and not self.momentum:
-            raise ValueError("nesterov needs momentum above 0")
-        return self
-
-
-class Schedule(Section):
-    name: Literal["constant", "multi_step", "cosine", "cosine_restarts", "one_cycle", "one_cycle_cosine", "linear"] = (
-        "constant"
-    )
-    total_epochs: CountOrZero = 0
-    """Length in epochs of the schedules of the learning rate, `augment.progressive` and `augment.mix_until`. Their
-    final values hold for later epochs. 0: `train.epochs`."""
-    warmup_epochs: NonNegativeFloat = 0.0
-    """Number of epochs at the start in which the learning rate increases linearly from 0."""
-    milestone_epochs: tuple[PositiveFloat, ...] = ()
-    """For multi_step: epochs after which the learning rate is multiplied by `gamma`."""
-    gamma: PositiveFloat = 0.1
-    restart_epochs: PositiveFloat = 10.0
-    """For cosine_restarts: number of epochs per cycle."""
-    peak_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """For one_cycle: fraction of the run after which the learning rate is largest."""
-    initial_factor: NonNegativeFloat = 0.04
-    """For one_cycle: learning rate at the first step / `optim.lr`."""
-    final_factor: NonNegativeFloat = 0.0
-    """For cosine, one_cycle and linear: learning rate at the last step / `optim.lr`."""
-    momentum_at_peak: Decay = 0.0
-    """For sgd with one_cycle: momentum at the peak; at the start and end `optim.momentum`. 0: constant."""
-
-
 class Train(Section):
     epochs: Count = 30
+    """Number of times that the training images are used."""
     batch_size: Count = 64
     """Largest number of images in a batch. The sizes of an epoch's batches differ by at most one."""
     seed: CountOrZero = 0
+    """Seed of the initial weights, the order of the images and their augmentation."""
     max_minutes: NonNegativeFloat = 0.0
     """Stop training after this time; the run is then evaluated and saved. 0: no limit."""
     patience: CountOrZero = 0
@@ -267,10 +205,13 @@ class Train(Section):
     turn_test: bool = False
     """Test-time augmentation for segmentation of aerial images: average all eight flips and quarter turns."""
     eval_batch_size: Count = 256
-    """Maximal number of images in a batch of an evaluation. Processors use fewer if the images are large."""
+    """Largest number of images in a batch of an evaluation; processors use fewer if the images are large."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the training; `auto`: the faster one, by timing steps of the network on this machine."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto`: the first that exists of cuda, mps and cpu."""
     compile: bool = False
+    """Compile the network with torch.compile, which takes a minute or more at the start."""
     preview: bool = False
     """Write figures/preview.png, which shows one augmented training batch."""
     checkpoint_minutes: NonNegativeFloat = 5.0
@@ -322,7 +263,9 @@ class Config(Section):
     """Whether the task has `optim.name lbfgs` and `knn`, and `model.fit_head`."""
 
     name: str = "run"
+    """Default name of the run folder, in runs/."""
     task: str = ""
+    """What is trained; set by the recipe."""
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()

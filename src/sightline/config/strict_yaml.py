@@ -95,6 +95,12 @@ def _text(dumper: StrictDumper, text: str) -> yaml.Node:
 StrictDumper.add_representer(str, _text)
 
 
-def dump_yaml(values: Any) -> str:
-    """Convert values to YAML, from which `parse_yaml` reads equal values (tuples as lists). Keys keep their order."""
-    return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=110)
+def dump_yaml(values: Any, one_line: bool = False) -> str:
+    """Convert values to YAML, from which `parse_yaml` reads equal values (tuples as lists). Keys keep their order.
+
+    one_line: write mappings as {a: 1} and lists as [1, 2].
+    """
+    width = 2**31 if one_line else 110
+    return yaml.dump(
+        values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=width, default_flow_style=one_line
+    )

@@ -142,7 +142,7 @@ def read_space(base: Config, settings: Mapping[str, Any]) -> tuple[dict[str, Any
     if faults:
         cure = (
             "write ranges as --optim.lr 1e-3..1e-1, and choices as --optim.name sgd,adamw; for all settings: "
-            "sightline recipes NAME"
+            "sightline recipes NAME --all"
         )
         raise SightlineError("the search space is invalid", where=WHERE, why="\n" + listing(faults), cure=cure)
     return fixed, space, first
