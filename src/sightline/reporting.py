@@ -11,6 +11,8 @@ from .report.pdf import write_pdf
 from .report.watch import serve
 from .runs import run_folder
 from .runs.terminal import print_plain
+from .start.results import MARK as START
+from .start.results import write_again as write_start_again
 from .transfer.grid import load_grid_file
 from .transfer.output import write_grid_report
 from .user_code import accepts_code
@@ -29,7 +31,7 @@ def report(
     split: str = "val",
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write the figures and report.html of a run, a grid or a sweep again. Of several runs, write a comparison.
+    """Write figures and report.html of a run, a grid, a sweep or a start again. Of several runs, write a comparison.
 
     A comparison uses the validation images that the runs share, with paired intervals. What cannot be compared is left
     out, with a note. split: another split, on which `sightline evaluate` has evaluated all of the runs. out: the folder
@@ -67,6 +69,8 @@ def report(
 
         write_sweep_report(folder)
         page = folder / "report.html"
+    elif (folder / START).is_file():
+        page = write_start_again(folder)
     else:
         page = write_report(run_folder.existing(run))
     return write_pdf(page) if pdf else page

@@ -64,6 +64,8 @@ def test_all_steps_are_ordinary_runs_and_the_report_says_which_was_worth_it(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").glob("*/checkpoints/**/*.safetensors")}
     again = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
     assert again.sentences == found.sentences
+    found.report.unlink()
+    assert sightline.report(found.path) == found.report and found.report.read_text(encoding="utf-8") == page
     assert before == {path: path.stat().st_mtime_ns for path in before}, "finished steps are not trained again"
 
 
@@ -225,8 +227,11 @@ def test_the_largest_side_and_the_epochs_that_fit_are_chosen(
 def test_a_step_that_does_not_fit_says_what_it_takes() -> None:
     with pytest.raises(TooLong) as caught:
         fitted(step_with(3), None, SIZES, 30.0, 10.0)  # ty: ignore
-    assert caught.value.seconds == pytest.approx(10 + 50 / 16 + 300 / 16)
+    assert caught.value.seconds == pytest.approx(10 + 50 / 16 + 300 / 16) == caught.value.needed
     assert fitted(step_with(3), None, SIZES, caught.value.seconds + 0.01, 10.0).config.data.size == 56  # ty: ignore
+    with pytest.raises(TooLong) as caught:
+        fitted(step_with(None), None, SIZES, 40.0, 10.0)  # ty: ignore
+    assert caught.value.needed == pytest.approx(caught.value.seconds / 0.3), "features may take 0.3 of the time"
 
 
 class Pair(NamedTuple):

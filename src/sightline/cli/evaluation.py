@@ -85,7 +85,7 @@ def report(
     Example: sightline report runs/a runs/b
 
     Args:
-        run: A run folder, or the folder of a transfer grid or a sweep.
+        run: A run folder, or the folder of a transfer grid, a sweep or a start.
         others: Runs of the same task to compare with the first.
         out: Folder of the comparison; runs/compare by default.
         overwrite: Replace a comparison of other runs in that folder.

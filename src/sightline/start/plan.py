@@ -21,18 +21,25 @@ READ_IMAGES = 12
 
 @dataclass(frozen=True)
 class Fit:
-    """A step that fits into the time. seconds: the estimate."""
+    """A step that fits into the time. seconds: the estimate. network: the part of it that is not the overhead."""
 
     config: Config
     seconds: float
+    network: float
 
 
 class TooLong(Exception):
-    """A step does not fit into the remaining time. seconds: what it would take at least."""
+    """A step does not fit into the remaining time. seconds: what it would take at least. share: the share of the
+    remaining time that it may take."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, share: float = 1.0):
         super().__init__(seconds)
-        self.seconds = seconds
+        self.seconds, self.share = seconds, share
+
+    @property
+    def needed(self) -> float:
+        """The remaining seconds with which it would fit."""
+        return self.seconds / self.share
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,12 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
             once, epoch = cost_of(each)
             config, rest = sized(step, each), share * left - overhead - once
             if step.epochs is None and rest >= 0:
-                return Fit(config, overhead + once)
+                return Fit(config, overhead + once, once)
             epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
             if fewest and epochs >= fewest:
-                return Fit(resolve(config, {"train.epochs": epochs}), overhead + once + epochs * epoch)
-    raise TooLong(min(overhead + once + fewest * epoch for once, epoch in map(cost_of, sides)) / step.shares[-1])
+                network = once + epochs * epoch
+                return Fit(resolve(config, {"train.epochs": epochs}), overhead + network, network)
+    raise TooLong(min(overhead + once + fewest * epoch for once, epoch in map(cost_of, sides)), step.shares[-1])
 
 
 def sized(step: LadderStep, side: int) -> Config:

@@ -1,5 +1,6 @@
 """The result of `sightline start`: which step was worth it, in sentences, tables and a page."""
 
+import math
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ NOTHING_CHOSEN = (
 @dataclass(frozen=True)
 class Outcome:
     """What became of a step. trained: whether its run is finished. seconds: spent on it. why, cure: why it was left
-    out, and what to do."""
+    out, and what to do. network: seconds that were expected for its network and for decoding."""
 
     name: str
     title: str
@@ -41,6 +42,7 @@ class Outcome:
     seconds: float
     why: str = ""
     cure: str = ""
+    network: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,15 @@ def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[
     """Write start.json: the settings of all steps, and their outcomes so far."""
     steps = [asdict(one) for one in outcomes.values()]
     write_json(folder / MARK, {"format": 1, "settings": dict(settings), "steps": steps})
+
+
+def write_again(folder: Path) -> Path:
+    """Write the report of an earlier start again, from the files of its runs; returns its path."""
+    known = read_json(folder / MARK)
+    if not isinstance(known, dict):
+        cure = "repeat the command `sightline start`; steps that are finished are not trained again"
+        raise SightlineError("this file cannot be read", where=str(folder / MARK), cure=cure)
+    return write_result(folder, known["settings"], [Outcome(**one) for one in known["steps"]]).report
 
 
 def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[Outcome]) -> StartResult:
@@ -174,6 +185,8 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
 def points(pair: RunPair) -> str:
     """The difference of a pair in points, with its interval, which is widened for the number of comparisons."""
     low, high = pair.interval
+    if math.isnan(low):
+        return f"{100 * pair.difference:+.1f} points, without an interval, because there are too few images"
     return f"{100 * pair.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 

@@ -121,9 +121,7 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
     if total and total < MANY_IMAGES and "data.val_fraction" not in settings:
         settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
-    opened = opener(config, lambda text: None)
-    for note in opened.notes:
-        say(note)
+    opened = opener(config, say)
     counts = ", ".join(f"{len(items.names):,} in {name}" for name, items in opened.splits.items())
     say(f"{len(opened.classes):,} classes; images: {counts}; {TASKS[config.task].does}")
     return kind, opened, settings
@@ -182,13 +180,16 @@ def take(climb: Climb, step: LadderStep) -> None:
             step = after_earlier(climb, step)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
+            outcome = replace(outcome, network=fit.network)
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
             if step.pretrained:
                 climb.side = fit.config.data.size
         outcome = replace(outcome, trained=True)
     except TooLong as error:
-        minutes = climb.minutes + (error.seconds - climb.left) / 60
-        why = f"it takes about {duration(error.seconds)}, and {duration(max(climb.left, 0))} are left"
+        minutes, left = climb.minutes + (error.needed - climb.left) / 60, max(climb.left, 0)
+        why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
+        if error.seconds <= left:
+            why += f", of which it may take {error.share:.0%}"
         outcome = replace(outcome, why=why, cure=f"give more time: --minutes {np.ceil(minutes):.0f}")
     except SightlineError as error:
         if error.status == INTERRUPTED:
@@ -213,8 +214,8 @@ def after_earlier(climb: Climb, step: LadderStep) -> LadderStep:
 
 
 def overhead(climb: Climb) -> float:
-    """Seconds that a run takes besides its network: those of the cheapest step, or OVERHEAD before it is done."""
-    done = [one.seconds for one in climb.outcomes.values() if one.trained]
+    """Seconds that a run takes besides its network: the fewest of the steps so far, or OVERHEAD before the first."""
+    done = [max(one.seconds - one.network, 0.0) for one in climb.outcomes.values() if one.trained]
     return min(done, default=OVERHEAD)
 
 

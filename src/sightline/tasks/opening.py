@@ -14,8 +14,8 @@ T = TypeVar("T")
 OF_PIXELS = {"size", "fit", "eval_crop", "filter", "sampler", "cache_dir", "resident", "stream_mb"}
 """Settings in `data` on which files, labels and splits do not depend."""
 
-KNOWN: ContextVar[dict[str, tuple[Any, list[str]]] | None] = ContextVar("KNOWN", default=None)
-"""Within `opened_once`: settings of data -> (what was opened, the lines that were printed)."""
+KNOWN: ContextVar[dict[str, Any] | None] = ContextVar("KNOWN", default=None)
+"""Within `opened_once`: settings of data -> what was opened."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def opened_once() -> Generator[None]:
 
 
 def shared(opener: Callable[[Any, Say], T]) -> Callable[[Any, Say], T]:
-    """Make `opener(config, say)` return its earlier result within `opened_once`, and print its lines again."""
+    """Make `opener(config, say)` return its earlier result within `opened_once`; its lines are printed once."""
 
     @wraps(opener)
     def call(config: Config, say: Say) -> T:
@@ -40,15 +40,9 @@ def shared(opener: Callable[[Any, Say], T]) -> Callable[[Any, Say], T]:
         if known is None:
             return opener(config, say)
         key = key_of(config)
-        if key in known:
-            result, lines = known[key]
-            for line in lines:
-                say(line)
-            return result
-        said: list[str] = []
-        result = opener(config, lambda line: (said.append(line), say(line))[0])
-        known[key] = result, said
-        return result
+        if key not in known:
+            known[key] = opener(config, say)
+        return known[key]
 
     return call
 
