@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reliability format web clean
+.PHONY: demo test reliability docs format web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-dev
 # Inject faults and count the outcomes, in under 40 minutes on 2 cores. Writes reliability.json and docs/reliability.md.
 reliability: $(VENV)/.installed-dev
 	$(BIN)/python -m reliability
+
+# Build the documentation into build/site; open build/site/index.html.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -47,11 +47,12 @@ def lazy(path: str) -> Callable[..., Any]:
 @dataclass(frozen=True)
 class Metric:
     """A validation metric by which epochs, trials and runs are ranked. title: the name of the metric as a heading.
-    percent: whether it is a share that is shown in percent."""
+    percent: whether it is a share that is shown in percent. meaning: a sentence for the reference."""
 
     title: str
     lower_is_better: bool = False
     percent: bool = True
+    meaning: str = ""
 
     def better(self, score: float, best: float | None) -> bool:
         """Whether `score` is better than `best`; True if `best` is None, that is, for the first score."""

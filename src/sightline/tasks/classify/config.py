@@ -7,9 +7,16 @@ from ...config.schema import Config
 from ..contract import Metric
 
 METRICS = {
-    "accuracy": Metric("Accuracy"),
-    "accuracy_top5": Metric("Top-5 accuracy"),
-    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
+    "accuracy": Metric("Accuracy", meaning="Share of the images whose most probable class is the true one."),
+    "accuracy_top5": Metric(
+        "Top-5 accuracy", meaning="Share of the images whose true class is among the five most probable ones."
+    ),
+    "loss": Metric(
+        "Validation loss",
+        lower_is_better=True,
+        percent=False,
+        meaning="Mean over the images of the negative logarithm of the probability of the true class.",
+    ),
 }
 
 

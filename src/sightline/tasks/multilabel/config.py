@@ -10,9 +10,22 @@ from ...config.schema import Config, Data, Loss, Train
 from ..contract import Metric
 
 METRICS = {
-    "mean_average_precision": Metric("Mean average precision"),
-    "macro_f1": Metric("Macro F1 at threshold 0.5"),
-    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
+    "mean_average_precision": Metric(
+        "Mean average precision",
+        meaning="Mean over the classes of the area under the precision-recall curve of the images, ranked by their "
+        "probability of the class.",
+    ),
+    "macro_f1": Metric(
+        "Macro F1 at threshold 0.5",
+        meaning="Mean over the classes with a positive image of F1, the harmonic mean of precision and recall, of the "
+        "labels with a probability of 0.5 or more.",
+    ),
+    "loss": Metric(
+        "Validation loss",
+        lower_is_better=True,
+        percent=False,
+        meaning="Mean over images and classes of the binary cross-entropy.",
+    ),
 }
 
 

@@ -7,7 +7,13 @@ TASK = Task(
     name="pretrain",
     does="pre-trains without labels",
     config=PretrainConfig,
-    metrics={"knn_accuracy": Metric("k-NN accuracy")},
+    metrics={
+        "knn_accuracy": Metric(
+            "k-NN accuracy",
+            meaning="Share of the labeled validation images whose class wins among the nearest labeled training "
+            "images by features.",
+        )
+    },
     learns_from="nothing",
     predicts="features",
     check=lazy("sightline.tasks.pretrain.build:check"),

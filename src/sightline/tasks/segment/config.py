@@ -7,9 +7,20 @@ from ...config.schema import Config, Train
 from ..contract import Metric
 
 METRICS = {
-    "mean_iou": Metric("Mean IoU"),
-    "pixel_accuracy": Metric("Pixel accuracy"),
-    "loss": Metric("Validation loss", lower_is_better=True, percent=False),
+    "mean_iou": Metric(
+        "Mean IoU",
+        meaning="Mean over the classes of TP / (TP + FP + FN), pixels counted over all images; classes that occur "
+        "neither in the true nor in the predicted masks, and ignored pixels, are left out.",
+    ),
+    "pixel_accuracy": Metric(
+        "Pixel accuracy", meaning="Share of the pixels, without ignored ones, whose class is the true one."
+    ),
+    "loss": Metric(
+        "Validation loss",
+        lower_is_better=True,
+        percent=False,
+        meaning="Mean over the pixels of the negative logarithm of the probability of the true class.",
+    ),
 }
 
 
