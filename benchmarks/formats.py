@@ -39,7 +39,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "several labels": ("multilabel_scratch", SMALL | {"multilabel.threshold_fraction": 0}),
     "masks": ("scenes", {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8]},
                          "augment.window": [32, 32], "data.palette": ""}),
-    "no labels": ("byol_fast", {"data.size": 16, "model.args": {"widths": [8, 8, 8]}, "augment.progressive": [],
+    "no labels": ("moco_fast", {"data.size": 16, "model.args": {"widths": [8, 8, 8]}, "augment.progressive": [],
                                 "pretrain.projector": [16, 8], "pretrain.predictor": 16}),
 }  # fmt: skip
 

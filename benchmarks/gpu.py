@@ -57,7 +57,7 @@ PLAIN = {"augment.resize": 0, "loss.smoothing": 0}
 JOBS = {
     "resnet50-224": Job("photos_scratch", "resnet50", 256, 20, (224, 224), (224, 224), PLAIN),
     "resnet18-32": Job("photos_scratch", "resnet18", 512, 40, (32, 32), (32, 32), PLAIN),
-    "byol-64": Job("byol_fast", "resnet18", 256, 20, (64, 64), (64, 64), {"augment.progressive": []}),
+    "moco-64": Job("moco_fast", "resnet18", 256, 20, (64, 64), (64, 64), {"augment.progressive": []}),
     "segment-360x480": Job(
         "camvid_fast", "unet", 8, 40, (360, 480), (360, 480), {"augment.scale": [1.0, 1.0], "optim.ema": 0}
     ),
@@ -65,7 +65,7 @@ JOBS = {
 TINY = {
     "resnet50-224": ("small_cnn", 4, (16, 16), {}),
     "resnet18-32": ("small_cnn", 4, (16, 16), {}),
-    "byol-64": ("small_cnn", 4, (16, 16), {"pretrain.projector": [16, 8], "pretrain.predictor": 16}),
+    "moco-64": ("small_cnn", 4, (16, 16), {"pretrain.projector": [16, 8], "pretrain.predictor": 16}),
     "segment-360x480": ("unet", 2, (32, 32), {"model.args": "{width: 8, blocks: [1, 1, 1, 1], decoder: [8, 8]}"}),
 }
 """For --tiny: model, batch size, image size and overrides that take a second on a CPU."""
@@ -86,7 +86,7 @@ def overrides(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     if job.recipe == "camvid_fast":
         names = str([f"class{index}" for index in range(CLASSES)])
         data = {"augment.window": list(job.input_size), "data.palette": "", "data.classes": names}
-    elif job.recipe == "byol_fast":
+    elif job.recipe == "moco_fast":
         data["pretrain.probe"] = ""
     return {
         **{"model.name": job.model, "model.args": "{}", "train.epochs": 2, "train.batch_size": job.batch},
@@ -151,7 +151,7 @@ def bare_speed(name: str, options: argparse.Namespace, compiled: bool) -> float:
     """Measure the images/s of the bare step in this process."""
     job, device = select_job(name, options), torch.device(options.device)
     dtype = pick_precision("auto", device)
-    make = {"byol_fast": bare_byol, "camvid_fast": bare_segment}.get(job.recipe, bare_classify)
+    make = {"moco_fast": bare_byol, "camvid_fast": bare_segment}.get(job.recipe, bare_classify)
     compute_loss, optimizer, after_step = make(name, job, options, device, compiled)
     steps, start = max(job.steps, 3), 0.0
     synchronize = torch.cuda.synchronize if device.type == "cuda" else contextlib.nullcontext

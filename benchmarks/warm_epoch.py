@@ -11,7 +11,7 @@ first steps, evaluation and saving are excluded.
     resnet50 128   ResNet-50 at 128x128, batch 32, random crops and flips              target 0.97
     lite0 128      EfficientNet-Lite0 at 128x128, batch 32, random crops and flips     target 0.97
     mobilenet 128  MobileNetV3-large at 128x128, batch 32, random crops and flips      target 0.97
-    byol 32        `byol_fast` at 32x32, batch 256: two views, two networks            target 0.90
+    byol 32        `moco_fast` at 32x32, batch 256: two views, two networks            target 0.90
     camvid         our U-Net on crops of 256x320 from images of 360x480, batch 8       target 0.95
 """
 
@@ -70,14 +70,14 @@ CASES = {
     ),
     "lite0 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/tf_efficientnet_lite0"}, 0.97),
     "mobilenet 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/mobilenetv3_large_100"}, 0.97),
-    "byol 32": Case("byol_fast", "objects", {"augment.progressive": [], "train.batch_size": 256}, 0.90),
+    "byol 32": Case("moco_fast", "objects", {"augment.progressive": [], "train.batch_size": 256}, 0.90),
     "camvid": Case("camvid_fast", "camvid", {"train.batch_size": 8, "optim.ema": 0}, 0.95),
 }
 
 TINY = {"data.size": 32, "train.batch_size": 64, "train.precision": "fp32", "train.threads": 1}
 SMALL = {
     "classify": Case("photos_scratch", "", CROPS | TINY | {"model.name": "small_cnn", "loss.smoothing": 0}, 0.0),
-    "byol": Case("byol_fast", "", TINY | {"augment.progressive": [], "model.args": {"widths": [16, 32, 64]}}, 0.0),
+    "byol": Case("moco_fast", "", TINY | {"augment.progressive": [], "model.args": {"widths": [16, 32, 64]}}, 0.0),
 }
 """Cases of tests/test_speed.py, which compares their ratios with ratios.json. `--record` writes this file."""
 

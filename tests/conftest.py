@@ -237,7 +237,7 @@ PRETRAINING = {
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Config]:
     """small(**settings): configuration of a pre-training of seconds: small_cnn at 16 pixels with small projectors."""
-    strong = load_recipe("byol_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
+    strong = load_recipe("moco_fast").augment.model_copy(update={"progressive": (), "normalize": "half"})
     base = configured(PRETRAINING).model_copy(update={"augment": strong})
     return lambda **settings: resolve(base, settings)
 

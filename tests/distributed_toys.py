@@ -44,7 +44,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mixed": TINY | {"augment.mixup": 0.5, "augment.cutmix": 1.0},
     "accumulated": TINY | {"train.batch_size": 9, "optim.accumulate": 3, "loss.name": "focal"},
     "byol": VIEWS,
-    "contrast": VIEWS | {"pretrain.contrast": 0.5, "pretrain.small_crops": 1},
+    "moco": VIEWS | {"pretrain.method": "moco", "pretrain.small_crops": 1},
     "sets": SETS,
     "mixed sets": SETS | {"augment.cutmix": 1.0, "loss.name": "asymmetric", "loss.class_weights": "balanced"},
     "pixels": LAND,

@@ -154,6 +154,10 @@ def test_an_old_grid_is_an_error_that_says_what_can_be_used(old: Callable[[str],
 def check_loaded(config: Config, stored: dict[str, Any], tmp_path: Path) -> None:
     """Check that a loaded recipe has the stored settings of its task, can be changed, and can be saved and loaded."""
     found, before = (flat(values, "recipe") for values in (config.model_dump(mode="json"), stored))
+    if "pretrain" in found and (earlier := before.get("pretrain")):
+        contrast = earlier.pop("contrast", 0)
+        before["pretrain"] = earlier | ({"method": "moco"} if contrast == 1 else {})
+        found["pretrain"] = {key: found["pretrain"][key] for key in earlier}
     task = before.pop("task")
     assert found.pop("task") == task or {config.task, task} <= set(PRETRAINING)
     if task not in PRETRAINING:
@@ -178,3 +182,21 @@ def test_an_old_recipe_is_loaded(path: Path, tmp_path: Path) -> None:
     assert list(grid.settings) == stored["settings"] and list(grid.seeds) == stored["seeds"]
     for stage in ("labeled", "unlabeled", "full", "frozen"):
         check_loaded(getattr(grid, stage), stored[stage], tmp_path)
+
+
+def test_the_contrastive_loss_of_earlier_runs_is_moco(old: Callable[[str], Path], capsys) -> None:
+    """`pretrain.contrast` was the weight of the loss of MoCo v3 in place of the method's own."""
+    recipe = old("byol") / "recipe.yaml"
+    config = load_recipe_file(recipe)
+    assert config.pretrain.method == "moco" and "contrast" not in config.pretrain.model_dump()  # ty: ignore
+    assert "pretrain.contrast 1 is now the objective `moco`" in capsys.readouterr().err
+    sightline.report(recipe.parent)
+    assert "pre-trained by MoCo v3" in (recipe.parent / "report.html").read_text(encoding="utf-8")
+    assert load_recipe_file(old("simsiam") / "recipe.yaml").pretrain.method == "simsiam"  # ty: ignore
+    recipe.write_text(recipe.read_text().replace("contrast: 1.0", "contrast: 0.5"))
+    with pytest.raises(SightlineError, match=r"mixes the loss of byol with pretrain\.contrast 0\.5") as caught:
+        load_recipe_file(recipe)
+    assert "remove `contrast`" in caught.value.cure
+    with pytest.raises(SightlineError, match=r"no setting 'pretrain\.contrast'") as caught:
+        resolve(config, {"pretrain.contrast": 1})
+    assert "--pretrain.method moco" in caught.value.cure

@@ -392,7 +392,7 @@ def test_compiled_training_gives_the_same_losses(
         heads = {"projector": [32, 16], "predictor": 32}
         byol = tiny | {"train.best_metric": "epoch", "train.epochs": 1, "augment.progressive": [], "report.samples": 0}
         byol |= {"model.args": NARROW | {"dropout": 0.0}}
-        config, data = resolve(load_recipe("byol_fast"), byol | {"pretrain": heads}), photos
+        config, data = resolve(load_recipe("moco_fast"), byol | {"pretrain": heads}), photos
     found = []
     for compiled in (False, True):
         settings = {"train.compile": compiled}

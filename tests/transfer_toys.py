@@ -20,7 +20,7 @@ def tiny_grid(**changes: object) -> Grid:
     frozen = full.model_copy(update={"augment": Augment(), "optim": Optim(name="adamw", lr=1e-2)})
     heads = {"projector": [32, 16], "predictor": 32, "momentum": 0.9, "momentum_batch": 0}
     unlabeled = resolve(
-        load_recipe("byol_fast"),
+        load_recipe("moco_fast"),
         {"data.size": SIZE, "model": model.model_dump(), "augment.progressive": [], "pretrain": heads}
         | {"train": train.model_copy(update={"best_metric": "epoch"}).model_dump(), "report.samples": 4},
     )

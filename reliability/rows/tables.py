@@ -111,7 +111,7 @@ def recipe_seeds() -> dict[str, bytes]:
     short = "name: mine\ntask: classify\noptim: {lr: 1e-3, name: sgd}\ntrain:\n  epochs: 3\n  seed: 0\n"
     return {
         "classifier": recipes.to_yaml(load_recipe("photos_scratch")).encode(),
-        "pre-training": recipes.to_yaml(load_recipe("byol_fast")).encode(),
+        "pre-training": recipes.to_yaml(load_recipe("moco_fast")).encode(),
         "short": short.encode(),
         "bom, crlf": b"\xef\xbb\xbf" + short.replace("\n", "\r\n").encode(),
         "json": json.dumps({"name": "mine", "data": {"classes": ["a", "b"], "colors": {"a": [1, 2, 3]}}}).encode(),

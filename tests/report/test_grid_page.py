@@ -17,7 +17,7 @@ def test_settings_table_has_one_column_per_stage_and_only_changed_settings(tmp_p
     assert rows["Setting"] == [*STAGE_TITLES.values(), "Default"]
     lr = [f"{getattr(grid, stage).optim.lr:g}" for stage in STAGE_TITLES]
     assert rows["optim.lr"][:4] == lr and len(set(lr)) > 2, "each column has the values of its stage"
-    assert rows["pretrain.contrast"] == ["", "1", "", "", "0"]
+    assert rows["pretrain.method"] == ["", "moco", "", "", "byol"]
     assert "train.clip_norm" not in rows and all(set(cells[:4]) != {cells[4]} for cells in rows.values())
     written = tmp_path / "grid.yaml"
     written.write_text(re.search(r"<code>(.*?)</code>", details, re.S).group(1).replace("&#x27;", "'"))  # ty: ignore

@@ -131,7 +131,7 @@ def test_more_minutes_add_the_steps_that_did_not_fit(
 @pytest.mark.parametrize(
     ("make", "words", "cure"),
     [
-        (lambda photos, folder: next((photos / "train").iterdir()), "no labels", "byol"),
+        (lambda photos, folder: next((photos / "train").iterdir()), "no labels", "moco_fast"),
         (lambda photos, folder: one_class(folder), "only 1 class was found", "--data FOLDER"),
         (lambda photos, folder: numbers(folder), "looks like numbers", "--data.label_column"),
         (lambda photos, folder: folder / "nothing", "not found|no such", "check the path"),

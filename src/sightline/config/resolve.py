@@ -113,7 +113,7 @@ def format_fault(fault: Any, kind: type[Section]) -> str:
     """Format a validation error of pydantic for the user: `key: what is expected, found VALUE`."""
     if fault["type"] == "extra_forbidden":
         key = unknown_setting(fault)
-        return f"{key}: there is no such setting; did you mean {nearest(key, kind)}?"
+        return f"{key}: there is no such setting; {instead_of(key, kind)}"
     key = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     found = repr(fault["input"])
@@ -141,8 +141,17 @@ def unknown_key(key: str, where: str, kind: type[Section]) -> SightlineError:
     """The SightlineError for an unknown setting, with the most similar existing one as the cure."""
     declared = kind.model_fields.get("task")
     task = f", a recipe of the task {declared.default}" if declared and declared.default else ""
-    cure = f"did you mean {nearest(key, kind)}? To show all settings: sightline recipes NAME --all"
+    cure = instead_of(key, kind)
+    cure += " To" if cure.endswith("?") else "; to"
+    cure += " show all settings: sightline recipes NAME --all"
     return SightlineError(f"there is no setting {key!r}", where=where + task, cure=cure)
+
+
+def instead_of(key: str, kind: type[Section]) -> str:
+    """What to use instead of a setting that does not exist: for one of an earlier version its replacement, for others
+    the most similar one."""
+    former: Mapping[str, str] = getattr(kind, "former_keys", {})
+    return former.get(key) or f"did you mean {nearest(key, kind)}?"
 
 
 def all_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:

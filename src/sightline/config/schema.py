@@ -259,6 +259,8 @@ class Config(Section):
 
     path_keys: ClassVar[tuple[str, ...]] = ("data.path", "model.weights")
     """Settings whose values are paths; `train` makes them absolute."""
+    former_keys: ClassVar[dict[str, str]] = {}
+    """Settings of earlier versions, and what to use instead."""
     fits_heads: ClassVar[bool] = False
     """Whether the task has `optim.name lbfgs` and `knn`, and `model.fit_head`."""
 

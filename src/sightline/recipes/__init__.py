@@ -55,6 +55,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "byol_resnet50_a": pretrain.byol_resnet50_a,
     "byol_resnet50_b": pretrain.byol_resnet50_b,
     "byol_paper": pretrain.byol_paper,
+    "moco_fast": pretrain.moco_fast,
     "byol_fast": pretrain.byol_fast,
     "simsiam_fast": pretrain.simsiam_fast,
 }

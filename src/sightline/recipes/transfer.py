@@ -11,7 +11,7 @@ from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedul
 from ..tasks.classify.config import ClassifyConfig
 from ..tasks.pretrain.config import Pretrain
 from ..transfer.grid import Grid
-from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b
+from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b, moco_fast
 
 
 def transfer_a() -> Grid:
@@ -88,7 +88,7 @@ def transfer_b() -> Grid:
 
 
 def transfer_fast() -> Grid:
-    """Small photographs with few labels, pre-trained by `byol_fast`.
+    """Small photographs with few labels, pre-trained by `moco_fast` (MoCo v3).
 
     Two pre-trainings of each kind, three seeds from each; learning rate and epochs of each setting are chosen by the
     same small grid (`tune: small`). Frozen backbones have logistic regression and k-NN. Setting F is A with the compute
@@ -99,7 +99,7 @@ def transfer_fast() -> Grid:
 
         sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
-    pretraining = byol_fast()
+    pretraining = moco_fast()
     full = ClassifyConfig(
         name="full",
         data=pretraining.data,

@@ -134,7 +134,7 @@ def kind_of(source: Source, data: Data) -> str:
         why = "`sightline start` compares steps by their accuracy on labeled images"
         cure = (
             "put the images of each class into a folder of its own; or pre-train without labels: sightline train "
-            f"byol_fast --data {shlex.quote(data.path)}"
+            f"moco_fast --data {shlex.quote(data.path)}"
         )
         raise SightlineError("these images have no labels", where=data.path, why=why, cure=cure)
     if any(map(are_numbers, labels)):

@@ -127,6 +127,9 @@ class Task:
 
     former_names: tuple[str, ...] = ()
     """Names of this task in recipes of earlier versions."""
+    upgrade: "Callable[[Mapping[str, Any], str], tuple[Mapping[str, Any], str]] | None" = None
+    """(nested values of a recipe of any version, their origin) -> (values of this version, a note on what was replaced
+    or "")."""
     selects_epochs: bool = True
     """Whether a run keeps the weights of the epoch with the best metric; otherwise it keeps those of the last epoch."""
     probe_setting: str = ""

@@ -48,7 +48,11 @@ def config_of(values: Mapping[str, Any], where: str) -> Config:
     requested = values.get("task")
     task = task_named(requested, where)
     if requested and requested != task.name:
-        note_renamed(str(requested), task.name, where)
+        note_renamed(f"the task {requested} is now called {task.name}", where)
+    for upgrade in filter(None, (one.upgrade for one in TASKS.values())):  # recipes had the sections of all tasks
+        values, note = upgrade(values, where)
+        if note:
+            note_renamed(note, where)
     known = {key: value for key, value in values.items() if not is_unused(task.config, key, value)}
     return apply_settings(task.config(), flat(known | {"task": task.name}, where, task.config), where)
 
@@ -59,9 +63,9 @@ def typed(config: Config) -> Config:
 
 
 @cache
-def note_renamed(old: str, new: str, where: str) -> None:
-    """Print to standard error that a task has a new name, once per process for each file."""
-    print_plain(f"note: the task {old} is now called {new} ({where})", sys.stderr)
+def note_renamed(note: str, where: str) -> None:
+    """Print to standard error that a task or a setting has a new name, once per process for each file."""
+    print_plain(f"note: {note} ({where})", sys.stderr)
 
 
 def is_unused(kind: type[Config], key: str, value: Any) -> bool:

@@ -83,9 +83,9 @@ def test_the_contrastive_term_is_the_cross_entropy_of_cosines_on_hand_numbers(sm
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
     loss.backward()
     assert apart.grad is None and predictions.grad is not None
-    task = task_of(small(**{"pretrain.contrast": 0.75, "pretrain.temperature": 0.5}))
-    assert task.loss(predictions, apart).item() == pytest.approx(0.75 * math.log(1 + math.exp(-2)), abs=1e-6)
-    with pytest.raises(SightlineError, match="temperature has no effect"):
+    task = task_of(small(**{"pretrain.method": "moco", "pretrain.temperature": 0.5}))
+    assert task.loss(predictions, apart).item() == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
+    with pytest.raises(SightlineError, match=r"temperature .* needs pretrain\.method moco"):
         small(**{"pretrain.temperature": 0.5})
 
 

@@ -29,6 +29,7 @@ TASK = Task(
     load=lazy("sightline.tasks.pretrain.predict:load"),
     serve=lazy("sightline.tasks.pretrain.serve:served"),
     former_names=("byol",),
+    upgrade=lazy("sightline.tasks.pretrain.former:upgrade"),
     selects_epochs=False,
     probe_setting="pretrain.probe",
     unsupported={

@@ -28,12 +28,8 @@ class Pretrain(Section):
     """Whether the projector ends with a batch norm without scale and shift, as in SimSiam."""
     predictor: Count = 4096
     """Width of the hidden layer of the predictor, the two-layer MLP after the projector."""
-    contrast: Probability = 0.0
-    """Weight of the contrastive loss of MoCo v3, from 0 (only the loss of the method) to 1 (only the contrastive
-    loss). The losses of BYOL and SimSiam do not separate different images, and the features get worse in runs of a
-    few thousand steps."""
     temperature: PositiveFloat = 0.2
-    """Temperature of the contrastive loss, by which cosine similarities are divided."""
+    """Temperature of the contrastive loss of `moco`, by which cosine similarities are divided."""
     momentum: Decay = 0.996
     """Momentum of the target network (a moving average of the online network) at the first step."""
     momentum_end: Probability = 1.0
@@ -63,6 +59,10 @@ class PretrainConfig(Config):
     """The configuration of a pre-training run: the sections that all tasks have, and the section `pretrain`."""
 
     path_keys: ClassVar[tuple[str, ...]] = (*Config.path_keys, "pretrain.probe")
+    former_keys: ClassVar[dict[str, str]] = {
+        "pretrain.contrast": "the objective's name determines its loss: use --pretrain.method moco for the contrastive "
+        "loss of MoCo v3, or byol or simsiam for their own"
+    }
 
     task: Literal["pretrain"] = "pretrain"
     pretrain: Pretrain = Pretrain()
@@ -95,11 +95,8 @@ class PretrainConfig(Config):
             "pretrain.momentum_end is below pretrain.momentum": pretrain.momentum_end < pretrain.momentum,
             "pretrain.small_size and small_scale have no effect without pretrain.small_crops": not pretrain.small_crops
             and (pretrain.small_size or pretrain.small_scale != own.small_scale),
-            "pretrain.temperature has no effect without a contrastive loss (pretrain.contrast, or moco)": (
-                pretrain.temperature != own.temperature and not (pretrain.contrast or pretrain.method == "moco")
-            ),
-            "pretrain.contrast is available for byol and simsiam only; the loss of moco is contrastive already": (
-                pretrain.contrast and pretrain.method == "moco"
+            "pretrain.temperature is that of the contrastive loss: it needs pretrain.method moco": (
+                pretrain.temperature != own.temperature and pretrain.method != "moco"
             ),
             "pretrain.small_crops needs augment.crop resized": pretrain.small_crops and augment.crop != "resized",
         }

@@ -77,7 +77,9 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:
     """A sentence on the model, its data and its result."""
     model, data = section(files.recipe, "model"), section(files.provenance, "data")
-    method = str(files.provenance.get("method") or section(files.recipe, "pretrain").get("method") or "")
+    chosen = section(files.recipe, "pretrain")
+    method = str(files.provenance.get("method") or chosen.get("method") or "")
+    method = "MoCo v3" if chosen.get("contrast") == 1 else method  # a recipe of an earlier version
     images = number(section(data, "counts").get("train"), 0)
     what = (
         f"{model.get('name', 'A network')}, pre-trained by {method or 'self-supervision'} on {images:,.0f} images"

@@ -24,7 +24,6 @@ from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
-from .objectives.moco import contrastive_loss
 from .siamese import Siamese
 
 LOSS_IMAGES = 500
@@ -72,16 +71,11 @@ class PretrainLearner:
     feature_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        pretrain = self.config.pretrain
-        self.over_batch = pretrain.contrast > 0 or OBJECTIVES[pretrain.method].over_batch
+        self.objective = OBJECTIVES[self.config.pretrain.method]
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The loss of predictions [N, P] from one view against the targets [N, P] of another view, a scalar."""
-        pretrain = self.config.pretrain
-        loss = OBJECTIVES[pretrain.method].loss(predictions, targets, pretrain)
-        if not pretrain.contrast:
-            return loss
-        return torch.lerp(loss, contrastive_loss(predictions, targets, pretrain), pretrain.contrast)
+        return self.objective.loss(predictions, targets, self.config.pretrain)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of a training batch, {"loss": scalar}: each view's prediction against the projection of the other
@@ -92,7 +86,7 @@ class PretrainLearner:
         share the batch and the loss depends on all of its images, also "weight": 1.
         """
         (first, second), crops = self.prepare(batch)
-        pooled = batch.global_samples is not None and self.over_batch  # compare with the images of all processes
+        pooled = batch.global_samples is not None and self.objective.over_batch  # with all processes' images
         rows = gathered if pooled else torch.nn.Identity()
         prediction, projection = map(rows, self.model(first))
         other_prediction, other_projection = map(rows, self.model(second))
