@@ -41,6 +41,8 @@ def shortened(text: str) -> str:
 def printable(text: object) -> str:
     """Escape undecodable bytes and control characters except newlines, so that any terminal can print the text."""
     escaped = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    if escaped.isprintable():  # images of a page are strings of megabytes
+        return escaped
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in escaped)
 
 

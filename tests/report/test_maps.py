@@ -2,15 +2,18 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sightline.insight.projection import EpochMap
 from sightline.report.findings import compute_findings
 from sightline.report.maps import features_table, maps
-from sightline.report.run import read_run, with_predictions, with_samples
+from sightline.report.page import write_report
+from sightline.report.run import RunFiles, read_run, with_predictions, with_samples
 
 
 def test_each_number_is_below_its_heading() -> None:
@@ -42,3 +45,16 @@ def test_the_map_of_training_images_has_their_thumbnails_and_predictions(
     assert blocks["map-data"]["count"] == 24
     assert blocks["map-data-training"]["predicted"] != blocks["map-data"]["predicted"]
     assert len(set(blocks["map-data-training"]["predicted"])) == 2
+
+
+def test_the_page_says_that_its_maps_are_of_a_part_of_the_images(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", epochs=(1,))
+    complete = write_report(run).read_text(encoding="utf-8")
+    monkeypatch.setattr(sys.modules[RunFiles.__module__], "MOST_POINTS", 12)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "features of 24 images are stored" in text and "a random 12 of them (seed 0)" in text
+    assert "a random" not in complete
+    summaries = [re.findall(r"classifies [^<]*", page)[0] for page in (text, complete)]
+    assert summaries[0] == summaries[1] and "of 24 validation images" in summaries[0]

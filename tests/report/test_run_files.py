@@ -1,8 +1,10 @@
+import sys
+
 import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.report.run import read_run, with_predictions, with_samples
+from sightline.report.run import RunFiles, read_run, with_predictions, with_samples
 
 
 def read_all(run):
@@ -88,3 +90,22 @@ def test_a_folder_that_is_not_a_run_is_an_error_with_the_cure(tmp_path, make_run
     with pytest.raises(SightlineError) as parent:
         read_run(tmp_path / "runs")
     assert str(run) in parent.value.cure
+
+
+def test_of_many_images_the_same_random_part_is_read_from_all_snapshots(tmp_path, make_run, monkeypatch):
+    run = make_run(tmp_path / "run")
+    every = read_all(run)
+    monkeypatch.setattr(sys.modules[RunFiles.__module__], "MOST_POINTS", 10)
+    files = read_all(run)
+    assert files.samples is not None and every.samples is not None and files.stored == every.stored == 24
+    rows = files.samples.rows
+    assert len(rows) == 10 and rows.tolist() == sorted(set(rows.tolist())) and rows.tolist() != list(range(10))
+    np.testing.assert_array_equal(files.samples.images, every.samples.images[rows])
+    np.testing.assert_array_equal(files.samples.labels, every.samples.labels[rows])
+    for part, whole in zip(files.snapshots, every.snapshots, strict=True):
+        np.testing.assert_array_equal(part.features, whole.features[rows])
+        np.testing.assert_array_equal(part.predictions, whole.predictions[rows])
+        np.testing.assert_array_equal(part.confidence, whole.confidence[rows])
+    assert files.predictions is not None and len(files.predictions.names) == 24, "metrics use all images"
+    again = read_all(run).samples
+    assert again is not None and again.rows.tolist() == rows.tolist()

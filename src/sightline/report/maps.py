@@ -45,14 +45,28 @@ def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
     parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in findings.notes]
     if findings.maps:
         labels, clustered = findings.map_labels, files.clustered
+        parts.append(sampled_note(len(labels), files.stored))
         parts += maps_of(figures, findings.maps, files.snapshots, labels, files.classes, "", clustered)
     if findings.training_maps:
         assert files.train_samples is not None
         parts.append(element("h3", "Training images"))
         parts.append(items("items-training", files, files.train_samples, None))
         labels = findings.training_labels
+        parts.append(sampled_note(len(labels), files.train_stored))
         parts += maps_of(figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training")
     return parts
+
+
+def sampled_note(shown: int, stored: int) -> Html | None:
+    """A paragraph on the images that are not on the maps; None if all images with stored features are."""
+    if stored <= shown:
+        return None
+    text = (
+        f"The features of {stored:,} images are stored. This section has a random {shown:,} of them (seed 0), so that "
+        "the page is written and opened quickly: the maps, k-NN accuracy and silhouette are of these. "
+        "The metrics, intervals and tables of the other sections are of all images."
+    )
+    return element("p", text, class_="small")
 
 
 def maps_of(

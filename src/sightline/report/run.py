@@ -16,10 +16,14 @@ from ..errors import SightlineError
 from ..runs.atomic import read_json_lines
 from ..runs.csv_io import RUN_COLUMNS, classes_of
 from ..runs.run_folder import existing
+from ..runs.sampling import sample_rows
 from ..stats.groups import ids_in, read_groups
 from .formatting import section
 
 T = TypeVar("T")
+MOST_POINTS = 2500
+"""Maximum number of images on a map. The time of t-SNE and of k-NN grows faster than this number: t-SNE takes 4 s per
+epoch for 2,500 images and 10 s for 5,000, on one core."""
 UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, StopIteration, RecursionError),
     *(csv.Error, zipfile.BadZipFile, zlib.error, SightlineError),
@@ -75,9 +79,10 @@ class RunFiles:
 
     recipe_text: the text of recipe.yaml. records: of metrics.jsonl. classes: names from predictions/val.csv, else from
     provenance.json. mistakes: misclassified images. samples, snapshots: images whose features were stored, and one
-    snapshot per stored epoch. train_samples, train_snapshots: the same for training images. clustered: whether
-    `classes` and the labels of the samples are clusters of the features, see `findings.with_clusters`. split: whose
-    predictions are read; samples and mistakes are those of `val`.
+    snapshot per stored epoch. train_samples, train_snapshots: the same for training images. stored, train_stored:
+    number of images with stored features, of which `samples` and `train_samples` are all or a random part. clustered:
+    whether `classes` and the labels of the samples are clusters of the features, see `findings.with_clusters`. split:
+    whose predictions are read; samples and mistakes are those of `val`.
     """
 
     path: Path
@@ -94,6 +99,8 @@ class RunFiles:
     snapshots: tuple[Snapshot, ...] = ()
     train_samples: Thumbnails | None = None
     train_snapshots: tuple[Snapshot, ...] = ()
+    stored: int = 0
+    train_stored: int = 0
     clustered: bool = False
     split: str = "val"
 
@@ -150,19 +157,47 @@ def mistakes_of(files: RunFiles, missing: list[str]) -> Thumbnails | None:
 def with_samples(files: RunFiles) -> RunFiles:
     """Return the files of a run, with the sample images and their features at the stored epochs added.
 
-    If the run has stored features of training images, these are added too. For predictions on another split than `val`,
-    nothing is added.
+    If the run has stored features of training images, these are added too. Of many images, a random part is used
+    (`thinned`). For predictions on another split than `val`, nothing is added.
     """
     if files.split != "val":
         return files
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
-    files = replace(files, samples=samples, snapshots=read_snapshots(path, missing))
+    stored = len(samples.rows) if samples else 0
+    samples, snapshots = thinned(samples, read_snapshots(path, missing))
+    files = replace(files, samples=samples, snapshots=snapshots, stored=stored)
     if (path / "snapshots" / "train-samples.npz").is_file():
         snapshots = read_snapshots(path, missing, "train-features.npz")
         samples = attempt("snapshots/train-samples.npz", path, read_thumbnails, missing, None)
-        files = replace(files, train_samples=samples, train_snapshots=snapshots)
+        stored = len(samples.rows) if samples else 0
+        samples, snapshots = thinned(samples, snapshots)
+        files = replace(files, train_samples=samples, train_snapshots=snapshots, train_stored=stored)
     return replace(files, missing=tuple(missing))
+
+
+def thinned(
+    samples: Thumbnails | None, snapshots: tuple[Snapshot, ...]
+) -> tuple[Thumbnails | None, tuple[Snapshot, ...]]:
+    """Keep the same random images in `samples` and in each of `snapshots`, so that a page can be written in a minute.
+
+    Nothing changes if there are few images, or if the numbers of images differ.
+    """
+    count = len(samples.rows) if samples else 0
+    if samples is None or count <= MOST_POINTS or any(len(one.features) != count for one in snapshots):
+        return samples, snapshots
+    kept = sample_rows(count, MOST_POINTS, seed=0)
+    labels = None if samples.labels is None else samples.labels[kept]
+    parts = [
+        replace(
+            one,
+            features=one.features[kept],
+            predictions=None if one.predictions is None else one.predictions[kept],
+            confidence=None if one.confidence is None else one.confidence[kept],
+        )
+        for one in snapshots
+    ]
+    return Thumbnails(samples.images[kept], samples.rows[kept], labels), tuple(parts)
 
 
 def attempt(name: str, folder: Path, read: Callable[[Path], T], missing: list[str], otherwise: T) -> T:

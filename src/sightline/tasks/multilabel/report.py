@@ -17,7 +17,7 @@ from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS, without_m
 from ...report.formatting import epochs_text, percent, section, status
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
-from ...report.maps import PCA, TSNE
+from ...report.maps import PCA, TSNE, sampled_note
 from ...report.run import RunFiles, Thumbnails
 from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.intervals import effective_images
@@ -310,6 +310,7 @@ def feature_maps(
     return [
         *without,
         element("p", text),
+        sampled_note(len(files.samples.rows), files.stored),
         points_block(files.samples, files.mistakes, summary.sets),
         with_live_views(still, map_block("map-data", maps, files.snapshots, 0), live("map", "map-data", "items-data")),
         element("p", TSNE, class_="small") if "tsne" in figures else None,
