@@ -238,10 +238,10 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ids=["bomb", "loop", "lists", "mappings", "dashes", "long", "digits", "null byte", "escape"],
 )  # fmt: skip
 def test_malicious_files_are_rejected_quickly(tmp_path: Path, text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SightlineError):
         read(tmp_path, text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 PIECES = [
