@@ -2,6 +2,7 @@
 
     python benchmarks/rivals.py resnet18-64 --envs FOLDER --pictures PHOTOS --tune  # optional: choose settings again
     python benchmarks/rivals.py resnet18-64 --envs FOLDER --pictures PHOTOS --json resnet18-64.json
+    python benchmarks/rivals.py probe --help  # frozen features and a linear classifier, see probe_rivals.py
 
 Cases: `resnet18-64`, `small-32`, `photos-224` (from JPEG files of 500x400, quality 90), and with networks of timm
 `lite0-128` and `mobilenet-128`, which only timm's train.py trains. ResNet-18 is the standard architecture of
@@ -31,12 +32,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import probe_rivals
+from environments import WORKERS, environment, run_worker, store_settings, stored_settings, worker_environment
 from machine import list_images, machine_info, machine_line, median_range, warm_speed, write_results, write_split
 
-WORKERS = Path(__file__).with_name("rivals")
 SMALL_CNN = Path(__file__).parents[1] / "src" / "sightline" / "models" / "small.py"
 TRAIN_PY = "https://raw.githubusercontent.com/huggingface/pytorch-image-models/v{}/train.py"
-MARK, VAL = "stopwatch ", 32
+VAL = 32
 
 
 @dataclass(frozen=True)
@@ -93,32 +95,6 @@ RIVALS = {
 }
 
 
-def environment(rival: Rival, envs: Path) -> Path | None:
-    """Return the Python of the rival's environment, which is created if missing; None if the installation fails."""
-    from importlib.metadata import version
-
-    folder = (envs / rival.environment).absolute()
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    ready = folder / "installed"
-    if ready.exists():
-        return python
-    pinned = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "torchvision")]
-    uv = shutil.which("uv")
-    make = [uv, "venv", "--quiet", "--clear"] if uv else [sys.executable, "-m", "venv", "--clear"]
-    python_of_uv = ["--python", sys.executable] if uv else []
-    pip = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-    print(f"installing {rival.environment} into {folder}", flush=True)
-    env = os.environ | {"UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(envs.absolute() / "cache"))}
-    for command in ([*make, *python_of_uv, str(folder)], [*pip, "--quiet", *pinned, *rival.packages]):
-        done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-            print(f"skipped {rival.environment}: it cannot be installed: {reason[0]}")
-            return None
-    ready.touch()
-    return python
-
-
 def timm_script(python: Path, envs: Path) -> str:
     """Download train.py of the installed version of timm and return its path; "" if the download fails."""
     command = [str(python), "-c", "from importlib.metadata import version; print(version('timm'))"]
@@ -152,9 +128,7 @@ class Bench:
         for cache in (*(self.folder / "data").rglob("*.cache"), *(self.folder / "data").rglob("*.npy")):
             cache.unlink()
         out.mkdir()
-        removed = ("PYTHONPATH", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
-        env = {key: value for key, value in os.environ.items() if key not in removed}
-        return env | {"OMP_NUM_THREADS": str(self.options.threads), "SIGHTLINE_CACHE": str(out / "cache")}
+        return worker_environment(self.options.threads, out / "cache")
 
     def run_rival(self, name: str, python: Path, chosen: dict[str, Any]) -> dict[str, Any] | None:
         """Return the cold and warm images/s of a rival with these settings; print a message and return None if it
@@ -171,13 +145,9 @@ class Bench:
         }
         command = [str(python), str(WORKERS / rival.worker), json.dumps(settings)]
         env, out = self.prepare(), self.folder / "out"
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=out)
-        lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-        if not lines:
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-            print(f"skipped {name} with {chosen}: {reason[0]}", flush=True)
+        result = run_worker(f"{name} with {chosen}", command, env, out)
+        if result is None:
             return None
-        result = json.loads(lines[-1].removeprefix(MARK))
         (_, first), (begin, end) = result.pop("epochs")
         return {"cold": self.images / first, "warm": self.images / (end - begin), "command": command, **result}
 
@@ -225,7 +195,7 @@ def tune(bench: Bench, name: str, python: Path, settings: dict[str, Any]) -> dic
     if not tried:
         return None
     settings[key] = max(tried, key=lambda result: result["warm"]) | {"tried": tried}
-    (bench.options.envs / "settings.json").write_text(json.dumps(settings, indent=1))
+    store_settings(bench.options.envs, settings)
     return settings[key]["chosen"]
 
 
@@ -273,6 +243,8 @@ def print_table(results: dict[str, list[dict[str, Any]]], chosen: dict[str, dict
 
 def main() -> None:
     """Install missing tools, choose their settings, measure, print a table and write JSON."""
+    if sys.argv[1:2] == ["probe"]:
+        return probe_rivals.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--envs", type=Path, required=True, help="folder for the environments of the other tools")
@@ -289,17 +261,14 @@ def main() -> None:
     options.envs.mkdir(parents=True, exist_ok=True)
     case, info = CASES[options.case], machine_info()
     options.batch = options.batch or case.batch
-    if (options.envs / "settings.json").exists():
-        settings = json.loads((options.envs / "settings.json").read_text())
-    else:
-        settings = {}
+    settings = stored_settings(options.envs)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(case, options, Path(folder))
         ready = {}
         for name in options.only:
             if case.model not in RIVALS[name].models:
                 print(f"skipped {name}: it cannot train the model {case.model}")
-            elif python := environment(RIVALS[name], options.envs):
+            elif python := environment(RIVALS[name].environment, RIVALS[name].packages, options.envs):
                 chosen = tune(bench, name, python, settings)
                 ready |= {name: (python, chosen)} if chosen else {}
         if options.tune or not ready:

@@ -39,15 +39,20 @@ class Stopwatch:
 
     def report(self, **notes: Any) -> None:
         """Print the result and exit without the tool's cleanup."""
-        versions = {}
-        for package in self.packages:
-            try:
-                versions[package] = version(package)
-            except PackageNotFoundError:
-                continue
-        sys.stdout.flush()
-        print(f"\n{MARK}{json.dumps({'epochs': self.epochs, 'versions': versions, **notes})}", flush=True)
+        print_result(self.packages, epochs=self.epochs, **notes)
         os._exit(0)
+
+
+def print_result(packages: tuple[str, ...], **values: Any) -> None:
+    """Print the last line of a worker's output: its results and the versions of these packages as JSON."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    sys.stdout.flush()
+    print(f"\n{MARK}{json.dumps({'versions': versions, **values})}", flush=True)
 
 
 def build_network(options: SimpleNamespace) -> Any:
