@@ -73,8 +73,14 @@ def test_other_class_count_makes_a_new_head(tmp_path: Path) -> None:
     assert torch.equal(model.head.weight, head)
     parameters = sum(value.numel() for value in model.parameters())
     assert report.share == pytest.approx(1 - (6 * 3 + 3) / parameters)
-    said = "; initialized, not loaded: head.weight, head.bias; unused tensors of the file: head.weight, head.bias"
-    assert said in str(report)
+    said = "; initialized, not loaded: head.weight, head.bias; the classifier of the file is not used, as expected: "
+    assert f"{said}head.weight, head.bias" in str(report) and "unused tensors" not in str(report)
+
+
+def test_only_other_tensors_than_the_classifier_are_called_unused() -> None:
+    report = LoadReport(1, 1, (), ("module.classifier.bias", "conv_head.weight"), "w.pt")
+    said = "the classifier of the file is not used, as expected: module.classifier.bias; unused tensors of the file: "
+    assert f"{said}conv_head.weight" in str(report)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.backbone.", ""])

@@ -21,6 +21,8 @@ from .pretrained.published import Published, published, require_imagenet
 
 LIBRARY = ("pretrained", "imagenet")
 """Values of `model.weights` for the weights that the model's library publishes."""
+CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
+"""Starts of the names of a classifier's tensors in weight files of timm, torchvision and Sightline."""
 MIN_COVERAGE = 0.9
 """Fraction of the backbone's values that must match tensors in the weights file; with less, loading raises an error."""
 NO_CLASS_NAMES = (
@@ -51,7 +53,10 @@ class LoadReport:
         share = f"{100 * self.share:.1f} % of the parameters"
         parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
         parts += [f"initialized, not loaded: {abbreviated(self.new)}"] if self.new else []
-        parts += [f"unused tensors of the file: {abbreviated(self.ignored)}"] if self.ignored else []
+        heads = [name for name in self.ignored if without_prefixes(name).startswith(CLASSIFIERS)]
+        others = [name for name in self.ignored if name not in heads]
+        parts += [f"the classifier of the file is not used, as expected: {abbreviated(heads)}"] if heads else []
+        parts += [f"unused tensors of the file: {abbreviated(others)}"] if others else []
         return "; ".join([*parts, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
