@@ -2,7 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +41,7 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int, channels: 
     example = example.to(getattr(torch, channels.dtype))
     dims = {axis: torch.export.Dim(name) for axis, name in {0: "images", 2: "height", 3: "width"}.items()}
     # Fused attention with a bias (BEiT) has no ONNX translation; the MATH backend is equivalent.
-    with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), traceable_rotations(network):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -52,6 +54,38 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int, channels: 
             raise SightlineError("torch cannot export this network to ONNX", why=why, cure=cure) from error
     assert program is not None
     return without_metadata(program.model_proto)
+
+
+@contextmanager
+def traceable_rotations(network: nn.Module) -> Generator[None]:
+    """Context manager: the rotary embeddings of DINOv3 are computed by `rotations`, which can be exported with dynamic
+    height and width."""
+    from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
+
+    found: list[Any] = [module for module in network.modules() if isinstance(module, RotaryEmbeddingDinoV3)]
+    found = [module for module in found if module.grid_indexing == "ij"]
+    for module in found:
+        module._create_embed = partial(rotations, module)
+    try:
+        yield
+    finally:
+        for module in found:
+            del module._create_embed
+
+
+def rotations(rope: Any, feat_shape: list[int], no_aug: bool = False) -> torch.Tensor:
+    """`_create_embed` of timm's `RotaryEmbeddingDinoV3` in evaluation mode: sine and cosine float [H * W, 2 * dim].
+
+    timm divides by `float(side)`, which makes the side a constant of an exported graph; here it is a tensor.
+    """
+    least, largest = torch.sym_min(*feat_shape), torch.sym_max(*feat_shape)
+    divisors = {"separate": feat_shape, "min": (least, least), "max": (largest, largest)}[rope.normalize_coords]
+    steps = [
+        (torch.arange(side).float() + 0.5 + rope.grid_offset) / torch.scalar_tensor(divisor)
+        for side, divisor in zip(feat_shape, divisors, strict=True)
+    ]
+    coordinates = 2 * torch.stack(torch.meshgrid(steps, indexing="ij"), dim=-1).flatten(0, 1) - 1
+    return torch.cat(rope._get_pos_embed_from_coords(coordinates), dim=-1)
 
 
 def without_metadata(model: "ModelProto") -> "ModelProto":
