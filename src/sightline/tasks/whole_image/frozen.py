@@ -1,5 +1,7 @@
 """Features of a network that is not trained on the data, for checks of the data: from the cache, or computed once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -12,7 +14,7 @@ from ...engine.device import pick_device, use_threads
 from ...engine.parts import normalization
 from ...models.pretrained.preprocessing import with_own_preprocessing
 from ..contract import Say
-from .build import build_network
+from .build import Inference, build_network
 from .features import FeatureExtractor
 from .fitted import choose_penalty, logistic_regression, parts_of, standardization
 
@@ -39,6 +41,22 @@ def features(config: Config, source: Source, say: Say) -> dict[str, tuple[Decode
     preprocessing = [mean, std, config.data.eval_crop, source.channels.description()]
     compute = FeatureExtractor(config, model, transform, preprocessing, device, say).features
     return {split: (each, compute(each, split, torch.float32).cpu().numpy()) for split, each in splits.items()}
+
+
+def of_run(inference: Inference, config: Config, say: Say) -> Callable[[Decoded, str], torch.Tensor]:
+    """A function (images, split) -> features float32 [N, D] by the network of a run with a frozen backbone. Those that
+    training stored are used again. The function is called after the weights are loaded."""
+    mean, std = inference.normalization
+
+    def features(decoded: Decoded, split: str) -> torch.Tensor:
+        fits = decoded.images.shape[2:] == (config.data.size, config.data.size)
+        share = config.data.eval_crop if fits else 1.0  # that of the transform, which crops other images only
+        preprocessing = [mean, std, share, decoded.channels.description()]
+        learner = inference.learner
+        rest = (preprocessing, inference.device, say)
+        return FeatureExtractor(config, learner.model, learner.transform, *rest).features(decoded, split, torch.float32)
+
+    return features
 
 
 def held_out_probabilities(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
