@@ -13,6 +13,8 @@ def doctor(
     /,
     *,
     out: Path | None = None,
+    weights: str = "",
+    model: str = "",
     fix: Flag = False,
     overwrite: Flag = False,
     quiet: Quiet = False,
@@ -28,13 +30,18 @@ def doctor(
     Args:
         data: A data set, as for train --data; or a run folder, to find likely label errors in its validation images.
         out: Folder for doctor.html and doctor.json; runs/doctor by default, or RUN/doctor.
+        weights: Also find labels that may be wrong, crops and mirror images, with the features of a network: pretrained
+            (a download), a weight file, or a run folder.
+        model: The network of the weights, such as timm/convnext_atto; timm/tf_efficientnet_lite0 by default, or the
+            network of the run.
         fix: Also write clean.csv there, a table for train --data. It leaves out unreadable files, all but one of
             identical images, and identical images with different labels. Your files are not changed.
         overwrite: Replace an existing clean.csv.
     """
     from ..doctor import doctor as function
 
-    options = {"out": out, "fix": fix, "overwrite": overwrite, "quiet": quiet, "code": code}
+    options = {"out": out, "weights": weights, "model": model, "fix": fix}
+    options |= {"overwrite": overwrite, "quiet": quiet, "code": code}
     diagnosis = function(data, **options, **(settings or {}))
     if quiet:
         print_path(diagnosis.page)

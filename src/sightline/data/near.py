@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
+from scipy import fft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
@@ -34,6 +35,8 @@ DIMENSIONS = 16
 """Number of principal components of the thumbnails that are used in the k-d tree."""
 LEAST_SIDE = 16
 """Images with a smaller side, in pixels, are not compared: near copies look like images of similar objects."""
+CROPS = tuple(range(SIDE, SIDE // 2 - 1, -3))
+"""Sides of the crops that are compared, in pixels of an image with SIDE pixels."""
 KEPT = 1024
 """Maximum number of images, resized to SIDE pixels, that are kept in memory; 98 kB each."""
 
@@ -105,6 +108,34 @@ def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tup
         if alike >= ALIKE and alike_detail >= DETAIL:
             found.append((first, second, alike))
     return found
+
+
+def best_crop(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """(correlation, correlation of the fine detail) of `second` and the crop of `first` that is most similar to it or
+    to its mirror image. Both are uint8 [SIDE, SIDE, 3]; the crops have the sides CROPS, at all positions."""
+    values = first.astype(np.float32).transpose(2, 0, 1) - first.mean(dtype=np.float32)
+    sums = [np.pad(each.sum(0, np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1) for each in (values, values**2)]
+    variants = (second, np.ascontiguousarray(second[:, ::-1]))
+    parts = np.zeros((len(variants), len(CROPS), 3, SIDE, SIDE), np.float32)
+    for variant, image in enumerate(variants):
+        for index, side in enumerate(CROPS):
+            small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+            parts[variant, index, :, :side, :side] = standardized(small).reshape(side, side, 3).transpose(2, 0, 1)
+    spectrum = (fft.rfft2(values) * fft.rfft2(parts).conj()).sum(2)
+    products = fft.irfft2(spectrum, (SIDE, SIDE))
+    best, found = 0.0, (0, 0, SIDE, second)
+    for index, side in enumerate(CROPS):
+        end = SIDE - side + 1
+        total, squares = (s[side:, side:] - s[:end, side:] - s[side:, :end] + s[:end, :end] for s in sums)
+        lengths = np.sqrt(np.maximum(squares - total**2 / (3 * side * side), 1.0))
+        for image, alike in zip(variants, products[:, index, :end, :end] / lengths, strict=True):
+            if alike.max() > best:
+                best = float(alike.max())
+                top, left = divmod(int(alike.argmax()), end)
+                found = top, left, side, image
+    top, left, side, image = found
+    crop = Image.fromarray(first).resize((SIDE, SIDE), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+    return best, float(standardized(detail(np.asarray(crop))) @ standardized(detail(image)))
 
 
 def connected(pairs: Sequence[tuple[int, int, float]]) -> list[list[int]]:

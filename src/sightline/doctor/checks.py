@@ -1,15 +1,18 @@
 """Checks of single images and of class counts: functions from the properties of images (`facts.Facts`) to findings."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
+from ..data.decode.kinds import Kind
+from ..data.decode.survey import top_of
 from ..data.sources.splits import ALL
+from ..errors import counted
 from .facts import Facts
 from .findings import Finding, Group, finding
-from .pixels import most_common, odd
 
 RARE = 0.2
 """Some properties (such as grayscale) are only reported if at most this share of the images has them; if more images
@@ -27,11 +30,13 @@ GRAY = 4
 """An image is gray if the three channels differ by at most this (of 255) in every pixel of its thumbnail."""
 IMBALANCE = 10
 """A class is rare if the largest class has at least this many times its number of images."""
+EMPTY = 0.5
+"""An image is reported if at least this share of its values has no data."""
 
 
 def image_checks(facts: Sequence[Facts]) -> list[Finding]:
     """Find unreadable images, wrong file extensions, and images with unusual properties. Images of another kind of
-    pixels than most have a finding of their own (`pixels.pixel_checks`)."""
+    pixels than most have a finding of their own (`pixel_checks`)."""
     good, wrong = [fact for fact in facts if not fact.why], []
     usual = most_common(facts)
     found = finding(
@@ -130,3 +135,52 @@ def imbalance(
     )
     groups = tuple(Group((), f"{classes[index]}: {count[index]:,} {noun}") for index in rare)
     return [Finding("imbalance", "warning", what, why, cure, groups)]
+
+
+def with_odd_pixels(facts: Sequence[Facts]) -> list[Facts]:
+    """The facts, in which images of another kind than most have a reason why they cannot be used."""
+    usual = most_common(facts)
+    cure = "convert or remove these images; or convert all to 8-bit RGB: --data.channels rgb"
+    return [
+        fact._replace(why=f"it holds {fact.kind}, and most images hold {usual}", cure=cure)
+        if odd(fact, usual)
+        else fact
+        for fact in facts
+    ]
+
+
+def most_common(facts: Sequence[Facts]) -> Kind | None:
+    """The kind of pixels that most images hold."""
+    kinds = Counter(fact.kind for fact in facts if fact.kind)
+    return kinds.most_common(1)[0][0] if kinds else None
+
+
+def odd(fact: Facts, usual: Kind | None) -> bool:
+    """Whether an image holds another kind of pixels than most."""
+    return fact.kind not in (None, usual)
+
+
+def pixel_checks(facts: Sequence[Facts], one_kind: bool) -> list[Finding]:
+    """Find images of another kind than most, unless all are converted (`one_kind` False), and images mostly without
+    data."""
+    usual, found = most_common(facts), []
+    if one_kind:
+        counts = Counter(fact.kind for fact in facts if fact.kind)
+        texts = "; ".join(f"{counted(count, 'image')}: {kind}" for kind, count in counts.most_common())
+        others = [Group((fact.name,), str(fact.kind)) for fact in facts if odd(fact, usual)]
+        found += finding("other_pixels", others, counts=texts)
+    empty = sorted((fact for fact in facts if fact.missing >= EMPTY), key=lambda fact: -fact.missing)
+    return found + finding("no_data", [Group((fact.name,), f"{fact.missing:.0%} without data") for fact in empty])
+
+
+def values_text(facts: Sequence[Facts]) -> str:
+    """The range of the values of images that are not 8-bit RGB, the bits that it needs, and the share without data; ""
+    if there are none."""
+    rasters = [fact for fact in facts if fact.kind and not fact.kind.plain and any(fact.extent)]
+    if not rasters:
+        return ""
+    low, high = min(fact.extent[0] for fact in rasters), max(fact.extent[1] for fact in rasters)
+    missing = sum(fact.missing for fact in rasters) / len(rasters)
+    whole = all(fact.kind and fact.kind.number == "uint16" for fact in rasters)
+    bits = f" ({int(top_of(high)).bit_length()} bits are used)" if whole else ""
+    return f"values {low:,.6g} to {high:,.6g}{bits}" + (f", {missing:.1%} without data" if missing else "")

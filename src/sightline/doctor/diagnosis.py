@@ -1,11 +1,13 @@
 """Run all checks of `sightline doctor` on data or on a run's labels, and write doctor.html and doctor.json."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..config.paths import is_url
 from ..config.resolve import resolve
@@ -20,16 +22,16 @@ from ..runs.atomic import atomic_write, read_json, write_json
 from ..runs.run_folder import require_outside_data
 from ..tasks import TASKS, task_learning_from
 from ..tasks.contract import Say
-from .checks import image_checks, imbalance, missing_classes
+from .checks import image_checks, imbalance, missing_classes, pixel_checks, with_odd_pixels
 from .clean import check_clean_list, write_clean_list
 from .copies import exact_checks, film_checks, near_checks
-from .facts import gather, opener
-from .findings import KINDS, Diagnosis, Group
+from .facts import Facts, gather, opener
+from .features import OF_FEATURES, Network, feature_checks, network_of
+from .findings import KINDS, Diagnosis, Finding, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
-from .opened import open_labeled, with_set_indices
+from .opened import OpenedData, open_labeled, with_set_indices
 from .page import Opener, render
-from .pixels import pixel_checks, with_odd_pixels
 from .understood import pictures, understood
 
 FORMAT = 1
@@ -37,8 +39,20 @@ PAGE, FACTS, CLEAN_LIST = "doctor.html", "doctor.json", "clean.csv"
 CLASSES = ("classes missing in a split", "rare classes")
 
 
-def diagnose(path: str, out: Path | None, fix: bool, overwrite: bool, settings: dict[str, Any], say: Say) -> Diagnosis:
-    """Run all checks of `sightline.doctor`, write doctor.html and doctor.json, and print the findings."""
+def diagnose(
+    path: str,
+    out: Path | None,
+    network: tuple[str, str],
+    fix: bool,
+    overwrite: bool,
+    settings: dict[str, Any],
+    say: Say,
+) -> Diagnosis:
+    """Run all checks of `sightline.doctor`, write doctor.html and doctor.json, and print the findings. network: its
+    weights and name, "" for the defaults."""
+    if network[1] and not network[0]:
+        cure = "say which weights to load: --weights pretrained, --weights FILE or --weights RUN"
+        raise SightlineError("--model needs --weights", cure=cure)
     is_run = (Path(path) / "recipe.yaml").is_file()
     out = out or (Path(path) / "doctor" if is_run else Path("runs/doctor"))
     known = read_json(out / FACTS)
@@ -46,23 +60,26 @@ def diagnose(path: str, out: Path | None, fix: bool, overwrite: bool, settings: 
         what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
         raise SightlineError(what, where=str(out), cure="choose another folder: --out FOLDER")
     if is_run:
-        found, open_named = of_run(Path(path), fix, out)
+        found, open_named = of_run(Path(path), fix, out, network[0])
     else:
         require_outside_data(out, path)
         clean = out / CLEAN_LIST if fix else None
-        found, open_named = of_data(path, settings, clean, overwrite, out, say)
+        found, open_named = of_data(path, settings, network, clean, overwrite, out, say)
     write_json(found.json, as_json(found))
     atomic_write(found.page, render(found, open_named))
     say(text(found))
     return found
 
 
-def of_run(run: Path, fix: bool, out: Path) -> tuple[Diagnosis, Opener | None]:
+def of_run(run: Path, fix: bool, out: Path, weights: str) -> tuple[Diagnosis, Opener | None]:
     """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
     no images)."""
     if fix:
         cure = "pass the data instead of the run: sightline doctor DATA --fix"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
+    if weights:
+        cure = f"pass the data instead of the run: sightline doctor DATA --weights {shlex.quote(str(run))}"
+        raise SightlineError("--weights is for checks of data, not of a run", where=str(run), cure=cure)
     findings, classes, count, config = label_checks(run)
     notes, open_named = (), None
     try:
@@ -75,7 +92,13 @@ def of_run(run: Path, fix: bool, out: Path) -> tuple[Diagnosis, Opener | None]:
 
 
 def of_data(
-    path: str, settings: dict[str, Any], clean: Path | None, overwrite: bool, out: Path, say: Say
+    path: str,
+    settings: dict[str, Any],
+    network: tuple[str, str],
+    clean: Path | None,
+    overwrite: bool,
+    out: Path,
+    say: Say,
 ) -> tuple[Diagnosis, Opener]:
     """Check a data set: (diagnosis, function that opens an image by its name)."""
     data = without_own_preprocessing(resolve(Config(), settings | {"data.path": path})).data
@@ -87,11 +110,15 @@ def of_data(
     labels = {split: items.labels for split, items in opened.splits.items() if items.labels is not None}
     sets = any(are_sets(each) for each in labels.values())
     task = task_learning_from("masks" if masked else "label sets" if sets else "labels")
+    chosen = network_of(task, settings | {"data.path": path}, *network) if network[0] else None
+    numbers = any(are_numbers(each) for each in labels.values())
+    if chosen and numbers:
+        chosen = chosen._replace(probabilities=None)
     if clean:
         check_clean_list(clean, opened, overwrite)
     counts = {split: len(items.names) for split, items in opened.splits.items()}
     say(f"checking {counted(sum(counts.values()), 'image')} in {opened.root}")
-    distinct = with_set_indices(opened) if sets or any(are_numbers(each) for each in labels.values()) else opened
+    distinct = with_set_indices(opened) if sets or numbers else opened
     facts = gather(distinct.splits, opened.root if opened.files else "", data.max_pixels, say, opened.channels)
     one_kind = data.channels != "rgb"
     facts = with_odd_pixels(facts) if one_kind else facts
@@ -100,33 +127,57 @@ def of_data(
     findings = [*opened.findings, *pixel_checks(facts, one_kind), *image_checks(facts)]
     findings += [*exact_checks(facts, distinct.classes, can_list)]
     findings += film_checks(facts, distinct.classes)
-    near, notes = near_checks(facts, distinct.classes, lambda fact: open_named(fact.name))
-    findings += near
-    for note in notes:
-        say(note)
+    found, notes = compared(distinct, facts, chosen, open_named, say)
+    findings += found
     pixels: dict[str, np.ndarray] = {}
     if opened.palette:
         found, pixels = mask_checks(opened.masked, opened.palette, facts, opened.root)
         findings += found
     elif opened.regular:
-        numbers = {split: class_counts(each, len(opened.classes)) for split, each in labels.items()}
+        per_class = {split: class_counts(each, len(opened.classes)) for split, each in labels.items()}
         findings += task.check_labels(labels, opened.classes) if task.check_labels and labels else []
-        findings += [*missing_classes(numbers, opened.classes), *imbalance(numbers, opened.classes)]
+        findings += [*missing_classes(per_class, opened.classes), *imbalance(per_class, opened.classes)]
     notes += [write_clean_list(clean, facts, distinct)] if clean else []
     findings.sort(key=lambda finding: finding.severity != "error")
-    about = (opened.root, task.name, counts, opened.classes, tuple(findings), checked(task.name), tuple(notes))
+    looked_at = checked(task.name, bool(network[0]))
+    about = (opened.root, task.name, counts, opened.classes, tuple(findings), looked_at, tuple(notes))
     shown = pictures(opened, data)
     colors = [tuple(color) for color in display_colors(opened.palette).tolist()] if opened.palette else []
     known = (clean, understood(opened, facts, pixels, data), tuple(shown), tuple(colors))
     return Diagnosis(*about, out / PAGE, out / FACTS, *known), open_named
 
 
-def checked(task: str) -> tuple[str, ...]:
-    """Descriptions of everything that is checked for a task (`classify`, `segment` or `labels`), for the page."""
+def compared(
+    opened: OpenedData, facts: Sequence[Facts], network: Network | None, open_named: Opener, say: Say
+) -> tuple[list[Finding], list[str]]:
+    """Compare images by their pixels and, with a network, by its features: (findings, notes).
+
+    opened: data with at most one label for each image.
+    """
+
+    def read(fact: Facts) -> Image.Image:
+        return open_named(fact.name)
+
+    findings, notes = near_checks(facts, opened.classes, read)
+    if network:
+        more, said = feature_checks(opened, facts, findings, network, read, say)
+        findings, notes = [*findings, *more], [*notes, *said]
+    for note in notes:
+        say(note)
+    return findings, notes
+
+
+def checked(task: str, features: bool = False) -> tuple[str, ...]:
+    """Descriptions of everything that is checked for a task (`classify`, `segment` or `labels`), for the page.
+    features: whether those of a network were used."""
     if task == "labels":
         return (KINDS["wrong_label"].what.replace("*", "s"),)
     of_masks = {name for name in KINDS if "mask" in name or "pair" in name}
-    left_out = {"wrong_label", *(of_masks if TASKS[task].learns_from != "masks" else ())}
+    left_out = {
+        "wrong_label",
+        *(() if features else OF_FEATURES),
+        *(of_masks if TASKS[task].learns_from != "masks" else ()),
+    }
     return (*(kind.what.replace("*", "s") for name, kind in KINDS.items() if name not in left_out), *CLASSES)
 
 

@@ -18,10 +18,10 @@ from ..data.types import Items
 from ..errors import SightlineError, counted
 from ..insight.mask_figures import overlay
 from ..stats.groups import found_by_name, name_parts, stated_groups
+from .checks import values_text
 from .facts import Facts
 from .findings import Picture
 from .opened import OpenedData
-from .pixels import values_text
 
 NAMED = 12
 """Of more classes than this, the ones with the most and the fewest images are printed."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..config.schema import Config
-    from ..data.types import Batch, Source
+    from ..data.types import Batch, Decoded, Source
     from ..engine.parts import Parts
     from ..engine.state import Training
     from ..inference.inputs import PredictOptions
@@ -121,6 +121,12 @@ class Task:
     code may add to it."""
     check_labels: "Callable[[Mapping[str, np.ndarray], Sequence[str]], list[Any]] | None" = None
     """(labels by split as of `data.types.Items`, classes) -> list of `doctor.findings.Finding` on the labels."""
+    features: "Callable[[Any, Source, Say], dict[str, tuple[Decoded, np.ndarray]]] | None" = None
+    """(config, data, say) -> decoded images and features float32 [N, D] of each split, by the network and the weights
+    in the config, from the cache folder if they are there. The data need no labels."""
+    held_out_probabilities: "Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None" = None
+    """(features [N, D], class indices [N], groups [N]) -> probabilities [N, K] of the classes of each image, by a model
+    that is fitted to the images of other groups."""
     load_masks: "Callable[[Path, Any], Any] | None" = None
     """(run folder, config) -> the trained segmenter, `tasks.segment.evaluate.MaskInference`, whose masks `sightline
     masks --run` refines."""

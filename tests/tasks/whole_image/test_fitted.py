@@ -15,6 +15,7 @@ from sightline import SightlineError
 from sightline.engine.parts import Parts
 from sightline.models.heads import NearestHead
 from sightline.stats.metrics import knn_votes
+from sightline.tasks.classify import evaluate as evaluation
 from sightline.tasks.classify.build import build
 from sightline.tasks.classify.results import nearest_accuracy
 from sightline.tasks.whole_image.features import stored_features
@@ -219,6 +220,20 @@ def test_features_are_computed_once_for_every_run_with_the_same_network(
     assert "features of small_cnn" in sightline.cache(folder=cache)
     sightline.cache(clear=True, folder=cache)
     assert not [*cache.glob("features-*")]
+
+
+def test_evaluation_takes_features_from_the_cache_with_the_same_result(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {"model.name": "small_cnn", "model.args": {"widths": [8, 8]}, "report.baselines": False}
+    config = configured(SETTINGS | network | {"data.cache_dir": str(tmp_path / "cache")})
+    sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    table = tmp_path / "run/predictions/val.csv"
+    trained = table.read_bytes()
+    found = sightline.evaluate(tmp_path / "run")
+    assert capsys.readouterr().out.count("from the cache") == 3 and table.read_bytes() == trained
+    monkeypatch.setattr(evaluation, "FITTED", {})  # features batch by batch
+    assert sightline.evaluate(tmp_path / "run", quiet=True) == found and table.read_bytes() == trained
 
 
 def test_a_head_can_be_fitted_before_training(photos: Path) -> None:

@@ -25,5 +25,7 @@ TASK = Task(
     prelabel=lazy("sightline.tasks.classify.predict:prelabel"),
     load=lazy("sightline.tasks.classify.predict:load"),
     export=lazy("sightline.tasks.classify.export:ClassifierExport"),
+    features=lazy("sightline.tasks.whole_image.frozen:features"),
+    held_out_probabilities=lazy("sightline.tasks.whole_image.frozen:held_out_probabilities"),
     serve=lazy("sightline.tasks.classify.serve:served"),
 )

@@ -1,11 +1,14 @@
 """Evaluate a trained classifier on a split of its own data, or on other data."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from ...config.checks import FITTED
 from ...data.types import Decoded
 from ...engine.parts import training_images
 from ...errors import SightlineError
@@ -15,8 +18,9 @@ from ...stats.groups import write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
+from ..whole_image.frozen import of_run
 from .config import ClassifyConfig
-from .results import evaluate_checkpoints, neighbors, write_predictions
+from .results import evaluate_checkpoints, nearest_accuracy, neighbors, write_predictions
 from .task import ClassifyLearner, classification_intervals
 
 
@@ -30,10 +34,17 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     parts = build_for_inference(ClassifyLearner, folder, config)
     decoded = with_classes(decoded, parts.classes, source.path)
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
-    numbers, arrays = evaluate_checkpoints(parts.learner, folders, decoded, size, parts.device)
+    features, learner = of_run(parts, config, say), parts.learner
+    if config.optim.name in FITTED:
+        learner = replace(learner, fixed=(lambda: torch.empty(0), cache(lambda: features(decoded, split))))
+    numbers, arrays = evaluate_checkpoints(learner, folders, decoded, size, parts.device)
     if config.optim.name == "lbfgs" and not data:
         train = training_images(config, source, say)
-        numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device)
+        if train.stream is not None:
+            numbers["knn_accuracy"] = neighbors(parts.learner, (train, decoded), size, parts.device)
+        else:
+            bank, queries = features(train, "training").half(), features(decoded, split).half()
+            numbers["knn_accuracy"] = nearest_accuracy(bank, train.labels, queries, decoded.labels)
     groups = write_groups(None if data else folder, split, decoded, config.data)
     numbers |= classification_intervals(arrays, groups)
     looks = {}

@@ -26,5 +26,6 @@ TASK = Task(
     load=lazy("sightline.tasks.multilabel.predict:load"),
     export=lazy("sightline.tasks.multilabel.export:MultilabelExport"),
     serve=lazy("sightline.tasks.multilabel.predict:served"),
+    features=lazy("sightline.tasks.whole_image.frozen:features"),
     check_labels=lazy("sightline.tasks.multilabel.labels:check_labels"),
 )

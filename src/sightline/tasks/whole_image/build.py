@@ -191,7 +191,8 @@ class Inference:
     """What inference with a run needs: its learner with an untrained model, its preprocessing and device.
 
     square: how images are resized, unless they already have the size `decoded_size`, (height, width). step, epoch: at
-    which the checkpoint was written. channels: of the images that the network needs.
+    which the checkpoint was written. channels: of the images that the network needs. normalization: mean and standard
+    deviation of each channel.
     """
 
     learner: ImageLearner
@@ -202,6 +203,7 @@ class Inference:
     step: int
     epoch: int
     channels: Channels
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def build_for_inference(
@@ -230,4 +232,4 @@ def build_for_inference(
     transform = evaluation_transform(size, mean, std, 1.0, channels)
     learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
     step, epoch = description.get("step", 0), description.get("epoch", 0)
-    return Inference(learner, classes, square, decoded_size, device, step, epoch, channels)
+    return Inference(learner, classes, square, decoded_size, device, step, epoch, channels, (mean, std))
