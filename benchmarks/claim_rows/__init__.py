@@ -1,6 +1,14 @@
 """The claims of all pages and commands, by area. Each row simulates data whose truth is known, and calls the functions
 of `sightline` that make the claim."""
 
-from . import calibration, comparisons, doctor, groups, hints, intervals
+from . import calibration, comparisons, doctor, groups, hints, intervals, ladder
 
-CLAIMS = (*intervals.CLAIMS, *groups.CLAIMS, *comparisons.CLAIMS, *calibration.CLAIMS, *hints.CLAIMS, *doctor.CLAIMS)
+CLAIMS = (
+    *intervals.CLAIMS,
+    *groups.CLAIMS,
+    *comparisons.CLAIMS,
+    *ladder.CLAIMS,
+    *calibration.CLAIMS,
+    *hints.CLAIMS,
+    *doctor.CLAIMS,
+)

@@ -19,7 +19,7 @@ from sightline.tasks.classify import evaluate as evaluation
 from sightline.tasks.classify.build import build
 from sightline.tasks.classify.results import nearest_accuracy
 from sightline.tasks.whole_image.features import stored_features
-from sightline.tasks.whole_image.fitted import choose_penalty, fit_head, logistic_regression
+from sightline.tasks.whole_image.fitted import choose_penalty, fit_head, logistic_regression, standardization
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -60,6 +60,23 @@ def test_it_is_scikit_learns_logistic_regression_of_standardized_features() -> N
     np.testing.assert_allclose(
         found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=2e-3
     )
+
+
+def test_with_few_images_features_that_hardly_vary_are_not_enlarged() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 4)
+    features = rng.normal(size=(8, 6)) + 3 * labels[:, None]
+    features[:, 5] = 1e-3 * labels  # varies little among the training images, and much in others
+    others = rng.normal(size=(200, 6))
+    others[:, :5] += 3 * np.repeat([0, 1], 100)[:, None]
+    head = nn.Linear(6, 2).double().requires_grad_(False)
+    fit_head(head, torch.from_numpy(features), torch.from_numpy(labels), 0.01)
+    found = head(torch.from_numpy(others)).argmax(1).numpy()
+    assert (found == np.repeat([0, 1], 100)).mean() > 0.95
+    mean, scale = standardization(torch.from_numpy(features))
+    weights, biases = torch.from_numpy(rng.normal(size=(2, 6))), torch.zeros(2).double()
+    folded = torch.from_numpy(others) @ (weights / scale).T + biases - weights / scale @ mean
+    torch.testing.assert_close((torch.from_numpy(others) - mean) / scale @ weights.T, folded)
 
 
 def test_of_label_sets_it_is_one_logistic_regression_for_each_class() -> None:

@@ -22,6 +22,10 @@ COARSE, FINE = 1e-4, 1e-7
 18,000 photographs of 50 classes, the result of the coarse one has a loss of 1.328, of the fine one 1.320."""
 FEWEST = 10
 """With fewer held-out images than this, no penalty is chosen, and `optim.weight_decay` is used."""
+FEW, LEAST_DEVIATION = 100, 0.1
+"""Features that happen to vary little among few training images vary more in others, and are not enlarged to the scale
+of the rest. With 5 images of each of 4 classes the accuracy is 0.78 in place of 0.68; with 15 of each of 50 classes
+nothing changes, see LOG.md."""
 
 Scale = tuple[Tensor, Tensor]
 """Mean and standard deviation of each feature, [D] each."""
@@ -70,8 +74,11 @@ def parts_of(values: np.ndarray, classes: int, like: Tensor) -> tuple[Tensor, Te
 
 
 def standardization(features: Tensor) -> Scale:
-    """Mean and standard deviation of each feature [D]; 1 for features that are constant."""
+    """Mean and standard deviation of each feature [D]; 1 for features that are constant. With fewer than FEW images the
+    deviations are at least LEAST_DEVIATION of the root mean square of all of them."""
     mean, scale = features.mean(0), features.std(0, correction=0)
+    if len(features) < FEW:
+        scale = scale.clamp(min=float(LEAST_DEVIATION * scale.square().mean().sqrt()))
     return mean, torch.where(scale <= 1e-6 * scale.max(), torch.ones_like(scale), scale)
 
 
