@@ -1,8 +1,7 @@
 """Learner of self-supervised pre-training: from one view of an image, predict the projection of another view.
 
-Methods: BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no second network, and MoCo v3 (arXiv
-2104.02057). Labels are never part of the loss. The losses of BYOL and SimSiam do not separate different images, so
-`metrics` also measures whether the features have collapsed.
+The objectives are in objectives/. Labels are never part of the loss. The losses of BYOL and SimSiam do not separate
+different images, so `metrics` also measures whether the features have collapsed.
 """
 
 import math
@@ -24,6 +23,7 @@ from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import effective_rank, feature_std, knn_votes
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
+from .objectives.distill import Teacher
 from .siamese import Siamese
 
 LOSS_IMAGES = 500
@@ -59,7 +59,8 @@ class PretrainLearner:
     views, small: the augmentations of the two large views and of the small views, each (images uint8 [N, 3, H, W],
     sample indices [N], seed, epoch) -> float [N, 3, side, side]. transform: evaluation images uint8 [N, 3, H, W] ->
     normalized float images. bank: labeled images for the k-NN accuracy, or None. feature_mask: bool, one value per
-    evaluated image: whether `metrics` returns its features. None: for no image.
+    evaluated image: whether `metrics` returns its features. None: for no image. teacher: the trained network of
+    `distill`; it may be None for an evaluation, which then has no loss.
     """
 
     config: PretrainConfig
@@ -69,6 +70,7 @@ class PretrainLearner:
     transform: Callable[[Tensor], Tensor]
     bank: Bank | None = None
     feature_mask: Tensor | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         self.objective = OBJECTIVES[self.config.pretrain.method]
@@ -78,22 +80,27 @@ class PretrainLearner:
         return self.objective.loss(predictions, targets, self.config.pretrain)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of a training batch, {"loss": scalar}: each view's prediction against the projection of the other
-        view.
+        """The loss of a training batch, {"loss": scalar}: each view's prediction against the target of the other view,
+        or, with a teacher, of the same view.
 
-        The prediction of a small view is compared with the projections of both large views. The loss is twice the mean
+        The prediction of a small view is compared with the targets of both large views. The loss is twice the mean
         over all comparisons, so that the learning rate does not depend on the number of views. If several processes
         share the batch and the loss depends on all of its images, also "weight": 1.
         """
-        (first, second), crops = self.prepare(batch)
+        views, crops = self.prepare(batch)
         pooled = batch.global_samples is not None and self.objective.over_batch  # with all processes' images
         rows = gathered if pooled else torch.nn.Identity()
-        prediction, projection = map(rows, self.model(first))
-        other_prediction, other_projection = map(rows, self.model(second))
-        terms = [self.loss(prediction, other_projection), self.loss(other_prediction, projection)]
-        for crop in crops:
-            small = rows(self.model.predict(crop))
-            terms += [self.loss(small, projection), self.loss(small, other_projection)]
+        outputs = [tuple(map(rows, self.model(view))) for view in views]
+        predictions = [prediction for prediction, _ in outputs] + [rows(self.model.predict(crop)) for crop in crops]
+        goals = [self.teacher(view) for view in views] if self.teacher else [projection for _, projection in outputs]
+        if self.objective.targets:
+            goals = self.objective.targets(goals, self.model, self.config.pretrain)
+        terms = [
+            self.loss(prediction, goal)
+            for number, prediction in enumerate(predictions)
+            for other, goal in enumerate(goals)
+            if (number == other) == self.objective.taught
+        ]
         found = {"loss": torch.stack(terms).sum() * (2 / len(terms))}
         return found | {"weight": torch.ones_like(found["loss"]).detach()} if pooled else found
 
@@ -134,7 +141,7 @@ class PretrainLearner:
         counted = sum(len(part["features"]) for part in found if "loss" in part)
         whole = torch.cat([part["features"] for part in found])
         numbers = {
-            "loss": float(torch.stack(losses).sum() / counted),
+            **({"loss": float(torch.stack(losses).sum() / counted)} if losses else {}),
             "feature_std": feature_std(torch.cat([part["projections"] for part in found])),
             "effective_rank": effective_rank(whole),
         }
@@ -158,7 +165,7 @@ class PretrainLearner:
         part = {"projections": self.model.projector(features).float(), "features": features.float()}
         if batch.labels is not None:
             part["labels"] = batch.labels
-        if int(batch.samples[0]) < LOSS_IMAGES:
+        if int(batch.samples[0]) < LOSS_IMAGES and (self.teacher or not self.objective.taught):
             part["loss"] = self.step(batch)["loss"].float() * len(features)
         if self.feature_mask is not None:
             part["kept"] = part["features"][self.feature_mask[batch.samples]].to("cpu", torch.float16)
