@@ -125,12 +125,13 @@ def test_a_run_is_resumed_exactly(method: str, settings: Callable[[str], Config]
     first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
     assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
     assert ("target.2.center" in first) == (method == "dino")
+    assert 0 < whole.metrics["linear_accuracy"] <= 1 and whole.metrics["alignment"] > 0 > whole.metrics["uniformity"]
     assert 0 < whole.metrics["knn_accuracy"] <= 1 and whole.metrics["effective_rank"] > 1
     again = sightline.evaluate(whole.path, quiet=True)
     assert again["knn_accuracy"] == whole.metrics["knn_accuracy"]
     assert ("loss" in again) == (method == "dino"), "the teacher is not loaded to evaluate features"
-    title = OBJECTIVES[method].title
-    assert f"pre-trained by {title}" in (whole.path / "report.html").read_text(encoding="utf-8")
+    page = (whole.path / "report.html").read_text(encoding="utf-8")
+    assert f"pre-trained by {OBJECTIVES[method].title}" in page and "Uniformity of the features" in page
 
 
 # --------------------------------------------------------------------------------------------------------------- DINO

@@ -20,12 +20,15 @@ from ...engine.parts import Arrays
 from ...engine.schedules import training_side
 from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
-from ...stats.metrics import effective_rank, feature_std, knn_votes
+from ...stats.metrics import alignment, effective_rank, feature_std, knn_votes, uniformity
+from ..whole_image.fitted import COARSE, logistic_regression, parts_of, standardization
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
 from .objectives.distill import Teacher
 from .siamese import Siamese
 
+LINEAR_PENALTY = 1e-2
+"""Penalty of the logistic regression of `linear_accuracy`, that of the recipes' linear evaluations."""
 LOSS_IMAGES = 500
 """Number of evaluated images, rounded up to whole batches, for which the loss is computed; it costs five times as
 much as the features."""
@@ -121,7 +124,8 @@ class PretrainLearner:
         self.model.update_target(target_momentum(step, total_steps, self.config.pretrain, images))
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """(metrics, arrays) of a split: loss, feature_std, effective_rank and, with labels, knn_accuracy.
+        """(metrics, arrays) of a split: loss, feature_std, effective_rank, uniformity, alignment and, with labels,
+        knn_accuracy and linear_accuracy.
 
         loss: of the first LOSS_IMAGES images with the views of epoch 0, in evaluation mode. feature_std: spread of the
         projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's features.
@@ -144,7 +148,10 @@ class PretrainLearner:
             **({"loss": float(torch.stack(losses).sum() / counted)} if losses else {}),
             "feature_std": feature_std(torch.cat([part["projections"] for part in found])),
             "effective_rank": effective_rank(whole),
+            "uniformity": uniformity(whole),
         }
+        if views := [part["views"] for part in found if "views" in part]:
+            numbers["alignment"] = alignment(*torch.cat(views).unbind(1))
         arrays: Arrays = {}
         if self.feature_mask is not None:
             arrays["features"] = np.concatenate([part["kept"].numpy() for part in found])
@@ -152,14 +159,15 @@ class PretrainLearner:
             truth = torch.cat([part["labels"] for part in found])
             votes = self.votes(whole, bank)
             numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
+            numbers["linear_accuracy"] = self.linear_accuracy(whole, truth, bank)
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Results of an evaluation batch: "features" [N, D], "projections" [N, P] and, if present, "labels" [N].
 
-        The first batches also have "loss", summed over the batch. With `feature_mask` there is also "kept", the
-        features float16 [M, D] of the selected images.
+        The first batches also have "loss", summed over the batch, and "views", the features [N, 2, D] of two views.
+        With `feature_mask` there is also "kept", the features float16 [M, D] of the selected images.
         """
         features = self.model.features(self.transform(batch.images))
         part = {"projections": self.model.projector(features).float(), "features": features.float()}
@@ -167,6 +175,8 @@ class PretrainLearner:
             part["labels"] = batch.labels
         if int(batch.samples[0]) < LOSS_IMAGES and (self.teacher or not self.objective.taught):
             part["loss"] = self.step(batch)["loss"].float() * len(features)
+            both = [self.model.features(view).float() for view in self.prepare(batch)[0]]
+            part["views"] = torch.stack(both, 1)
         if self.feature_mask is not None:
             part["kept"] = part["features"][self.feature_mask[batch.samples]].to("cpu", torch.float16)
         return part
@@ -185,6 +195,20 @@ class PretrainLearner:
         assert self.bank is not None
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
         return knn_votes(features, labels, queries, self.bank.classes, k)
+
+    def linear_accuracy(self, queries: Tensor, truth: Tensor, bank: list[dict[str, Tensor]]) -> float:
+        """The accuracy of a logistic regression that is fitted to the features in `bank`, on `queries` [N, D] of the
+        classes `truth` [N]; NaN for features that are not finite."""
+        assert self.bank is not None
+        features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
+        if not (features.isfinite().all() and queries.isfinite().all()):
+            return math.nan
+        mean, scale = standardization(features)
+        rest = (self.bank.classes, LINEAR_PENALTY)
+        values = logistic_regression((features - mean) / scale, labels, *rest, tolerance=COARSE)
+        weights, biases = parts_of(values, self.bank.classes, features)
+        logits = (queries - mean) / scale @ weights.T + biases
+        return float((logits.argmax(1) == truth).float().mean())
 
     def parameters(self) -> nn.Module:
         """The module that is trained, including the target network."""
