@@ -4,9 +4,10 @@
 
 All use the same backbone (ResNet-18 with a 3x3 stem), batch size, images and number of threads, and run one after
 another. The other packages run BYOL as in their documentation, with their own views, heads, optimizer and precision;
-byol_rivals.py describes how to install them. Sightline trains `byol_fast`, whose loss is that of MoCo v3 and not that
-of BYOL, with the optimizer Muon, without progressive resizing, with heads as wide as those of the other package: 1024
-for lightly, 4096 for byol-pytorch. So the k-NN accuracies compare two methods, not two programs for the same one.
+byol_rivals.py describes how to install them. Sightline trains `byol_fast`, BYOL with its own loss, without progressive
+resizing, with heads as wide as those of the other package: 1024 for lightly, 4096 for byol-pytorch. All three have the
+same objective; optimizer, momentum and views are those of each. Neither package has MoCo v3, so that `moco_fast` is not
+compared.
 
 Speed is measured in pairs of short runs, without the first steps. It includes data loading, views and training steps,
 and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.

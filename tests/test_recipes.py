@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from parts_toys import build
 from sightline.config.resolve import flat, resolve, to_yaml
@@ -13,6 +14,7 @@ from sightline.config.schema import Config
 from sightline.config.strict_yaml import parse_yaml
 from sightline.engine.state import Progress
 from sightline.errors import SightlineError
+from sightline.models import build_backbone
 from sightline.models.heads import NearestHead
 from sightline.models.pretrained.preprocessing import with_own_preprocessing
 from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
@@ -88,6 +90,10 @@ def test_two_steps_of_pretraining_at_toy_size(name: str, make_photos: Callable[.
     toy = {"data.path": str(data), "data.size": 16, "augment.resize": 20 if config.augment.resize else 0}
     toy |= {"train.batch_size": 4, "train.precision": "fp32", "report.samples": 0}
     toy |= {"pretrain.projector": [32] * len(config.pretrain.projector), "pretrain.predictor": 16}
+    if teacher := config.pretrain.teacher:
+        weights = tmp_path / "teacher.safetensors"
+        save_file(build_backbone(teacher, 32)[0].state_dict(), weights)
+        toy |= {"pretrain.teacher_weights": str(weights), "pretrain.teacher_size": 32}
     check_two_steps(resolve(config, toy), tmp_path)
 
 

@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sightline.errors import SightlineError
 from sightline.stats.metrics import (
     accuracy,
+    alignment,
     calibration_error,
     confusion_matrix,
     effective_rank,
@@ -20,6 +21,7 @@ from sightline.stats.metrics import (
     per_class,
     reliability,
     top_k,
+    uniformity,
 )
 
 
@@ -210,3 +212,18 @@ def test_no_image_is_its_own_neighbor():
     assert knn_accuracy(np.eye(4), np.arange(4), k=1) == 0
     assert knn_accuracy(np.array([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), np.array([0, 0, 1, 1]), k=1) == 1
     assert knn_accuracy(np.array([[1.0, 0], [1, 0.1]]), np.array([1, 1]), k=20) == 1
+
+
+def test_alignment_and_uniformity_on_hand_numbers() -> None:
+    """Rows are scaled to length 1 first; orthogonal rows have the squared distance 2."""
+    first = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    assert alignment(first, 5 * first) == pytest.approx(0)
+    assert alignment(first, first.flip(0)) == pytest.approx(2)
+    assert uniformity(first) == pytest.approx(-4)
+    assert uniformity(torch.ones(5, 3)) == pytest.approx(0)
+    assert uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(-8)
+    three = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # pairs at 0, 2 and 2
+    assert uniformity(three) == pytest.approx(np.log((1 + 2 * np.exp(-4)) / 3))
+    assert np.isnan(uniformity(first[:1]))
+    random = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+    assert uniformity(random) == pytest.approx(-4 + 2 / 16, abs=0.1)

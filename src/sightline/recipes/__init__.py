@@ -58,6 +58,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "moco_fast": pretrain.moco_fast,
     "byol_fast": pretrain.byol_fast,
     "simsiam_fast": pretrain.simsiam_fast,
+    "dino_fast": pretrain.dino_fast,
+    "distill_fast": pretrain.distill_fast,
 }
 
 GRIDS: dict[str, Callable[[], Grid]] = {

@@ -212,3 +212,22 @@ def effective_rank(features: torch.Tensor, most: int = 4096) -> float:
         return 1.0
     shares = values[values > 0] / values.sum()
     return float((-(shares * shares.log()).sum()).exp())
+
+
+@torch.inference_mode()
+def alignment(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Mean squared distance of the features float [N, D] of two views of the same images, after scaling to length 1: 0
+    if the views of each image have equal features, 2 for unrelated ones (arXiv 2005.10242, equation 5)."""
+    apart = functional.normalize(first.cpu().double(), dim=1) - functional.normalize(second.cpu().double(), dim=1)
+    return float(apart.square().sum(1).mean())
+
+
+@torch.inference_mode()
+def uniformity(features: torch.Tensor, most: int = 2000) -> float:
+    """Logarithm of the mean of exp(-2 d^2) over pairs of rows of features float [N, D], where d is their distance after
+    scaling to length 1: 0 if all are equal, at least -8, near -4 if they are spread evenly over many directions (arXiv
+    2005.10242, equation 6). If N exceeds `most`, rows are subsampled with a fixed stride. NaN for fewer than 2 rows."""
+    rows = functional.normalize(features[:: max(1, -(-len(features) // most))].cpu().double(), dim=1)
+    if len(rows) < 2:
+        return float("nan")
+    return float(torch.pdist(rows).square().mul(-2).exp().mean().log())

@@ -1,7 +1,7 @@
 """Self-supervised pre-training: train a backbone without labels."""
 
 from ..contract import Metric, Task, lazy
-from .config import PretrainConfig
+from .config import PretrainConfig, upgrade
 
 TASK = Task(
     name="pretrain",
@@ -29,7 +29,7 @@ TASK = Task(
     load=lazy("sightline.tasks.pretrain.predict:load"),
     serve=lazy("sightline.tasks.pretrain.serve:served"),
     former_names=("byol",),
-    upgrade=lazy("sightline.tasks.pretrain.former:upgrade"),
+    upgrade=upgrade,
     selects_epochs=False,
     probe_setting="pretrain.probe",
     unsupported={

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...config.resolve import resolve
 from ...config.schema import Augment
@@ -29,23 +28,20 @@ from ...errors import SightlineError
 from ...inference.evaluation import require_channels
 from ...models import (
     MODELS,
-    PartialForward,
-    build_backbone,
-    feature_width,
-    forward_flops,
     model_names,
     parameter_count,
     unknown_model,
 )
-from ...models.heads import mlp
-from ...models.segmenters import SEGMENTERS, build_segmenter, segmenter_names
+from ...models.segmenters import SEGMENTERS, segmenter_names
 from ...models.weights import load_weights
 from ..contract import Say
 from .collapse import collapse
 from .config import PretrainConfig
+from .networks import build_siamese, small_side, step_flops
 from .objectives import OBJECTIVES
+from .objectives.distill import load_teacher
 from .probe import BANKED, open_probe, probe_images, without_probe_images
-from .siamese import LastMap, Siamese
+from .siamese import Siamese
 from .task import Bank, PretrainLearner
 
 EVALUATED = 2500
@@ -131,6 +127,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     model.to(device).to(memory_format=torch.channels_last)
     rows = parts.sampled_rows(config, val)
     learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device, train.channels)
+    if config.pretrain.teacher:
+        learner.teacher, report = load_teacher(config.pretrain, (mean, std), device, say)
+        facts["teacher"] = report.as_dict()
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):
             network.compile(dynamic=False)
@@ -229,48 +228,6 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     return source
 
 
-def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
-    """Build the networks: backbone, projector, predictor, and the target network if the method has one.
-
-    The weights are initialized with torch's global generator. The backbone is that of a classifier, or the encoder of a
-    segmenter. channels: of the images.
-    """
-    pretrain = config.pretrain
-    name, size, args = config.model.name, config.data.size, dict(config.model.args)
-    if name not in MODELS and (name in SEGMENTERS or name.startswith(("smp/", "light/"))):
-        backbone = LastMap(build_segmenter(name, 2, args, channels).encoder)
-        width = feature_width(backbone, name, size, channels)
-    else:
-        backbone, width = build_backbone(name, size, args, channels)
-    projector = mlp(width, pretrain.projector, pretrain.projector_norm)
-    projection = pretrain.projector[-1]
-    predictor = mlp(projection, (pretrain.predictor, projection))
-    if pretrain.small_crops:
-        check_small_views(config, backbone, channels)
-    with_target = OBJECTIVES[pretrain.method].with_target
-    return Siamese(backbone, projector, predictor, with_target=with_target, channels=channels)
-
-
-def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int) -> None:
-    """Raise SightlineError if the small views are too small for the backbone."""
-    side = small_side(config)
-    try:
-        forward_flops(backbone, side, channels)
-    except (RuntimeError, ValueError) as error:
-        what, why = (
-            f"the model {config.model.name} does not support small views of {side} x {side} pixels",
-            str(error).splitlines()[0],
-        )
-        raise SightlineError(
-            what, where="pretrain.small_size", why=why, cure="use larger views: --pretrain.small_size NUMBER"
-        ) from error
-
-
-def small_side(config: PretrainConfig) -> int:
-    """Height and width of the small views in pixels."""
-    return config.pretrain.small_size or max(1, config.data.size // 2)
-
-
 def view_functions(
     config: PretrainConfig, mean: tuple[float, ...], std: tuple[float, ...], channels: Channels = RGB
 ) -> tuple[list[View], list[View]]:
@@ -300,21 +257,6 @@ def view_of(
     check_augment(augment, size)
     transform = training_augmentation(augment, size, mean, std, channels)
     return lambda images, samples, seed, epoch: transform(images, samples, seed + (number << 40), epoch)
-
-
-def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
-    """Floating-point operations of one training step per image, with large views of side x side pixels.
-
-    A forward pass takes 2 x multiply-adds, and a pass with gradients takes 3 times as many. Large views pass through
-    the online network with gradients, and through the target network without. Small views pass through the online
-    network only.
-    """
-    online = forward_flops(PartialForward(model, model.predict), side, model.channels)
-    projected = PartialForward(model, model.project)
-    target = forward_flops(projected, side, model.channels) if model.target is not None else 0.0
-    count, predicted = config.pretrain.small_crops, PartialForward(model, model.predict)
-    small = forward_flops(predicted, small_side(config), model.channels) if count else 0.0
-    return 2 * (3 * online + target) + 3 * count * small
 
 
 def evaluated_images(

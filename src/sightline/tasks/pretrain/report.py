@@ -23,8 +23,17 @@ LOSS = (
 )
 SPREAD = (
     "Spread: how much the directions of the evaluated images' projections differ; 0 is a collapse. Effective rank: the "
-    "number of directions in which the backbone's features vary, weighted by their variance."
+    "number of directions in which the backbone's features vary, weighted by their variance. Alignment: mean squared "
+    "distance of the features of two views of an image, scaled to length 1. Uniformity: how evenly the features of "
+    "different images are spread, the lower the more evenly; features that collapse have an alignment and a uniformity "
+    "near 0."
 )
+LEARNED = (
+    MetricCurve("linear_accuracy", "Accuracy of a logistic regression", small=True, label="evaluated images"),
+    MetricCurve("alignment", "Alignment of two views", False, True, 3, "evaluated images"),
+    MetricCurve("uniformity", "Uniformity of the features", False, True, 2, "evaluated images"),
+)
+"""Curves of further measures of the features; runs of earlier versions have none of them."""
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Content:
@@ -36,11 +45,12 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
     files = with_clusters(with_samples(files))
     findings = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
-    figures = draw_all(plan(findings, files.classes, (curve, *COLLAPSE)))
+    shown = (curve, *LEARNED, *COLLAPSE)
+    figures = draw_all(plan(findings, files.classes, shown))
     sections: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), thumbnails(files)]),
         ("Features over the epochs", maps(files, figures, findings)),
-        ("Curves", curves(figures, findings.past, (curve, *COLLAPSE), f"{LOSS} {SPREAD}")),
+        ("Curves", curves(figures, findings.past, shown, f"{LOSS} {SPREAD}")),
     ]
     return Content(files, sections, figures, findings.past, displayed_images(files, findings, "evaluated"))
 

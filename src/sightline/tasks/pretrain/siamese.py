@@ -16,18 +16,31 @@ class Siamese(nn.Module):
     projector. Each view has its own forward pass, and is a batch of its own for batch norm.
 
     The batch norms of the target network use the statistics of their own batch and their own running statistics, as in
-    the published code of BYOL; only parameters are averaged. After training, only the backbone is used.
+    the published code of BYOL; only parameters are averaged. whole_target: the target network also has a predictor, as
+    in DINO. After training, only the backbone is used.
     """
 
     def __init__(
-        self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, with_target: bool, channels: int = 3
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        predictor: nn.Module,
+        with_target: bool,
+        channels: int = 3,
+        whole_target: bool = False,
     ):
         super().__init__()
         self.backbone, self.projector, self.predictor = backbone, projector, predictor
         self.channels = channels
-        self.target = nn.Sequential(copy.deepcopy(backbone), copy.deepcopy(projector)) if with_target else None
+        self.whole_target = whole_target
+        self.target = copy.deepcopy(self.averaged()) if with_target else None
         if self.target is not None:
             self.target.requires_grad_(False)
+
+    def averaged(self) -> nn.Sequential:
+        """The parts of the online network whose moving average is the target network."""
+        last = [self.predictor] if self.whole_target else []
+        return nn.Sequential(self.backbone, self.projector, *last)
 
     def online(self) -> nn.ModuleDict:
         """The modules of the online network, for loading weights."""
@@ -36,7 +49,7 @@ class Siamese(nn.Module):
     def restart_target(self) -> None:
         """Copy the weights of the online network to the target, for example after pretrained weights were loaded."""
         if self.target is not None:
-            self.target.load_state_dict(nn.Sequential(self.backbone, self.projector).state_dict())
+            self.target.load_state_dict(self.averaged().state_dict())
 
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of images [N, C, H, W]; a classifier's head would get these as input."""
@@ -63,7 +76,7 @@ class Siamese(nn.Module):
         """Update the moving average: target = momentum * target + (1 - momentum) * online network."""
         if self.target is None:
             return
-        online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]
+        online: list[Tensor] = list(self.averaged().parameters())
         target: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(target, online, 1 - momentum)
 

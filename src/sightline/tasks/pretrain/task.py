@@ -1,8 +1,7 @@
 """Learner of self-supervised pre-training: from one view of an image, predict the projection of another view.
 
-Methods: BYOL (arXiv 2006.07733), SimSiam (arXiv 2011.10566), which has no second network, and MoCo v3 (arXiv
-2104.02057). Labels are never part of the loss. The losses of BYOL and SimSiam do not separate different images, so
-`metrics` also measures whether the features have collapsed.
+The objectives are in objectives/. Labels are never part of the loss. The losses of BYOL and SimSiam do not separate
+different images, so `metrics` also measures whether the features have collapsed.
 """
 
 import math
@@ -21,11 +20,15 @@ from ...engine.parts import Arrays
 from ...engine.schedules import training_side
 from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
-from ...stats.metrics import effective_rank, feature_std, knn_votes
+from ...stats.metrics import alignment, effective_rank, feature_std, knn_votes, uniformity
+from ..whole_image.fitted import COARSE, logistic_regression, parts_of, standardization
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
+from .objectives.distill import Teacher
 from .siamese import Siamese
 
+LINEAR_PENALTY = 1e-2
+"""Penalty of the logistic regression of `linear_accuracy`, that of the recipes' linear evaluations."""
 LOSS_IMAGES = 500
 """Number of evaluated images, rounded up to whole batches, for which the loss is computed; it costs five times as
 much as the features."""
@@ -59,7 +62,8 @@ class PretrainLearner:
     views, small: the augmentations of the two large views and of the small views, each (images uint8 [N, 3, H, W],
     sample indices [N], seed, epoch) -> float [N, 3, side, side]. transform: evaluation images uint8 [N, 3, H, W] ->
     normalized float images. bank: labeled images for the k-NN accuracy, or None. feature_mask: bool, one value per
-    evaluated image: whether `metrics` returns its features. None: for no image.
+    evaluated image: whether `metrics` returns its features. None: for no image. teacher: the trained network of
+    `distill`; it may be None for an evaluation, which then has no loss.
     """
 
     config: PretrainConfig
@@ -69,6 +73,7 @@ class PretrainLearner:
     transform: Callable[[Tensor], Tensor]
     bank: Bank | None = None
     feature_mask: Tensor | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         self.objective = OBJECTIVES[self.config.pretrain.method]
@@ -78,22 +83,27 @@ class PretrainLearner:
         return self.objective.loss(predictions, targets, self.config.pretrain)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of a training batch, {"loss": scalar}: each view's prediction against the projection of the other
-        view.
+        """The loss of a training batch, {"loss": scalar}: each view's prediction against the target of the other view,
+        or, with a teacher, of the same view.
 
-        The prediction of a small view is compared with the projections of both large views. The loss is twice the mean
+        The prediction of a small view is compared with the targets of both large views. The loss is twice the mean
         over all comparisons, so that the learning rate does not depend on the number of views. If several processes
         share the batch and the loss depends on all of its images, also "weight": 1.
         """
-        (first, second), crops = self.prepare(batch)
+        views, crops = self.prepare(batch)
         pooled = batch.global_samples is not None and self.objective.over_batch  # with all processes' images
         rows = gathered if pooled else torch.nn.Identity()
-        prediction, projection = map(rows, self.model(first))
-        other_prediction, other_projection = map(rows, self.model(second))
-        terms = [self.loss(prediction, other_projection), self.loss(other_prediction, projection)]
-        for crop in crops:
-            small = rows(self.model.predict(crop))
-            terms += [self.loss(small, projection), self.loss(small, other_projection)]
+        outputs = [tuple(map(rows, self.model(view))) for view in views]
+        predictions = [prediction for prediction, _ in outputs] + [rows(self.model.predict(crop)) for crop in crops]
+        goals = [self.teacher(view) for view in views] if self.teacher else [projection for _, projection in outputs]
+        if self.objective.targets:
+            goals = self.objective.targets(goals, self.model, self.config.pretrain)
+        terms = [
+            self.loss(prediction, goal)
+            for number, prediction in enumerate(predictions)
+            for other, goal in enumerate(goals)
+            if (number == other) == self.objective.taught
+        ]
         found = {"loss": torch.stack(terms).sum() * (2 / len(terms))}
         return found | {"weight": torch.ones_like(found["loss"]).detach()} if pooled else found
 
@@ -114,7 +124,8 @@ class PretrainLearner:
         self.model.update_target(target_momentum(step, total_steps, self.config.pretrain, images))
 
     def metrics(self, batches: Iterable[Batch]) -> tuple[dict[str, float], Arrays]:
-        """(metrics, arrays) of a split: loss, feature_std, effective_rank and, with labels, knn_accuracy.
+        """(metrics, arrays) of a split: loss, feature_std, effective_rank, uniformity, alignment and, with labels,
+        knn_accuracy and linear_accuracy.
 
         loss: of the first LOSS_IMAGES images with the views of epoch 0, in evaluation mode. feature_std: spread of the
         projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's features.
@@ -134,10 +145,13 @@ class PretrainLearner:
         counted = sum(len(part["features"]) for part in found if "loss" in part)
         whole = torch.cat([part["features"] for part in found])
         numbers = {
-            "loss": float(torch.stack(losses).sum() / counted),
+            **({"loss": float(torch.stack(losses).sum() / counted)} if losses else {}),
             "feature_std": feature_std(torch.cat([part["projections"] for part in found])),
             "effective_rank": effective_rank(whole),
+            "uniformity": uniformity(whole),
         }
+        if views := [part["views"] for part in found if "views" in part]:
+            numbers["alignment"] = alignment(*torch.cat(views).unbind(1))
         arrays: Arrays = {}
         if self.feature_mask is not None:
             arrays["features"] = np.concatenate([part["kept"].numpy() for part in found])
@@ -145,21 +159,24 @@ class PretrainLearner:
             truth = torch.cat([part["labels"] for part in found])
             votes = self.votes(whole, bank)
             numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
+            numbers["linear_accuracy"] = self.linear_accuracy(whole, truth, bank)
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Results of an evaluation batch: "features" [N, D], "projections" [N, P] and, if present, "labels" [N].
 
-        The first batches also have "loss", summed over the batch. With `feature_mask` there is also "kept", the
-        features float16 [M, D] of the selected images.
+        The first batches also have "loss", summed over the batch, and "views", the features [N, 2, D] of two views.
+        With `feature_mask` there is also "kept", the features float16 [M, D] of the selected images.
         """
         features = self.model.features(self.transform(batch.images))
         part = {"projections": self.model.projector(features).float(), "features": features.float()}
         if batch.labels is not None:
             part["labels"] = batch.labels
-        if int(batch.samples[0]) < LOSS_IMAGES:
+        if int(batch.samples[0]) < LOSS_IMAGES and (self.teacher or not self.objective.taught):
             part["loss"] = self.step(batch)["loss"].float() * len(features)
+            both = [self.model.features(view).float() for view in self.prepare(batch)[0]]
+            part["views"] = torch.stack(both, 1)
         if self.feature_mask is not None:
             part["kept"] = part["features"][self.feature_mask[batch.samples]].to("cpu", torch.float16)
         return part
@@ -178,6 +195,20 @@ class PretrainLearner:
         assert self.bank is not None
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
         return knn_votes(features, labels, queries, self.bank.classes, k)
+
+    def linear_accuracy(self, queries: Tensor, truth: Tensor, bank: list[dict[str, Tensor]]) -> float:
+        """The accuracy of a logistic regression that is fitted to the features in `bank`, on `queries` [N, D] of the
+        classes `truth` [N]; NaN for features that are not finite."""
+        assert self.bank is not None
+        features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
+        if not (features.isfinite().all() and queries.isfinite().all()):
+            return math.nan
+        mean, scale = standardization(features)
+        rest = (self.bank.classes, LINEAR_PENALTY)
+        values = logistic_regression((features - mean) / scale, labels, *rest, tolerance=COARSE)
+        weights, biases = parts_of(values, self.bank.classes, features)
+        logits = (queries - mean) / scale @ weights.T + biases
+        return float((logits.argmax(1) == truth).float().mean())
 
     def parameters(self) -> nn.Module:
         """The module that is trained, including the target network."""
