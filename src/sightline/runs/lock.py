@@ -121,3 +121,20 @@ def locked_error(folder: Path, content: bytes) -> SightlineError:
             "FOLDER"
         )
     return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process writes to the run folder; False if that cannot be known."""
+    try:
+        lock = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        lock_descriptor(lock)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False
