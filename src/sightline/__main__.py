@@ -1,5 +1,6 @@
 """Entry point of the command line: parse the arguments, run the command, and convert its outcome to an exit status."""
 
+import io
 import os
 import sys
 import traceback
@@ -64,7 +65,7 @@ def run(tokens: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         return interrupted_status(interrupt)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stdout is closed; the interpreter would fail to flush it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - stdout is closed; the interpreter would fail to flush it
         return 0
     except Exception as error:
         if interrupt := interrupt_behind(error):
@@ -123,6 +124,10 @@ def parsing_error(error: cyclopts.CycloptsError, tokens: list[str]) -> Sightline
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        if isinstance(stream, io.TextIOWrapper) and not encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")  # such as a Windows console, which cannot print every name
     status = run(sys.argv[1:])
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(status)

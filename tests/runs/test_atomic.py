@@ -1,5 +1,6 @@
 """Atomic and durable writes: order of the calls, errors at each of them, unusual names, partial log lines."""
 
+import ctypes
 import errno
 import json
 import os
@@ -213,3 +214,48 @@ def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path: Path) -> No
 def test_process_exists() -> None:
     assert process_exists(os.getpid()) and process_exists(1)
     assert not process_exists(2**22 + 1) and not process_exists(10**30)
+
+
+def test_on_windows_a_rename_is_repeated_while_the_file_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = os.replace, [PermissionError(errno.EACCES, "Access is denied")] * 3
+
+    def busy(source: Path, target: Path) -> None:
+        if failures:
+            raise failures.pop()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(SightlineError, match="cannot write"):
+        atomic_write(tmp_path / "a", "1")
+    monkeypatch.setattr(atomic, "WINDOWS", True)
+    atomic_write(tmp_path / "a", "2")
+    assert not failures and (tmp_path / "a").read_text() == "2"
+    monkeypatch.setattr(atomic, "BUSY_SECONDS", 0.1)
+    failures += [PermissionError(errno.EACCES, "Access is denied")] * 100
+    with pytest.raises(SightlineError, match="cannot write"):
+        atomic_write(tmp_path / "a", "3")
+
+
+def test_on_windows_no_signal_is_sent_to_ask_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, bool, int]] = []
+
+    class Kernel:
+        def OpenProcess(self, access: int, inherit: bool, process_id: int) -> int:
+            asked.append((access, inherit, process_id))
+            return {1: 7, 2: 8}.get(process_id, 0)
+
+        def WaitForSingleObject(self, handle: int, milliseconds: int) -> int:
+            return {7: 0x102, 8: 0}[handle]
+
+        def CloseHandle(self, handle: int) -> None: ...
+
+    monkeypatch.setattr(atomic, "WINDOWS", True)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: Kernel(), raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 87, raising=False)
+    assert [atomic.process_exists(process) for process in (1, 2, 3)] == [True, False, False]
+    assert asked == [(0x100000, False, 1), (0x100000, False, 2), (0x100000, False, 3)]
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 5, raising=False)
+    assert atomic.process_exists(3)

@@ -1,6 +1,7 @@
 """Lock of a run folder: a second run is an error that names the first; ended processes hold no lock."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -82,3 +83,30 @@ def test_a_removed_lock_file_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="another run"):
         acquire(descriptor, path)
     os.close(descriptor)
+
+
+class Msvcrt:
+    """The function `locking` of Windows, on POSIX locks of whole files."""
+
+    LK_NBLCK = 2
+
+    def locking(self, descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count, os.lseek(descriptor, 0, os.SEEK_CUR)) == (self.LK_NBLCK, 1, lock.LOCKED_BYTE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PermissionError(errno.EACCES, "Permission denied") from error
+
+
+def test_locks_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "msvcrt", Msvcrt())
+    with lock_run(tmp_path / "new") as note:
+        assert note is None
+        with pytest.raises(SightlineError, match="another run") as caught, lock_run(tmp_path / "new"):
+            pass
+        assert f"process {os.getpid()} on " in caught.value.why
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(lock, "msvcrt", None)
+    with lock_run(tmp_path) as note:
+        assert note and "does not support locks" in note

@@ -24,6 +24,7 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=Parameter(negative=()),
 )
+app.register_install_completion_command()
 
 
 def parse_integer(kind: type, tokens: Sequence[cyclopts.Token]) -> int:

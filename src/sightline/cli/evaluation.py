@@ -1,6 +1,8 @@
-"""Commands that measure and compare: evaluate, score, report."""
+"""Commands that measure and compare: evaluate, score, runs, report."""
 
+import shutil
 import sys
+from json import dumps
 from pathlib import Path
 
 from ..runs.terminal import print_path, print_plain
@@ -61,6 +63,29 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
 
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
     print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))
+
+
+@app.command
+def runs(folder: Path = Path("runs"), /, *, json: Flag = False) -> None:
+    """List the runs below a folder, newest first: data, metric with its 95 % interval, minutes, and state.
+
+    A run is finished, running, stopped (`sightline resume RUN` continues it), or failed.
+
+    Example: sightline runs runs/ --json
+
+    Args:
+        folder: The folder to search.
+        json: Print a JSON list with all fields in place of the table.
+    """
+    from ..report.compare.listing import as_json, listed_runs, table
+
+    found = listed_runs(folder)
+    if json:
+        print_plain(dumps([as_json(run) for run in found], indent=2))
+    elif found:
+        print_plain(table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    else:
+        print_plain(f"no runs below {folder}; to train one: sightline start DATA --minutes 10", sys.stderr)
 
 
 @app.command(usage="Usage: sightline report [OPTIONS] RUN [OTHERS...]")

@@ -44,3 +44,11 @@ def paths_in(config: Any) -> dict[str, str]:
 def is_url(path: str) -> bool:
     """Whether a path is an HTTP URL."""
     return path.startswith(("http://", "https://"))
+
+
+def relative_path(path: str, folder: str) -> str:
+    """The path relative to a folder; absolute if the two are on different drives of Windows."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:
+        return os.path.abspath(path)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from ..config.paths import absolute
 from ..config.schema import Data
 from ..errors import ENVIRONMENT, SightlineError
-from ..runs.atomic import TEMPORARY, disk_error, process_exists, sha256, sync_folder, write_json
+from ..runs.atomic import TEMPORARY, disk_error, process_exists, rename_when_free, sha256, sync_folder, write_json
 from .types import Source
 
 ARRAYS = {1: ("images.npy",), 2: ("images.npy", "masks.npy")}
@@ -130,11 +130,11 @@ def publish(temporary: Path, folder: Path) -> None:
     entry meanwhile, that one is kept."""
     sync_folder(temporary)
     try:
-        os.rename(temporary, folder)
+        rename_when_free(temporary, folder)
     except OSError:
         if load_entry(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
-            os.rename(temporary, folder)
+            rename_when_free(temporary, folder)
     sync_folder(folder.parent)
 
 

@@ -1,5 +1,6 @@
 """Decode the images of a split once, into a memory-mapped array in the cache."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -161,20 +162,21 @@ def write_images(
     This is the shape [N, C, H, W] and the SHA-256 of the readable images, `bad` (index of an unreadable image ->
     reason), and the flaws that `decoding_notes` describes.
     """
-    try:
-        shape = stored_shape(items, square, len(channels))
-        (images, digests), results = decode_images(folder, items, square, shape, announce, channels.dtype)
-    except SizesDifferError:
+    decoded, shape = None, stored_shape(items, square, len(channels))
+    with contextlib.suppress(SizesDifferError):
+        decoded = decode_images(folder, items, square, shape, announce, channels.dtype)
+    if decoded is None:  # not in a handler of the exception, which would keep the first arrays
         shape = (len(channels), square.side, square.side)
-        (images, digests), results = decode_images(folder, items, square, shape, announce, channels.dtype)
+        decoded = decode_images(folder, items, square, shape, announce, channels.dtype)
+    arrays, results = decoded
     flaws = {index: found for index, found in enumerate(results) if isinstance(found, ImageFlaws)}
     faults = {index: found for index, found in enumerate(results) if isinstance(found, SightlineError)}
     kept = [index for index in range(len(results)) if index not in faults]
-    finish_arrays(folder, [digests], kept)
+    finish_arrays(folder, [arrays.pop()], kept)  # the digests
     small = sorted((*found.small, index) for index, found in flaws.items() if found.small)
     return {
         "shape": [len(kept), *shape],
-        "sha256": finish_arrays(folder, [images], kept),
+        "sha256": finish_arrays(folder, arrays, kept),
         "bad": {str(index): printable(f"{items.names[index]}: {f.why or f.what}") for index, f in faults.items()},
         "torn_exif": [index for index, found in flaws.items() if found.damaged_exif],
         "small": [len(small), small[:FEW]],

@@ -115,8 +115,8 @@ class TestImages:
         """(key, path of the folder relative to the data, ending in /) of each data set that contains a folder."""
         places = []
         for root, key in self.roots:
-            if folder == root or folder.startswith(root.rstrip("/") + "/"):
-                places.append((key, "" if folder == root else f"{os.path.relpath(folder, root)}/"))
+            if folder == root or folder.startswith(root.rstrip(os.sep) + os.sep):
+                places.append((key, "" if folder == root else f"{os.path.relpath(folder, root).replace(os.sep, '/')}/"))
                 listing = read_json(ledger_folder() / f"{key}.json") or {} if key not in self.files else {}
                 self.files.setdefault(key, {*listing.get("images", ()), *listing.get("masks", ())})
         return places

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config.paths import relative_path
 from ..data.sources.labels import sorted_classes
 from ..data.sources.splits import ALL
 from ..errors import SightlineError, counted
@@ -63,7 +64,7 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
     split = any(fact.split != ALL for fact in kept)
     rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
     for fact in kept:
-        name, file = opened.classes[fact.label], os.path.relpath(fact.path, folder).replace(os.sep, "/")
+        name, file = opened.classes[fact.label], relative_path(fact.path, folder).replace(os.sep, "/")
         rows.append([file, *([name] if ordered else [fact.label, name]), *[fact.split] * split])
     atomic_write(path, csv_text(rows))
     reasons = [f"{sum(why == reason for why in out.values()):,} {reason}" for reason in dict.fromkeys(out.values())]

@@ -112,7 +112,7 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
         if timed_out:
             for pid in peers:
                 with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows, SIGTERM kills
         what = "another process of this run does not respond" if timed_out else "another process of this run has ended"
         cure = "fix the error that the other process printed, if any, then resume: torchrun ... -m sightline resume RUN"
         raise SightlineError(what, why=text.splitlines()[0], cure=cure, status=ENVIRONMENT) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -119,14 +119,17 @@ class ResumableTable:
     def finish(self) -> Path:
         """Rename or convert the table to `target`, write its features as .npy, and remove the temporary files."""
         if self.width:
-            values = np.memmap(self.features_part, np.float32, "r", shape=(self.rows, self.width))
-            atomic_write(self.features, lambda file: np.save(file, values), need=values.nbytes)
+            atomic_write(self.features, self.save_features, need=4 * self.rows * self.width)
         if self.target.suffix.lower() == ".parquet":
             write_parquet(self.part, self.target)
         else:
             rename_into_place(self.part, self.target)
         remove([self.record, self.part, self.features_part])
         return self.target
+
+    def save_features(self, file: IO[bytes]) -> None:
+        """Write the features as .npy. The mapped file is released at the end; Windows removes no mapped file."""
+        np.save(file, np.memmap(self.features_part, np.float32, "r", shape=(self.rows, self.width)))
 
 
 def truncate(path: Path, size: int) -> bool:

@@ -50,15 +50,21 @@ def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
         rows = (row for turn in turns for row in turn if row is not None)
         while chunk := list(islice(rows, MERGED_ROWS)):
             merged.add(chunk)
-    features = {rank: np.load(shard.features, "r") for rank, shard in enumerate(shards) if shard.features.is_file()}
+    features = {rank: shard.features for rank, shard in enumerate(shards) if shard.features.is_file()}
     if features:
-        width = next(iter(features.values())).shape[1]
         with atomic_path(merged.features) as path:
-            merged_features = np.lib.format.open_memmap(path, "w+", np.float32, (merged.rows, width))
-            merged_features[:] = np.nan
-            for rank, values in features.items():
-                merged_features[rank :: share.world] = values
-            merged_features.flush()
+            merge_features(path, features, merged.rows, share.world)
     merged.finish()
     remove([*tables, *(shard.features for shard in shards)])
     return True
+
+
+def merge_features(target: Path, features: dict[int, Path], rows: int, world: int) -> None:
+    """Write the features of all ranks to `target`, in the order of the images. All files are released at the end;
+    Windows renames and removes no mapped file."""
+    parts = {rank: np.load(path, "r") for rank, path in features.items()}
+    merged = np.lib.format.open_memmap(target, "w+", np.float32, (rows, next(iter(parts.values())).shape[1]))
+    merged[:] = np.nan
+    for rank, values in parts.items():
+        merged[rank::world] = values
+    merged.flush()

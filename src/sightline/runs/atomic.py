@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,9 @@ from typing import IO, Any
 from ..errors import ENVIRONMENT, USER, SightlineError
 
 TEMPORARY = ".sightline-tmp-"
+WINDOWS = os.name == "nt"
+BUSY_SECONDS = 2.0
+"""How long a rename is repeated on Windows while another program has the file open, as a virus scanner does."""
 PROCESS = secrets.token_hex(4)  # start token: process ids repeat, in a container all are 1
 
 
@@ -66,11 +70,25 @@ def rename_into_place(temporary: Path, path: Path, need: int = 0) -> Path:
     try:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename_when_free(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise disk_error(path, error, need) from error
     return path
+
+
+def rename_when_free(source: Path, target: Path) -> None:
+    """Rename a file, or a folder to a name that is free. Windows refuses this while another program has one of the
+    files open; there it is repeated for up to BUSY_SECONDS."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -215,6 +233,8 @@ def remove_stale_temporaries(folder: str | Path) -> int:
 
 def process_exists(process_id: int) -> bool:
     """Whether a process with this id exists on this machine."""
+    if WINDOWS:
+        return windows_process_exists(process_id)
     try:
         os.kill(process_id, 0)
     except (ProcessLookupError, OverflowError):
@@ -222,3 +242,18 @@ def process_exists(process_id: int) -> bool:
     except PermissionError:  # it belongs to another user
         pass
     return True
+
+
+def windows_process_exists(process_id: int) -> bool:
+    """`process_exists` on Windows, where os.kill with signal 0 would send Ctrl-C to the process."""
+    import ctypes
+
+    synchronize, access_denied, wait_timeout = 0x100000, 5, 0x102
+    library: Any = ctypes
+    kernel = library.WinDLL("kernel32", use_last_error=True)
+    handle = kernel.OpenProcess(synchronize, False, process_id & 0xFFFFFFFF)
+    if not handle:
+        return library.get_last_error() == access_denied  # it belongs to another user
+    running = kernel.WaitForSingleObject(handle, 0) == wait_timeout
+    kernel.CloseHandle(handle)
+    return running

@@ -1,20 +1,36 @@
 """Lock of a run folder: at most one process writes to it."""
 
 import contextlib
-import fcntl
+import errno
+import importlib
 import json
 import os
 import socket
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from ..errors import SightlineError
 from .atomic import disk_error, make_folder
 
+LOCKED_BYTE = 1 << 30
+"""Offset of the byte that is locked on Windows, behind the text of the lock file: nobody can read a locked byte."""
+
+
+def system_module(name: str) -> Any:
+    """A module of the standard library that not every operating system has, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+fcntl, msvcrt = system_module("fcntl"), system_module("msvcrt")
 _locks: set[int] = set()  # descriptors of held locks
 # Locks are inherited with the descriptor: a worker that outlives a killed run would keep the folder locked.
-os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in range(len(_locks))])
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in range(len(_locks))])
 
 
 @contextlib.contextmanager
@@ -38,18 +54,37 @@ def lock_run(folder: Path) -> Generator[str | None]:
         yield note
     finally:
         if lock in _locks:  # else this is a forked process, which has closed its copy
-            remove_unused(path, lock)
             _locks.discard(lock)
-            os.close(lock)
+            release(path, lock)
 
 
-def remove_unused(path: Path, lock: int) -> None:
-    """Remove the lock file, and the folder if nothing else is in it, as when a run failed before it wrote a file."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if another run holds the lock
+def release(path: Path, lock: int) -> None:
+    """Close the lock file. Remove it, and the folder, if nothing else is in it, as when a run failed before it wrote
+    a file."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        stack.callback(os.close, lock)
+        if fcntl is None:
+            stack.close()  # Windows removes no open file, neither this one nor that of another run
+        else:
+            lock_descriptor(lock)  # raises if another run holds the lock
         if os.listdir(path.parent) == [path.name]:
             path.unlink()
             path.parent.rmdir()
+
+
+def lock_descriptor(lock: int) -> None:
+    """Lock an opened file, without waiting. Raises BlockingIOError if another process has locked it, and OSError if
+    the file system or the operating system does not support locks."""
+    if fcntl is not None:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        os.lseek(lock, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(errno.EAGAIN, "locked by another process") from error
+    else:
+        raise OSError(errno.ENOSYS, "this operating system has no file locks")
 
 
 def acquire(lock: int, path: Path) -> str | None:
@@ -57,17 +92,19 @@ def acquire(lock: int, path: Path) -> str | None:
     file system does not support locks."""
     note = None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not path.exists() or not os.path.samestat(os.fstat(lock), path.stat()):
+        lock_descriptor(lock)
+        if fcntl is not None and not (path.exists() and os.path.samestat(os.fstat(lock), path.stat())):
             raise BlockingIOError  # the previous holder has just removed the file; a lock on it has no effect
     except BlockingIOError as error:
-        raise locked_error(path.parent, os.pread(lock, 1000, 0)) from error
+        os.lseek(lock, 0, os.SEEK_SET)
+        raise locked_error(path.parent, os.read(lock, 1000)) from error
     except OSError as error:
         note = f"the disk of {path.parent} does not support locks ({error.strerror}): start no second run there"
     owner = {"process": os.getpid(), "host": socket.gethostname(), "start": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
         os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(owner).encode(), 0)
+        os.lseek(lock, 0, os.SEEK_SET)
+        os.write(lock, json.dumps(owner).encode())
     except OSError as error:
         raise disk_error(path, error) from error
     return note
@@ -84,3 +121,20 @@ def locked_error(folder: Path, content: bytes) -> SightlineError:
             "FOLDER"
         )
     return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process writes to the run folder; False if that cannot be known."""
+    try:
+        lock = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        lock_descriptor(lock)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False

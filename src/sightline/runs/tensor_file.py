@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import SightlineError
-from .atomic import atomic_write, sha256
+from .atomic import WINDOWS, atomic_write, sha256
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 OTHER_FORMATS = {
@@ -100,6 +100,7 @@ def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[st
     first.
 
     The tensors are memory-mapped: copy them before the file is modified in place (Sightline only replaces files).
+    Windows replaces no mapped file; there they are copied.
     Raises SightlineError if the file is empty, truncated, of another format, or differs from its checksum. cure: what
     the error message suggests to do.
     """
@@ -112,7 +113,9 @@ def read_tensors(path: Path, cure: str = "") -> tuple[dict[str, Tensor], dict[st
         if fault:
             raise SightlineError(f"{path.name} {fault}", where=str(path), cure=cure)
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        return {name: tensor.clone() for name, tensor in tensors.items()} if WINDOWS else tensors, metadata
     except SightlineError:
         raise
     except Exception as error:  # the library raises many types

@@ -58,8 +58,7 @@ def plan_images(
     given = [image.path for image in input_images(paths, tally)]
     if left := left_out(tally):
         say(f"skipped: {left}")
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in given])
-    root = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else root
+    root = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else common_folder(given)
     names = {os.path.relpath(path, root): path for path in given}
     results = {f"{Path(name).stem.removesuffix('_sat')}_segments" for name in names}
     wanted = [name for name in without_outputs([*names]) if Path(name).stem not in results]
@@ -67,6 +66,15 @@ def plan_images(
         say(f"skipped {counted(skipped, 'file')}: masks, overlays and segments of these images")
     bases = [out / Path(name).parent / mask_names([name])[0].removesuffix("_mask.png") for name in wanted]
     return [PlannedImage(name, names[name], base) for name, base in zip(wanted, bases, strict=True)], given
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that all files have in common."""
+    try:
+        return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    except ValueError as error:  # on Windows
+        cure = "give the images of one drive at a time, each with its own --out FOLDER"
+        raise SightlineError("these images are on different drives", where=paths[0], cure=cure) from error
 
 
 def finished_images(

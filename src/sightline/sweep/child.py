@@ -15,7 +15,7 @@ from typing import Any
 
 from ..config.schema import Config
 from ..errors import INTERRUPTED, USER, SightlineError
-from ..runs.atomic import write_json
+from ..runs.atomic import WINDOWS, process_exists, write_json
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
 from ..user_code import loaded
@@ -28,7 +28,8 @@ def main(folder: Path, parent: int) -> None:
     """Train the trial. Exit at once if the parent process ends, even if it was ended by `kill -9`."""
 
     def watch_parent() -> None:
-        while os.getppid() == parent:
+        # On Windows, the parent id is that of the launcher of a virtual environment, and does not change at its end.
+        while process_exists(parent) if WINDOWS else os.getppid() == parent:
             time.sleep(PARENT_CHECK_SECONDS)
         os._exit(1)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...config.paths import relative_path
 from ...config.strict_yaml import parse_yaml
 from ...errors import SightlineError
 from ..sources.labels import read_text
@@ -64,12 +65,12 @@ def split_images(config: dict[Any, Any], root: str, name: str, faults: list[str]
         entry = config[split]
         for text in map(str, entry if isinstance(entry, list) else [entry]):
             options = [os.path.join(str(config.get("path") or ""), text), text, text.removeprefix("../")]
-            options += [os.path.relpath(each, root) for each in options if os.path.isabs(each)]
+            options += [relative_path(each, root) for each in options if os.path.isabs(each)]
             paths = [os.path.normpath(each) for each in options if not os.path.isabs(each) and "\0" not in each]
             inside = [each for each in paths if each[:2] != ".." and os.path.exists(os.path.join(root, each))]
             if inside and inside[0].endswith(".txt"):
                 lines = filter(None, map(str.strip, read_text(os.path.join(root, inside[0])).splitlines()))
-                below = [os.path.relpath(line, root) if os.path.isabs(line) else line for line in lines]
+                below = [relative_path(line, root) if os.path.isabs(line) else line for line in lines]
                 listed = [os.path.normpath(os.path.join(os.path.dirname(inside[0]), line)) for line in below]
                 found += [(split, file) for file in listed if file[:2] != ".." and not os.path.isabs(file)]
                 wrong = [file for file in listed if file[:2] == ".." or os.path.isabs(file)]

@@ -19,7 +19,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ...errors import SightlineError
-from ...runs.atomic import process_exists
+from ...runs.atomic import WINDOWS, process_exists
 
 PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
@@ -62,11 +62,19 @@ def open_page() -> mmap.mmap:
             with contextlib.suppress(OSError, ValueError):
                 check_suspects()
                 handle, path = tempfile.mkstemp(prefix=f"{PREFIX}{os.getpid()}-")
-                atexit.register(Path(path).unlink, missing_ok=True)
+                atexit.register(remove_page, Path(path))
                 with open(handle, "wb+", buffering=0) as file:
                     file.write(bytes(SLOTS * SLOT_BYTES))
                     _page = mmap.mmap(file.fileno(), 0)
         return _page
+
+
+def remove_page(path: Path) -> None:
+    """Remove the file of this process. On Windows it is closed first, because mapped files cannot be removed there."""
+    if WINDOWS and _page is not None:
+        _page.close()
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def check_suspects() -> None:

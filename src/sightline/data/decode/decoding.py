@@ -91,19 +91,26 @@ def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> No
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
 
 
-def finish_arrays(folder: Path, arrays: Sequence[np.memmap], kept: Sequence[int]) -> str:
+def finish_arrays(folder: Path, arrays: list[np.memmap], kept: Sequence[int]) -> str:
     """Keep only the rows `kept` (ascending indices) of the arrays of `decode_rows`, and sync the files to disk.
-    Returns the SHA-256 of the remaining rows."""
+    Returns the SHA-256 of the remaining rows.
+
+    The list is emptied and each array released, because Windows truncates and renames no file that is mapped to memory.
+    """
     checksum = hashlib.sha256()
-    for array in arrays:
+    while arrays:
+        array = arrays.pop(0)
         for row, index in enumerate(kept):
             if row != index:
                 array[row] = array[index]
         checksum.update(array[: len(kept)].data)
         array.flush()
-        with open(str(array.filename), "r+b") as file:
-            write_header(file, (len(kept), *array.shape[1:]), array.dtype)
-            file.truncate(file.tell() + array[: len(kept)].nbytes)
+        path, dtype = str(array.filename), array.dtype
+        shape, size = (len(kept), *array.shape[1:]), array[: len(kept)].nbytes
+        del array
+        with open(path, "r+b") as file:
+            write_header(file, shape, dtype)
+            file.truncate(file.tell() + size)
             file.flush()
             os.fsync(file.fileno())
     sync_folder(folder)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ...config.paths import relative_path
 from ...errors import SightlineError, counted, listing, printable, some_of
 from ..decode.faults import COPY
 from ..decode.palettes import IGNORE, Palette
@@ -73,7 +74,7 @@ def with_file_names(error: SightlineError, items: Items, index: int) -> Sightlin
 
 def reject_pairs(path: str, split: str, faults: list[SightlineError], count: int) -> None:
     """Raise one SightlineError for all invalid pairs of a split of `count` pairs; equal cures are listed once."""
-    files = [os.path.relpath(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
+    files = [relative_path(f.where, path) if os.path.isabs(f.where) else f.where for f in faults]
     lines = [printable(f"{file}: {fault.why or fault.what}") for file, fault in zip(files, faults, strict=True)]
     cures = list(dict.fromkeys(fault.cure for fault in faults))
     alike = (

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 
+from ...config.paths import relative_path
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..label_arrays import SEPARATOR
@@ -121,7 +122,7 @@ def reject_class_folders(root: str, matches: list[tuple[File, Row]], folders: tu
 def folder_of(root: str, name: str) -> str:
     """The first folder in the path `name` of a file, relative to `root`; '' for a file directly in `root`."""
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
-    head, mark, _ = os.path.relpath(path, root).partition(os.sep)
+    head, mark, _ = relative_path(path, root).partition(os.sep)
     return head if mark else ""
 
 
