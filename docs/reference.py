@@ -17,6 +17,7 @@ from sightline.stats.segmentation import other_definitions
 from sightline.tasks import TASKS
 
 PACKAGE = Path(sightline.__file__).parent
+MEMBERS = ["classes", "channels", "predict", "features", "transform", "model"]
 METHODS = {"load": "sightline.inference.loaded.Loaded", "predict": "sightline.inference.loaded.Prediction"}
 """Function -> the class of its results, which is documented after it."""
 
@@ -35,6 +36,7 @@ def pages() -> dict[str, str]:
 def commands() -> str:
     """Every command with its arguments and options, as cyclopts describes them."""
     text = app.generate_docs(output_format="markdown").partition("\n")[2]
+    text = re.sub(r"## Table of Contents\n.*?(?=\n\*\*)", "", text, flags=re.DOTALL)  # the page has one at its side
     text = re.sub(r"^sightline (\w+) \1 ", r"sightline \1 ", text, flags=re.MULTILINE)  # as written with `usage`
     return "# Commands\n\n" + _linked(text)
 
@@ -79,7 +81,8 @@ def _setting(key: str, tasks: list[str], recipes: dict[str, list[str]]) -> list[
     common = max(defaults.values(), key=list(defaults.values()).count)
     others = [f"{name}: {_code(value)}" for name, value in defaults.items() if value != common]
     facts = [f"default {_code(common)}" + (f" ({', '.join(others)})" if others else "")]
-    facts.append(accepted(key, kind) + (f", in {UNITS[key]}" if key in UNITS else ""))
+    if key != "task":
+        facts.append(accepted(key, kind) + (f", in {UNITS[key]}" if key in UNITS else ""))
     if len(tasks) < len(TASKS):
         facts.append(f"only of {', '.join(tasks)}")
     lines = [f"#### {key}", "", " · ".join(facts), "", _linked(explanations(kind)[key]), ""]
@@ -203,7 +206,7 @@ def python() -> str:
 
 def _documented(path: str, heading: str, members: bool) -> list[str]:
     options = ["    options:", f"      heading: {heading}", f"      toc_label: {heading}"]
-    options += ["      members: null", "      heading_level: 2"] if members else []
+    options += [f"      members: {MEMBERS}"] if members else []
     return [f"::: {path}", *options, ""]
 
 
@@ -218,7 +221,13 @@ def errors() -> str:
         "",
     ]
     for package, rows in sorted(_messages().items()):
-        lines += [f"## {package}", "", _title(package), "", *_table(("message", "what to do"), sorted(set(rows)))]
+        lines += [
+            f"## {'command line' if package == '__main__' else package}",
+            "",
+            _title(package),
+            "",
+            *_table(("message", "what to do"), sorted(set(rows))),
+        ]
     return "\n".join(lines)
 
 
