@@ -1,6 +1,7 @@
 """Commands other than training and prediction: evaluate, demo, cache."""
 
 import importlib
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -166,6 +167,15 @@ def test_images_before_the_run_are_an_error_with_the_right_order(
     (tmp_path / "run/recipe.yaml").write_text("")
     assert main(["predict", str(photos), str(tmp_path / "run"), "--out", "p.csv"]) == 2
     assert f"sightline predict {tmp_path / 'run'} {photos}" in capsys.readouterr().err
+
+
+def test_the_doctor_of_the_demo_reads_its_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo.write_scenes(Path("demo/scenes-data"), 8, 4, size=32, seed=0)
+    command = next(command for command, _ in demo.next_commands(Path("demo")) if " doctor " in command)
+    assert main(shlex.split(command)[1:]) in (0, FINDINGS)
+    found = json.loads(Path("demo-doctor/doctor.json").read_text(encoding="utf-8"))
+    assert "urban" in found["classes"], "the masks are read with the palette of the demo"
 
 
 def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None:

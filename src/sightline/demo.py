@@ -51,11 +51,24 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
     return [*done, grid]
 
 
+def look_first(folder: Path) -> str:
+    """What to look at first in the results of the demo in `folder`."""
+    digits, grid = (folder / name / "report.html" for name in ("digits", "transfer"))
+    return (
+        f"look first at {digits}: its first sentence is the result with its interval, and Misclassified images shows "
+        f"each mistake. In {grid}, the sentences below the table say whether pre-training pays for these few digits; a "
+        "comparison whose interval includes zero shows no difference."
+    )
+
+
 def next_commands(folder: Path) -> list[tuple[str, str]]:
     """Commands that the demo suggests at its end, for the results in `folder`: (command, what it does)."""
     base = shlex.quote(str(folder))
     return [
-        (f"sightline doctor {base}/scenes-data --out {base}-doctor", "check data before training"),
+        (
+            f"sightline doctor {base}/scenes-data --data.palette landcover --out {base}-doctor",
+            "check data before training",
+        ),
         (f"sightline predict {base}/digits {base}/digits-data/target --out guesses.csv", "use the classifier"),
         (f"sightline predict {base}/scenes {base}/scenes-data/validation --out masks/", "use the segmentation model"),
         (f"sightline serve {base}/digits", "try the classifier in a web page on this machine"),

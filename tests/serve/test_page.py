@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from accessibility import violations
 from sightline.serve.models import ServedClassifier, ServedSegmenter
 
 from .conftest import pages_of, served
@@ -241,3 +242,13 @@ def test_light_and_dark(opened: Callable[..., "Page"]) -> None:
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Light colors").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_satisfies_wcag_aa(url: str, browser: "Browser", dark: bool) -> None:
+    page = browser.new_page(color_scheme="dark" if dark else "light")
+    page.goto(url)
+    page.locator(".examples .reel button").first.click()
+    page.wait_for_selector(".bars")
+    assert violations(page) == []
+    page.close()

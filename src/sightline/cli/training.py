@@ -18,11 +18,11 @@ def demo(*, out: Path = Path("runs/demo"), quiet: Flag = False) -> None:
         quiet: Print only the paths of the reports and the next commands.
     """
     import sightline
-    from sightline.demo import next_commands
+    from sightline.demo import look_first, next_commands
 
     for run in sightline.demo(out=out, quiet=quiet):
         print_plain(f"open this in a browser: {run.report.resolve()}")
-    print_plain("\nnext:")
+    print_plain(f"\n{look_first(out)}\n\nnext:")
     commands = next_commands(out)
     for command, what in commands:
         print_plain(f"  {command:<{max(len(command) for command, _ in commands)}}  # {what}")

@@ -108,7 +108,7 @@ def table(
     figures = range(numeric, len(head)) if isinstance(numeric, int) else numeric
     sides = ["figures" if column in figures else "words" for column in range(len(head))]
     top = [
-        element("th", element("button", name, type="button") if sortable else name, scope="col", class_=side)
+        element("th", element("button", name, type="button") if sortable and name else name, scope="col", class_=side)
         for name, side in zip(head, sides, strict=True)
     ]
     body = [

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 from .code_file import FOLDER, require_code
+from .terminal import run_html
 
 THRESHOLDS_FILE = "thresholds.json"
 """The threshold of each class, of a classifier of label sets."""
@@ -65,7 +67,7 @@ MAX_NAME_BYTES = 200
 @dataclass(frozen=True)
 class Run:
     """A run folder. metrics: the final numbers, {} while the run is unfinished. report: the path of report.html. Other
-    functions accept a Run in place of its path."""
+    functions accept a Run in place of its path. A notebook shows a run as its summary, curves and mistakes."""
 
     path: Path
 
@@ -80,6 +82,13 @@ class Run:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def open_report(self) -> bool:
+        """Open the report in the browser of this machine; returns whether a browser was found."""
+        return webbrowser.open(self.report.resolve().as_uri())
+
+    def _repr_html_(self) -> str:
+        return run_html(self.path, self.metrics)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -1,9 +1,13 @@
-"""Format the lines of the log for a terminal: functions without state."""
+"""Format the lines of the log for a terminal, and a run for a notebook: functions without state."""
 
+import base64
+import html
 import math
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.text import Text
@@ -15,6 +19,12 @@ BEST = " (best)"
 LIVE_LINE = ("loss", "left", "metric", "speed", "wait")
 METRICS = ("accuracy", "mean_iou", "knn_accuracy")  # the first in an eval event is displayed, else its first number
 NO_METRICS = ("seconds", "epoch", "loss")
+LEAD = re.compile(r'<p class="lead">.*?</p>', re.DOTALL)
+SMALL_CURVES = ("curve-learning-rate", "curve-gradient-norm", "curve-data-wait")
+MISTAKES = ("mistakes", "worst")
+"""Figures of the images with the worst predictions, of classifiers and of segmenters."""
+MOST_CURVES, CURVE_PIXELS, MISTAKES_PIXELS = 2, 320, 660
+FONT = "font: 14px/1.5 system-ui, sans-serif; max-width: 72ch"
 
 
 def is_rich_terminal() -> bool:
@@ -149,3 +159,34 @@ def epoch_means(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         waits = [r.get("data_wait") or 0.0 for r in timed]
         means["data_wait"] = sum(wait * time for wait, time in zip(waits, times, strict=True)) / sum(times)
     return means
+
+
+def run_html(folder: Path, metrics: Mapping[str, Any]) -> str:
+    """A finished run: the first sentence of its report, its curves, its mistakes, and a link to the report.
+
+    An unfinished run: its path and how to resume it. metrics: of the run, {} if it is unfinished. Everything is read
+    from the run folder, and images are embedded, so that a notebook shows them without the folder.
+    """
+    name = html.escape(printable(folder))
+    if not metrics:
+        return f"<p>Unfinished run <code>{name}</code>. To resume it: <code>sightline.resume(run)</code>.</p>"
+    report, figures = folder / "report.html", folder / "figures"
+    lead = LEAD.search(report.read_text(encoding="utf-8")) if report.is_file() else None
+    curves = sorted(figures.glob("curve-*.png"), key=lambda path: (path.stem != "curve-loss", path.stem))
+    curves = [path for path in curves if path.stem not in SMALL_CURVES][:MOST_CURVES]
+    parts = [lead.group() if lead else f"<p>Run <code>{name}</code></p>"]
+    parts += [image(path, CURVE_PIXELS) for path in curves]
+    mistakes = [figures / f"{name}.png" for name in MISTAKES if (figures / f"{name}.png").is_file()]
+    parts += [f"<p>Mistakes:</p>{image(path, MISTAKES_PIXELS)}" for path in mistakes[:1]]
+    if report.is_file():
+        # A link of a notebook is relative to the notebook, whose folder is the working directory of its kernel.
+        link = html.escape(Path(os.path.relpath(report)).as_posix(), quote=True)
+        parts.append(f'<p><a href="{link}" target="_blank">Open the report</a>, or <code>run.open_report()</code></p>')
+    return f'<div style="{FONT}">{"".join(parts)}</div>'
+
+
+def image(path: Path, width: int) -> str:
+    """An embedded PNG with the name of its file as alternative text."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    text = html.escape(path.stem.replace("-", " "), quote=True)
+    return f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: min(100%, {width}px)">'

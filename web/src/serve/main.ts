@@ -23,7 +23,7 @@ class PredictionPage {
     parent: HTMLElement,
     private server: ServerInfo,
   ) {
-    const file = h("input", { type: "file", accept: "image/*,.tif,.tiff", id: "file", class: "visually-hidden" });
+    const file = h("input", { type: "file", accept: "image/*,.tif,.tiff", id: "file", class: "visually-hidden", "aria-label": "Image file", tabindex: -1 }); // the button below is focused
     file.addEventListener("change", () => {
       if (file.files?.[0]) void this.predict(file.files[0], file.files[0].name);
       file.value = "";
