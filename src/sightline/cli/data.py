@@ -1,6 +1,7 @@
 """Commands for data sets: check, pack, and manage the cache of decoded images."""
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import FINDINGS
 from ..runs.terminal import print_path, print_plain
@@ -40,7 +41,7 @@ def doctor(
     """
     from ..doctor import doctor as function
 
-    options = {"out": out, "weights": weights, "model": model, "fix": fix}
+    options: dict[str, Any] = {"out": out, "weights": weights, "model": model, "fix": fix}
     options |= {"overwrite": overwrite, "quiet": quiet, "code": code}
     diagnosis = function(data, **options, **(settings or {}))
     if quiet:

@@ -117,7 +117,8 @@ def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[O
     found = compare([folder / one.name for one in order])
     # Image sides differ by design, and all runs read the same files.
     comparison = replace(found, pairs=tuple(replace(pair, notes=()) for pair in found.pairs))
-    lines, commands = sentences(comparison, best, trained, pairs), next_commands(folder, settings, best, outcomes)
+    lines, used = sentences(comparison, best, trained, pairs), highest(best, trained, pairs)
+    commands = next_commands(folder, settings, used, outcomes)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     for name, image in figures.items():
         atomic_write(folder / "figures" / f"{name}.png", image)
@@ -175,11 +176,24 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
         lines = [f"{capitalized(best.title)} was worth it: {reached}, {points(won[0])} over {titles[won[0].first]}."]
     else:
         lines = [f"No step is shown to be better than {best.title}: {reached}."]
+        if any(math.isnan(pair.interval[0]) for pair in pairs):
+            lines[0] += " There are too few validation images, or groups of them, to show a difference."
+    if (top := highest(best, trained, pairs)) is not best:
+        lines[0] += f" The highest value is that of {top.title}: {texts[top.name]}."
     for pair in (pair for pair in pairs if pair.first == best.name):
         worse = pair.difference < 0 and differs(pair, len(trained) - 1)
         word = "is worse" if worse else "is not shown to be better"
         lines.append(f"{capitalized(titles[pair.second])} {word}: {texts[pair.second]}, {points(pair)}.")
     return lines
+
+
+def highest(best: Outcome, trained: Sequence[Outcome], pairs: Sequence[RunPair]) -> Outcome:
+    """The step to predict with: `best`, or if no step was shown to be better than the first, that with the highest
+    value, because the first one is trivial."""
+    gains = {pair.second: pair.difference for pair in pairs if pair.first == best.name and pair.difference > 0}
+    if best is not trained[0] or not gains:
+        return best
+    return next(one for one in trained if one.name == max(gains, key=lambda name: gains[name]))
 
 
 def points(pair: RunPair) -> str:
