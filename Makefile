@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ty check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Inject faults and count the outcomes, in under 40 minutes on 2 cores. Writes reliability.json and docs/reliability.md.
+# Inject faults and count the outcomes, in under 40 minutes on 2 cores. Writes reliability.json and two pages in docs/.
 reliability: $(VENV)/.installed-dev
 	$(BIN)/python -m reliability
 

@@ -1,4 +1,4 @@
-"""Write the results of the harness: reliability.json, and docs/reliability.md with the catalog of faults."""
+"""Write the results of the harness: reliability.json, a summary in docs/reliability.md, and its tables beside it."""
 
 import json
 import os
@@ -39,12 +39,13 @@ def facts_of_run(short: bool, seed: int, seconds: float, jobs: int) -> dict[str,
 
 
 def write_results(out: Path, facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -> None:
-    """Write reliability.json and docs/reliability.md below `out`."""
+    """Write reliability.json, docs/reliability.md and docs/reliability-table.md below `out`."""
     (out / "docs").mkdir(parents=True, exist_ok=True)
     results = json.loads(anonymize_paths(json.dumps(list(results))))
     text = json.dumps({**facts, "rows": list(results)}, indent=1, ensure_ascii=True)
     (out / "reliability.json").write_text(text + "\n", encoding="utf-8")
     (out / "docs" / "reliability.md").write_text(page(facts, results), encoding="utf-8")
+    (out / "docs" / "reliability-table.md").write_text(tables(results), encoding="utf-8")
 
 
 def anonymize_paths(text: str) -> str:
@@ -70,8 +71,8 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -> str:
-    """The text of docs/reliability.md."""
-    from reliability.catalog import CATALOG
+    """The text of docs/reliability.md: what was tested, and the counts of each section."""
+    from reliability.catalog import CATALOG, STATUSES
 
     versions = facts["versions"]
     assert isinstance(versions, Mapping)
@@ -84,7 +85,7 @@ def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -
         "",
         "<!-- Written by `make reliability`; do not edit. -->",
         "",
-        f"{len(results)} classes of faults, **{trials:,} faults injected, {failed} classes failed**. "
+        f"{len(results)} classes of faults, **{trials:,} faults injected, {failed} of the classes failed**. "
         f"The checks themselves were tested on deliberately wrong code: **{sum(detected)} of {len(detected)} defects "
         "were detected**.",
         "",
@@ -98,6 +99,35 @@ def page(facts: Mapping[str, object], results: Sequence[Mapping[str, object]]) -
         "[The threat model](threat-model.md) explains who is protected from what.",
         "",
     ]
+    sections = dict.fromkeys(str(result["section"]) for result in results)
+    rows = [_counts(name, [result for result in results if result["section"] == name]) for name in sections]
+    lines += _table(("Part", "Classes of faults", "Faults", "Failed", "Defects of the code detected"), rows)
+    statuses = Counter(fault.status for fault in CATALOG)
+    lines += [
+        "[The table of all faults](reliability-table.md) has each class with what is promised, the counts, and the "
+        f"defects. It also has a catalog of {len(CATALOG)} faults, from hardware to users: "
+        + ", ".join(f"{statuses[name]} {name} ({words})" for name, words in STATUSES.items() if statuses[name])
+        + ".",
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _counts(section: str, results: Sequence[Mapping[str, object]]) -> list[str]:
+    """The row of a section in the summary."""
+    trials = sum(int(str(result["trials"])) for result in results)
+    failed = sum(bool(result["failures"]) for result in results)
+    detected = [bool(seen) for result in results for seen in _mapping(result["defects"]).values()]
+    anchor = re.sub(r"[^\w -]", "", section.lower()).strip().replace(" ", "-")
+    title = f"[{section}](reliability-table.md#{anchor})"
+    return [title, f"{len(results)}", f"{trials:,}", f"{failed}", f"{sum(detected)} of {len(detected)}"]
+
+
+def tables(results: Sequence[Mapping[str, object]]) -> str:
+    """The text of docs/reliability-table.md: every class of faults, and the catalog."""
+    from reliability.catalog import CATALOG
+
+    lines = ["# All injected faults", "", "<!-- Written by `make reliability`; do not edit. -->", ""]
+    lines += ["The [summary](reliability.md) says how these were counted.", ""]
     for section in dict.fromkeys(str(result["section"]) for result in results):
         lines += [f"## {section}", ""]
         lines += _section([result for result in results if result["section"] == section])

@@ -101,7 +101,9 @@ def test_short_run_passes(tmp_path: Path) -> None:
     assert not failed, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert (ran.returncode == 0) == (not skipped)
     assert all(row["trials"] and all(row["defects"].values()) for row in rows if not row["failures"])
-    assert "classes of faults" in (tmp_path / "docs" / "reliability.md").read_text()
+    summary, table = ((tmp_path / "docs" / name).read_text() for name in ("reliability.md", "reliability-table.md"))
+    assert "classes of faults" in summary and len(summary) < 4000 and "](reliability-table.md#training)" in summary
+    assert all(f"| `{row['name']}` |" in table for row in rows)
     if skipped:  # for the harness this is a failure; here the machine has no compiler or no mount namespaces
         pytest.skip("; ".join(skipped))
 
