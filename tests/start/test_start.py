@@ -308,3 +308,9 @@ def test_fine_tuning_of_masks_begins_with_the_decoder_of_the_frozen_step(
     loaded = json.loads((tmp_path / "s/finetune/provenance.json").read_text())["weights"]
     assert loaded["source"].startswith(str(tmp_path / "s/frozen")) and loaded["share"] == 1.0
     assert json.loads((tmp_path / "s/frozen/provenance.json").read_text())["weights"] is None
+
+
+def test_no_time_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError) as caught:
+        sightline.start(tmp_path / "nowhere", minutes=0, quiet=True)
+    assert caught.value.what == "minutes is 0" and "--minutes 10" in caught.value.cure

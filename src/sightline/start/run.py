@@ -41,7 +41,8 @@ RESERVE = 15.0
 @dataclass
 class Climb:
     """A call of `sightline start`. settings: of all steps, with `weights` and `model` if they were given. outcomes: of
-    the steps so far, by name. side: of the images of the pre-trained steps, 0 before the first one."""
+    the steps so far, by name. side: of the images of the pre-trained steps, 0 before the first one. missing: seconds of
+    the steps that did not fit into the time."""
 
     source: Source
     folder: Path
@@ -52,6 +53,7 @@ class Climb:
     quiet: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     side: int = 0
+    missing: float = 0.0
 
     @property
     def left(self) -> float:
@@ -84,6 +86,9 @@ def start(
     The same call resumes an interrupted start, and with more minutes adds steps. Raises SightlineError for data that
     no step can be trained on, and with status 4 when interrupted.
     """
+    if not minutes > 0:
+        cure = "give a positive number of minutes: --minutes 10"
+        raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="no step takes no time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = settings | {"data.path": absolute(os.fspath(data))}
     kind, source, wanted = look(wanted, say)
@@ -186,7 +191,8 @@ def take(climb: Climb, step: LadderStep) -> None:
                 climb.side = fit.config.data.size
         outcome = replace(outcome, trained=True)
     except TooLong as error:
-        minutes, left = climb.minutes + (error.needed - climb.left) / 60, max(climb.left, 0)
+        minutes, left = climb.minutes + (climb.missing + error.needed - climb.left) / 60, max(climb.left, 0)
+        climb.missing += error.seconds
         why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
         if error.seconds <= left:
             why += f", of which it may take {error.share:.0%}"
