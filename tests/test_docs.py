@@ -177,7 +177,7 @@ def test_commands_in_the_docs_run(
         run(toy(["train", "photos_scratch", "--data", "photos", "--out", "runs/first"]))  # by its Python example
     if any("sightline masks" in code for code in blocks(page, "sh")):
         request.getfixturevalue("tiny_hub")
-    if page == "docs/weights.md":
+    if page in ("docs/weights.md", "docs/doctor.md"):
         request.getfixturevalue("downloaded")
     if any("sightline sweep" in code for code in blocks(page, "sh")):
         request.getfixturevalue("quick_trials")
