@@ -7,6 +7,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from .fields import Count, CountOrZero, Decay, Probability, Section
 
+PENALTIES = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+"""Penalties of a logistic regression on features that are tried, in recipes and in checks of data."""
+
 
 class Optim(Section):
     name: str = "sgd"

@@ -57,11 +57,9 @@ def network_of(task: Task, data: dict[str, object], weights: str, model: str) ->
         settings |= {"data.fit": "pretrained", "data.eval_crop": 0, "model.args": about["model"]["args"]}
         model = about["model"]["name"]
     if task.features is None:
-        why, cure = (
-            f"these data are for the task {task.name}, which has no features of complete images",
-            "omit --weights",
-        )
-        raise SightlineError("--weights does not apply to these data", where=str(data["data.path"]), why=why, cure=cure)
+        why = f"these data are for the task {task.name}, which has no features of complete images"
+        where, cure = str(data["data.path"]), "omit --weights"
+        raise SightlineError("--weights does not apply to these data", where=where, why=why, cure=cure)
     config = resolve(task.config(), settings | data | {"model.name": model or MODEL, "model.weights": weights})
     return Network(config, task.features, task.held_out_probabilities)
 
@@ -70,7 +68,7 @@ def feature_checks(
     opened: OpenedData,
     facts: Sequence[Facts],
     known: Sequence[Finding],
-    network: "Network",
+    network: Network,
     read: Callable[[Facts], Image.Image],
     say: Say,
 ) -> tuple[list[Finding], list[str]]:

@@ -1,8 +1,9 @@
 """Recipes for images with any number of labels."""
 
+from ..config.optim import PENALTIES
 from ..config.schema import Augment, Data, Loss, Model, Optim, Schedule, Train
 from ..tasks.multilabel.config import MultilabelConfig
-from .photos import BACKBONE, PENALTIES
+from .photos import BACKBONE
 
 
 def multilabel_scratch() -> MultilabelConfig:

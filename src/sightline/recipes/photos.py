@@ -1,12 +1,11 @@
 """Recipes for your own photographs with one label each, from frozen features to training from scratch."""
 
+from ..config.optim import PENALTIES
 from ..config.schema import Augment, Data, Loss, Model, Optim, Schedule, Train
 from ..tasks.classify.config import ClassifyConfig
 
 BACKBONE = "timm/tf_efficientnet_lite0"
 """The pre-trained network of these recipes: 18.8 MB of weights, 0.4 billion multiply-adds at 224 pixels."""
-PENALTIES = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
-"""Penalties of a logistic regression that are tried."""
 
 
 def photos_probe() -> ClassifyConfig:

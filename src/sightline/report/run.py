@@ -22,8 +22,7 @@ from .formatting import section
 
 T = TypeVar("T")
 MOST_POINTS = 2500
-"""Maximum number of images on a map. The time of t-SNE and of k-NN grows faster than this number: t-SNE takes 4 s per
-epoch for 2,500 images and 10 s for 5,000, on one core."""
+"""Maximum number of images on a map. The time of t-SNE and of k-NN grows faster than this number."""
 UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, StopIteration, RecursionError),
     *(csv.Error, zipfile.BadZipFile, zlib.error, SightlineError),
@@ -164,28 +163,27 @@ def with_samples(files: RunFiles) -> RunFiles:
         return files
     path, missing = files.path, list(files.missing)
     samples = attempt("snapshots/samples.npz", path, read_thumbnails, missing, None)
-    stored = len(samples.rows) if samples else 0
-    samples, snapshots = thinned(samples, read_snapshots(path, missing))
+    samples, snapshots, stored = thinned(samples, read_snapshots(path, missing))
     files = replace(files, samples=samples, snapshots=snapshots, stored=stored)
     if (path / "snapshots" / "train-samples.npz").is_file():
         snapshots = read_snapshots(path, missing, "train-features.npz")
         samples = attempt("snapshots/train-samples.npz", path, read_thumbnails, missing, None)
-        stored = len(samples.rows) if samples else 0
-        samples, snapshots = thinned(samples, snapshots)
+        samples, snapshots, stored = thinned(samples, snapshots)
         files = replace(files, train_samples=samples, train_snapshots=snapshots, train_stored=stored)
     return replace(files, missing=tuple(missing))
 
 
 def thinned(
     samples: Thumbnails | None, snapshots: tuple[Snapshot, ...]
-) -> tuple[Thumbnails | None, tuple[Snapshot, ...]]:
-    """Keep the same random images in `samples` and in each of `snapshots`, so that a page can be written in a minute.
+) -> tuple[Thumbnails | None, tuple[Snapshot, ...], int]:
+    """Keep the same random images in `samples` and in each of `snapshots`: (samples, snapshots, number of samples
+    before).
 
     Nothing changes if there are few images, or if the numbers of images differ.
     """
     count = len(samples.rows) if samples else 0
     if samples is None or count <= MOST_POINTS or any(len(one.features) != count for one in snapshots):
-        return samples, snapshots
+        return samples, snapshots, count
     kept = sample_rows(count, MOST_POINTS, seed=0)
     labels = None if samples.labels is None else samples.labels[kept]
     parts = [
@@ -197,7 +195,7 @@ def thinned(
         )
         for one in snapshots
     ]
-    return Thumbnails(samples.images[kept], samples.rows[kept], labels), tuple(parts)
+    return Thumbnails(samples.images[kept], samples.rows[kept], labels), tuple(parts), count
 
 
 def attempt(name: str, folder: Path, read: Callable[[Path], T], missing: list[str], otherwise: T) -> T:

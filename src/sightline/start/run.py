@@ -88,7 +88,7 @@ def start(
     """
     if not minutes > 0:
         cure = "give a positive number of minutes: --minutes 10"
-        raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="no step takes no time", cure=cure)
+        raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = settings | {"data.path": absolute(os.fspath(data))}
     kind, source, wanted = look(wanted, say)

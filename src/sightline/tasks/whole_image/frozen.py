@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ...config.optim import PENALTIES
 from ...config.schema import Config
 from ...data.augment.batch import evaluation_transform
 from ...data.image_cache import decode
@@ -20,8 +21,6 @@ from .fitted import choose_penalty, logistic_regression, parts_of, standardizati
 
 FOLDS = 5
 """Number of parts into which images are divided; the images of each get their probabilities from the others."""
-PENALTIES = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
-"""Penalties of a logistic regression that are tried, as of the recipe photos_probe."""
 
 
 @torch.no_grad()
