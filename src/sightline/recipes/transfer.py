@@ -99,7 +99,8 @@ def transfer_fast() -> Grid:
 
         sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
-    pretraining = moco_fast()
+    moco = moco_fast()
+    pretraining = moco.replace(train=moco.train.replace(epochs=24))
     full = ClassifyConfig(
         name="full",
         data=pretraining.data,
@@ -115,13 +116,12 @@ def transfer_fast() -> Grid:
         ),
         optim=Optim(name="adamw", lr=1e-3, weight_decay=0.05, decay_norm_and_bias=False),
         schedule=Schedule(name="cosine", warmup_epochs=2),
-        train=Train(epochs=40, batch_size=128, evaluate_every=5),
+        train=Train(epochs=20, batch_size=128, evaluate_every=5),
     )
     labeled = full.replace(
         augment=full.augment.replace(progressive=((20, 0.4), (24, 0.75))),
         optim=full.optim.replace(lr=2e-3),
-        schedule=full.schedule.replace(warmup_epochs=5),
-        train=full.train.replace(epochs=30),
+        train=full.train.replace(epochs=12),
     )
     return Grid(
         name="transfer_fast",
