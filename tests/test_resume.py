@@ -58,7 +58,9 @@ def copies(photos: Path, tiny: dict, tmp_path_factory: pytest.TempPathFactory, q
     return copied
 
 
-@pytest.mark.parametrize(("optimizer", "precision"), [("sgd", "fp32"), ("adamw", "bf16"), ("muon", "fp32")])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [("sgd", "fp16"), ("adamw", "bf16"), ("muon", "fp32"), ("adamw", "fp16")]
+)
 def test_a_resumed_run_equals_an_uninterrupted_run(
     photos: Path, tmp_path: Path, tiny: dict, optimizer: str, precision: str
 ) -> None:

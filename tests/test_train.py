@@ -81,7 +81,7 @@ def test_files_of_a_run(done: sightline.Run) -> None:
     assert abs(sum(map(float, first.split(",")[4:])) - 1) < 1e-5
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_features_of_training_images_are_saved_if_set(photos: Path, tmp_path: Path, tiny: dict, precision: str) -> None:
     """The setting does not change the weights, and works for several evaluation batches."""
     own = {"train.precision": precision, "train.eval_batch_size": 16}
@@ -98,6 +98,30 @@ def test_features_of_training_images_are_saved_if_set(photos: Path, tmp_path: Pa
     assert "same 20 training images" in text and "same 16 validation images" in text
     assert (run.path / "figures" / "tsne-training.png").is_file()
     assert not (plain.path / "figures" / "tsne-training.png").exists()
+
+
+def test_a_step_in_float16_whose_gradient_overflows_is_left_out(
+    photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scale of the loss is halved until gradients are finite; with scale 1 the run ends with an error."""
+    scales: list[float] = []
+    update = torch.amp.GradScaler.update
+
+    def recorded(scaler: torch.amp.GradScaler) -> None:
+        scales.append(scaler.get_scale())
+        update(scaler)
+
+    monkeypatch.setattr(torch.amp.GradScaler, "update", recorded)
+    config = base(tiny, **{"train.precision": "fp16", "train.epochs": 1})
+    monkeypatch.setattr(loop, "loss_scaler", lambda *given: torch.amp.GradScaler("cpu", init_scale=2.0**30))
+    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    assert scales[0] == 2.0**30 and scales[-1] < 2.0**30 and scales == sorted(scales, reverse=True)
+    losses = [record["loss"] for record in read_json_lines(run.path / "metrics.jsonl") if record["event"] == "train"]
+    assert all(np.isfinite(losses)) and sightline.evaluate(run.path, quiet=True)["accuracy"] > 0.25
+    monkeypatch.setattr(loop, "loss_scaler", lambda *given: torch.amp.GradScaler("cpu", init_scale=1.0))
+    monkeypatch.setattr(loop, "clip_gradients", lambda *given: torch.tensor(float("inf")))
+    with pytest.raises(SightlineError, match="the gradient is not finite"):
+        sightline.train(config, photos, out=tmp_path / "other", quiet=True)
 
 
 def test_equal_recipes_give_equal_weights_and_other_seeds_different_ones(

@@ -17,7 +17,7 @@ from .config.schema import Config
 from .data.loader import part_range, prefetch, training_batches
 from .data.types import Batch
 from .engine import distributed, setup, training_state
-from .engine.device import autocast, precision_name
+from .engine.device import autocast, loss_scaler, precision_name
 from .engine.evaluate import evaluate, log_results
 from .engine.memory import explain_out_of_memory, split_if_out_of_memory
 from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbed
@@ -179,7 +179,8 @@ def assemble(config: Config, folder: Path, log: RunLog, parts: Parts, progress: 
     optimizer = build_optimizer(parts.model, config.optim, depths, parts.dtype)
     average = Average(parts.model, config.optim.ema) if config.optim.ema else None
     task = TASKS[config.task]
-    return Training(config, task, folder, log, parts, optimizer, average, progress, StopRequest(), forward)
+    scaler = loss_scaler(parts.device, parts.dtype)
+    return Training(config, task, folder, log, parts, optimizer, average, progress, StopRequest(), forward, scaler)
 
 
 def run_epochs(training: Training) -> Run:
@@ -233,11 +234,10 @@ def train_epoch(training: Training) -> str:
         if sam_active(config, epoch):
             with sam_perturbed(learner.parameters(), config.optim.sam_radius):
                 add_gradients(training, group)
+        training.scaler.unscale_(optimizer)
         norm = clip_gradients(optimizer, config.optim.clip_norm)
         loss_value, norm_value = torch.stack([loss, norm.to(loss)]).tolist()
-        if not (abs(loss_value) < float("inf") and norm_value < float("inf")):
-            raise training_state.not_finite_error(training, group, loss_value, norm_value, scale * config.optim.lr)
-        optimizer.step()
+        training_state.update_weights(training, group, loss_value, norm_value, scale * config.optim.lr)
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         learner.after_step(progress.step, training.total_steps)
@@ -272,7 +272,7 @@ def add_gradients(training: Training, group: list[Batch]) -> torch.Tensor:
     for batch in group:
         with autocast(parts.device, parts.dtype):
             weighted = training.forward(batch)["loss"] * (len(batch.all_samples) / images)
-        weighted.backward()
+        training.scaler.scale(weighted).backward()
         loss += weighted.detach()
     return distributed.averaged(loss)
 

@@ -1,5 +1,6 @@
 """Device, precision and threads: automatic choices, and the errors for invalid names and missing devices."""
 
+import contextlib
 import copy
 from unittest import mock
 
@@ -79,6 +80,25 @@ def test_auto_is_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(device, "EMULATED", 0.0)
     with mock.patch.object(device, "step_seconds", side_effect=AssertionError("was measured")):
         assert device.pick_precision("auto", CPU, Noisy(), (4, 3, 4, 4)) is torch.float32
+
+
+@pytest.mark.parametrize(("native", "gain", "dtype"), [(True, 0.5, "bf16"), (False, 2.0, "fp16"), (False, 0.5, "fp32")])
+def test_cards_without_bfloat16_take_float16_if_it_is_faster(
+    native: bool, gain: float, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: the timing itself needs a card."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    card = torch.device("cuda")
+    with mock.patch.object(device, "step_gain", return_value=gain) as measured:
+        chosen = device.pick_precision("auto", card, Noisy(), (4, 3, 4, 4))
+    assert device.precision_name(chosen) == dtype and measured.called is not native
+    assert all(call.args[3:] == (card, torch.float16) for call in measured.call_args_list)
+
+
+def test_float16_on_mps_is_refused() -> None:
+    with pytest.raises(SightlineError, match="float16 is not available on MPS"):
+        device.pick_precision("fp16", torch.device("mps"))
 
 
 def error_of(name: str) -> SightlineError:

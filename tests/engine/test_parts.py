@@ -27,7 +27,10 @@ def test_auto_measures_the_network_of_the_run_with_its_batches(
 ) -> None:
     measured: list[tuple[nn.Module, tuple[int, ...]]] = []
 
-    def step_gain(model: nn.Module, shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], Any]) -> float:
+    def step_gain(
+        model: nn.Module, shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], Any], *where: object
+    ) -> float:
+        assert where == (torch.device("cpu"), torch.bfloat16)
         measured.append((model, shape))
         assert any(output.requires_grad for output in device.tensors_of(run(model, torch.zeros(2, *shape[1:]))))
         return 2.0

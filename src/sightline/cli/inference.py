@@ -47,7 +47,7 @@ def predict(
         overlay: Segmentation: also write the masks drawn over the images.
         tile: Segmentation: predict images larger than this many pixels in overlapping tiles of this side.
         format: coco or labelstudio: write a JSON file that annotation programs import, --out FILE.json.
-        precision: Tables: fp32 (as the results of the run), bf16, or auto (bf16 where it is faster).
+        precision: Tables: fp32 (as the results of the run), bf16, fp16, or auto (a 16-bit format where it is faster).
     """
     import sightline
 

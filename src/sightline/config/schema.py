@@ -206,8 +206,9 @@ class Train(Section):
     """Test-time augmentation for segmentation of aerial images: average all eight flips and quarter turns."""
     eval_batch_size: Count = 256
     """Largest number of images in a batch of an evaluation; processors use fewer if the images are large."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the training; `auto`: the faster one, by timing steps of the network on this machine."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the training: float32, bfloat16, or, for graphics cards without bfloat16, float16 with a scaled
+    loss. `auto`: the faster one, by timing steps of the network on this machine."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1` or `mps`; `auto`: the first that exists of cuda, mps and cpu."""
     compile: bool = False

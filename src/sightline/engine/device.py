@@ -28,7 +28,10 @@ STEP_SECONDS, STEP_IMAGES = 0.2, 32
 EMULATED = 1.5  # times as slow as float32
 
 GAIN = 1.05
-"""bfloat16 is chosen if a step in float32 takes more than this many times as long."""
+"""A 16-bit format is chosen if a step in float32 takes more than this many times as long."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The values of the setting `train.precision` besides `auto`."""
 
 MAX_THREADS = 1024  # with more, libraries fail or crash
 
@@ -108,24 +111,36 @@ def pick_precision(
     shape: tuple[int, ...] = (),
     run: Callable[[Any, torch.Tensor], Any] = lambda model, images: model(images),
 ) -> torch.dtype:
-    """The dtype for a value of the setting `train.precision`: torch.float32 or torch.bfloat16.
+    """The dtype for a value of the setting `train.precision`: torch.float32, torch.bfloat16 or torch.float16.
 
     "auto" depends on the device. CPU: bfloat16 if a step of the model is measured to be faster, see `step_gain`. CUDA:
-    bfloat16 if the GPU supports it without emulation. Other devices: float32.
+    bfloat16 if the GPU supports it without emulation, else float16 if that is measured to be faster. Other devices:
+    float32. Raises SightlineError for float16 on MPS.
 
     model: unchanged by the measurement, which is of a copy. shape: of a batch [N, C, H, W]; fewer images may be used.
     run: the forward pass of a step, (model, images) -> tensors. The backward pass is measured with it, except within
     torch.no_grad and for a frozen model.
     """
+    on_cuda = device.type == "cuda"
+    if name == "fp16" and device.type == "mps":
+        cure = "use --train.precision fp32 or bf16"
+        raise SightlineError("float16 is not available on MPS", where="train.precision", cure=cure)
     if name != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type != "cpu" or model is None:
+        return DTYPES[name]
+    if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if device.type not in ("cpu", "cuda") or model is None:
         return torch.float32
-    with torch.random.fork_rng(devices=[]), one_thread():
-        faster = has_bfloat16() and step_gain(copy.deepcopy(model), shape, run) > GAIN
-    return torch.bfloat16 if faster else torch.float32
+    half = torch.float16 if on_cuda else torch.bfloat16
+    with torch.random.fork_rng(devices=[device] if on_cuda else []), one_thread():
+        faster = (on_cuda or has_bfloat16()) and step_gain(copy.deepcopy(model), shape, run, device, half) > GAIN
+    return half if faster else torch.float32
+
+
+def loss_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """The factor by which the loss of a run in float16 is multiplied, because small gradients would be rounded to 0. It
+    is halved whenever a gradient is not finite; that step is left out. In other formats it is 1."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
 
 @contextmanager
@@ -154,19 +169,26 @@ def has_bfloat16() -> bool:
     return half < EMULATED * full
 
 
-def step_gain(model: nn.Module, shape: tuple[int, ...], run: Callable[[Any, torch.Tensor], Any]) -> float:
-    """Time of a step in float32 / its time in bfloat16, on this CPU; above 1, bfloat16 is faster. Arguments as of
+def step_gain(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    run: Callable[[Any, torch.Tensor], Any],
+    device: torch.device,
+    half: torch.dtype,
+) -> float:
+    """Time of a step in float32 / its time in the 16-bit format `half`; above 1, `half` is faster. Arguments as of
     `pick_precision`; the model's statistics and random state change.
 
-    Both are timed in turn, in processor time, which other processes hardly affect; the shortest time of each is used.
+    Both are timed in turn, on a CPU in processor time, which other processes hardly affect; the shortest time of each
+    is used.
     oneDNN compiles its kernels in the first round, which only counts if it is very slow. The measurement takes 1 to 2
     s on an idle machine, less for small models.
     """
 
     def timed(count: int) -> tuple[float, float]:
         images = torch.randn(count, *shape[1:], generator=torch.Generator().manual_seed(0))
-        images = images.to(memory_format=torch.channels_last)
-        return step_seconds(model, images, run, torch.float32), step_seconds(model, images, run, torch.bfloat16)
+        images = images.to(device).to(memory_format=torch.channels_last)
+        return step_seconds(model, images, run, torch.float32), step_seconds(model, images, run, half)
 
     deadline, limit = time.perf_counter() + ROUNDS_SECONDS, min(shape[0], STEP_IMAGES)
     count = min(limit, 2)
@@ -179,21 +201,30 @@ def step_gain(model: nn.Module, shape: tuple[int, ...], run: Callable[[Any, torc
             timed(count)
         while len(rounds) < 2 or (len(rounds) < ROUNDS and time.perf_counter() < deadline):
             rounds.append(timed(count))
-    full, half = (min(seconds) for seconds in zip(*rounds, strict=True))
-    return full / max(half, 1e-6)
+    full, short = (min(seconds) for seconds in zip(*rounds, strict=True))
+    return full / max(short, 1e-6)
 
 
 def step_seconds(
     model: nn.Module, images: torch.Tensor, run: Callable[[Any, torch.Tensor], Any], dtype: torch.dtype
 ) -> float:
-    """Processor seconds of one forward pass of the model, and of the backward pass if the outputs have gradients."""
-    start = time.process_time()
+    """Seconds of one forward pass of the model, and of the backward pass if the outputs have gradients; of the
+    processor if the images are there."""
+    start = seconds_of(images.device)
     with autocast(images.device, dtype):
         outputs = [output for output in tensors_of(run(model, images)) if output.requires_grad]
     if outputs:
         torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
         model.zero_grad(set_to_none=True)
-    return time.process_time() - start
+    return seconds_of(images.device) - start
+
+
+def seconds_of(device: torch.device) -> float:
+    """A clock: processor time, or for CUDA the time at which all work of the GPU is done."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def tensors_of(outputs: Any) -> list[torch.Tensor]:
@@ -205,17 +236,17 @@ def tensors_of(outputs: Any) -> list[torch.Tensor]:
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """The name of a dtype as in recipes and provenance.json: `fp32` or `bf16`."""
-    return "bf16" if dtype == torch.bfloat16 else "fp32"
+    """The name of a dtype as in recipes and provenance.json: `fp32`, `bf16` or `fp16`."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Generator[None]:
-    """Context manager: torch.autocast for bfloat16. On the CPU it also applies `FastLayers`; without gradients
-    in float32 there are none."""
-    half = dtype == torch.bfloat16
-    fast = device.type == "cpu" and (half or torch.is_grad_enabled())
-    with torch.autocast(device.type, torch.bfloat16, enabled=half), FastLayers() if fast else nullcontext():
+    """Context manager: torch.autocast for bfloat16 and float16. On the CPU it also applies `FastLayers`, which are not
+    for float16; without gradients in float32 there are none."""
+    half = dtype != torch.float32
+    fast = device.type == "cpu" and (dtype == torch.bfloat16 or (not half and torch.is_grad_enabled()))
+    with torch.autocast(device.type, dtype if half else None, enabled=half), FastLayers() if fast else nullcontext():
         yield
 
 

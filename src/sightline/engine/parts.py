@@ -123,8 +123,8 @@ def build(
 ) -> Parts:
     """Build all parts of a run with the task's `builder`, and copy the training images to the device if they fit.
 
-    precision: `fp32` or `bf16`, as a resumed run had it; empty: from `train.precision`. fresh: whether to load the
-    weights of `model.weights` and to initialize from data; False if the weights will be loaded from a checkpoint.
+    precision: `fp32`, `bf16` or `fp16`, as a resumed run had it; empty: from `train.precision`. fresh: whether to load
+    the weights of `model.weights` and to initialize from data; False if the weights will be loaded from a checkpoint.
     Raises SightlineError for invalid settings, before images are decoded, and for invalid data.
     """
     parts = builder(config, say, precision, fresh)

@@ -69,7 +69,7 @@ class TrainingFunctions(Protocol):
 @dataclass(frozen=True)
 class Training:
     """The objects of a run in progress. forward: function from a batch to its loss; with several processes it is
-    wrapped for data parallelism."""
+    wrapped for data parallelism. scaler: see `device.loss_scaler`."""
 
     config: Config
     functions: TrainingFunctions
@@ -81,6 +81,7 @@ class Training:
     progress: Progress
     stop: StopRequest
     forward: Callable[[Batch], dict[str, torch.Tensor]]
+    scaler: torch.amp.GradScaler
     deferred: DeferredWrites = field(default_factory=DeferredWrites)
 
     @property

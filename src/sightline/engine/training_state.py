@@ -41,6 +41,8 @@ def save_state(training: Training) -> None:
         return
     settings = training.config.model_dump(mode="json")
     values: dict[str, Any] = {"progress": asdict(progress), "optimizer": optimizer_values, "config": settings}
+    if training.scaler.is_enabled():
+        values["loss_scale"] = training.scaler.state_dict()
     if training.average:
         values["average_updates"] = training.average.updates
     training.deferred.flush()
@@ -126,6 +128,8 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
     )
     state = checkpoint.unflatten_optimizer(with_prefix("optimizer."), values["optimizer"])
     training.optimizer.load_state_dict(state)
+    if training.scaler.is_enabled():
+        training.scaler.load_state_dict(values["loss_scale"])
     if training.average:
         training.average.restore(with_prefix("average."), values["average_updates"])
 
@@ -273,6 +277,22 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 def save_or_defer_arrays(training: Training, path: Path, arrays: Arrays) -> None:
     """Write arrays to a compressed .npz file; after a disk error, retry at the next save of the state."""
     training.deferred.write(path, lambda content: save_arrays(path, content), arrays)
+
+
+def update_weights(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> None:
+    """Take the optimizer's step; arguments as of `not_finite_error`, which is raised if a number is not finite. In
+    float16 a gradient that is not finite has a loss that was scaled too much: the step is left out, and the scale
+    reduced.
+
+    `GradScaler.step` is not used, because torch's fused SGD has uninitialized moments after a first step that is left
+    out (torch 2.15).
+    """
+    finite = np.isfinite(norm)
+    if not np.isfinite(loss) or not (finite or training.scaler.get_scale() > 1):
+        raise not_finite_error(training, group, loss, norm, rate)
+    if finite:
+        training.optimizer.step()
+    training.scaler.update()
 
 
 def not_finite_error(training: Training, group: list[Batch], loss: float, norm: float, rate: float) -> SightlineError:

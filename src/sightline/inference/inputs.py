@@ -19,7 +19,7 @@ from ..errors import ENVIRONMENT, SightlineError
 
 LISTS = (".txt", ".lst", ".list")
 STDIN = ("-", "/dev/stdin")
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)

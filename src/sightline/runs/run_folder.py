@@ -99,8 +99,8 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 def as_built(config: Config, precision: str, switched_off: Mapping[str, Any] | None = None) -> Config:
-    """The configuration with which a run was built, so that recipe.yaml repeats it: with its precision, fp32 or bf16,
-    in the place of `auto`. switched_off: settings that do not apply to its data, with the values for that."""
+    """The configuration with which a run was built, so that recipe.yaml repeats it: with its precision in the
+    place of `auto`. switched_off: settings that do not apply to its data, with the values for that."""
     changes = {"train.precision": precision} if config.train.precision == "auto" else {}
     changes |= switched_off or {}
     return resolve(config, changes) if changes else config
@@ -244,13 +244,13 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def precision_of(folder: Path, otherwise: str = "auto") -> str:
-    """The run's precision in provenance.json, fp32 or bf16; `otherwise` if it is not recorded there. Raises
+    """The run's precision in provenance.json, fp32, bf16 or fp16; `otherwise` if it is not recorded there. Raises
     SightlineError for any other value."""
     name = provenance(folder).get("precision", otherwise)
-    if name not in (otherwise, "fp32", "bf16"):
+    if name not in (otherwise, "fp32", "bf16", "fp16"):
         why, cure = (
             "the file is damaged or was edited",
-            'set "precision" in this file to "fp32" or "bf16", whichever the run used',
+            'set "precision" in this file to "fp32", "bf16" or "fp16", whichever the run used',
         )
         where = str(folder / "provenance.json")
         raise SightlineError(f"unknown precision {str(name)[:80]!r}", where=where, why=why, cure=cure)

@@ -41,9 +41,9 @@ class Reliability:
 
 
 def to_numpy(values: Array) -> np.ndarray:
-    """Convert to a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
+    """Convert to a NumPy array; 16-bit numbers, of which NumPy lacks bfloat16, become float32."""
     if isinstance(values, torch.Tensor):
-        values = values.detach().float() if values.dtype == torch.bfloat16 else values.detach()
+        values = values.detach().float() if values.dtype in (torch.bfloat16, torch.float16) else values.detach()
         return values.cpu().numpy()
     return np.asarray(values)
 

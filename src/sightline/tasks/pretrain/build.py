@@ -83,8 +83,8 @@ def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
 def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = True) -> parts.Parts:
     """Build all parts of a pre-training run.
 
-    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
-    load the weights in `model.weights` and initialize from the data; False for a run that is resumed. Raises
+    say: is called with each line to print. precision: "fp32", "bf16", "fp16", or "" for that of the recipe. fresh:
+    whether to load the weights in `model.weights` and initialize from the data; False for a run that is resumed. Raises
     SightlineError for invalid settings and data.
     """
     use_threads(config.train.threads)

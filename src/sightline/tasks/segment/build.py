@@ -69,9 +69,9 @@ def open_source(config: SegmentConfig, say: Say) -> Source:
 def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = True) -> Parts:
     """Build all parts of a segmentation run.
 
-    say: is called with each line to print. precision: "fp32", "bf16", or "" for that of the recipe. fresh: whether to
-    load the weights in `model.weights`; False for a run that is resumed. Raises SightlineError for invalid settings and
-    data.
+    say: is called with each line to print. precision: "fp32", "bf16", "fp16", or "" for that of the recipe. fresh:
+    whether to load the weights in `model.weights`; False for a run that is resumed. Raises SightlineError for invalid
+    settings and data.
     """
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
