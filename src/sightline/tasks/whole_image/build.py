@@ -18,7 +18,7 @@ from ...data.label_arrays import class_counts, strata
 from ...data.shards.stream import reject_remote_stream, sampled
 from ...data.sources.leakage import groups_of, validation_mask
 from ...data.sources.splits import held_out as held_by_class
-from ...data.types import Source
+from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
 from ...engine import parts
 from ...engine.device import pick_device, pick_precision, use_threads
@@ -68,22 +68,17 @@ def build_parts(
     torch.manual_seed(config.train.seed)
     chosen, names = config.model, source.channels.names
     model, flops, loaded = build_network(config, source, outputs, say, fresh)
-    train = parts.training_images(config, source, say)
-    if has_fixed_features(config):
-        cure = "train without model.freeze, or copy the shards to this machine"
-        reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
-    val = decode(source, "val", config.data.size, config.data, say)
-    say(quick_line(config.data, {"train": train, "val": val}))
+    train, val = decoded_splits(config, source, say)
     mean, std = parts.normalization(config, train, say)
     transform = evaluation_transform(config.data.size, mean, std, config.data.eval_crop, train.channels)
     if fresh:
         parts.initialize_from_images(model.backbone, train, transform, loaded)
     computed = has_fixed_features(config) or chosen.fit_head
     once = forward_flops(model.backbone, config.data.size, len(names)) if computed else 0.0
+    total = parts.training_flops(config, flops, len(train.names), config.train.epochs) + once * len(train.names)
     facts = {
         "parameters": parameter_count(model),
-        "train_flops": parts.training_flops(config, flops, len(train.names), config.train.epochs)
-        + once * len(train.names),
+        "train_flops": total,
         "weights": loaded.as_dict() if loaded else None,
         "data": parts.describe_data(source, train, val),
     }
@@ -119,12 +114,22 @@ def build_parts(
     images = subset(train, sampled(train, count, config.train.seed)) if count else None
     return parts.Parts(
         *(device, dtype, source, train, val, model, learner, description, rows, (mean, std), flops, facts),
-        trace_spec=parts.TraceSpec(
-            (len(train.channels), config.data.size, config.data.size), lambda net, images: {"logits": net(images)}
-        ),
+        trace_spec=parts.TraceSpec(shape[1:], lambda net, images: {"logits": net(images)}),
         feature_sample=parts.FeatureSample(images, learner.plain_features) if images else None,
         once_flops=once,
     )
+
+
+def decoded_splits(config: Config, source: Source, say: Say) -> tuple[Decoded, Decoded]:
+    """The images of the training and of the validation split. Raises SightlineError for shards at a URL, if features
+    are computed once."""
+    train = parts.training_images(config, source, say)
+    if has_fixed_features(config):
+        cure = "train without model.freeze, or copy the shards to this machine"
+        reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
+    val = decode(source, "val", config.data.size, config.data, say)
+    say(quick_line(config.data, {"train": train, "val": val}))
+    return train, val
 
 
 def build_network(
