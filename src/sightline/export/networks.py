@@ -11,6 +11,7 @@ from ..data.channels import RGB, Channels
 from ..data.decode.images import Square
 from ..inference.tiles import moved, put_back
 from ..models.segmenters import Segmenter
+from .tracing import constant_same_padding
 
 
 class Resize(nn.Module):
@@ -142,7 +143,8 @@ class SegmenterGraph(nn.Module):
         down, right = (cast(int, self.fitting(side)) for side in (height, width))
         if self.stride > 1 or self.smallest > 1:
             images = functional.pad(images, (0, right - width, 0, down - height), mode="replicate")
-        maps = self.run(self.network, images, False)["logits"]
+        with constant_same_padding():
+            maps = self.run(self.network, images, False)["logits"]
         if self.coarse:
             maps = functional.interpolate(maps, size=(down, right), mode="bilinear", align_corners=False)
         return maps[..., :height, :width]

@@ -109,3 +109,24 @@ def serialized(model: "ModelProto", facts: dict[str, Any]) -> bytes:
     model.producer_name, model.doc_string = "sightline", ""
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
+
+
+@contextmanager
+def constant_same_padding() -> Generator[None]:
+    """Context manager: the padding of timm's convolutions with TensorFlow's "same" padding is computed for sides that
+    are multiples of the stride, where it does not depend on the side.
+
+    It is right for images whose sides are multiples of the network's stride. Without it, the graph has nested
+    conditions on the sides, and the export of an EfficientNet takes longer than ten minutes.
+    """
+    from timm.layers import padding
+
+    def constant(side: int, kernel: int, stride: int, dilation: int) -> int:
+        return max((kernel - 1) * dilation + 1 - stride, 0)
+
+    original = padding.get_same_padding
+    padding.get_same_padding = constant  # ty: ignore[invalid-assignment]
+    try:
+        yield
+    finally:
+        padding.get_same_padding = original
