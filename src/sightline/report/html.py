@@ -128,7 +128,7 @@ def slug(text: str) -> str:
 
 
 def typeset(sentence: str) -> list[Child]:
-    """Typeset a sentence: minus signs before digits, and no line breaks within intervals."""
-    signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence).replace("p = ", "p\u00a0=\u00a0")
-    parts = re.split(r"(\[[\d\u2212., %-]+\])", signed)
-    return [element("span", part, class_="whole") if part.startswith("[") else part for part in parts if part]
+    """Typeset a sentence: minus signs before digits, and no line breaks within intervals and values of p."""
+    signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
+    parts = re.split(r"(\[[\d\u2212., %-]+\]|\bp = [\d.e-]*\d)", signed)
+    return [element("span", part, class_="whole") if part.startswith(("[", "p = ")) else part for part in parts if part]
