@@ -18,6 +18,7 @@ from .terminal import run_html
 
 THRESHOLDS_FILE = "thresholds.json"
 """The threshold of each class, of a classifier of label sets."""
+TENSORBOARD_FOLDER = "tensorboard"
 RUN_FILES = (
     "recipe.yaml",
     "provenance.json",
@@ -32,6 +33,7 @@ RUN_FILES = (
     "predictions",
     "figures",
     "export",
+    TENSORBOARD_FOLDER,
     FOLDER,
 )
 DECIDES_RESULT = (
@@ -59,6 +61,7 @@ CHANGEABLE = (
     "train.threads",
     "train.rank_timeout_seconds",
     "train.on_out_of_memory",
+    "train.log",
 )
 MAX_NAME_BYTES = 200
 """Maximum length of a run folder's name in bytes: file systems allow 255, and temporary files add a suffix."""
