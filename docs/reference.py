@@ -18,7 +18,11 @@ from sightline.tasks import TASKS
 
 PACKAGE = Path(sightline.__file__).parent
 MEMBERS = ["classes", "channels", "predict", "features", "transform", "model"]
-METHODS = {"load": "sightline.inference.loaded.Loaded", "predict": "sightline.inference.loaded.Prediction"}
+METHODS = {
+    "load": "sightline.inference.loaded.Loaded",
+    "predict": "sightline.inference.loaded.Prediction",
+    "runs_below": "sightline.report.compare.listing.ListedRun",
+}
 """Function -> the class of its results, which is documented after it."""
 
 
@@ -206,7 +210,8 @@ def python() -> str:
         "# Python",
         "",
         "Every command is also a function of the module `sightline`. Paths are texts or `pathlib.Path`; a run is its "
-        'path, or the object that `train` returned. Settings follow as keyword arguments: `**{"optim.lr": 0.1}`.',
+        'path, or the object that `train` returned. Settings follow as keyword arguments: `**{"optim.lr": 0.1}`. '
+        "Messages name the options of the commands; a traceback in Python ends with the arguments for them.",
         "",
     ]
     for name, module in sightline._MODULES.items():

@@ -18,6 +18,8 @@ from .terminal import run_html
 
 THRESHOLDS_FILE = "thresholds.json"
 """The threshold of each class, of a classifier of label sets."""
+NOT_FINITE = "not-finite-batch.txt"
+"""The names of the images of the batch whose loss was not finite, with which the run ended."""
 TENSORBOARD_FOLDER = "tensorboard"
 RUN_FILES = (
     "recipe.yaml",
@@ -26,7 +28,7 @@ RUN_FILES = (
     "splits.csv",
     "metrics.jsonl",
     "report.html",
-    "not-finite-batch.txt",
+    NOT_FINITE,
     THRESHOLDS_FILE,
     "checkpoints",
     "snapshots",
