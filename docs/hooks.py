@@ -1,5 +1,6 @@
 """Hooks of mkdocs: add the pages that are generated from code and from the Markdown files of the repository's root."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add pages that are no files in docs/."""
     pages = {page: _from_root((ROOT / name).read_text(encoding="utf-8")) for name, page in ROOT_PAGES.items()}
     pages |= {f"reference/{name}.md": text for name, text in reference.pages().items()}
+    pages |= {f"notebooks/{path.stem}.md": _from_notebook(path) for path in (ROOT / "docs/notebooks").glob("*.ipynb")}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -45,6 +47,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"]({'../' * depth}{ROOT_PAGES[name]}{anchor})" if name in ROOT_PAGES else f"](#){{title='{name}'}}"
 
     return LINK.sub(changed, markdown)
+
+
+def _from_notebook(path: Path) -> str:
+    """The cells of a notebook as Markdown, with a link to its file."""
+    cells = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        cells.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    return "\n\n".join([cells[0], f"[Download this page as a notebook]({path.name}).", *cells[1:]])
 
 
 def _from_root(text: str) -> str:

@@ -18,7 +18,11 @@ from sightline.tasks import TASKS
 
 PACKAGE = Path(sightline.__file__).parent
 MEMBERS = ["classes", "channels", "predict", "features", "transform", "model"]
-METHODS = {"load": "sightline.inference.loaded.Loaded", "predict": "sightline.inference.loaded.Prediction"}
+METHODS = {
+    "load": "sightline.inference.loaded.Loaded",
+    "predict": "sightline.inference.loaded.Prediction",
+    "runs_below": "sightline.report.compare.listing.ListedRun",
+}
 """Function -> the class of its results, which is documented after it."""
 
 
@@ -140,11 +144,23 @@ FINAL = {
     "feature_std": "Spread of the projections of a pre-training, from 0 (collapsed: all are equal) to 1.",
     "effective_rank": "Effective number of dimensions of the features of a pre-training: exp of the entropy of "
     "their normalized singular values, after centering. Close to 1 is a collapse.",
+    "alignment": "Mean squared distance of the features of two views of an image, scaled to length 1.",
+    "uniformity": "How evenly the features of different images are spread: the lower, the more evenly; 0 if all are "
+    "equal.",
+    "linear_accuracy": "Accuracy of a logistic regression on the features of a pre-training.",
+    "micro_precision": "Precision of all decisions together, one for each image and class.",
+    "micro_recall": "Recall of all decisions together.",
+    "micro_f1": "F1 of all decisions together.",
+    "exact": "Share of the images whose labels are all right, with none missing.",
+    "classes_without_positive": "Number of classes without a validation image.",
+    "classes_with_few_positives": "Number of classes with 1 to 4 validation images.",
     "knn_accuracy": "Accuracy of the 20 nearest training images by features, without further training.",
     "bfloat16": "How many predictions would change if the network were computed in bfloat16.",
     "baselines": "Scores that need no training, see below.",
+    "baseline_notes": "Sentences on these scores.",
+    "selection": "A sentence on how the best epoch was chosen on the validation images.",
 }
-"""Numbers in the last line of metrics.jsonl beside the metrics of the tasks."""
+"""Fields in the last line of metrics.jsonl beside the metrics of the tasks; some are in its `eval` lines too."""
 
 
 def metrics() -> str:
@@ -194,7 +210,8 @@ def python() -> str:
         "# Python",
         "",
         "Every command is also a function of the module `sightline`. Paths are texts or `pathlib.Path`; a run is its "
-        'path, or the object that `train` returned. Settings follow as keyword arguments: `**{"optim.lr": 0.1}`.',
+        'path, or the object that `train` returned. Settings follow as keyword arguments: `**{"optim.lr": 0.1}`. '
+        "Messages name the options of the commands; a traceback in Python ends with the arguments for them.",
         "",
     ]
     for name, module in sightline._MODULES.items():

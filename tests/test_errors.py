@@ -16,6 +16,19 @@ def test_message_has_what_where_why_and_cure() -> None:
     assert str(SightlineError("no images found", cure="x")) == "no images found\n  cure:  x"
 
 
+def test_a_note_has_the_python_form_of_options_and_the_message_does_not() -> None:
+    cure = "sightline train x --optim.lr 0.1 (--shard-mb 2); or --overwrite; or pip install --upgrade pillow"
+    error = SightlineError("invalid value of --extend", cure=f"{cure}, --overwrite")
+    (note,) = error.__notes__
+    assert note == (
+        'in Python: --extend is extend=...; --optim.lr is **{"optim.lr": ...}; --shard-mb is shard_mb=...; '
+        "--overwrite is overwrite=..."
+    )
+    assert "in Python" not in str(error) and not hasattr(SightlineError("a--b", cure="use a-b -- c"), "__notes__")
+    again = pickle.loads(pickle.dumps(error))
+    assert again.__notes__ == [note]
+
+
 def test_errors_can_be_pickled() -> None:
     error = SightlineError("a", where="b", why="c", cure="d", status=ENVIRONMENT)
     again = pickle.loads(pickle.dumps(error))

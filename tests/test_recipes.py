@@ -204,3 +204,9 @@ def test_the_error_of_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(SightlineError) as caught:
         load_recipe("vgg13")
     assert "vgg13_scratch" in caught.value.cure
+
+
+def test_a_folder_of_images_as_a_recipe_is_an_error_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="is not a recipe") as caught:
+        load_recipe(str(tmp_path))
+    assert f"sightline train --data {tmp_path}" in caught.value.cure

@@ -44,6 +44,8 @@ def test_the_search_finds_settings_messages_and_guides_from_disk(site: Path) -> 
     assert {"optim.lr", "Your first classifier", "Glossary"} <= titles
     assert any("no images found" in entry["text"] or "there is no setting" in entry["text"] for entry in index["docs"])
     assert (site / "assets" / "iframe-worker.js").is_file()
+    assert {"A first classifier, in a notebook", "Masks, in a notebook"} <= titles
+    assert len(list((site / "notebooks").glob("*.ipynb"))) == 2
 
 
 def test_no_link_of_a_page_leads_to_a_missing_file(site: Path) -> None:

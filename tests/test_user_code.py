@@ -308,6 +308,16 @@ def test_an_error_in_building_the_model_keeps_its_message(photos: Path, tiny: di
     assert "bad.py" in caught.value.why and "in gray_net" in caught.value.why
 
 
+def test_a_model_that_returns_a_map_of_features_is_told_what_to_return(
+    photos: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    code = written(tmp_path, PARTS.replace(", nn.AdaptiveAvgPool2d(1), nn.Flatten())", ")"))
+    with pytest.raises(SightlineError, match="one feature vector per image") as caught:
+        sightline.train("mine", photos, out=tmp_path / "run", quiet=True, code=code, **tiny | CHOSEN)
+    assert "(1, 4, 8, 8)" in caught.value.why
+    assert "maps.mean((2, 3))" in caught.value.cure and "global_pool" not in caught.value.cure
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SightlineError("a message", status=4), ValueError("ours")])
 def test_other_errors_pass_unchanged(parts: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, loaded(parts):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .load import load as load
     from .predict import predict as predict
     from .recipes.listing import recipes as recipes
+    from .report.compare.listing import runs_below as runs_below
     from .reporting import report as report
     from .runs.run_folder import Run as Run
     from .segment_anything import masks as masks
@@ -58,6 +59,7 @@ _MODULES = {
     "recipes": "recipes.listing",
     "report": "reporting",
     "resume": "train",
+    "runs_below": "report.compare.listing",
     "score": "tasks.segment.score",
     "serve": "serve",
     "start": "start.run",

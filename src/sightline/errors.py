@@ -1,9 +1,15 @@
 """The error class for all problems that a user can solve, and helpers that format messages."""
 
+import contextlib
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a bug in Sightline
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9_.-]*[a-z0-9])")
+SHELL_ONLY = ("debug", "help", "upgrade", "nproc-per-node", "local-dir", "data-binary")
+"""Options in messages that are no arguments of Sightline's functions."""
 MAX_LINE = 2000
 """Longer lines of a message are cut after this number of characters."""
 
@@ -19,6 +25,8 @@ class SightlineError(Exception):
     def __init__(self, what: str, *, where: str = "", why: str = "", cure: str = "", status: int = USER):
         super().__init__(what)
         self.what, self.where, self.why, self.cure, self.status = what, where, why, cure, status
+        if note := python_form(f"{what} {where} {why} {cure}"):
+            self.add_note(note)  # shown in the tracebacks of Python and IPython; the commands print str(error)
 
     def __str__(self) -> str:
         lines = [shortened(printable(self.what))]
@@ -28,6 +36,14 @@ class SightlineError(Exception):
                 body = shortened(printable(text))
                 lines.append(f"  {name}:{body}" if body.startswith("\n") else f"  {name + ':':<7}{body}")
         return "\n".join(lines)
+
+
+def python_form(text: str) -> str:
+    """A note with the Python form of the command-line options in a message, such as
+    `in Python: --overwrite is overwrite=...; --optim.lr is **{"optim.lr": ...}`; "" if it has none."""
+    names = dict.fromkeys(name for name in OPTION.findall(text) if name not in SHELL_ONLY)
+    forms = {name: f'**{{"{name}": ...}}' if "." in name else f"{name.replace('-', '_')}=..." for name in names}
+    return "in Python: " + "; ".join(f"--{name} is {form}" for name, form in forms.items()) if forms else ""
 
 
 def shortened(text: str) -> str:
@@ -62,6 +78,16 @@ def nearest_hint(name: str, choices: Iterable[str]) -> str:
     """The text `; did you mean 'cat'?` with the most similar of `choices` to a name; '' if none is similar."""
     close = difflib.get_close_matches(name, [*choices], 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def nearest_path(path: str | os.PathLike[str]) -> str:
+    """The cure for a path that does not exist: `did you mean 'photos/cats'?` with the most similar name in its folder,
+    else `check the path`."""
+    parent, name = os.path.split(os.path.normpath(path))
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a null byte
+        if close := difflib.get_close_matches(name, os.listdir(parent or "."), 1, 0.7):
+            return f"did you mean {os.path.join(parent, close[0])!r}?"
+    return "check the path"
 
 
 def some_of(names: list[str] | tuple[str, ...]) -> str:

@@ -192,8 +192,8 @@ def own_error(error: Exception, file: CodeFile) -> SightlineError | None:
     lines, _ = own_lines(error, file)
     if not lines:
         return None
-    cure = f"correct {shlex.quote(name)}, and replace a run that it began with --overwrite; to see the complete "
-    cure += "traceback, repeat the command with --debug"
+    cure = f"correct {shlex.quote(name)}, and replace a run that it began with --overwrite; a command with "
+    cure += "--debug prints the complete traceback"
     return SightlineError("your code raised an error", where=str(file.path), why="\n" + "\n".join(lines), cure=cure)
 
 

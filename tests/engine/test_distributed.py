@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -244,11 +245,14 @@ def test_two_processes_write_the_results_of_one_for_label_sets(tmp_path: Path) -
     data = write_quarters(tmp_path / "quarters", train=40, val=10)
     runs = [tmp_path / name for name in ("alone", "together")]
     more = ["--train.epochs", "2", "--multilabel.threshold_fraction", "0.3", "--augment.resize", "0"]
+    more += ["--train.log", "tensorboard"] if find_spec("tensorboard") else []
     commands = [["train", "multilabel_scratch", *command(data, run, *more)[2:]] for run in runs]
     run_alone(*commands[0], folder=tmp_path)
     processes = start_ranks(tmp_path, free_port(), commands[1], commands[1])
     assert [ended(process, 120) for process in processes] == [0, 0], (tmp_path / "0.txt").read_text()
     assert weights_apart(*runs) < 0.02
+    if find_spec("tensorboard"):
+        assert [len(list((run / "tensorboard").iterdir())) for run in runs] == [1, 1], "only rank 0 writes"
     ends = [sightline.Run(run).metrics for run in runs]
     assert ends[1]["loss"] == pytest.approx(ends[0]["loss"], rel=1e-2)
     thresholds = [json.loads((run / "thresholds.json").read_text()) for run in runs]

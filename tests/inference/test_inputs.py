@@ -72,7 +72,13 @@ def test_standard_input_is_read_lazily(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("nowhere", "does not exist"), ("in/k/t.csv", "not a folder"), ("in/*.gif", "no images"), ("-", "no images")],
+    [
+        ("nowhere", "does not exist"),
+        ("inn", "did you mean 'in'?"),
+        ("in/k/t.csv", "not a folder"),
+        ("in/*.gif", "no images"),
+        ("-", "no images"),
+    ],
 )
 def test_other_inputs_are_errors(folder: Path, place: str, says: str) -> None:
     with pytest.raises(SightlineError) as caught:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+import sightline
 from sightline.__main__ import run
-from sightline.report.compare.listing import listed_runs, table
+from sightline.report.compare.listing import runs_below, table
 from sightline.runs.lock import lock_run
 
 DONE = {"event": "done", "step": 9, "seconds": 90.0, "accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
@@ -36,24 +37,26 @@ def folder(tmp_path: Path) -> Path:
 
 def test_states_metrics_and_order(folder: Path) -> None:
     with lock_run(folder / "new"):
-        found = listed_runs(folder)
+        found = runs_below(folder)
     assert [(one.name, one.state) for one in found] == [
         ("new", "running"),
-        ("killed", "failed"),
+        ("killed", "interrupted"),
         ("halted", "stopped"),
         ("grid/old", "finished"),
     ]
     assert (found[3].metric, found[3].value, found[3].interval, found[3].minutes) == ("accuracy", 0.5, (0.4, 0.6), 1.5)
     assert (found[2].metric, found[2].value, found[2].interval) == ("mean_iou", 0.25, None)
-    assert listed_runs(folder / "grid" / "old")[0].name == "old"
+    assert runs_below(folder / "grid" / "old")[0].name == "old"
+    (folder / "killed" / "not-finite-batch.txt").write_text("a.png\n")
+    assert {one.name: one.state for one in sightline.runs_below(str(folder))}["killed"] == "failed"
 
 
 def test_a_narrow_table_leaves_out_columns(folder: Path) -> None:
-    found = listed_runs(folder)
+    found = runs_below(folder)
     wide = table(found).splitlines()
     assert wide[0].split() == ["run", "data", "metric", "minutes", "state", "started"]
     assert wide[4].split()[:3] == ["grid/old", "birds", "accuracy"] and "0.5000 [0.4000, 0.6000]" in wide[4]
-    for width in (100, 80, 60, 54, 52):
+    for width in (100, 80, 60, 58):
         lines = table(found, width).splitlines()
         assert max(map(len, lines)) <= width and all("finished" in line for line in lines[4:])
     assert table(found, 52).splitlines()[0].split() == ["run", "metric", "state"]

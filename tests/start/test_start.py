@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import sightline
+from accessibility import violations_of_file
 from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve
@@ -20,6 +21,9 @@ from sightline.start import plan, results, run
 from sightline.start.first import first_recipe
 from sightline.start.plan import Sizes, TooLong, fitted
 from sightline.start.results import climb
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 SMALL = {"model.name": "small_cnn", "model.args": {"widths": [8, 8], "hidden": 8}, "data.size": 16}
@@ -43,6 +47,12 @@ def toy_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
 def weights(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     config = configured({"task": "classify", **SMALL, **FAST, "train.epochs": 3, "report.baselines": False})
     return str(sightline.train(config, photos, out=tmp_path_factory.mktemp("weights") / "run", quiet=True).path)
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_the_page_satisfies_wcag_aa(photos: Path, weights: str, tmp_path: Path, browser: "Browser") -> None:
+    page = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True).report
+    assert violations_of_file(browser, page) == []
 
 
 @pytest.mark.usefixtures("toy_ladder")

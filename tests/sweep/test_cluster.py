@@ -32,6 +32,8 @@ def test_a_trial_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, cap
     assert next(r["event"] for r in read_json_lines(result.path / "trial-0000" / "metrics.jsonl")) == "start"
     output = capfd.readouterr().out
     assert "trial 0: submitted to local as job" in output and "1/1  trial 0" in output
+    share = result.trials[0]["value"]
+    assert f"accuracy {100 * share:.2f}%  optim.lr" in output, "in percent, as in the sentences below"
 
 
 @pytest.mark.usefixtures("forked")

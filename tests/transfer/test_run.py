@@ -8,12 +8,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import sightline
+from accessibility import violations_of_file
 from config_toys import configured
 from multilabel_toys import SETTINGS
 from sightline import SightlineError
@@ -26,6 +28,9 @@ from sightline.transfer.folder import grid_changes
 from sightline.transfer.grid import grid_yaml, load_grid_file, resolve_grid
 from sightline.transfer.results import read_results
 from transfer_toys import copy_images, tiny_grid
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -44,6 +49,10 @@ def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory, qui
     folder = tmp_path_factory.mktemp("grid") / "grid"
     sightline.transfer(tiny_grid(), photos, unlabeled=flat, labeled=photos, out=folder, quiet=True)
     return folder
+
+
+def test_the_page_satisfies_wcag_aa(done: Path, browser: "Browser") -> None:
+    assert violations_of_file(browser, done / "report.html") == []
 
 
 def test_runs_have_the_initial_weights_and_seed_of_their_setting(done: Path) -> None:

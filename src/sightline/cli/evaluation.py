@@ -69,7 +69,8 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
 def runs(folder: Path = Path("runs"), /, *, json: Flag = False) -> None:
     """List the runs below a folder, newest first: data, metric with its 95 % interval, minutes, and state.
 
-    A run is finished, running, stopped (`sightline resume RUN` continues it), or failed.
+    A run is finished, running, stopped before its last evaluation, interrupted, or failed by an error that its folder
+    records; `sightline resume RUN` continues it.
 
     Example: sightline runs runs/ --json
 
@@ -77,9 +78,9 @@ def runs(folder: Path = Path("runs"), /, *, json: Flag = False) -> None:
         folder: The folder to search.
         json: Print a JSON list with all fields in place of the table.
     """
-    from ..report.compare.listing import as_json, listed_runs, table
+    from ..report.compare.listing import as_json, runs_below, table
 
-    found = listed_runs(folder)
+    found = runs_below(folder)
     if json:
         print_plain(dumps([as_json(run) for run in found], indent=2))
     elif found:

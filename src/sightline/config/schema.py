@@ -232,6 +232,9 @@ class Train(Section):
     on_out_of_memory: Literal["stop", "halve"] = "stop"
     """What happens if a batch does not fit into memory. `halve`: from then on, split each batch into smaller parts, and
     average their gradients. Batch normalization then uses the statistics of each part."""
+    log: Literal["none", "tensorboard"] = "none"
+    """A log beside metrics.jsonl. `tensorboard`: scalars and figures for TensorBoard, in the folder tensorboard/ of the
+    run; needs `pip install 'sightline-vision[tensorboard]'`."""
 
 
 class Report(Section):

@@ -22,6 +22,7 @@ from ..errors import SightlineError
 from ..insight.architecture.tracing import trace
 from ..insight.architecture.tree import write_architecture
 from ..insight.style import png
+from ..insight.tensorboard import TensorBoardLog
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
@@ -55,12 +56,15 @@ def open_run(folder: Path, quiet: bool) -> Generator[RunLog]:
 def build_parts(
     config: Config, functions: TrainingFunctions, log: RunLog, precision: str = "", fresh: bool = True
 ) -> Parts:
-    """Build the parts of a run. On each machine one process decodes the images; the others read its cache.
+    """Attach the log of `train.log`, and build the parts of a run. On each machine one process decodes the images; the
+    others read its cache.
 
     precision, fresh: as in `parts.build`. All processes use the precision of rank 0. Raises SightlineError if the
     settings or data of the processes differ.
     """
     keep_freed_memory()
+    if config.train.log == "tensorboard" and log.writes:  # before decoding, as the package may be missing
+        log.trackers.append(TensorBoardLog(log.path.parent))
     if distributed.world().size > 1:  # before decoding
         code = loaded_code()
         distributed.require_same({"recipe": settings_of(config), "code": code.digest if code else "none"})

@@ -15,7 +15,7 @@ from ..config.schema import Config
 from ..data.label_arrays import are_numbers
 from ..data.types import Batch, Decoded
 from ..errors import ENVIRONMENT, SightlineError, listing
-from ..runs import checkpoint
+from ..runs import checkpoint, run_folder
 from ..runs.atomic import atomic_write
 from ..runs.deferred_writes import MAX_FAILED_SAVES
 from ..runs.log import RunLog
@@ -300,7 +300,7 @@ def not_finite_error(training: Training, group: list[Batch], loss: float, norm: 
     not-finite-batch.txt. loss, norm, rate: loss, gradient norm and learning rate of the step."""
     names = training.parts.train.names
     files = [names[sample] for batch in group for sample in batch.all_samples.tolist()]
-    path = training.folder / "not-finite-batch.txt"
+    path = training.folder / run_folder.NOT_FINITE
     if training.world.is_rank0:
         atomic_write(path, "".join(f"{name}\n" for name in files).encode("utf-8", "surrogateescape"))
     name = shlex.quote(str(training.folder))

@@ -15,7 +15,7 @@ from ..data.decode.formats import conversion_hint
 from ..data.decode.kinds import Raster
 from ..data.decode.rasters import read_for
 from ..data.sources.scan import EXTENSIONS, FORMATS_TEXT, left_out, walk
-from ..errors import ENVIRONMENT, SightlineError
+from ..errors import ENVIRONMENT, SightlineError, nearest_path
 
 LISTS = (".txt", ".lst", ".list")
 STDIN = ("-", "/dev/stdin")
@@ -96,7 +96,8 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
             if exists
             else "the path does not exist"
         )
-        raise SightlineError("this path has no images", where=given, why=why, cure="check the path of the images")
+        cure = "give the path of images" if exists else nearest_path(given)
+        raise SightlineError("this path has no images", where=given, why=why, cure=cure)
 
 
 def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:

@@ -172,12 +172,19 @@ def feature_width(backbone: nn.Module, name: str, size: int, channels: int = 3) 
         ) from error
     if shape is None or len(shape) != 2:
         found = "is not one tensor" if shape is None else f"has the shape {tuple(shape)}, not (1, features)"
+        cure = "remove arguments that change its output (such as global_pool) from --model.args, or choose another "
+        cure += "--model.name"
+        if "/" not in name:  # those of libraries have a slash; the built-in ones pass, so it is one of the user's own
+            cure = "return one tensor [images, features] in forward()"
+            if shape is not None and len(shape) == 4:
+                cure += (
+                    ", such as the mean of the feature map: maps.mean((2, 3)); a model of masks belongs in SEGMENTERS"
+                )
         raise SightlineError(
             f"the model {name} does not return one feature vector per image",
             where="model.name, model.args",
             why=f"its output for one image {found}",
-            cure="remove arguments that change its output (such as global_pool) from --model.args, or choose another "
-            "--model.name",
+            cure=cure,
         )
     return shape[1]
 

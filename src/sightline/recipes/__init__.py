@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import inspect
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -110,6 +111,10 @@ def load_recipe(recipe: str) -> Config:
     if recipe in GRIDS:
         cure = f"run the grid: sightline transfer {recipe} --data TARGET --unlabeled IMAGES --labeled IMAGES"
         raise SightlineError(f"{recipe} is a transfer grid of several runs, not the recipe of one run", cure=cure)
+    if path.exists() and path.suffix != ".py":
+        cure = f"if this is the data: sightline train --data {shlex.quote(recipe)}, or with a recipe: sightline train "
+        cure += f"RECIPE --data {shlex.quote(recipe)}; to list the built-in recipes: sightline recipes"
+        raise SightlineError(f"this path is not a recipe: {recipe!r}", cure=cure)
     near = difflib.get_close_matches(recipe, RECIPES, 3, 0.4)
     why = "the file does not exist" if path.suffix in (".py", ".yaml", ".yml") else ""
     cure = f"did you mean {', '.join(near)}? " if near else ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -32,13 +32,21 @@ REFRESH_SECONDS = 0.25
 WARM_UP_STEPS, ESTIMATE_STEPS = 5, 20  # the first steps allocate, compile and fill queues, and are not timed
 
 
+class Tracker(Protocol):
+    """Another destination of a run's events. Both methods may raise OSError if a write fails."""
+
+    def event(self, record: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RunLog:
     """The log of one run, a context manager that restores the terminal at the end.
 
     `event` appends a line to metrics.jsonl, `tick` counts a step, `say` and `warn` print to stdout and stderr. A tick
     takes microseconds. No method raises an error for a failed write. After stdout is closed, nothing more is printed;
     on a full disk, metrics are lost and one warning is printed. writes: False on all ranks but 0, where steps and time
-    are only counted.
+    are only counted. trackers: get every event as the dict of its line, and are closed at the end of the run.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class RunLog:
         self.last_train_step = 0  # the step of the last train record
         self.epoch_records: list[dict[str, Any]] = []  # train records since the last evaluation
         self.live: Live | None = None
+        self.trackers: list[Tracker] = []
 
     def __enter__(self) -> Self:
         if is_rich_terminal() and not self.quiet:
@@ -71,6 +80,7 @@ class RunLog:
         if self.live:
             self.call_writer(self.live.stop)
             self.live = None
+        self.track(lambda tracker: tracker.close())
 
     def seconds(self) -> float:
         """Duration of the run so far in seconds, including the time before it was resumed."""
@@ -105,6 +115,7 @@ class RunLog:
             if not self.metrics_lost:
                 self.warn(f"metrics are being lost: {error.what}: {error.why}")
             self.metrics_lost = True
+        self.track(lambda tracker: tracker.event(record))
         if name == "train":
             self.step = max(self.step, step)
             self.epoch_records.append(record | {"steps": step - self.last_train_step})
@@ -117,6 +128,15 @@ class RunLog:
             self.print_line(epoch_line(int(epoch), self.epochs, parts, self.width()))
             self.epoch_records.clear()
             self.live_parts.pop("val loss", None)
+
+    def track(self, call: Callable[[Tracker], None]) -> None:
+        """Call a method of each tracker. After a failed write, warn and use this tracker no more."""
+        for tracker in list(self.trackers):
+            try:
+                call(tracker)
+            except OSError as error:
+                self.trackers.remove(tracker)
+                self.warn(f"no more events are written by {type(tracker).__name__}: {error.strerror or error}")
 
     def tick(self, step: int, doing: str = "") -> None:
         """Count a step. With `doing`, such as "validating", show this activity in the live line instead."""

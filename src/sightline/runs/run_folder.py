@@ -18,6 +18,9 @@ from .terminal import run_html
 
 THRESHOLDS_FILE = "thresholds.json"
 """The threshold of each class, of a classifier of label sets."""
+NOT_FINITE = "not-finite-batch.txt"
+"""The names of the images of the batch whose loss was not finite, with which the run ended."""
+TENSORBOARD_FOLDER = "tensorboard"
 RUN_FILES = (
     "recipe.yaml",
     "provenance.json",
@@ -25,13 +28,14 @@ RUN_FILES = (
     "splits.csv",
     "metrics.jsonl",
     "report.html",
-    "not-finite-batch.txt",
+    NOT_FINITE,
     THRESHOLDS_FILE,
     "checkpoints",
     "snapshots",
     "predictions",
     "figures",
     "export",
+    TENSORBOARD_FOLDER,
     FOLDER,
 )
 DECIDES_RESULT = (
@@ -59,6 +63,7 @@ CHANGEABLE = (
     "train.threads",
     "train.rank_timeout_seconds",
     "train.on_out_of_memory",
+    "train.log",
 )
 MAX_NAME_BYTES = 200
 """Maximum length of a run folder's name in bytes: file systems allow 255, and temporary files add a suffix."""

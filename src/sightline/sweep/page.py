@@ -85,8 +85,7 @@ class SweepData:
     @property
     def described(self) -> Metric:
         """The metric as a task describes it."""
-        known = (task.metrics[self.metric] for task in TASKS.values() if self.metric in task.metrics)
-        return next(known, Metric(self.metric))
+        return described(self.metric)
 
     @property
     def title(self) -> str:
@@ -138,7 +137,18 @@ class SweepData:
         """Format a value of the metric, shares in percent; "" for None."""
         if value is None:
             return ""
-        return percent(value, 2) if self.factor != 1 else f"{value:.4f}"
+        return value_text(self.metric, value)
+
+
+def described(metric: str) -> Metric:
+    """The metric as a task describes it."""
+    known = (task.metrics[metric] for task in TASKS.values() if metric in task.metrics)
+    return next(known, Metric(metric))
+
+
+def value_text(metric: str, value: float) -> str:
+    """Format a value of the metric, a share in percent, without the sign."""
+    return percent(value, 2) if described(metric).percent else f"{value:.4f}"
 
 
 def sweep_page(data: SweepData, figures: Figures) -> str:

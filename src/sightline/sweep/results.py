@@ -14,7 +14,7 @@ from ..runs.csv_io import csv_text
 from ..runs.run_folder import Run
 from ..runs.terminal import duration
 from ..tasks.files import load_recipe_file
-from .page import COMPARED, DIGITS, ranked, trial_folder
+from .page import COMPARED, DIGITS, described, ranked, trial_folder, value_text
 from .plan import SweepPlan
 from .space import format_value
 from .study import SweepStudy
@@ -140,9 +140,10 @@ def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
     rows = [row for row in study.rows() if row["state"] != "running"]
     row = next(row for row in rows if row["trial"] == number)
     best = next(iter(ranked(rows, study.plan.direction == "minimize")), None)
+    metric, sign = study.plan.metric, "%" * described(study.plan.metric).percent
     parts = [f"{len(rows):>{len(str(study.trials))}}/{study.trials}", f"trial {number}"]
     if row["value"] is not None:
-        parts.append(f"{study.plan.metric.replace('_', ' ')} {row['value']:.4f}")
+        parts.append(f"{metric.replace('_', ' ')} {value_text(metric, row['value'])}{sign}")
     if row["state"] != "complete":
         parts.append(row["message"] if row["state"] == "pruned" else f"failed: {row['message']}")
     parts += [f"{key} {format_value(value, DIGITS)}" for key, value in row["values"].items()]
@@ -151,7 +152,8 @@ def progress_line(study: SweepStudy, number: int, jobs: int) -> str:
     elif row["state"] == "complete":
         parts.append(f"{counted(int(row['epochs']), 'epoch')}, {duration(row['seconds'])}")
     if best is not None:
-        parts.append("(best)" if best is row else f"best {best['value']:.4f} (trial {best['trial']})")
+        value = value_text(metric, best["value"]) + sign
+        parts.append("(best)" if best is row else f"best {value} (trial {best['trial']})")
     times, left = [row["seconds"] for row in rows if row["seconds"]], study.trials - len(rows)
     if times and left > 0:
         parts.append(f"about {duration(sum(times) / len(times) * left / jobs)} left")

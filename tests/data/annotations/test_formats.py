@@ -200,6 +200,7 @@ def test_coco_lists_missing_images_and_images_that_it_does_not_name(tmp_path: Pa
     (tmp_path / "images/a.png").unlink()
     write_images(tmp_path / "images", names=("z.png",))
     notes = masked(tmp_path).notes
+    assert notes[-1].startswith("all 3 images with annotations of ")
     assert "images of the annotations that are not in the folder: 1 (a.png)" in notes
     assert "images in the folder that are not in the annotations: 1 (images/z.png)" in notes
     for name in ("b", "c", "d", "z"):

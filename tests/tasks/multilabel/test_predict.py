@@ -96,6 +96,7 @@ def test_the_checks_of_the_graph(exported: Path, trained: Path, predictions: Row
     assert same["pytorch"] == pytest.approx(sightline.Run(trained).metrics["mean_average_precision"])
     low, high = facts["int8"]["interval"]
     assert low <= facts["int8"]["difference"] <= high
+    assert facts["int8"]["metric"] == "share of images with all labels right"
 
 
 def test_exported_weights_predict_as_the_run(trained: Path, quarters: Path, predictions: Rows, tmp_path: Path) -> None:

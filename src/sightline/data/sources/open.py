@@ -1,6 +1,5 @@
 """Open a data set of labeled or unlabeled images: files and labels of each split, with one list of classes."""
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +8,7 @@ from PIL import Image
 
 from ...config.paths import absolute
 from ...config.schema import Data
-from ...errors import SightlineError, listing
+from ...errors import SightlineError, listing, nearest_path
 from ..decode.images import image_of
 from ..decode.kinds import Raster
 from ..decode.rasters import Reading
@@ -72,9 +71,7 @@ def locate(data: Data) -> tuple[str, str]:
         return path, ""
     parent, name = os.path.split(path)
     if not os.path.exists(path):
-        close = difflib.get_close_matches(name, os.listdir(parent) if os.path.isdir(parent) else [], 1, 0.7)
-        cure = f"did you mean {os.path.join(parent, close[0])!r}?" if close else "check the path"
-        raise SightlineError("there is no such file or folder", where=path, cure=cure)
+        raise SightlineError("there is no such file or folder", where=path, cure=nearest_path(path))
     ending = os.path.splitext(name)[1].lower()
     if ending in (".csv", ".tsv") and data.layout in ("auto", "csv"):
         return parent, name

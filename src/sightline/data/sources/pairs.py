@@ -70,7 +70,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     if annotated := None if data.mask else read_annotations(root, data, hold_out):
         source, palette = open_masks(root, annotated, data, known, declared_classes(root, data)[0])
         source = replace(source, notes=(*source.notes, *palette_notes(root, data, palette)))
-        return finish_source(source, data, seed, hold_out, "annotated images"), palette
+        return finish_source(source, data, seed, hold_out, "images with annotations"), palette
     tally: Counter[str] = Counter()
     files = recognize(root, data, tally)
     if data.layout == "unlabelled":

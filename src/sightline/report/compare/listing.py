@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import SightlineError, printable
+from ...errors import SightlineError, nearest_path, printable
 from ...insight.curves import history
 from ...runs.atomic import read_json_lines
 from ...runs.lock import is_locked
-from ...runs.run_folder import provenance
+from ...runs.run_folder import NOT_FINITE, provenance
 from ...runs.terminal import METRICS
 
 GAP = "  "
@@ -24,8 +24,8 @@ class ListedRun:
     """A run in the table. path: of its folder. name: the path relative to the folder that is listed. data: path of the
     data. started: in ISO 8601, or "". metric, value: its most important metric, of the validation images. interval: of
     the value, once the run has finished. minutes: time of training. state: finished, running (another process writes
-    into the folder), stopped (by a signal or a limit of time, before its last evaluation) or failed (its process ended
-    without a record of that)."""
+    into the folder), stopped (its training ended, but not its last evaluation), failed (by an error that is recorded
+    in its folder) or interrupted (otherwise)."""
 
     path: str
     name: str
@@ -38,10 +38,15 @@ class ListedRun:
     state: str
 
 
-def listed_runs(folder: Path) -> list[ListedRun]:
-    """All runs below `folder`, or this run itself; newest first. Raises SightlineError if there is no such folder."""
+def runs_below(folder: str | os.PathLike[str] = "runs") -> list[ListedRun]:
+    """All runs below `folder`, or this run itself; newest first. Raises SightlineError if there is no such folder.
+
+    Each has the fields path, name, data, started, metric, value, interval, minutes and state, as in the table of
+    `sightline runs`: `[run.path for run in sightline.runs_below() if run.state == "finished"]`.
+    """
+    folder = Path(folder)
     if not folder.is_dir():
-        cure = "give the folder in which the runs are: sightline runs FOLDER"
+        cure = f"{nearest_path(folder)}; give the folder in which the runs are: sightline runs FOLDER"
         raise SightlineError("there is no such folder", where=str(folder), cure=cure)
     paths = sorted(run_folders(folder))
     return sorted((listed_run(path, folder) for path in paths), key=start_time, reverse=True)
@@ -63,7 +68,9 @@ def listed_run(path: Path, folder: Path) -> ListedRun:
         records = []
     past, origin = history(records), provenance(path)
     last = next((record for record in reversed(records) if record.get("event") in ("done", "resume", "stop")), {})
-    state = "finished" if past.finished else "running" if is_locked(path) else "stopped" if past.stop else "failed"
+    failed = (path / NOT_FINITE).is_file()
+    ended = "stopped" if past.stop else "failed" if failed else "interrupted"
+    state = "finished" if past.finished else "running" if is_locked(path) else ended
     best = [record for record in records if record.get("event") == "eval" and record.get("best")]
     metric, value, interval = headline(last if past.finished else best[-1] if best else {})
     data = origin.get("data")

@@ -79,6 +79,5 @@ class MultilabelExport(TaskGraph):
         apart = paired_difference(self.exact, exact, ids_in(groups))
         lost, won = int((self.exact & ~exact).sum()), int((~self.exact & exact).sum())
         changed = f"{lost:,} of {len(exact):,} become wrong, {won:,} right"
-        return Cost(
-            "exact match", (float(self.exact.mean()), float(exact.mean())), apart.value, apart.interval(), changed
-        )
+        values = float(self.exact.mean()), float(exact.mean())
+        return Cost("share of images with all labels right", values, apart.value, apart.interval(), changed)
