@@ -1,7 +1,9 @@
-"""Draw docs/images/pages.png, screenshots of the demo's reports for the README, with a headless Chromium.
+"""Draw docs/images/pages.png, screenshots of the demo's reports for the README, or grid.png, the page of a transfer
+grid, with a headless Chromium.
 
 sightline demo --out runs
 python docs/images/pages.py runs
+python docs/images/pages.py runs/grid grid.png
 """
 
 import io
@@ -34,11 +36,12 @@ def screenshot(browser: Browser, page: Path, width: int, height: int, selector: 
     return image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS)
 
 
-def main(runs: Path) -> None:
-    """Write pages.png with the three screenshots side by side. runs: the folder of the demo's runs."""
+def main(runs: Path, name: str = "pages.png") -> None:
+    """Write an image with screenshots side by side: of the demo's runs below `runs`, or of the grid `runs`."""
+    pages = PAGES if name == "pages.png" else (("", 1000, 980, "#does-pre-training-help"),)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        images = [screenshot(browser, runs / name / "report.html", *rest) for name, *rest in PAGES]
+        images = [screenshot(browser, runs / folder / "report.html", *rest) for folder, *rest in pages]
         browser.close()
     width = sum(image.width + GAP for image in images) + GAP
     sheet, left = Image.new("RGB", (width, HEIGHT + 2 * GAP), BACKGROUND), GAP
@@ -47,8 +50,8 @@ def main(runs: Path) -> None:
         left += image.width + GAP
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
-    atomic_write(Path(__file__).with_name("pages.png"), data.getvalue())
+    atomic_write(Path(__file__).with_name(name), data.getvalue())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
