@@ -18,7 +18,6 @@ from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
-from sightline.start.first import first_recipe
 from sightline.start.plan import Sizes, TooLong, fitted
 from sightline.start.results import climb
 
@@ -82,16 +81,12 @@ def test_all_steps_are_ordinary_runs_and_the_report_says_which_was_worth_it(
 
 @pytest.mark.usefixtures("toy_ladder")
 def test_without_weights_the_other_steps_are_taken_and_the_cure_is_said(
-    photos: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Path, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_network(*given: object) -> None:
-        raise SightlineError("no network", cure="copy the weights here", status=ENVIRONMENT)
-
-    monkeypatch.setattr(plan, "find_weights", no_network)
-    sightline.start(photos, weights="pretrained", model="timm/mobilenetv3_small_050", out=tmp_path / "s")
+    sightline.start(photos, weights=str(tmp_path / "none.safetensors"), out=tmp_path / "s")
     said = capsys.readouterr().out
-    assert said.count("left out, because no network") == 3
-    assert "copy the weights here" in said
+    assert said.count("left out, because the weights were not found") == 3
+    assert "--model.weights" in said
     steps = {one["name"]: one["trained"] for one in json.loads((tmp_path / "s/start.json").read_text())["steps"]}
     assert steps == {"most-frequent": True, "knn-pixels": True, "knn": False, "probe": False} | {
         "finetune": False,
@@ -101,20 +96,6 @@ def test_without_weights_the_other_steps_are_taken_and_the_cure_is_said(
     assert {path.name for path in never.path.iterdir() if path.is_dir()} == {
         *("figures", "most-frequent", "knn-pixels", "scratch")
     }
-
-
-@pytest.mark.usefixtures("toy_ladder")
-def test_missing_weights_are_said_before_the_time(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SightlineError, match="the weights were not found"):
-        sightline.start(tmp_path / "nowhere", weights=str(tmp_path / "none.safetensors"), quiet=True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    wanted = {"weights": "pretrained", "model": "timm/mobilenetv3_small_050", "out": tmp_path / "s"}
-    with pytest.raises(SightlineError, match="no step fits into the time"):
-        sightline.start(photos, minutes=0.01, **wanted)
-    said = capsys.readouterr().out
-    assert said.count("left out, because cannot download the weights") == 3 and said.count("left out, because") == 6
 
 
 @pytest.mark.usefixtures("toy_ladder")
@@ -318,23 +299,6 @@ def test_the_ladder_of_masks(make_scenes: Callable[..., Path], tmp_path: Path, m
         sightline.Run(tmp_path / "s" / name).metrics["mean_iou"] for name in ("most-frequent", "colors")
     )
     assert colors > constant + 0.1
-
-
-@pytest.mark.parametrize(("found", "recipe"), [(True, "landcover_frozen"), (False, "camvid_fast")])
-def test_training_without_a_recipe_looks_for_the_weights_of_the_encoder(
-    make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool, recipe: str
-) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def find(weights: str, name: str, say: object) -> None:
-        asked.append((weights, name))
-        if not found:
-            raise SightlineError("no network", status=ENVIRONMENT)
-
-    monkeypatch.setattr(plan, "find_weights", find)
-    scenes = make_scenes(tmp_path / "data", train=8, val=12, size=32)
-    assert first_recipe(str(scenes), {"data.palette": "landcover"}) == recipe
-    assert asked == [("pretrained", "timm/tf_efficientnet_lite0")]
 
 
 def test_fine_tuning_of_masks_begins_with_the_decoder_of_the_frozen_step(

@@ -90,8 +90,6 @@ class Data(Section):
     leave_out: tuple[str, ...] = ()
     """Paths of training images, relative to the data, that are left out. `transfer` writes them here for `on_copies
     leave_out`."""
-    on_unpaired: Literal["stop", "leave_out"] = "stop"
-    """What happens with images without a mask and masks without an image: an error, or they are left out."""
     mask: str = ""
     """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: detected."""

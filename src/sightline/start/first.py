@@ -3,9 +3,9 @@
 from typing import Any
 
 from ..errors import SightlineError
+from ..models.weights import find_weights
 from ..recipes.ladders import FIRST, LADDERS
 from ..runs.terminal import print_plain
-from .plan import require_weights
 from .run import look, median_side
 
 
@@ -22,7 +22,7 @@ def first_recipe(data: str | None, settings: dict[str, Any]) -> str:
     tuned, scratch = next(steps[name] for name in FIRST[0] if name in steps), steps[FIRST[1]]
     try:
         if "model.weights" not in settings:
-            require_weights(tuned.config)
+            find_weights(tuned.config.model.weights, tuned.config.model.name)
     except SightlineError as error:
         print_plain(f"recipe: {scratch.config.name} ({scratch.title}), because {error.what}: {error.why}")
         return scratch.config.name

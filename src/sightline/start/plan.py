@@ -1,7 +1,6 @@
 """How the steps of `sightline start` fit into the time: image sides, epochs, and what is left out."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,8 +10,6 @@ from ..config.checks import FITTED
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.types import Source
-from ..models.segmenters import pretrained_encoder
-from ..models.weights import find_weights
 from ..recipes.ladders import LadderStep
 from ..tasks import TASKS
 
@@ -103,13 +100,6 @@ def costs(config: Config, source: Source, sizes: Sizes, cached: bool) -> tuple[f
         fits = config.optim.name in FITTED or config.model.fit_head
         once += every * (sizes.decoding + (forward if fits else 0.0))
     return once, 0.0 if config.optim.name in FITTED else sizes.train * step + sizes.val * forward
-
-
-def require_weights(config: Config, say: Callable[[str], None] = lambda text: None) -> None:
-    """Raise SightlineError if the weights of a step's network cannot be had; they are downloaded if they are published
-    and not on this machine."""
-    model = config.model
-    find_weights(model.weights, pretrained_encoder(model.name, dict(model.args)) or model.name, say)
 
 
 def with_start_settings(step: LadderStep, settings: dict[str, object]) -> LadderStep:

@@ -18,7 +18,6 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..data.types import Source
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
-from ..models.weights import LIBRARY, find_weights
 from ..recipes.ladders import LADDERS, LadderStep
 from ..report.formatting import duration
 from ..runs import run_folder
@@ -30,7 +29,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
-from .plan import OVERHEAD, Sizes, TooLong, fitted, require_weights, with_start_settings
+from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
 from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
 MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
@@ -85,13 +84,11 @@ def start(
     as `model.weights`; `none` for no pre-trained steps. model: its name, as `model.name`. settings: of all steps.
 
     The same call resumes an interrupted start, and with more minutes adds steps. Raises SightlineError for data that
-    no step can be trained on, for a file of weights that cannot be read, and with status 4 when interrupted.
+    no step can be trained on, and with status 4 when interrupted.
     """
     if not minutes > 0:
         cure = "give a positive number of minutes: --minutes 10"
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
-    if weights and weights not in ("none", *LIBRARY):
-        find_weights(weights, model)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = settings | {"data.path": absolute(os.fspath(data))}
     kind, source, wanted = look(wanted, say)
@@ -186,8 +183,6 @@ def take(climb: Climb, step: LadderStep) -> None:
             resume(run, quiet=climb.quiet)
         else:
             step = after_earlier(climb, step)
-            if step.pretrained:  # before the times, because no time helps without weights
-                require_weights(step.config, climb.say)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             outcome = replace(outcome, network=fit.network)

@@ -199,21 +199,6 @@ def test_all_unmatched_images_and_masks_are_in_one_error(tmp_path: Path) -> None
     assert "--data.mask" in error.cure
 
 
-def test_images_and_masks_without_a_partner_are_left_out_if_asked(tmp_path: Path) -> None:
-    put(tmp_path / "train", "1_sat.jpg", "1_mask.png", "2_sat.jpg", "3_mask.png")
-    put(tmp_path / "val", "4_sat.jpg", "4_mask.png", "5_sat.jpg")
-    assert "--data.on_unpaired leave_out" in open_error(tmp_path).cure
-    source, _ = opened(tmp_path, on_unpaired="leave_out")
-    kept = {"train": {"train/1_sat.jpg": "train/1_mask.png"}, "val": {"val/4_sat.jpg": "val/4_mask.png"}}
-    assert pairs(source) == kept
-    assert "left out: 2 images without a mask: train/2_sat.jpg, val/5_sat.jpg" in source.notes
-    assert "left out: 1 mask without an image: train/3_mask.png" in source.notes
-    put(tmp_path / "train", "1.png")  # which of two masks is meant cannot be guessed
-    assert "several partners" in open_error(tmp_path, on_unpaired="leave_out").what
-    put(tmp_path / "none", "1_sat.jpg", "2_mask.png")
-    assert open_error(tmp_path / "none", on_unpaired="leave_out").what == "there are images, but no masks"
-
-
 def test_a_split_without_masks_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg")
     error = open_error(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
-from ...errors import SightlineError, counted, listing, some_of
+from ...errors import SightlineError, listing, some_of
 from ..annotations.masks import open_masks
 from ..annotations.reading import read_annotations
 from ..annotations.recognize import READERS
@@ -81,8 +81,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         cure = "rename the folder of the training images to 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs, dropped = {}, []
-    matched, alone = match_masks(root, data, files, hold_out)
-    for split, members in matched.items():
+    for split, members in match_masks(root, data, files, hold_out).items():
         masks = [mask and (mask.inode or mask.name) for _, mask in members]
         kept, links = without_links([image for image, _ in members], masks)
         pairs[split] = [members[index] for index in kept]
@@ -90,7 +89,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     if known:
         reject_other_classes(root, data, known)
     palette = known or choose_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
-    notes = [*layout_notes(root, pairs), *alone, *links_note(dropped), *palette_notes(root, data, palette)]
+    notes = [*layout_notes(root, pairs), *links_note(dropped), *palette_notes(root, data, palette)]
     if tally:
         notes.append(f"left out: {left_out(tally)}")
     reading, said = survey(root, {image.name: image.stamp for part in pairs.values() for image, _ in part}, data)
@@ -163,32 +162,18 @@ def labeled_by_folders(source: Source) -> bool:
     return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
-def match_masks(
-    root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool
-) -> tuple[dict[str, list[Pair]], list[str]]:
-    """Match the images of each split to their masks: (pairs by split, notes on files that are left out).
-
-    The mask is None in splits without masks, which are allowed for the test split, and for evaluation. Raises
-    SightlineError with all ambiguous files, and unless `data.on_unpaired` leaves them out with all unmatched ones.
-    """
+def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
+    """Match the images of each split to their masks. The mask is None in splits without masks, which are allowed for
+    the test split, and for evaluation. Raises SightlineError with all unmatched and ambiguous files."""
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
     for split, part in splits.items():
         unmasked = part.masks is None and (split == "test" or not hold_out)
         pairs[split] = [(file, None) for file in part.images] if unmasked else pair_names(part, unpaired)
-    alone = unpaired.images or unpaired.masks
-    if unpaired.ambiguous or (alone and data.on_unpaired == "stop"):
+    if unpaired.images or unpaired.masks or unpaired.ambiguous:
         reject_unpaired(root, data, splits, unpaired)
-    if not alone:
-        return pairs, []
-    without = set(unpaired.images)
-    pairs = {split: [pair for pair in members if pair[0].name not in without] for split, members in pairs.items()}
-    if not any(pairs.values()):
-        raise no_masks(root, data, splits)
-    kinds = (("image", "without a mask", unpaired.images), ("mask", "without an image", unpaired.masks))
-    notes = [f"left out: {counted(len(names), kind)} {lack}: {some_of(names)}" for kind, lack, names in kinds if names]
-    return {split: members for split, members in pairs.items() if members}, notes
+    return pairs
 
 
 def pair_names(part: PairFiles, unpaired: Unpaired) -> list[Pair]:
@@ -223,9 +208,7 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     )
     shown = [(title, names) for title, names in groups if names]
     why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in shown)
-    cure = "add the missing files"
-    cure += "" if unpaired.ambiguous else "; or leave out those without a partner: --data.on_unpaired leave_out"
-    cure += f"; or {TEMPLATE}"
+    cure = f"add the missing files, or remove those without a partner; or {TEMPLATE}"
     if data.mask and unpaired.images:
         cure = (
             f"by --data.mask, the mask of {unpaired.images[0]!r} is "
