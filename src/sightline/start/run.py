@@ -95,7 +95,8 @@ def start(
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = settings | {"data.path": absolute(os.fspath(data))}
     if weights != "none" and (error := unavailable(weights, model)):
-        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {error.cure}")
+        cure = error.cure.replace("--model.weights", "--weights")
+        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {cure}")
     kind, source, wanted = look(wanted, say)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
