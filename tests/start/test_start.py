@@ -79,13 +79,25 @@ def test_all_steps_are_ordinary_runs_and_the_report_says_which_was_worth_it(
     assert before == {path: path.stat().st_mtime_ns for path in before}, "finished steps are not trained again"
 
 
-@pytest.mark.usefixtures("toy_ladder")
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cached weights, and downloads are forbidden."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.mark.usefixtures("toy_ladder", "offline")
 def test_without_weights_the_other_steps_are_taken_and_the_cure_is_said(
-    photos: Path, weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sightline.start(photos, weights=str(tmp_path / "none.safetensors"), out=tmp_path / "s")
+    monkeypatch.setattr(plan, "costs", lambda config, *rest: (1.0, 0.0 if config.name != "scratch" else 1.0))
+    published = {"weights": "pretrained", "model": "timm/tf_efficientnet_lite0"}
+    sightline.start(photos, **published, minutes=2, out=tmp_path / "s")
     said = capsys.readouterr().out
-    assert said.count("left out, because the weights were not found") == 3
+    assert said.startswith("note: cannot download the weights tf_efficientnet_lite0"), "before the data are opened"
+    assert said.count("left out, because cannot download") == 3
     assert "--model.weights" in said
     steps = {one["name"]: one["trained"] for one in json.loads((tmp_path / "s/start.json").read_text())["steps"]}
     assert steps == {"most-frequent": True, "knn-pixels": True, "knn": False, "probe": False} | {
@@ -318,6 +330,22 @@ def test_fine_tuning_of_masks_begins_with_the_decoder_of_the_frozen_step(
     loaded = json.loads((tmp_path / "s/finetune/provenance.json").read_text())["weights"]
     assert loaded["source"].startswith(str(tmp_path / "s/frozen")) and loaded["share"] == 1.0
     assert json.loads((tmp_path / "s/frozen/provenance.json").read_text())["weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": "missing.safetensors"}, "the weights were not found"),
+        ({"model": "timm/no_such_network"}, "unknown model"),
+        ({"model": "small_cnn"}, "no pre-trained weights for small_cnn"),
+    ],
+)
+def test_weights_that_do_not_exist_are_refused_before_the_data_are_opened(
+    options: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SightlineError, match=words) as caught:
+        sightline.start(tmp_path / "nowhere", **options, out=tmp_path / "s", quiet=True)
+    assert caught.value.cure and not (tmp_path / "s").exists()
 
 
 def test_no_time_is_refused_before_the_data_are_read(tmp_path: Path) -> None:

@@ -70,11 +70,12 @@ def train(
     """
     from ..train import train as function
 
-    if recipe is None:
+    chosen = recipe
+    if chosen is None:
         from ..start.first import first_recipe
 
-        recipe = first_recipe(data, settings or {})
-    run = function(recipe, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, code=code, **(settings or {}))
+        chosen = first_recipe(data, settings or {})
+    run = function(chosen, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, code=code, **(settings or {}))
     if quiet:
         print_path(run.report)
 

@@ -93,6 +93,9 @@ class Data(Section):
     mask: str = ""
     """Path of an image's mask, for segmentation: a template such as `{stem}_mask.png` or `../masks/{stem}.png`,
     relative to the image's folder; empty: detected."""
+    on_unpaired: Literal["stop", "leave_out"] = "stop"
+    """What happens with images without a mask and masks without an image: an error (`stop`), or they are left out
+    (`leave_out`)."""
     overlap: Literal["order", "smaller"] = "order"
     """Where shapes of an annotation file overlap: the last one in the order of the file (`order`), or the one with the
     fewest pixels (`smaller`)."""

@@ -1,12 +1,13 @@
 """Load weights into a segmentation model: into its encoder, and into all other layers whose weights match."""
 
 import dataclasses
+from typing import Any
 
 from ..errors import SightlineError
 from .formats import RGB, match_first_layer, match_names, without_prefixes
-from .pretrained.downloads import Say
-from .pretrained.published import published
-from .segmenters import Segmenter
+from .pretrained.downloads import Say, require_available
+from .pretrained.published import published, require_imagenet
+from .segmenters import Segmenter, pretrained_encoder
 from .weights import (
     LIBRARY,
     MIN_COVERAGE,
@@ -95,3 +96,16 @@ def find_encoder(model: Segmenter, weights: str, say: Say) -> SourceWeights:
             "deeplabv3_resnet50 or smp/ARCH/ENCODER",
         )
     return find_weights(weights, model.pretrained, say)
+
+
+def require_weights(weights: str, name: str, args: dict[str, Any]) -> None:
+    """Raise SightlineError if `model.weights` of the model `name` with `model.args` are not available: a file or folder
+    that does not exist or is damaged, or published weights that are neither in the cache nor can be downloaded, with
+    status ENVIRONMENT. Nothing is downloaded; whether the weights fit the model is not checked."""
+    if weights in LIBRARY:
+        known = published(pretrained_encoder(name, args) or name)
+        if weights == "imagenet":
+            require_imagenet(known)
+        require_available(known)
+    elif weights not in ("none", "coco"):
+        find_weights(weights, name)

@@ -18,6 +18,7 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation
 from ..data.types import Source
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
+from ..models.encoder_weights import require_weights
 from ..recipes.ladders import LADDERS, LadderStep
 from ..report.formatting import duration
 from ..runs import run_folder
@@ -30,6 +31,7 @@ from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
 from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
+from .pretrained import unavailable
 from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
 MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
@@ -82,6 +84,7 @@ def start(
     tuning of this network, and training from scratch. Steps that do not fit into the time, or whose weights cannot be
     had, are left out. Nothing is chosen on the validation images within a step. weights: of the pre-trained network,
     as `model.weights`; `none` for no pre-trained steps. model: its name, as `model.name`. settings: of all steps.
+    Weights that do not exist are an error before the data are opened.
 
     The same call resumes an interrupted start, and with more minutes adds steps. Raises SightlineError for data that
     no step can be trained on, and with status 4 when interrupted.
@@ -91,6 +94,9 @@ def start(
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     wanted = settings | {"data.path": absolute(os.fspath(data))}
+    if weights != "none" and (error := unavailable(weights, model)):
+        cure = error.cure.replace("--model.weights", "--weights")
+        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {cure}")
     kind, source, wanted = look(wanted, say)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
@@ -182,6 +188,8 @@ def take(climb: Climb, step: LadderStep) -> None:
             climb.say(f"\n{step.title}: resuming")
             resume(run, quiet=climb.quiet)
         else:
+            if step.pretrained:
+                require_weights(step.config.model.weights, step.config.model.name, step.config.model.args)
             step = after_earlier(climb, step)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")

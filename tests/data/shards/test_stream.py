@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline
+from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config, Data
@@ -256,6 +257,17 @@ def test_remote_shards_equal_local_shards(
     served.asked.clear()
     assert (far.images[np.arange(64)] == streamed(packed).images[np.arange(64)]).all()
     assert max(map(served.asked.count, served.asked)) == 1
+
+
+@pytest.mark.parametrize(("optimizer", "cure"), [("lbfgs", "photos_scratch"), ("sgd", "--model.freeze false")])
+def test_fixed_features_of_shards_on_a_server_are_an_error_with_a_cure(
+    optimizer: str, cure: str, served: Server, tmp_path: Path, tiny: dict
+) -> None:
+    chosen = {"task": "classify", "train.epochs": 1, "model.freeze": True, "optim.name": optimizer}
+    config = configured({key: value for key, value in tiny.items() if not key.startswith("augment.")} | chosen)
+    with pytest.raises(SightlineError, match="features that are computed once") as caught:
+        sightline.train(config, served.address, out=tmp_path / "run", quiet=True)
+    assert "copy the shards" in caught.value.cure and cure in caught.value.cure and "on a server" in caught.value.why
 
 
 def test_a_server_that_hangs_is_an_error_after_retries(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,25 @@ def test_all_unmatched_images_and_masks_are_in_one_error(tmp_path: Path) -> None
     assert "--data.mask" in error.cure
 
 
+def test_images_and_masks_without_a_partner_are_left_out_on_request(tmp_path: Path) -> None:
+    put(tmp_path / "train", "1_sat.jpg", "1_mask.png", "2_sat.jpg", "2_mask.png", "3_sat.jpg", "4_mask.png")
+    put(tmp_path / "val", "5_sat.jpg", "5_mask.png")
+    assert open_error(tmp_path).cure.startswith("leave out those without a partner: --data.on_unpaired leave_out; or")
+    source, _ = opened(tmp_path, on_unpaired="leave_out")
+    assert pairs(source)["train"] == {f"train/{n}_sat.jpg": f"train/{n}_mask.png" for n in (1, 2)}
+    assert "left out: 1 image without a mask: train/3_sat.jpg" in source.notes
+    assert "left out: 1 mask without an image: train/4_mask.png" in source.notes
+    put(tmp_path / "val", "6_sat.jpg", "6_mask.png", "6_mask.tif")
+    error = open_error(tmp_path, on_unpaired="leave_out")
+    assert "several partners" in error.what and "on_unpaired" not in error.cure, "which mask is right is not known"
+
+
+def test_a_split_of_images_without_masks_is_not_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg")
+    error = open_error(tmp_path, on_unpaired="leave_out")
+    assert "1 of 2 images have no mask" in error.what and "on_unpaired" not in error.cure
+
+
 def test_a_split_without_masks_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg")
     error = open_error(tmp_path)

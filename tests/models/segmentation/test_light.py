@@ -1,5 +1,6 @@
 """The light decoder on networks of timm: which maps it gets, weights of classifiers, and errors."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,33 @@ def test_the_backbone_of_a_classifier_becomes_the_encoder(
     with torch.no_grad():
         expected = backbone.forward_intermediates(images(1, size, size), intermediates_only=True)[-1]
         torch.testing.assert_close(model.eval().encoder(images(1, size, size))[-1], expected)
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "segment.md"
+SMALL = {"vit_": {"depth": 4}, "deit_": {"depth": 4}, "eva02_": {"depth": 4}, "swin": {"depths": (1, 1, 1, 1)}}
+
+
+def table_of_encoders() -> list[tuple[str, str]]:
+    """The networks in the guide's table, each with the multiple of its image sides; "" for one size only."""
+    table = GUIDE.read_text(encoding="utf-8").partition("| families of timm")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
+    return [(name, row[2].strip()) for row in rows for name in re.findall("`(.*?)`", row[0])]
+
+
+@pytest.mark.parametrize("row", table_of_encoders(), ids=lambda row: row[0])
+def test_the_table_of_encoders_in_the_guide(row: tuple[str, str]) -> None:
+    name, multiple = row
+    args = next((args for start, args in SMALL.items() if name.startswith(start)), {})
+    if not multiple:
+        with pytest.raises(SightlineError, match="images of one size only"):
+            build_segmenter(f"light/{name}", 2)
+        return
+    model = build_segmenter(f"light/{name}", 2, args).eval()
+    factors = [each["reduction"] for each in model.encoder.model.feature_info]
+    assert model.stride == int(multiple) and len(model.encoder.widths) == 4
+    assert factors[-4:] == ([4, 8, 16, 32] if model.stride == 32 else [model.stride] * 4)
+    with torch.no_grad():
+        assert model(images(1, 72, 104)).shape == (1, 2, 72, 104)
 
 
 def test_position_embeddings_are_resized_to_those_of_the_encoder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 import sightline
 from config_toys import configured
+from multilabel_toys import write_quarters
 from sightline import SightlineError
 from sightline.engine.parts import Parts
 from sightline.models.heads import NearestHead
@@ -18,6 +19,7 @@ from sightline.stats.metrics import knn_votes
 from sightline.tasks.classify import evaluate as evaluation
 from sightline.tasks.classify.build import build
 from sightline.tasks.classify.results import nearest_accuracy
+from sightline.tasks.multilabel import evaluate as evaluation_of_sets
 from sightline.tasks.whole_image.features import stored_features
 from sightline.tasks.whole_image.fitted import choose_penalty, fit_head, logistic_regression, standardization
 
@@ -250,6 +252,20 @@ def test_evaluation_takes_features_from_the_cache_with_the_same_result(
     found = sightline.evaluate(tmp_path / "run")
     assert capsys.readouterr().out.count("from the cache") == 3 and table.read_bytes() == trained
     monkeypatch.setattr(evaluation, "FITTED", {})  # features batch by batch
+    assert sightline.evaluate(tmp_path / "run", quiet=True) == found and table.read_bytes() == trained
+
+
+def test_evaluation_of_label_sets_takes_features_from_the_cache_with_the_same_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {"model.name": "small_cnn", "model.args": {"widths": [8, 8]}, "report.baselines": False}
+    config = configured(SETTINGS | network | {"task": "multilabel", "data.cache_dir": str(tmp_path / "cache")})
+    sightline.train(config, write_quarters(tmp_path / "data"), out=tmp_path / "run", quiet=True)
+    table = tmp_path / "run/predictions/val.csv"
+    trained = table.read_bytes()
+    found = sightline.evaluate(tmp_path / "run")
+    assert capsys.readouterr().out.count("from the cache") == 1 and table.read_bytes() == trained
+    monkeypatch.setattr(evaluation_of_sets, "FITTED", {})  # features batch by batch
     assert sightline.evaluate(tmp_path / "run", quiet=True) == found and table.read_bytes() == trained
 
 

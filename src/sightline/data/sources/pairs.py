@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
-from ...errors import SightlineError, listing, some_of
+from ...errors import SightlineError, counted, listing, some_of
 from ..annotations.masks import open_masks
 from ..annotations.reading import read_annotations
 from ..annotations.recognize import READERS
@@ -81,7 +81,8 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         cure = "rename the folder of the training images to 'train', or leave out --data.layout"
         raise SightlineError("there is no training split", where=root, why=why, cure=cure)
     pairs, dropped = {}, []
-    for split, members in match_masks(root, data, files, hold_out).items():
+    matched, unpaired = match_masks(root, data, files, hold_out)
+    for split, members in matched.items():
         masks = [mask and (mask.inode or mask.name) for _, mask in members]
         kept, links = without_links([image for image, _ in members], masks)
         pairs[split] = [members[index] for index in kept]
@@ -89,7 +90,7 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
     if known:
         reject_other_classes(root, data, known)
     palette = known or choose_palette(root, data, [mask.name for split in pairs.values() for _, mask in split if mask])
-    notes = [*layout_notes(root, pairs), *links_note(dropped), *palette_notes(root, data, palette)]
+    notes = [*unpaired, *layout_notes(root, pairs), *links_note(dropped), *palette_notes(root, data, palette)]
     if tally:
         notes.append(f"left out: {left_out(tally)}")
     reading, said = survey(root, {image.name: image.stamp for part in pairs.values() for image, _ in part}, data)
@@ -162,18 +163,29 @@ def labeled_by_folders(source: Source) -> bool:
     return folder in source.classes and not any(named_as_masks(name) for name in source.classes)
 
 
-def match_masks(root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool) -> dict[str, list[Pair]]:
-    """Match the images of each split to their masks. The mask is None in splits without masks, which are allowed for
-    the test split, and for evaluation. Raises SightlineError with all unmatched and ambiguous files."""
+def match_masks(
+    root: str, data: Data, splits: dict[str, PairFiles], hold_out: bool
+) -> tuple[dict[str, list[Pair]], list[str]]:
+    """Match the images of each split to their masks; the second value is notes on files that are left out. The mask is
+    None in splits without masks, which are allowed for the test split, and for evaluation.
+
+    Raises SightlineError with all unmatched and ambiguous files; with `data.on_unpaired` leave_out only if some are
+    ambiguous, or a split would be empty.
+    """
     if hold_out and all(part.masks is None for part in splits.values()):
         raise no_masks(root, data, splits)
     unpaired, pairs = Unpaired(), {}
     for split, part in splits.items():
         unmasked = part.masks is None and (split == "test" or not hold_out)
         pairs[split] = [(file, None) for file in part.images] if unmasked else pair_names(part, unpaired)
-    if unpaired.images or unpaired.masks or unpaired.ambiguous:
-        reject_unpaired(root, data, splits, unpaired)
-    return pairs
+    if not (unpaired.images or unpaired.masks or unpaired.ambiguous):
+        return pairs, []
+    alone = {*unpaired.images}
+    rest = {split: [pair for pair in members if pair[0].name not in alone] for split, members in pairs.items()}
+    if data.on_unpaired == "stop" or unpaired.ambiguous or not all(rest.values()):
+        reject_unpaired(root, data, splits, unpaired, all(rest.values()))
+    kinds = (("without a mask", "image", unpaired.images), ("without an image", "mask", unpaired.masks))
+    return rest, [f"left out: {counted(len(n), kind)} {what}: {some_of(n)}" for what, kind, n in kinds if n]
 
 
 def pair_names(part: PairFiles, unpaired: Unpaired) -> list[Pair]:
@@ -197,8 +209,9 @@ def pair_names(part: PairFiles, unpaired: Unpaired) -> list[Pair]:
     return pairs
 
 
-def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaired: Unpaired) -> None:
-    """Raise SightlineError with all unmatched and ambiguous images and masks."""
+def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaired: Unpaired, removable: bool) -> None:
+    """Raise SightlineError with all unmatched and ambiguous images and masks. removable: whether every split has other
+    images."""
     images = sum(len(part.images) for part in splits.values())
     masks = sum(len(part.masks or ()) for part in splits.values())
     groups = (
@@ -208,7 +221,8 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     )
     shown = [(title, names) for title, names in groups if names]
     why = "".join(f"\n  {title}:\n{listing(names)}" for title, names in shown)
-    cure = f"add the missing files, or remove those without a partner; or {TEMPLATE}"
+    leave = "" if unpaired.ambiguous or not removable else "leave out those without a partner: --data.on_unpaired "
+    cure = f"{leave + 'leave_out; or ' if leave else ''}add the missing files; or {TEMPLATE}"
     if data.mask and unpaired.images:
         cure = (
             f"by --data.mask, the mask of {unpaired.images[0]!r} is "

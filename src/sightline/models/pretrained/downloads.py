@@ -38,11 +38,49 @@ def library_file(weights: Published, name: str = "", say: Say = lambda text: Non
     return hub_file(weights, say)
 
 
+def require_available(weights: Published) -> None:
+    """Raise SightlineError if published weights are neither in the cache nor can be downloaded, because downloads are
+    forbidden or there is no network. Nothing is downloaded."""
+    if not weights.on_hub:
+        if not hub_path(weights).is_file():
+            require_network(weights.location)
+    elif not hugging_face_cached(weights, weights.filename):
+        from huggingface_hub import constants
+
+        require_hugging_face(f"{constants.ENDPOINT}/{weights.location}")
+
+
+def hub_path(weights: Published) -> Path:
+    """The path of weights from a URL in torch.hub's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.location).path).name
+
+
+def hugging_face_cached(weights: Published, name: str) -> Path | None:
+    """The path of the file `name` of a repository in the cache of huggingface_hub; None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for revision in dict.fromkeys((weights.revision, "main")):
+        cached = try_to_load_from_cache(weights.location, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def require_hugging_face(page: str) -> None:
+    """Raise SightlineError if files of the repository at the URL `page` cannot be downloaded: HF_HUB_OFFLINE is set, or
+    there is no network."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        why = "the environment variable HF_HUB_OFFLINE forbids downloads, and they are not in the cache"
+        raise download_error(page, ConnectionError(why), Path(constants.HF_HUB_CACHE))
+    require_network(page)
+
+
 def hub_file(weights: Published, say: Say) -> Path:
     """The file with weights from a URL, in torch.hub's cache; if missing, downloaded and compared with the hash in its
     name."""
-    url = weights.location
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    url, path = weights.location, hub_path(weights)
     if path.is_file():
         say(f"weights: {weights}; in the cache: {path}")
         return path
@@ -63,20 +101,14 @@ def hugging_face_file(weights: Published, name: str, say: Say) -> Path:
     This function fails fast: timm's own function retries for most of a minute without a network. Only safetensors are
     downloaded, no pickles. Raises SightlineError if the download fails.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    repository = weights.location
-    for revision in dict.fromkeys((weights.revision, "main")):
-        cached = try_to_load_from_cache(repository, name, revision=revision)
-        if isinstance(cached, str):
-            say(f"weights: {weights}; in the cache: {cached}")
-            return Path(cached)
-    page = f"{constants.ENDPOINT}/{repository}"
-    if constants.HF_HUB_OFFLINE:
-        why = "the environment variable HF_HUB_OFFLINE forbids downloads, and they are not in the cache"
-        raise download_error(page, ConnectionError(why), Path(constants.HF_HUB_CACHE))
-    require_network(page)
+    repository, page = weights.location, f"{constants.ENDPOINT}/{weights.location}"
+    if cached := hugging_face_cached(weights, name):
+        say(f"weights: {weights}; in the cache: {cached}")
+        return cached
+    require_hugging_face(page)
     try:
         url = hf_hub_url(repository, name, revision=weights.revision)
         say(announcement(weights, page, (get_hf_file_metadata(url).size or 0) / 1e6))

@@ -125,7 +125,9 @@ def decoded_splits(config: Config, source: Source, say: Say) -> tuple[Decoded, D
     are computed once."""
     train = parts.training_images(config, source, say)
     if has_fixed_features(config):
-        cure = "train without model.freeze, or copy the shards to this machine"
+        fitted = config.optim.name in FITTED  # which needs model.freeze
+        other = "a recipe that trains the backbone, such as photos_scratch" if fitted else "--model.freeze false"
+        cure = f"copy the shards to this machine, and give their folder: --data FOLDER; or train with {other}"
         reject_remote_stream(train, "features that are computed once", "model.freeze with no augmentation", cure)
     val = decode(source, "val", config.data.size, config.data, say)
     say(quick_line(config.data, {"train": train, "val": val}))
