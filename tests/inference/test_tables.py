@@ -53,7 +53,7 @@ def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tm
 def test_bfloat16_is_used_only_on_request(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch, capsys, precision: str, gain: float, dtype: str
 ) -> None:
-    def forward_gain(model: torch.nn.Module, shape: tuple[int, ...], run: Any) -> float:
+    def forward_gain(model: torch.nn.Module, shape: tuple[int, ...], run: Any, *where: object) -> float:
         assert not run(model, torch.zeros(2, *shape[1:])).requires_grad
         return gain
 
