@@ -241,31 +241,24 @@ def test_features_are_computed_once_for_every_run_with_the_same_network(
     assert not [*cache.glob("features-*")]
 
 
+@pytest.mark.parametrize(("task", "lines"), [("classify", 3), ("multilabel", 1)])
 def test_evaluation_takes_features_from_the_cache_with_the_same_result(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    task: str,
+    lines: int,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    data = photos if task == "classify" else write_quarters(tmp_path / "data")
     network = {"model.name": "small_cnn", "model.args": {"widths": [8, 8]}, "report.baselines": False}
-    config = configured(SETTINGS | network | {"data.cache_dir": str(tmp_path / "cache")})
-    sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    config = configured(SETTINGS | network | {"task": task, "data.cache_dir": str(tmp_path / "cache")})
+    sightline.train(config, data, out=tmp_path / "run", quiet=True)
     table = tmp_path / "run/predictions/val.csv"
     trained = table.read_bytes()
     found = sightline.evaluate(tmp_path / "run")
-    assert capsys.readouterr().out.count("from the cache") == 3 and table.read_bytes() == trained
-    monkeypatch.setattr(evaluation, "FITTED", {})  # features batch by batch
-    assert sightline.evaluate(tmp_path / "run", quiet=True) == found and table.read_bytes() == trained
-
-
-def test_evaluation_of_label_sets_takes_features_from_the_cache_with_the_same_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = {"model.name": "small_cnn", "model.args": {"widths": [8, 8]}, "report.baselines": False}
-    config = configured(SETTINGS | network | {"task": "multilabel", "data.cache_dir": str(tmp_path / "cache")})
-    sightline.train(config, write_quarters(tmp_path / "data"), out=tmp_path / "run", quiet=True)
-    table = tmp_path / "run/predictions/val.csv"
-    trained = table.read_bytes()
-    found = sightline.evaluate(tmp_path / "run")
-    assert capsys.readouterr().out.count("from the cache") == 1 and table.read_bytes() == trained
-    monkeypatch.setattr(evaluation_of_sets, "FITTED", {})  # features batch by batch
+    assert capsys.readouterr().out.count("from the cache") == lines and table.read_bytes() == trained
+    monkeypatch.setattr({"classify": evaluation, "multilabel": evaluation_of_sets}[task], "FITTED", {})  # by batches
     assert sightline.evaluate(tmp_path / "run", quiet=True) == found and table.read_bytes() == trained
 
 

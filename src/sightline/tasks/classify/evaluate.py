@@ -1,12 +1,10 @@
 """Evaluate a trained classifier on a split of its own data, or on other data."""
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...config.checks import FITTED
 from ...data.types import Decoded
@@ -18,7 +16,7 @@ from ...stats.groups import write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
-from ..whole_image.frozen import of_run
+from ..whole_image.frozen import of_images, of_run
 from .config import ClassifyConfig
 from .results import evaluate_checkpoints, nearest_accuracy, neighbors, write_predictions
 from .task import ClassifyLearner, classification_intervals
@@ -36,7 +34,7 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
     folders, size = run_folder.shipped_checkpoints(folder), config.train.eval_batch_size
     features, learner = of_run(parts, config, say), parts.learner
     if config.optim.name in FITTED:
-        learner = replace(learner, fixed=(lambda: torch.empty(0), cache(lambda: features(decoded, split))))
+        learner = replace(learner, fixed=of_images(features, decoded, split))
     numbers, arrays = evaluate_checkpoints(learner, folders, decoded, size, parts.device)
     if config.optim.name == "lbfgs" and not data:
         train = training_images(config, source, say)

@@ -1,12 +1,11 @@
 """Evaluate a trained classifier of label sets on a split of its own data, or on other data."""
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...config.checks import FITTED
 from ...data.label_arrays import are_sets
@@ -20,7 +19,7 @@ from ...stats.groups import write_groups
 from ..contract import Say
 from ..whole_image.build import build_for_inference
 from ..whole_image.evaluate import open_split
-from ..whole_image.frozen import of_run
+from ..whole_image.frozen import of_images, of_run
 from .build import check_label_sets, with_threshold_split
 from .config import MultilabelConfig
 from .predictions import load_thresholds, write_predictions
@@ -37,8 +36,7 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
     parts.learner.parameters().load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
     size, learner = config.train.eval_batch_size, parts.learner
     if config.optim.name in FITTED:
-        features = of_run(parts, config, say)
-        learner = replace(learner, fixed=(lambda: torch.empty(0), cache(lambda: features(decoded, split))))
+        learner = replace(learner, fixed=of_images(of_run(parts, config, say), decoded, split))
     numbers, arrays = evaluate_split(learner, decoded, size, parts.device)
     thresholds = load_thresholds(folder, parts.classes)
     groups = write_groups(None if data else folder, split, decoded, config.data)

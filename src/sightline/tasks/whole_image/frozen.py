@@ -1,6 +1,7 @@
 """Features of a network that is not trained on the data, for checks of the data: from the cache, or computed once."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -56,6 +57,14 @@ def of_run(inference: Inference, config: Config, say: Say) -> Callable[[Decoded,
         return FeatureExtractor(config, learner.model, learner.transform, *rest).features(decoded, split, torch.float32)
 
     return features
+
+
+def of_images(
+    features: Callable[[Decoded, str], torch.Tensor], decoded: Decoded, split: str
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]:
+    """The value of `ImageLearner.fixed` with which the images of a split are evaluated by their `features`, computed at
+    their first use, and not by passing each batch through the backbone. Those of the training images are empty."""
+    return (lambda: torch.empty(0), cache(lambda: features(decoded, split)))
 
 
 def held_out_probabilities(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
