@@ -33,7 +33,7 @@ from sightline.__main__ import run as run_command
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE
-from sightline.insight import curves, features, figures, mask_figures, projection
+from sightline.insight import curves, features, figures, mask_figures, neighbors, projection
 from sightline.report import findings
 from sightline.report.page import write_report
 from sightline.stats import baselines, class_weights, groups, intervals, metrics, nested, paired, segmentation, units
@@ -162,6 +162,13 @@ def maps_of(sample: Sample) -> list[projection.EpochMap]:
     return projection.epoch_maps([1, 2], [sample.features, sample.features], labels, with_tsne=False)
 
 
+def neighbors_of(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(some images, their neighbors, the labels of all images), of `usable` features."""
+    labels = np.resize(sample.labels, len(sample.usable))
+    rows = neighbors.queries(labels, len(labels))
+    return rows, neighbors.nearest(sample.usable, rows), labels
+
+
 def past(sample: Sample) -> curves.History:
     return curves.history(sample.log)
 
@@ -222,6 +229,7 @@ CASES: dict[str, Case] = {
     "why_not_separable": lambda s: projection.why_not_separable(s.labels),
     "epoch_maps": lambda s: finite(*(one.pca for one in maps_of(s))),
     "tsne": lambda s: finite(projection.tsne(projection.principal_components(s.usable, 5)[0], None)),
+    "agreement": lambda s: neighbors.agreement(neighbors_of(s)[1], neighbors_of(s)[0], neighbors_of(s)[2]),
     "map_titles": lambda s: figures.map_titles(projection.static_maps(maps_of(s)), "pca"),
     "epoch_means": lambda s: curves.epoch_means(s.confidence, s.features[:, 0]),
     "cluster_labels": lambda s: findings.cluster_labels(s.usable),
@@ -246,6 +254,9 @@ FIGURES: dict[str, Callable[[Sample], Figure]] = {
         s.per_image.sum((0, 1)), 0 * s.confusion.sum(0), s.names, s.colors),
     "draw_ious": lambda s: mask_figures.draw_ious(
         segmentation.class_iou(s.per_image.sum(0)), np.full((s.classes, 2), np.nan), s.names, s.colors),
+    "draw_neighbors": lambda s: neighbors.draw_neighbors(
+        np.zeros((len(s.usable), 3, 5, 5), np.uint8), neighbors_of(s)[0], [neighbors_of(s)[1]], [1],
+        neighbors_of(s)[2]),
     "draw_loss": lambda s: curves.draw_loss(past(s)),
     "draw_metric": lambda s: curves.draw_metric(past(s), ACCURACY),
 }  # fmt: skip

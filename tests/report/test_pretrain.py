@@ -75,3 +75,20 @@ def test_without_labels_the_map_has_clusters_and_no_metrics(pretraining: Callabl
     assert "k-NN accuracy" not in text and "Silhouette" not in text and "true class" not in text
     items = json.loads(re.search(r'id="items-data">(.*?)</script>', text, re.S).group(1))  # ty: ignore
     assert items["classes"][0] == "group 1"
+
+
+def test_neighbors_over_the_epochs_with_the_share_of_the_same_class(pretraining: Callable[..., Path]) -> None:
+    run = pretraining()
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "The 4 nearest neighbors of 12 images after epochs 1, 3 and 6; of the class of their image are " in text
+    assert (run / "figures" / "neighbors.png").is_file()
+
+
+def test_without_usable_features_the_section_says_so(pretraining: Callable[..., Path]) -> None:
+    run = pretraining()
+    for path in (run / "snapshots").glob("epoch-*/features.npz"):
+        np.savez(path, features=np.ones((24, 5), np.float16))
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "No neighbors: no epoch has features that differ between images." in text
+    (run / "snapshots" / "samples.npz").unlink()
+    assert "No neighbors: the images whose features were stored are missing." in write_report(run).read_text("utf-8")

@@ -160,7 +160,7 @@ def moco_fast() -> PretrainConfig:
             muon_normalize=True,
         ),
         schedule=Schedule(name="cosine", warmup_epochs=2),
-        train=Train(epochs=36, batch_size=256, best_metric="epoch"),
+        train=Train(epochs=36, batch_size=256, best_metric="epoch", preview=True),
     )
 
 

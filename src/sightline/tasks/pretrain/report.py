@@ -1,17 +1,28 @@
 """The report of a pre-training run: k-NN accuracy, collapse of the features, and feature maps over the epochs."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from ...insight.curves import MetricCurve, number
-from ...report.drawing import draw_all, plan
+from ...insight.neighbors import NEIGHBORS, agreement, draw_neighbors, nearest, queries
+from ...insight.projection import first_middle_last, why_no_map
+from ...report.drawing import Plan, draw_all, plan
 from ...report.findings import Findings, compute_findings, with_clusters
-from ...report.formatting import percent, section
-from ...report.html import Child, element
+from ...report.formatting import epochs_text, percent, section
+from ...report.html import Child, element, missing_note
 from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_samples
-from ...report.sections import Content, baselines_line, curves, displayed_images, fact_cards, interval_text
+from ...report.sections import (
+    Content,
+    baselines_line,
+    curves,
+    displayed_images,
+    fact_cards,
+    figure,
+    interval_text,
+)
 from ..contract import Metric
 from .collapse import collapse
 from .compare import COLLAPSE
@@ -27,6 +38,14 @@ SPREAD = (
     "distance of the features of two views of an image, scaled to length 1. Uniformity: how evenly the features of "
     "different images are spread, the lower the more evenly; features that collapse have an alignment and a uniformity "
     "near 0."
+)
+NEAREST = (
+    "The evaluated images whose features are most similar (cosine) to those of the image on the left, among the images "
+    "of the maps."
+)
+FRAMES = (
+    " A blue frame is the same class, an orange one another. Twelve images chosen at random illustrate the features; "
+    "the k-NN accuracy measures them."
 )
 LEARNED = (
     MetricCurve("linear_accuracy", "Accuracy of a logistic regression", small=True, label="evaluated images"),
@@ -46,13 +65,42 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> Co
     findings = compute_findings(files, neighbors=not watched)
     curve = MetricCurve("knn_accuracy", metrics["knn_accuracy"].title, label="evaluated images")
     shown = (curve, *LEARNED, *COLLAPSE)
-    figures = draw_all(plan(findings, files.classes, shown))
+    neighbors, draw = neighbors_figure(files)
+    caption = NEAREST if files.clustered else NEAREST + FRAMES
+    figures = draw_all(plan(findings, files.classes, shown) | draw)
     sections: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), thumbnails(files)]),
         ("Features over the epochs", maps(files, figures, findings)),
+        (
+            "Nearest neighbors",
+            [figure(figures, "neighbors", neighbors, caption, wide=True) if draw else missing_note(neighbors)],
+        ),
         ("Curves", curves(figures, findings.past, shown, f"{LOSS} {SPREAD}")),
     ]
     return Content(files, sections, figures, findings.past, displayed_images(files, findings, "evaluated"))
+
+
+def neighbors_figure(files: RunFiles) -> tuple[str, Plan]:
+    """(alternative text, function that draws the nearest neighbors of some images at the first, middle and last epoch).
+
+    If there is nothing to draw: (the reason, {}).
+    """
+    samples, stored = files.samples, [one for one in files.snapshots if not why_no_map(one.features)]
+    if samples is None or any(len(one.features) != len(samples.rows) for one in stored):
+        return "No neighbors: the images whose features were stored are missing.", {}
+    chosen = first_middle_last([one.epoch for one in stored])
+    stored = [one for one in stored if one.epoch in chosen]
+    if not stored:
+        return "No neighbors: no epoch has features that differ between images.", {}
+    labels = None if files.clustered else samples.labels
+    rows = queries(labels, len(samples.rows))
+    found = [nearest(one.features, rows) for one in stored]
+    epochs = [one.epoch for one in stored]
+    text = f"The {NEIGHBORS} nearest neighbors of {len(rows)} images after {epochs_text(epochs)}"
+    if labels is not None:
+        shares = (f"{percent(agreement(each, rows, labels), 0)}%" for each in found)
+        text += f"; of the class of their image are {', '.join(shares)}"
+    return text, {"neighbors": partial(draw_neighbors, samples.images, rows, found, epochs, labels)}
 
 
 def latest(findings: Findings) -> dict[str, float]:
