@@ -22,6 +22,7 @@ SLIM = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8, 8, 8, 8]}
 OWN = [  # the head `small` needs 224 pixels and is tested in test_fcn
     ("unet", SLIM),
     ("unet", {**SLIM, "auxiliary": True, "context": False, "decoder": [8, 8, 8]}),
+    ("unet", {**SLIM, "invariant": 3}),
     ("fcn32s", {"head": "dense", "width": 8}),
     ("fcn32s", {"head": "long", "width": 8, "batch_norm": True}),
     ("fcn32s", {"head": "sgd", "width": 8}),
@@ -225,6 +226,23 @@ def test_flops_of_unet() -> None:
     assert models.dry_run(model.network, (256, 320)).shape == (1, 11, 128, 160)
 
 
+def test_invariant_unet_does_not_see_light_and_color_casts() -> None:
+    torch.manual_seed(0)
+    plain, invariant = (build_segmenter("unet", 3, {**SLIM, "invariant": n}).eval() for n in (0, 2))
+    gain, shift = torch.tensor([0.4, 1.5, 0.8]), torch.tensor([0.3, -0.2, 0.1])
+    batch = images(2, 64, 64)
+    other = batch * gain[:, None, None] + shift[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(invariant(batch), invariant(other), rtol=0, atol=0.01)
+        assert (plain(batch) - plain(other)).abs().max() > 0.05
+    norms = [name for name, module in invariant.named_modules() if isinstance(module, nn.InstanceNorm2d)]
+    assert [name.removeprefix("network.encoder.") for name in norms] == [
+        "standardize",
+        "layer1.0.bn1.instance",
+        "layer2.0.bn1.instance",
+    ]
+
+
 def test_unet_overfits_two_images_to_the_pixel() -> None:
     """Including lines of two pixels, which need the decoder level at half the resolution."""
     torch.manual_seed(0)
@@ -257,6 +275,7 @@ def test_unet_overfits_two_images_to_the_pixel() -> None:
         ("unet", {"depth": 3, "classes": 2}, ["'depth', 'classes'", "width, blocks, decoder"]),
         ("unet", {"blocks": [2, 2]}, ["[2, 2]"]),
         ("unet", {"decoder": []}, ["[]"]),
+        ("unet", {"invariant": 4}, ["0 to 3, found 4"]),
         ("fcn32s", {"stride": 8}, ["'stride'", "head, batch_norm"]),
         ("fcn32s", {"head": "dens"}, ["dense, long, sgd, small"]),
         ("fcn32s", {"head": "small", "bilinear": True, "width": 2}, ["kernel 44 and stride 52"]),

@@ -19,15 +19,36 @@ def projection(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
+class HalfInstanceNorm(nn.Module):
+    """Instance norm of the first half of the channels, batch norm of the others: [N, C, H, W] -> the same shape.
+
+    The normalization of IBN-Net-a (arXiv 1807.09441). Instance norm removes the mean and the contrast of each image, so
+    that features depend less on light and camera; batch norm keeps what distinguishes images.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.sizes = (channels // 2, channels - channels // 2)
+        self.instance = nn.InstanceNorm2d(self.sizes[0], affine=True)
+        self.batch = nn.BatchNorm2d(self.sizes[1])
+
+    def forward(self, maps: Tensor) -> Tensor:
+        first, second = (part.contiguous() for part in maps.split(self.sizes, dim=1))
+        return torch.cat([self.instance(first), self.batch(second)], dim=1)
+
+
 class Encoder(nn.Module):
     """Encoder: [N, C, H, W] -> five maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution.
 
     They have STEM, width, 2 * width, 4 * width and 8 * width channels. Two strided 3x3 convolutions are followed by
     four stages of ResNet's basic blocks (arXiv 1512.03385) with torchvision's names. With width 64 and blocks 2, 2, 2,
     2, the stages of a resnet18 can be loaded.
+
+    invariant: number of stages, from the first, whose blocks have `HalfInstanceNorm` after their first convolution; if
+    it is not 0, each channel of an image is standardized by its own mean and deviation before the first convolution.
     """
 
-    def __init__(self, width: int, blocks: Sequence[int], channels: int):
+    def __init__(self, width: int, blocks: Sequence[int], channels: int, invariant: int = 0):
         super().__init__()
         from torchvision.models.resnet import BasicBlock
 
@@ -37,6 +58,7 @@ class Encoder(nn.Module):
             return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(count - 1)))
 
         widths = [width * factor for factor in (1, 2, 4, 8)]
+        self.standardize = nn.InstanceNorm2d(channels) if invariant else nn.Identity()
         self.stem = convolution(channels, STEM, stride=2)
         self.down = convolution(STEM, width, stride=2)
         self.layer1 = stage(width, width, blocks[0], 1)
@@ -44,9 +66,12 @@ class Encoder(nn.Module):
         self.layer3 = stage(widths[1], widths[2], blocks[2], 2)
         self.layer4 = stage(widths[2], widths[3], blocks[3], 2)
         self.widths = (STEM, *widths)
+        for layer, channels in zip((self.layer1, self.layer2, self.layer3)[:invariant], widths, strict=False):
+            for one in layer:
+                one.bn1 = HalfInstanceNorm(channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = [self.stem(images)]
+        maps = [self.stem(self.standardize(images))]
         maps.append(self.layer1(self.down(maps[-1])))
         for layer in (self.layer2, self.layer3, self.layer4):
             maps.append(layer(maps[-1]))
@@ -145,6 +170,7 @@ def unet(
     context: bool = True,
     auxiliary: bool = False,
     dropout: float = 0.1,
+    invariant: int = 0,
     channels: int = 3,
 ) -> UNet:
     """Build a U-Net (arXiv 1505.04597) for training from scratch on few images and with few FLOPs.
@@ -152,15 +178,18 @@ def unet(
     width: channels of the first stage, at 1/4 of the resolution; doubled in each further stage. blocks: number of
     residual blocks in each of the four stages. decoder: channels at 1/16, 1/8, 1/4 and 1/2 of the resolution; the
     logits have the resolution of the last. context: apply `Context` to the deepest map. auxiliary: add a second 1x1
-    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head. channels:
-    of the images.
+    head at 1/16, for an auxiliary loss in training. dropout: probability to drop a channel before the head. invariant:
+    number of stages with instance norm (see `Encoder`), 0 to 3, for images of other places, weather or cameras than
+    those of training. channels: of the images.
 
     The forward pass with the defaults has 2.36 billion multiply-adds for 256 x 320 pixels and 5.32 billion for 360 x
     480. This is a third of smp/unet/resnet18 (6.87 and 15.45 billion). Raises ValueError for `blocks` and `decoder`
-    of invalid length.
+    of invalid length, and for an `invariant` of another value.
     """
+    if invariant not in range(4):
+        raise ValueError(f"invariant must be a number of stages, 0 to 3, found {invariant}")
     if len(blocks) != 4 or min(blocks) < 1:
         raise ValueError(f"blocks must have four numbers of at least 1, one per stage, found {list(blocks)}")
     if not 1 <= len(decoder) <= 4:
         raise ValueError(f"decoder must have one to four numbers of channels, found {list(decoder)}")
-    return UNet(classes, Encoder(width, blocks, channels), decoder, context, auxiliary, dropout)
+    return UNet(classes, Encoder(width, blocks, channels, invariant), decoder, context, auxiliary, dropout)
