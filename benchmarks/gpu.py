@@ -59,7 +59,7 @@ JOBS = {
     "resnet18-32": Job("photos_scratch", "resnet18", 512, 40, (32, 32), (32, 32), PLAIN),
     "moco-64": Job("moco_fast", "resnet18", 256, 20, (64, 64), (64, 64), {"augment.progressive": []}),
     "segment-360x480": Job(
-        "camvid_fast", "unet", 8, 40, (360, 480), (360, 480), {"augment.scale": [1.0, 1.0], "optim.ema": 0}
+        "landcover_scratch", "unet", 8, 40, (360, 480), (360, 480), {"augment.scale": [1.0, 1.0], "optim.ema": 0}
     ),
 }
 TINY = {
@@ -83,7 +83,7 @@ def select_job(name: str, options: argparse.Namespace) -> Job:
 def overrides(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Return the overrides of the recipe's settings."""
     data: dict[str, Any] = {"data.size": job.input_size[0]}
-    if job.recipe == "camvid_fast":
+    if job.recipe == "landcover_scratch":
         names = str([f"class{index}" for index in range(CLASSES)])
         data = {"augment.window": list(job.input_size), "data.palette": "", "data.classes": names}
     elif job.recipe == "moco_fast":
@@ -104,7 +104,7 @@ def write_data(job: Job, folder: Path) -> None:
         for index in range(distinct, count):
             file = files[index % distinct]
             os.link(file, file.with_name(f"{index:06}.jpg"))
-    if job.recipe == "camvid_fast":
+    if job.recipe == "landcover_scratch":
         write_masks(folder, height, width)
 
 
@@ -151,7 +151,7 @@ def bare_speed(name: str, options: argparse.Namespace, compiled: bool) -> float:
     """Measure the images/s of the bare step in this process."""
     job, device = select_job(name, options), torch.device(options.device)
     dtype = pick_precision("auto", device)
-    make = {"moco_fast": bare_byol, "camvid_fast": bare_segment}.get(job.recipe, bare_classify)
+    make = {"moco_fast": bare_byol, "landcover_scratch": bare_segment}.get(job.recipe, bare_classify)
     compute_loss, optimizer, after_step = make(name, job, options, device, compiled)
     steps, start = max(job.steps, 3), 0.0
     synchronize = torch.cuda.synchronize if device.type == "cuda" else contextlib.nullcontext

@@ -49,6 +49,7 @@ def main() -> None:
         return
     settings = {
         "model.name": options.model,
+        "data.palette": "camvid",
         "augment.window": list(window),
         "optim.ema": 0,
         "train.epochs": 2,
@@ -57,7 +58,7 @@ def main() -> None:
         "report.samples": 0,
     }
     title = f"{options.model} at {window[0]}x{window[1]}, batch {options.batch}, {options.precision}"
-    compare(title, __file__, "camvid_fast", options.data, settings, options.pairs)
+    compare(title, __file__, "landcover_scratch", options.data, settings, options.pairs)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ CASES = {
     "lite0 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/tf_efficientnet_lite0"}, 0.97),
     "mobilenet 128": Case("photos_scratch", "objects", DEPTHWISE | {"model.name": "timm/mobilenetv3_large_100"}, 0.97),
     "byol 32": Case("moco_fast", "objects", {"augment.progressive": [], "train.batch_size": 256}, 0.90),
-    "camvid": Case("camvid_fast", "camvid", {"train.batch_size": 8, "optim.ema": 0}, 0.95),
+    "camvid": Case(
+        "landcover_scratch", "camvid", {"data.palette": "camvid", "train.batch_size": 8, "optim.ema": 0}, 0.95
+    ),
 }
 
 TINY = {"data.size": 32, "train.batch_size": 64, "train.precision": "fp32", "train.threads": 1}

@@ -28,7 +28,7 @@ def data(photos: Path, make_scenes: Callable[..., Path], tmp_path: Path) -> dict
     [
         ("labels", "photos_probe", "objects_fast"),
         ("label sets", "multilabel_probe", "multilabel_scratch"),
-        ("masks", "landcover_frozen", "camvid_fast"),
+        ("masks", "landcover_frozen", "landcover_scratch"),
     ],
 )
 def test_the_recipe_depends_on_the_weights_at_hand(

@@ -48,6 +48,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "deeplabv3_focal": segment.deeplabv3_focal,
     "mobilenetv3_smp": segment.mobilenetv3_smp,
     "landcover_best": segment.landcover_best,
+    "landcover_scratch": segment.landcover_scratch,
     "camvid_fast": segment.camvid_fast,
     "landcover_constant": masks.landcover_constant,
     "landcover_colors": masks.landcover_colors,

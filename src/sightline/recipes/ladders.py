@@ -8,7 +8,7 @@ from .classify import objects_fast
 from .masks import landcover_colors, landcover_constant, landcover_finetune, landcover_frozen
 from .multilabel import multilabel_finetune, multilabel_knn, multilabel_probe, multilabel_scratch
 from .photos import photos_finetune, photos_knn, photos_probe, photos_scratch
-from .segment import unet_scratch
+from .segment import landcover_scratch
 
 SIDES = (224, 160, 128, 96, 64)
 """Sides in pixels of the images of the pre-trained steps: the largest one that fits into the time is used."""
@@ -90,7 +90,7 @@ def of_masks(side: int) -> tuple[LadderStep, ...]:
         LadderStep("colors", "logistic regression on colors", landcover_colors(), epochs=1, shares=(0.2,)),
         LadderStep("frozen", "a light decoder on a frozen encoder", landcover_frozen(), True, (), 4, (0.4, 1.0)),
         LadderStep("finetune", "fine-tuning", landcover_finetune(), True, (), 4, (0.65, 1.0), "frozen"),
-        LadderStep("scratch", "training from scratch", unet_scratch(), epochs=20),
+        LadderStep("scratch", "training from scratch", landcover_scratch(), epochs=20),
     )
     return tuple(replace(step, config=step.config.replace(data=Data())) for step in steps)
 
