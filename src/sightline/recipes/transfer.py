@@ -95,9 +95,10 @@ def transfer_fast() -> Grid:
     of the pre-training without labels. For less: `--settings AC --pretrain-seeds 0`.
 
     Measured with 25,000 unlabeled photographs and 2,997 labeled ones of 50 other classes, on 1,250 test images that
-    chose nothing: C 0.583 beats A 0.518 by 6.5 points [3.8, 9.2]; B 0.566, D 0.465, E 0.496. Cost on one core of an
-    Intel Xeon with AMX: pre-training with labels 1.2e14 FLOPs and 5 to 8 minutes, without labels 5.7e14 FLOPs and 25
-    minutes, training of a full model for 50 epochs 9.0e13 FLOPs and 4 to 5 minutes. See LOG.md.
+    chose nothing: C 0.583 beats A 0.518 by 6.5 points [3.7, 9.3] and F 0.533, A with the compute of C, by 5.0 points
+    [1.8, 8.1]; B 0.566, D 0.465, E 0.496. Cost on one core of an Intel Xeon with AMX: pre-training with labels 1.2e14
+    FLOPs and 5 to 8 minutes, without labels 5.7e14 FLOPs and 25 minutes, training of a full model for 50 epochs 9.0e13
+    FLOPs and 4 to 5 minutes. See LOG.md.
 
         sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled labeled/
     """
