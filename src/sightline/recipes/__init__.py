@@ -54,6 +54,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "landcover_colors": masks.landcover_colors,
     "landcover_frozen": masks.landcover_frozen,
     "landcover_finetune": masks.landcover_finetune,
+    "camvid_finetune": masks.camvid_finetune,
     "byol_resnet50_a": pretrain.byol_resnet50_a,
     "byol_resnet50_b": pretrain.byol_resnet50_b,
     "byol_paper": pretrain.byol_paper,

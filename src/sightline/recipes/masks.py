@@ -1,8 +1,8 @@
 """Recipes for your own images with masks, from the most frequent class to a fine-tuned encoder."""
 
-from ..config.schema import Augment, Loss, Model, Optim, Schedule, Train
+from ..config.schema import Augment, Data, Loss, Model, Optim, Schedule, Train
 from ..tasks.segment.config import SegmentConfig
-from .segment import LAND, REPORT
+from .segment import LAND, REPORT, camvid_fast
 
 LIGHT = "light/tf_efficientnet_lite0"
 """The pre-trained network of the next recipes, with a light decoder: 18.8 MB of weights."""
@@ -50,6 +50,23 @@ def landcover_finetune() -> SegmentConfig:
         model=base.model.replace(freeze=False),
         optim=base.optim.replace(layer_decay=0.9, weight_decay=0.05, clip_norm=1.0),
         train=base.train.replace(epochs=30),
+    )
+
+
+def camvid_finetune() -> SegmentConfig:
+    """Street scenes (CamVid) from a pre-trained encoder, for films that training does not have.
+
+    Settings: `landcover_finetune` with the crops, the color changes and the mirror images of `camvid_fast`. Needs
+    ImageNet weights.
+
+        sightline train camvid_finetune --data camvid/
+    """
+    base, street = landcover_finetune(), camvid_fast()
+    return base.replace(
+        name="camvid_finetune",
+        data=Data(palette="camvid"),
+        augment=street.augment.replace(normalize="pretrained"),
+        train=base.train.replace(epochs=40, evaluate_every=10, flip_test=True),
     )
 
 
