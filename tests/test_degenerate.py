@@ -399,6 +399,7 @@ OTHERS = {
     "report.pdf.": "a browser",
     "report.watch.": "a server",
     "report.origin.": "settings and versions",
+    "insight.neighbors.show": "an image",
     "insight.style.lightened": "a color",
     "insight.style.png": "a figure",
     "insight.style.styled": "a function, at import",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .features import unit_rows
@@ -69,16 +70,14 @@ def draw_neighbors(
     for axes in panels.ravel():
         hide_axes(axes)
     for line, row in zip(panels, rows, strict=True):
-        line[0].imshow(images[row].transpose(1, 2, 0), interpolation="nearest")
+        show(line[0], images[row])
         for start in starts:
             line[start - 1].set_visible(False)
     for start, neighbors in zip(starts, found, strict=True):
         for line, row, others in zip(panels, rows, neighbors, strict=True):
             for axes, other in zip(line[start:], others, strict=False):
-                axes.imshow(images[other].transpose(1, 2, 0), interpolation="nearest")
-                for spine in axes.spines.values() if labels is not None else ():
-                    same = labels is not None and labels[other] == labels[row]
-                    spine.set(visible=True, color=BLUE if same else ORANGE, linewidth=2.2)
+                same = labels is not None and labels[other] == labels[row]
+                show(axes, images[other], "" if labels is None else BLUE if same else ORANGE)
     panels[0][0].set_title("image", fontweight="normal", fontsize=8.5)
     for start, epoch in zip(starts, epochs, strict=True):
         title = panels[0][start].annotate(
@@ -86,3 +85,10 @@ def draw_neighbors(
         )
         title.set_in_layout(False)  # it is wider than its column
     return figure
+
+
+def show(axes: Axes, image: np.ndarray, frame: str = "") -> None:
+    """Draw an image uint8 [3, h, w]. frame: color of its frame, "" for none."""
+    axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+    for spine in axes.spines.values():
+        spine.set(visible=bool(frame), color=frame or "none", linewidth=2.2)
