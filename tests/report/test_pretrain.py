@@ -77,6 +77,7 @@ def test_without_labels_the_map_has_clusters_and_no_metrics(pretraining: Callabl
     assert items["classes"][0] == "group 1"
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_neighbors_over_the_epochs_with_the_share_of_the_same_class(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     text = write_report(run).read_text(encoding="utf-8")
@@ -84,6 +85,7 @@ def test_neighbors_over_the_epochs_with_the_share_of_the_same_class(pretraining:
     assert (run / "figures" / "neighbors.png").is_file()
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_without_usable_features_the_section_says_so(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     for path in (run / "snapshots").glob("epoch-*/features.npz"):
