@@ -64,6 +64,7 @@ CHANGEABLE = (
     "train.rank_timeout_seconds",
     "train.on_out_of_memory",
     "train.log",
+    "train.preview",
 )
 MAX_NAME_BYTES = 200
 """Maximum length of a run folder's name in bytes: file systems allow 255, and temporary files add a suffix."""
