@@ -61,9 +61,9 @@ def camvid_finetune() -> SegmentConfig:
 
     Measured with one seed on one core of an Intel Xeon with AMX: mean IoU 0.588 on film 0016E5 of CamVid's training
     files after training on the other two (2.4e13 training FLOPs, 15 minutes); from random weights 0.398 at the same
-    FLOPs, and 0.458 with `camvid_fast` at 1.5e14. On film 0006R0: 0.478 (3.9e13, 27 minutes), from scratch 0.393 at 2.4e14.
-    Trained on all 367 images (5.4e13, 28 minutes): 0.7145 on the validation images, which are of a film that training
-    knows. See LOG.md.
+    FLOPs, and 0.458 with `camvid_fast` at 1.5e14. On film 0006R0: 0.478 (3.9e13, 27 minutes), from scratch 0.393 at
+    2.4e14. Trained on all 367 images (5.4e13, 28 minutes): 0.7145 on the validation images, which are of a film that
+    training knows. See LOG.md.
 
         sightline train camvid_finetune --data camvid/
     """
