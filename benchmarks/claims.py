@@ -21,7 +21,7 @@ import torch
 
 from claim_rows import CLAIMS
 from claim_rows.photographs import OBJECTS, TRANSFER
-from claim_rows.row import Claim, Result, Row, measured
+from claim_rows.row import NO_INTERVAL, Claim, Result, Row, measured
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "claims.json", HERE.parent / "docs" / "claims.md"
@@ -71,12 +71,13 @@ def selected(text: str) -> list[tuple[int, int, int]]:
 
 def rate_text(result: Result) -> str:
     """A rate with its error, such as "100: 94.8 ± 0.7 %"."""
-    return result.why or f"{result.images:,}: {100 * result.rate:.1f} ± {100 * result.error:.1f} %"
+    rate = result.why or f"{100 * result.rate:.1f} ± {100 * result.error:.1f} %"
+    return rate if result.why not in ("", NO_INTERVAL) else f"{result.images:,}: {rate}"
 
 
 def sets_text(results: list[Result]) -> str:
     """The number of simulated sets, or of single labels and copies, of which the rates are means."""
-    counts = sorted({one.sets for one in results})
+    counts = sorted({one.sets for one in results if one.why != NO_INTERVAL})
     return " to ".join(f"{count:,}" for count in dict.fromkeys((*counts[:1], *counts[-1:])))
 
 
@@ -90,6 +91,7 @@ def target_text(target: tuple[float, float] | None) -> str:
 
 def held_text(row: Row, results: list[Result]) -> str:
     """Whether a row meets its target."""
+    results = [one for one in results if one.why != NO_INTERVAL]
     if row.target is None or not results or any(one.why for one in results):
         return ""
     if all(one.meets(row.target) for one in results):

@@ -11,6 +11,8 @@ import numpy as np
 Measure = Callable[[np.random.Generator, int, int], Sequence[float]]
 """(random numbers, number of simulated sets, images of a set) -> for each set 1 or 0, such as whether the interval
 contains the true value, or a share from 0 to 1. NaN: the set says nothing, such as the precision of no finding."""
+NO_INTERVAL = "no interval"
+"""Reason for no coverage: in at least 98 % of the sets no interval is given, because there is too little data."""
 Kind = Literal["coverage", "false alarms", "power", "recall", "precision", "no interval", "ratio"]
 
 
@@ -80,6 +82,8 @@ def measured(row: Row, images: int, sets: int, seed: str) -> Result:
         return Result(images, 0, 0.0, 0.0, 0.0, str(error))
     values = values[~np.isnan(values)]
     count = len(values)
+    if row.kind == "coverage" and count < sets / 50:
+        return Result(images, 0, 0.0, 0.0, 0.0, NO_INTERVAL)
     if not count:
         return Result(images, 0, 0.0, 0.0, 0.0, "no set had anything to measure")
     smoothed = (values.sum() + 1) / (count + 2)  # so that a rate of 0 or 1 has an error too

@@ -6,7 +6,7 @@ import pytest
 from sightline.config.schema import Data, group_pattern
 from sightline.data.types import Decoded
 from sightline.stats import groups as module
-from sightline.stats.groups import found_groups, groups_of, groups_of_masks, read_groups, write_groups
+from sightline.stats.groups import Groups, found_groups, groups_of, groups_of_masks, read_groups, write_groups
 
 RNG = np.random.default_rng(0)
 
@@ -127,3 +127,9 @@ def test_groups_of_a_run_are_written_and_read(tmp_path: Path) -> None:
     assert read_groups(tmp_path, names) is None
     assert write_groups(tmp_path, "val", split, Data(group="none")) is None
     assert not module.groups_file(tmp_path, "val").exists()
+
+
+@pytest.mark.parametrize(("count", "wide"), [(10, True), (19, True), (20, False)])
+def test_an_interval_over_few_groups_is_one_of_at_least_95_percent(count: int, wide: bool) -> None:
+    sentence = Groups(np.arange(count), "data.group").sentence(count)
+    assert sentence.endswith("the interval is one of at least 95%") == wide

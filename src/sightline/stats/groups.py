@@ -20,7 +20,7 @@ from ..data.near import groups_of_near_copies, small_composites
 from ..data.types import Decoded
 from ..errors import counted
 from ..runs.atomic import read_json, remove, write_json
-from .units import FEWEST, ids_of
+from .units import FEWEST, MANY, ids_of
 
 SMALL = 8
 """Height and width of the thumbnails whose distances are compared."""
@@ -60,7 +60,8 @@ class Groups:
         that would have an equally precise score."""
         few = f": fewer than {FEWEST}, so no interval can be given" if self.count < FEWEST else ""
         found = f"{counted(len(self.ids), 'image')} in {counted(self.count, 'group')} ({self.by}){few}"
-        return found if few else f"{found}, as precise as {effective_images:,.0f} independent images"
+        wide = f"; with fewer than {MANY} groups, the interval is one of at least 95%" if self.count < MANY else ""
+        return found if few else f"{found}, as precise as {effective_images:,.0f} independent images{wide}"
 
     def facts(self, effective_images: float) -> dict[str, Any]:
         """The groups as fields of a run's results."""

@@ -10,6 +10,8 @@ import numpy as np
 
 FEWEST = 10
 """Smallest number of units for which an interval of a mean or a quotient is given; see docs/claims.md."""
+MANY = 20
+"""With fewer groups, the interval of an accuracy is wider than needed; see docs/claims.md."""
 MOST_BLOCKS = 400
 """A statistic is computed without each of at most this number of blocks of units."""
 

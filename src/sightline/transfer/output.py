@@ -36,7 +36,7 @@ def write_grid_report(folder: Path, grid: Grid) -> GridResult:
 
 def text_table(result: GridResult) -> str:
     """Format the results as text: one line per setting, one sentence per comparison, the notes."""
-    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<20}{'accuracy':>8}  {'95% interval':<17} each run"]
+    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<20}{'accuracy':>8}  {'interval (95%+)':<17} each run"]
     for outcome in result.outcomes:
         each = " | ".join(" ".join(f"{value:.4f}" for value in values) for values in outcome.accuracies)
         pretraining, trained = SETTINGS[outcome.setting].description

@@ -43,7 +43,7 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
     sentences = [typeset(f"{one.sentence[0].upper()}{one.sentence[1:]}.") for one in result.comparisons]
     return [
         element("ul", [element("li", sentence) for sentence in sentences], class_="lead"),
-        figure(figures, "grid", "Accuracy of each setting with its 95% interval"),
+        figure(figures, "grid", "Accuracy of each setting with its interval of at least 95%"),
         accuracy_table(grid, result),
         untrained(result),
         *[element("p", note, class_="small") for note in remarks(grid, result)],
@@ -56,7 +56,7 @@ def accuracy_table(grid: Grid, result: GridResult) -> Child:
     columns: dict[str, Callable[[SettingResult], str]] = {
         "Setting": setting_text,
         "Accuracy, %": lambda one: percent(one.accuracy),
-        "95% interval": lambda one: " to ".join(percent(edge) for edge in one.interval) if one.interval else "none",
+        "Interval (at least 95%)": edges_text,
         "Each run, %": each_run,
     }
     if any(one.knn is not None for one in result.outcomes):
@@ -66,6 +66,11 @@ def accuracy_table(grid: Grid, result: GridResult) -> Child:
         columns["Reported elsewhere, %"] = lambda one: percent(known[one.setting]) if one.setting in known else ""
     rows = [[text(one) for text in columns.values()] for one in result.outcomes]
     return table(list(columns), rows, "Accuracy by setting", numeric=1)
+
+
+def edges_text(outcome: SettingResult) -> str:
+    """The interval of a setting's accuracy in percent."""
+    return " to ".join(percent(edge) for edge in outcome.interval) if outcome.interval else "none"
 
 
 def setting_text(outcome: SettingResult) -> str:

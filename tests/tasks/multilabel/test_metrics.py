@@ -92,6 +92,19 @@ def test_intervals_contain_the_estimates_and_count_groups():
     assert all(twice[name] == pytest.approx(edges[name]) for name in edges)
 
 
+def test_macro_f1_has_no_interval_if_a_class_is_in_two_groups():
+    rng = np.random.default_rng(4)
+    truth = rng.random((200, 5)) < 0.3
+    truth[20:, 0] = False  # the images of two groups
+    predicted, groups = truth ^ (rng.random((200, 5)) < 0.15), np.repeat(np.arange(20), 10)
+    edges = decision_intervals(predicted, truth, groups)
+    assert np.isnan(edges["macro_f1"]).all() and not np.isnan(edges["micro_f1"]).any()
+    truth[20:30, 0] = True  # three groups
+    assert not np.isnan(decision_intervals(predicted, truth, groups)["macro_f1"]).any()
+    truth[:, 0] = False  # a class that does not occur is not in the mean
+    assert not np.isnan(decision_intervals(predicted, truth, groups)["macro_f1"]).any()
+
+
 def test_the_intervals_of_a_perfect_ranking_contain_1():
     rng = np.random.default_rng(5)
     truth = rng.random((80, 3)) < 0.2

@@ -54,6 +54,8 @@ class Decisions:
     exact: np.ndarray
 
 
+FEWEST_OF_CLASS = 3
+"""Smallest number of images or groups with a class for which an interval of macro F1 is given; see docs/claims.md."""
 MEANS = ("micro_precision", "micro_recall", "micro_f1", "macro_f1", "exact")
 
 
@@ -165,7 +167,11 @@ def decisions(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray | No
 def decision_intervals(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None
 ) -> dict[str, Interval]:
-    """Intervals over images or their groups of the means of `decisions`, by the name of the field."""
+    """Intervals over images or their groups of the means of `decisions`, by the name of the field.
+
+    Macro F1 has none if any of its classes is in fewer than FEWEST_OF_CLASS images or groups, one of which would decide
+    the F1 of the class.
+    """
     if count_units(len(truth), groups) < FEWEST:
         return dict.fromkeys(MEANS, NONE)
     weights = weights_without(blocks(len(truth), groups))
@@ -174,7 +180,8 @@ def decision_intervals(
     for name in MEANS:
         low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), effective, share=True).interval()
         found[name] = float(low), float(high)
-    return found
+    units = (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    return found | ({"macro_f1": NONE} if (units[truth.any(0)] < FEWEST_OF_CLASS).any() else {})
 
 
 def choose_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
