@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
@@ -234,3 +235,11 @@ def test_evaluate_takes_settings_for_reading_other_data(
     assert "images             39" in capsys.readouterr().out
     assert main(["evaluate", str(made.path), "--data.on_bad_image", "skip"]) == 2
     assert "--data PATH" in capsys.readouterr().err
+
+
+def test_many_images_are_not_printed_and_a_few_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(30):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{index:02}.png")
+    assert main(["predict", "run", *sorted(map(str, tmp_path.glob("*.png")))]) == 2
+    error = capsys.readouterr().err
+    assert "more than 20 images are not printed" in error and "07.png, ...\n" in error and "08.png" not in error

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import SightlineError
+from ..errors import SightlineError, some_of
 from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Quiet, Text, app
 
@@ -89,7 +89,7 @@ def print_predictions(run: Path, images: Sequence[str], code: Path | None) -> No
     found = list(islice(input_images(images, Counter()), PRINTED + 1))
     if len(found) > PRINTED:
         cure = "write a table or masks: --out predictions.csv, or --out FOLDER for a segmentation model"
-        raise SightlineError(f"more than {PRINTED} images are not printed", where=" ".join(images), cure=cure)
+        raise SightlineError(f"more than {PRINTED} images are not printed", where=some_of(list(images)), cure=cure)
     model = sightline.load(run, code=code)
     for image in found:
         print_plain(f"{image.name}: {prediction_text(model.predict(image.path), model.classes)}")
