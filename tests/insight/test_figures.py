@@ -8,6 +8,12 @@ from sightline.insight.figures import denormalized, draw_preview
 from sightline.insight.style import class_colors, lightened, png, png_rgb, short
 
 ODD_NAMES = ("<script>", "$5 note", "犬", "a\nb\x00", "", "x" * 200)
+CONES = {  # linear RGB as it is seen without one kind of cones (Machado, Oliveira and Fernandes 2009, severity 1)
+    "all": np.eye(3).tolist(),
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -73,7 +79,19 @@ def test_labels_are_moved_vertically_until_they_do_not_overlap(centers):
             assert abs(moved[i, 0] - moved[j, 0]) >= 0.5 or abs(moved[i, 1] - moved[j, 1]) > 0.09
 
 
-@pytest.mark.parametrize("count", [1, 2, 10, 11, 100])
+@pytest.mark.parametrize("cones", CONES)
+def test_colors_differ_for_color_blind_readers(cones):
+    rgb = np.array([[int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)] for color in class_colors(12)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(CONES[cones]).T, 0, 1)
+    xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    x, y, z = np.cbrt(xyz / [0.9505, 1, 1.089]).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(12, 1)]
+    assert apart.min() > 20
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 11, 12, 13, 100])
 def test_class_colors_are_distinct(count):
     assert len(set(class_colors(count))) == count
     assert lightened("#000000", 1.0) == "#ffffff" and lightened("#204060", 0.0) == "#204060"

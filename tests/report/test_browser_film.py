@@ -155,3 +155,17 @@ def test_the_pointer_shows_the_classes_and_drags_the_divider(run: sightline.Run,
     page.mouse.down()
     page.mouse.up()
     assert page.get_by_role("slider", name="Divider").input_value() == "25"
+
+
+def test_the_classes_can_have_the_colors_of_the_page(run: sightline.Run, open_page) -> None:
+    page = open_page(run.report)
+    film = film_of(page)
+    truth = decoded(film["images"][len(film["images"]) // 2]["truth"])
+    half = truth.shape[1] // 2
+    assert film["distinct"] != film["colors"]
+    page.get_by_role("group", name="Colors of the classes").get_by_role("button", name="Color-blind safe").click()
+    found = shown(page, "Truth and Prediction")
+    assert (found[:, :half] == painted(film | {"colors": film["distinct"]}, truth)[:, :half]).all()
+    dot = page.locator(".legend .dot.square").first.evaluate("dot => dot.style.background")
+    red, green, blue = (int(film["distinct"][0][at : at + 2], 16) for at in (1, 3, 5))
+    assert dot == f"rgb({red}, {green}, {blue})"

@@ -65,6 +65,8 @@ export interface FilmData {
   epochs: number[];
   classes: string[];
   colors: string[];
+  /** Colors of the page, in place of those of the data. */
+  distinct: string[];
   images: { name: string; image: string; truth: string; masks: string[]; scores: string[] }[];
 }
 

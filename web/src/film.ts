@@ -37,7 +37,8 @@ export class Film {
   private sides: [string, string] = ["truth", "predicted"];
   private divider = 50;
   private cache = new Map<string, Promise<Pixels>>();
-  private palette: number[][];
+  private colors: string[];
+  private legend = h("ul", { class: "legend flat" });
   private canvas = h("canvas", { class: "film", role: "img" });
   private dividerLine = h("div", { class: "divider" });
   private status = h("p", { class: "numbers", role: "status" });
@@ -51,7 +52,7 @@ export class Film {
   ) {
     this.epoch = data.epochs.length - 1;
     this.image = Math.floor(data.images.length / 2); // sorted by mean IoU, unless named in the recipe: start with the middle one
-    this.palette = data.colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
+    this.colors = data.colors;
     const timeline = new Timeline(data.epochs, PACE, (epoch) => {
       this.epoch = epoch;
       this.paint();
@@ -69,26 +70,41 @@ export class Film {
         { class: "tools" },
         h("div", { class: "named" }, "Left", side(0, "Left of the divider")),
         h("div", { class: "named" }, "Right", side(1, "Right of the divider")),
+        h("div", { class: "named" }, "Colors", this.colorChoice()),
         timeline.element,
       ),
       this.status,
       h("div", { class: "screen" }, this.canvas, this.dividerLine),
       h("label", { class: "divider-slider" }, "Divider", this.dividerSlider),
       this.pixelClasses,
-      this.legend(),
+      this.legend,
       this.thumbnails(),
     );
+    this.fillLegend();
     this.listen();
     this.paint();
   }
 
-  private legend(): HTMLElement {
+  /** The colors of the data may look alike to color-blind readers; those of the page differ for them too. */
+  private colorChoice(): HTMLElement {
+    const options: [string, string][] = [
+      ["data", "Of the data"],
+      ["distinct", "Color-blind safe"],
+    ];
+    return choice("Colors of the classes", options, "data", (chosen) => {
+      this.colors = chosen === "data" ? this.data.colors : this.data.distinct;
+      this.fillLegend();
+      this.paint();
+    });
+  }
+
+  private fillLegend(): void {
     const entries = this.data.classes.map((name, index) => {
       const dot = h("span", { class: "dot square" });
-      dot.style.background = this.data.colors[index];
+      dot.style.background = this.colors[index];
       return h("li", {}, dot, name);
     });
-    return h("ul", { class: "legend flat" }, ...entries);
+    this.legend.replaceChildren(...entries);
   }
 
   private thumbnails(): HTMLElement {
@@ -142,11 +158,13 @@ export class Film {
     this.shown = { truth, predicted };
     const { canvas } = this;
     [canvas.width, canvas.height] = [truth.width, truth.height];
+    const palette = this.colors.map((color) => [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16)));
     const output = canvas.getContext("2d")!.createImageData(canvas.width, canvas.height);
     const border = Math.round((this.divider / 100) * canvas.width);
     for (let y = 0, at = 0; y < canvas.height; y++) {
       for (let x = 0; x < canvas.width; x++, at += 4) {
-        this.color(x < border ? this.sides[0] : this.sides[1], image.data, truth.data, predicted.data, at, output.data);
+        const view = x < border ? this.sides[0] : this.sides[1];
+        this.color(view, palette, image.data, truth.data, predicted.data, at, output.data);
       }
     }
     canvas.getContext("2d")!.putImageData(output, 0, 0);
@@ -159,6 +177,7 @@ export class Film {
   /** Write the color of one view at a pixel, with index `at` in RGBA arrays, to `into`. */
   private color(
     view: string,
+    palette: number[][],
     image: Uint8ClampedArray,
     truth: Uint8ClampedArray,
     predicted: Uint8ClampedArray,
@@ -167,7 +186,7 @@ export class Film {
   ): void {
     const [real, found] = [truth[at], predicted[at]];
     const mask = view === "truth" ? real : found;
-    const flat = this.palette[mask] ?? GRAY;
+    const flat = palette[mask] ?? GRAY;
     const light = 130 + 0.45 * (0.3 * image[at] + 0.59 * image[at + 1] + 0.11 * image[at + 2]);
     for (let channel = 0; channel < 3; channel++) {
       let value = image[at + channel];

@@ -15,6 +15,7 @@ from ...errors import SightlineError, printable, some_of
 from ...insight import figures, mask_figures
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
+from ...insight.style import class_colors
 from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
 from ...report.formatting import epochs_text, percent, section
@@ -167,7 +168,8 @@ def film_block(name: str, findings: MaskFindings) -> Html:
         )
     colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in findings.colors.tolist()]
     classes = [printable(each) for each in findings.classes]
-    return block(name, {"epochs": list(findings.epochs), "classes": classes, "colors": colors, "images": images})
+    shown = {"classes": classes, "colors": colors, "distinct": class_colors(len(classes)), "images": images}
+    return block(name, {"epochs": list(findings.epochs), **shown})
 
 
 def spread(findings: MaskFindings, count: int = STRIPS) -> np.ndarray:
