@@ -170,6 +170,29 @@ def test_images_before_the_run_are_an_error_with_the_right_order(
     assert f"sightline predict {tmp_path / 'run'} {photos}" in capsys.readouterr().err
 
 
+def test_printed_predictions_go_on_after_an_unreadable_image(
+    photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sightline.train(base(tiny), photos, out=tmp_path / "runs" / "run", quiet=True)
+    images = tmp_path / "new"
+    images.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (16, 16)).save(images / name)
+    (images / "b.png").write_bytes(b"no image at all")
+    assert main(["predict", str(run.path), str(images)]) == 2
+    lines, error = (text.splitlines() for text in capsys.readouterr())
+    assert [line[:6] for line in lines] == ["a.png:", "b.png:", "c.png:"] and "it starts with 'no image'" in lines[1]
+    assert error[0].endswith("1 of 3 images cannot be read") and "b.png" in error[1]
+    # A run that does not exist: those beside it are named.
+    assert main(["predict", str(run.path.parent / "other"), str(images)]) == 2
+    assert f"pass one of these runs:\n    {run.path}" in capsys.readouterr().err
+    # A run that is still being trained.
+    log = run.path / "metrics.jsonl"
+    log.write_text("\n".join(line for line in log.read_text().splitlines() if '"done"' not in line) + "\n")
+    assert main(["predict", str(run.path), str(images / "a.png")]) == 0
+    assert "training is not finished" in capsys.readouterr().err
+
+
 def test_the_doctor_of_the_demo_reads_its_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     demo.write_scenes(Path("demo/scenes-data"), 8, 4, size=32, seed=0)

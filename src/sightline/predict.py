@@ -55,7 +55,10 @@ def predict(
         cure = f"use one of {', '.join(DOCUMENTS)}: --format coco"
         raise SightlineError(f"there is no format {format!r} for predictions", where="--format", cure=cure)
     options = PredictOptions(overwrite, features, overlay, tile, precision, format)
+    say = (lambda text: None) if quiet else print_plain
+    if note := run_folder.unfinished_note(folder):
+        say(note)
     task = TASKS[config.task]
     command = f"predict --format {format}" if format else "predict"
     function = task.supported(task.prelabel if format else task.predict, command, str(folder))
-    return function(folder, config, inputs, Path(out), options, (lambda text: None) if quiet else print_plain)
+    return function(folder, config, inputs, Path(out), options, say)

@@ -1,13 +1,28 @@
-"""The step that is used after a start."""
+"""The sentences, the step that is used, and the commands after a start."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sightline.start.results import Outcome, highest
+from sightline import SightlineError
+from sightline.runs.atomic import write_json
+from sightline.start.results import Outcome, highest, left_out, next_commands, read_outcomes, sentences
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
+
+
+def comparison(best: int, differences: dict[str, float]) -> Any:
+    """A comparison of the best step with others, whose differences have no intervals."""
+    nan = float("nan")
+    pairs = [
+        SimpleNamespace(first=STEPS[best].name, second=name, difference=value, interval=(nan, nan), p=nan)
+        for name, value in differences.items()
+    ]
+    kind = SimpleNamespace(name="mean IoU", unit="%", percent=True)
+    entries = [SimpleNamespace(name=one.name, quality=0.5, interval=None, so_far=False) for one in STEPS]
+    return SimpleNamespace(pairs=pairs, kind=kind, entries=entries)
 
 
 @pytest.mark.parametrize(
@@ -15,13 +30,38 @@ STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "fine
     [
         (0, {"frozen": 0.4, "finetune": 0.3}, 1),  # too few images to show that a step is better than the trivial one
         (0, {"frozen": -0.1, "finetune": 0.0}, 0),
-        (1, {"finetune": 0.02}, 1),  # shown to be better than the first, and nothing to be better than it
+        (1, {"finetune": 0.02}, 2),
     ],
 )
-def test_a_trivial_step_is_used_only_if_no_other_has_a_higher_value(
-    best: int, differences: dict[str, float], used: int
-) -> None:
-    pairs: list[Any] = [
-        SimpleNamespace(first=STEPS[best].name, second=name, difference=value) for name, value in differences.items()
-    ]
-    assert highest(STEPS[best], STEPS, pairs) is STEPS[used]
+def test_the_step_with_the_highest_value_is_used(best: int, differences: dict[str, float], used: int) -> None:
+    assert highest(comparison(best, differences), STEPS[best], STEPS) is STEPS[used]
+
+
+def test_without_intervals_the_highest_value_comes_first_and_what_is_missing() -> None:
+    found = comparison(0, {"frozen": 0.4, "finetune": 0.3})
+    first, *others = sentences(found, STEPS[0], STEPS, found.pairs)
+    assert first.startswith("Frozen has the highest value: mean IoU 50.00%.") and "at least 10 validation" in first
+    assert "No step is shown" not in first and len(others) == 2
+
+
+def test_a_reason_is_said_once() -> None:
+    same = [Outcome(name, name, False, 0.0, "no weights", "set --weights") for name in ("k-NN", "fine-tuning")]
+    assert left_out([STEPS[0], *same]) == ["K-NN, fine-tuning were left out: no weights; set --weights."]
+
+
+def test_commands_name_the_folder_unless_it_is_the_usual_one(tmp_path: Path) -> None:
+    more = [Outcome("scratch", "scratch", False, 0.0, "too long", "give more time: --minutes 9")]
+    wanted = "sightline start photos --minutes 9"
+    assert next_commands(Path("runs/start"), {"data.path": "photos"}, STEPS[1], more)[-1] == wanted
+    other = next_commands(tmp_path, {"data.path": "photos"}, STEPS[1], more)[-1]
+    assert other == f"sightline start photos --out {tmp_path} --minutes 9"
+
+
+def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -> None:
+    left = [Outcome("frozen", "frozen", False, 0.0, "no weights").__dict__]
+    write_json(tmp_path / "start.json", {"settings": {"data.path": "photos"}, "steps": [STEPS[0].__dict__, *left]})
+    now = {"data.path": "photos", "weights": "a.safetensors"}
+    assert list(read_outcomes(tmp_path, now, False, ["frozen"])) == ["constant"]
+    with pytest.raises(SightlineError, match="other settings") as caught:
+        read_outcomes(tmp_path, now, False, ["constant"])
+    assert caught.value.why == "weights was not set, is a.safetensors now"

@@ -15,8 +15,8 @@ from .. import __version__
 app = cyclopts.App(
     name="sightline",
     help="Train, compare and use image classifiers, segmentation models and self-supervised backbones.\n\n"
-    "First steps: sightline demo\n\n"
-    "Your own images, one folder per class: sightline train photos_scratch --data photos/\n\n"
+    "Your own images, one folder per class or with masks: sightline start photos/\n\n"
+    "Without images of your own: sightline demo\n\n"
     "A recipe is a complete configuration. Each of its settings is an option --SECTION.KEY VALUE of the commands that "
     "train, for example --optim.lr 0.1 or --train.epochs 60. --debug adds a traceback to error messages.\n\n"
     "Exit status: 0 done, 1 bug in Sightline, 2 invalid input, 3 environment (disk, memory, network), 4 interrupted "

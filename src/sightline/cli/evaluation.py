@@ -47,14 +47,16 @@ def evaluate(
 def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = None) -> None:
     """Compare predicted mask files with true masks: mean IoU with its 95 % interval, and the IoU of each class.
 
-    No model is needed. Other mask settings follow as --data.KEY VALUE, for example --data.colors or --data.ignore.
+    No model is needed. Other mask settings follow as --data.KEY VALUE, for example --data.colors, --data.ignore, or
+    --data.on_unpaired leave_out to score the masks of some images against the true masks of all.
 
     Example: sightline score --truth masks/ --pred predicted/ --palette landcover
 
     Args:
         truth: Folder of true masks.
         pred: Folder of predicted masks with the same file names.
-        palette: Meaning of the pixel values: landcover, camvid or binary; class indices if omitted.
+        palette: Meaning of the pixel values: landcover, camvid or binary; without it, class indices whose names
+            are in classes.txt or in --data.classes.
     """
     from ..config.resolve import resolve
     from ..config.schema import Config

@@ -1,13 +1,14 @@
 """Commands that use trained models: predict, export, serve, and Segment Anything masks."""
 
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import SightlineError, some_of
+from ..errors import USER, SightlineError, some_of
 from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Quiet, Text, app
 
@@ -85,14 +86,26 @@ def print_predictions(run: Path, images: Sequence[str], code: Path | None) -> No
     import sightline
 
     from ..inference.inputs import input_images
+    from ..runs.run_folder import unfinished_note
 
     found = list(islice(input_images(images, Counter()), PRINTED + 1))
     if len(found) > PRINTED:
         cure = "write a table or masks: --out predictions.csv, or --out FOLDER for a segmentation model"
         raise SightlineError(f"more than {PRINTED} images are not printed", where=some_of(list(images)), cure=cure)
-    model = sightline.load(run, code=code)
+    model, unreadable = sightline.load(run, code=code), []
+    if note := unfinished_note(run):
+        print_plain(note, sys.stderr)
     for image in found:
-        print_plain(f"{image.name}: {prediction_text(model.predict(image.path), model.classes)}")
+        try:
+            print_plain(f"{image.name}: {prediction_text(model.predict(image.path), model.classes)}")
+        except SightlineError as error:
+            if error.status != USER or len(found) == 1:
+                raise
+            unreadable.append(image.name)
+            print_plain(f"{image.name}: cannot be read: {error.why or error.what}")
+    if unreadable:
+        what = f"{len(unreadable)} of {len(found)} images cannot be read"
+        raise SightlineError(what, where=some_of(unreadable), cure="copy these files again, or do not name them")
 
 
 def prediction_text(prediction: Any, classes: Sequence[str]) -> str:

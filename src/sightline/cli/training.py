@@ -98,12 +98,12 @@ def start(
 
     Each step is an ordinary run, cheapest first; what does not fit into the time is left out. The report compares the
     steps, says which one was worth it, and ends with the next commands. Repeat the command to resume it, or with more
-    minutes to go on.
+    minutes to go on. Settings of all steps follow as --KEY VALUE, such as --data.palette camvid for masks.
 
     Example: sightline start photos/ --minutes 10
 
     Args:
-        data: A folder of images, a CSV file, or a name like sklearn:digits.
+        data: A folder of images with one folder per class, or with masks; a CSV file; or a name like sklearn:digits.
         minutes: The time for all steps.
         weights: Weights of the pre-trained network: a file or a run; none for no pre-trained network. By default they
             are downloaded if they are not on this machine.

@@ -15,6 +15,12 @@ from .strict_yaml import dump_yaml, parse_yaml
 
 C = TypeVar("C", bound=Config)
 
+OTHERS = {
+    "learning_rate": "lr", "wd": "weight_decay", "bs": "batch_size", "batch": "batch_size", "imgsz": "size",
+    "image_size": "size", "img_size": "size", "num_epochs": "epochs", "max_epochs": "epochs",
+}  # fmt: skip
+"""Names of settings in other programs, and ours."""
+
 
 def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "the command line") -> C:
     """Apply overrides to a configuration; returns a new one of the same class.
@@ -173,8 +179,9 @@ def nearest(key: str, kind: type[Section] = Config) -> str:
     by_name: dict[str, list[str]] = {}
     for candidate in keys:
         by_name.setdefault(candidate.rpartition(".")[2], []).append(candidate)
-    section, name = key.partition(".")[0], key.rpartition(".")[2]
-    if name in by_name and (section in kind.model_fields or section == name):
+    section, own = key.partition(".")[0], key.rpartition(".")[2]
+    name = OTHERS.get(own, own)
+    if name in by_name and (section in kind.model_fields or section == own):
         return " or ".join(by_name[name])
     if similar := difflib.get_close_matches(key, keys, 1, 0.6):
         return similar[0]

@@ -91,13 +91,10 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
         yield from matching_images(given, skipped)
     else:
         exists = os.path.exists(given)
-        why = (
-            f"it is not a folder, a text file with paths, or a {FORMATS_TEXT} image"
-            if exists
-            else "the path does not exist"
-        )
+        why = f"it is not a folder, a text file with paths, or a {FORMATS_TEXT} image"
         cure = "give the path of images" if exists else nearest_path(given)
-        raise SightlineError("this path has no images", where=given, why=why, cure=cure)
+        what = "this path has no images" if exists else "this path does not exist"
+        raise SightlineError(what, where=given, why=why if exists else "", cure=cure)
 
 
 def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]:

@@ -27,8 +27,8 @@ PALETTE = (
     "#636568", "#975512", "#cb9463", "#492bae", "#95a9c7", "#8163f3",
 )  # fmt: skip
 """Twelve colors, none very light or dark, of which any two differ by at least 20 in CIELAB, also as people without red,
-green or blue cones see them (Machado et al. 2009). Each is the one of 20,000 random colors that is farthest from those
-before it."""
+green or blue cones see them (Machado et al. 2009). From the third on, each is the one of 20,000 random colors that is
+farthest from those before it."""
 FALLBACK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",

@@ -62,7 +62,7 @@ class NearestHead(nn.Module):
             similarity = functional.normalize(features.float() - self.mean, dim=1) @ self.bank.T
             nearest, index = similarity.topk(min(self.k, len(self.bank)), dim=1)
             votes = ((nearest / self.temperature).softmax(1).unsqueeze(2) * self.shares[index]).sum(1)
-            return votes.clamp(SMALLEST_SHARE, 1).log() - self.several * (1 - votes).clamp(SMALLEST_SHARE, 1).log()
+            return votes.clamp(SMALLEST_SHARE, 1.0).log() - self.several * (1 - votes).clamp(SMALLEST_SHARE, 1.0).log()
 
     @staticmethod
     def resize(head: Any, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:

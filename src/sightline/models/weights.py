@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.paths import expanded
-from ..errors import SightlineError
+from ..errors import SightlineError, nearest_path
 from . import MODELS
 from .formats import RGB, Match, match_first_layer, match_names, read_tensors, without_prefixes
 from .pretrained.downloads import Say, file_digest, library_file
@@ -183,8 +183,8 @@ def find_weights(weights: str, name: str, say: Say = lambda text: None) -> Sourc
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure="use --model.weights none, --model.weights pretrained, or the path of a .safetensors or .pt file or "
-            "of a run folder",
+            cure=f"{nearest_path(path)}; or use --model.weights none, --model.weights pretrained, or the path of a "
+            ".safetensors or .pt file or of a run folder",
         )
     tensors, entry = read_tensors(path)
     notes = (f"read from the file's entry {entry!r}",) if entry else ()

@@ -188,7 +188,10 @@ def existing(run: str | Any) -> Path:
     if (folder / "recipe.yaml").is_file():
         require_code(folder)
         return folder
-    near = sorted(path.parent for path in (folder if folder.is_dir() else Path("runs")).glob("*/recipe.yaml"))
+    places = [folder, *folder.parents[:1], Path("runs")] if folder.is_dir() else [*folder.parents[:1], Path("runs")]
+    near = next(
+        (found for place in places if (found := sorted(file.parent for file in place.glob("*/recipe.yaml")))), []
+    )
     cure = (
         "pass one of these runs:\n" + listing([str(path) for path in near])
         if near
@@ -201,6 +204,16 @@ def existing(run: str | Any) -> Path:
     if owner:
         why, cure = "it is a subfolder of a run", f"pass the run folder: {shlex.quote(str(owner))}"
     raise SightlineError("this is not a run folder", where=str(run), why=why, cure=cure)
+
+
+def unfinished_note(folder: Path) -> str:
+    """A note for those who use a run whose training is not finished, or "" if it is."""
+    try:
+        events = [record.get("event") for record in read_json_lines(folder / "metrics.jsonl")]
+    except SightlineError:  # weights can be used without a log
+        return ""
+    last = next((event for event in reversed(events) if event in ("done", "eval", "resume")), "done")
+    return "" if last == "done" else "note: this run's training is not finished; its best weights so far are used"
 
 
 def shipped_checkpoints(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from ..insight.style import png
 from ..report.compare.figures import plan_comparison
 from ..report.compare.files import as_csv, as_values, report_link, require_own_folder
 from ..report.compare.kinds import Comparison, RunPair
-from ..report.compare.numbers import compare, quality_text
+from ..report.compare.numbers import compare, quality_text, with_verdict
 from ..report.compare.page import comparison_page
 from ..report.formatting import duration
 from ..report.html import Child, element, table
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, read_json, write_json
+from ..stats.units import FEWEST
 
 MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
@@ -26,8 +27,10 @@ ALPHA = 0.05
 OWN = ("data.path", "data.val_fraction")
 """Settings that a repeated command does not need."""
 NOTHING_CHOSEN = (
-    "No epoch and no setting was chosen on these validation images. The steps are compared from the cheapest to the "
-    "most expensive; the intervals of the differences are widened for the number of comparisons."
+    "No epoch and no setting was chosen on these validation images. The steps are compared in the order of the table; "
+    "the intervals of the differences are widened for the number of comparisons. The time of a step is that of its "
+    "whole run. The first step on frozen features includes the time in which they are computed; the next one reads "
+    "them from the cache."
 )
 
 
@@ -65,11 +68,14 @@ class StartResult:
         return run_folder.Run(self.path / self.best)
 
 
-def read_outcomes(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, Outcome]:
+def read_outcomes(
+    folder: Path, settings: Mapping[str, Any], overwrite: bool, pretrained: Collection[str] = ()
+) -> dict[str, Outcome]:
     """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
 
-    Raises SightlineError if the folder has other content, or a start with other settings; with `overwrite`, the runs
-    of that start are deleted.
+    pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until such a
+    step is trained. Raises SightlineError if the folder has other content, or a start with other settings; with
+    `overwrite`, the runs of that start are deleted.
     """
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
@@ -77,10 +83,15 @@ def read_outcomes(folder: Path, settings: Mapping[str, Any], overwrite: bool) ->
         return {}
     outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
     changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]
-    if not changed:
+    used = any(one.trained and name in pretrained for name, one in outcomes.items())
+    if not changed or ({*changed} <= {"weights", "model"} and not used):
         return {name: one for name, one in outcomes.items() if not one.why}
     if not overwrite:
-        why = f"these settings differ: {', '.join(sorted(changed))}"
+        was, now = known["settings"], settings
+        differing = [
+            f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
+        ]
+        why = "; ".join(differing)
         cure = "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
         raise SightlineError("this folder has a start with other settings", where=str(folder), why=why, cure=cure)
     for name in outcomes:
@@ -114,10 +125,8 @@ def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[O
         raise SightlineError("only one step fits into the time", where=str(folder), why=outcomes[-1].why, cure=cure)
     best, pairs = climbed(folder, trained)
     order = [best, *(one for one in trained if one is not best)]
-    found = compare([folder / one.name for one in order])
-    # Image sides differ by design, and all runs read the same files.
-    comparison = replace(found, pairs=tuple(replace(pair, notes=()) for pair in found.pairs))
-    lines, used = sentences(comparison, best, trained, pairs), highest(best, trained, pairs)
+    comparison = corrected(compare([folder / one.name for one in order]))
+    lines, used = sentences(comparison, best, trained, pairs), highest(comparison, best, trained)
     commands = next_commands(folder, settings, used, outcomes)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     for name, image in figures.items():
@@ -140,6 +149,16 @@ def climbed(folder: Path, trained: Sequence[Outcome]) -> tuple[Outcome, list[Run
 
     row, pairs = climb(len(trained), pair_of)
     return trained[row], pairs
+
+
+def corrected(found: Comparison) -> Comparison:
+    """A comparison with the corrections of `climb` in place of Holm's, so that a page has one interval for each
+    difference. Its notes are left out: image sides and precisions differ by design, and all runs read the same files
+    on one machine."""
+    several = len(found.entries) - 1
+    pairs = [with_verdict(replace(pair, notes=()), min(1.0, pair.p * several), 1 - ALPHA / several, found.kind, several)
+             for pair in found.pairs]  # fmt: skip
+    return replace(found, pairs=tuple(pairs), notes=(), correction="Bonferroni")
 
 
 def climb(steps: int, pair_of: Callable[[int, int], RunPair | None]) -> tuple[int, list[RunPair]]:
@@ -176,9 +195,15 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
         lines = [f"{capitalized(best.title)} was worth it: {reached}, {points(won[0])} over {titles[won[0].first]}."]
     else:
         lines = [f"No step is shown to be better than {best.title}: {reached}."]
-        if any(math.isnan(pair.interval[0]) for pair in pairs):
-            lines[0] += " There are too few validation images, or groups of them, to show a difference."
-    if (top := highest(best, trained, pairs)) is not best:
+    top = highest(comparison, best, trained)
+    if not won and top is not best and any(math.isnan(pair.interval[0]) for pair in pairs):
+        value = f"{comparison.kind.name} {texts[top.name]}"
+        lines = [
+            f"{capitalized(top.title)} has the highest value: {value}. Whether it is better than {best.title}, "
+            f"{texts[best.name]}, cannot be shown: this needs at least {FEWEST} validation images, or groups of images "
+            "that belong together, with each class. More are held out by --data.val_fraction 0.3."
+        ]
+    elif top is not best:
         lines[0] += f" The highest value is that of {top.title}: {texts[top.name]}."
     for pair in (pair for pair in pairs if pair.first == best.name):
         worse = pair.difference < 0 and differs(pair, len(trained) - 1)
@@ -187,13 +212,11 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
     return lines
 
 
-def highest(best: Outcome, trained: Sequence[Outcome], pairs: Sequence[RunPair]) -> Outcome:
-    """The step to predict with: `best`, or if no step was shown to be better than the first, that with the highest
-    value, because the first one is trivial."""
-    gains = {pair.second: pair.difference for pair in pairs if pair.first == best.name and pair.difference > 0}
-    if best is not trained[0] or not gains:
-        return best
-    return next(one for one in trained if one.name == max(gains, key=lambda name: gains[name]))
+def highest(comparison: Comparison, best: Outcome, trained: Sequence[Outcome]) -> Outcome:
+    """The step to predict with, that with the highest value, whether or not it is shown to be better than `best`."""
+    gains = {pair.second: pair.difference for pair in comparison.pairs if pair.difference > 0}
+    name = max(gains, key=lambda each: gains[each], default=best.name)
+    return next(one for one in trained if one.name == name)
 
 
 def points(pair: RunPair) -> str:
@@ -217,6 +240,7 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
     if more:
         words = ["sightline", "start", settings["data.path"]]
         words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]
+        words += ["--out", str(folder)] if folder != run_folder.default_folder("start") else []
         lines.append(f"{shlex.join(words)} {more[0].cure.removeprefix('give more time: ')}")
     return lines
 
@@ -237,8 +261,7 @@ def page_lead(
         for one in outcomes
         if one.name in texts
     ]
-    lines = [*lines, *(f"{capitalized(one.title)} was left out: {one.why}; {one.cure}." for one in outcomes if one.why)]
-    first, *others = lines
+    first, *others = [*lines, *left_out(outcomes)]
     head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time"]
     return [
         element("p", first, class_="lead"),
@@ -247,4 +270,16 @@ def page_lead(
         element("p", NOTHING_CHOSEN, class_="small"),
         element("p", "Next:"),
         element("ul", [element("li", element("code", line)) for line in commands]),
+    ]
+
+
+def left_out(outcomes: Sequence[Outcome]) -> list[str]:
+    """A sentence for each reason for which steps were left out."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in outcomes:
+        if one.why:
+            reasons.setdefault((one.why, one.cure), []).append(one.title)
+    return [
+        f"{capitalized(', '.join(titles))} {'were' if len(titles) > 1 else 'was'} left out: {why}; {cure}."
+        for (why, cure), titles in reasons.items()
     ]

@@ -1,9 +1,10 @@
 """`sightline start`: train baselines and networks within a time, and say which step was worth it."""
 
+import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..config.resolve import resolve
 from ..config.schema import Config, Data
 from ..data.label_arrays import are_numbers, are_sets
 from ..data.sources.open import open_source
-from ..data.sources.pairs import is_segmentation
+from ..data.sources.pairs import is_segmentation, open_pairs
 from ..data.types import Source
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..models.encoder_weights import require_weights
@@ -93,8 +94,11 @@ def start(
         cure = "give a positive number of minutes: --minutes 10"
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
+    weights = weights or str(settings.pop("model.weights", ""))
     wanted = settings | {"data.path": absolute(os.fspath(data))}
-    if weights != "none" and (error := unavailable(weights, model)):
+    with option_names():
+        error = unavailable(weights, model) if weights != "none" else None
+    if error:
         cure = error.cure.replace("--model.weights", "--weights")
         say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {cure}")
     kind, source, wanted = look(wanted, say)
@@ -105,7 +109,7 @@ def start(
         if note:
             say(f"warning: {note}")
         asked = wanted | {name: value for name, value in (("weights", weights), ("model", model)) if value}
-        outcomes = read_outcomes(folder, asked, overwrite)
+        outcomes = read_outcomes(folder, asked, overwrite, [step.name for step in steps if step.pretrained])
         climb = Climb(source, folder, asked, Sizes.of(source), minutes, say, quiet, outcomes)
         signals = StopRequest.received
         for step in steps:
@@ -124,11 +128,12 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
     """
     data = resolve(Config(), {key: value for key, value in settings.items() if key.startswith("data.")}).data
     masked = is_segmentation(data)
-    source = None if masked else open_source(data, data.split_seed, hold_out=False)
-    kind = "masks" if source is None else kind_of(source, data)
+    opened = open_pairs(data, data.split_seed, hold_out=False)[0] if masked else None
+    source = opened or open_source(data, data.split_seed, hold_out=False)
+    kind = "masks" if masked else kind_of(source, data)
     config = resolve(task_learning_from(kind).config(), settings)
     opener = TASKS[config.task].open
-    total = 0 if source is None or "val" in source.splits else sum(len(each.names) for each in source.splits.values())
+    total = 0 if "val" in source.splits else sum(len(each.names) for each in source.splits.values())
     if total and total < MANY_IMAGES and "data.val_fraction" not in settings:
         settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
@@ -192,8 +197,8 @@ def take(climb: Climb, step: LadderStep) -> None:
                 require_weights(step.config.model.weights, step.config.model.name, step.config.model.args)
             step = after_earlier(climb, step)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
-            climb.say(f"\n{step.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
-            outcome = replace(outcome, network=fit.network)
+            outcome = replace(outcome, network=fit.network, title=titled(step, fit.config))
+            climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
             if step.pretrained:
                 climb.side = fit.config.data.size
@@ -210,12 +215,34 @@ def take(climb: Climb, step: LadderStep) -> None:
             raise interrupted(climb.folder) from error
         if not (step.pretrained and (error.status == ENVIRONMENT or "weights" in error.where)):
             raise
-        outcome = replace(outcome, why=f"{error.what}: {error.why}" if error.why else error.what, cure=error.cure)
+        cure = error.cure.replace("--model.weights", "--weights")
+        outcome = replace(outcome, why=f"{error.what}: {error.why}" if error.why else error.what, cure=cure)
     finally:
         climb.outcomes[step.name] = replace(outcome, seconds=outcome.seconds + time.monotonic() - begin)
         write_outcomes(climb.folder, climb.settings, climb.outcomes)
     if outcome.why:
-        climb.say(f"\n{step.title}: left out, because {outcome.why}\n  {outcome.cure}")
+        known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
+        reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
+        climb.say(f"\n{step.title}: left out, {reason}")
+
+
+def titled(step: LadderStep, config: Config) -> str:
+    """The title of a step, with what was chosen for it to fit into the time, if it trains for several epochs."""
+    if step.epochs is None or config.train.epochs < 2:
+        return step.title
+    side = f" at {config.data.size} pixels" if step.sides else ""
+    return f"{step.title} ({config.train.epochs} epochs{side})"
+
+
+@contextlib.contextmanager
+def option_names() -> Generator[None]:
+    """Errors about weights name the options of this command, instead of the settings of a run."""
+    try:
+        yield
+    except SightlineError as error:
+        where = error.where.replace("model.weights", "--weights")
+        cure = error.cure.replace("--model.weights", "--weights")
+        raise SightlineError(error.what, where=where, why=error.why, cure=cure, status=error.status) from error
 
 
 def after_earlier(climb: Climb, step: LadderStep) -> LadderStep:

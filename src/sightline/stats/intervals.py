@@ -61,7 +61,8 @@ def wilson_interval(count: float, total: float, level: float = LEVEL) -> Interva
     z, share = float(special.ndtri((1 + level) / 2)), count / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * float(np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Exact at the ends, where rounding could exclude the share itself.
+    return max(0.0, middle - half) if count else 0.0, min(1.0, middle + half) if count < total else 1.0
 
 
 def mean_variance(values: np.ndarray, groups: np.ndarray | None) -> float:

@@ -43,11 +43,11 @@ class ClassDifferences(NamedTuple):
 
 
 def class_differences(first: np.ndarray, second: np.ndarray, apart: Estimate, units: np.ndarray) -> ClassDifferences:
-    """Combine the values [K] of two models with the estimates of their differences. units: int64 [K], the number of
-    images or groups with each class."""
+    """Combine the values [K] of two models, shares of 1, with the estimates of their differences, which are within -1
+    and 1. units: int64 [K], the number of images or groups with each class."""
     known = np.isfinite(apart.value) & np.isfinite(apart.error) & (units >= FEWEST)
     low, high = apart.interval(1 - (1 - LEVEL) / max(1, int(known.sum())))
-    edges = (np.where(known, edge, np.nan) for edge in (low, high))
+    edges = (np.where(known, np.clip(edge, -1, 1), np.nan) for edge in (low, high))
     return ClassDifferences(first, second, apart.value, *edges)
 
 

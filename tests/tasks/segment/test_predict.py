@@ -247,3 +247,13 @@ def test_processes_of_torchrun_share_the_masks(
         counts.append(len(list(out.glob("*_mask.png"))))
     assert counts == [3, 5]
     assert [path.name for path in out.glob("*.csv")] == ["errors.rank-1-of-2.csv"] and not list(out.glob("*.part*"))
+
+
+def test_masks_are_not_written_among_other_images(run: sightline.Run, pixels: np.ndarray, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels[:, :, :3]).save(tmp_path / folder / "a.png")
+    with pytest.raises(SightlineError, match="the output folder has other images") as caught:
+        sightline.predict(run.path, tmp_path / "images", out=tmp_path / "masks", quiet=True)
+    assert "a.png is no mask" in str(caught.value.why) and "--overwrite" in str(caught.value.cure)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a.png"]

@@ -268,3 +268,23 @@ def test_undefined_values_are_dashes_in_the_table(tmp_path):
     water = next(line for line in shown.splitlines() if line.startswith("water"))
     assert water.split() == ["water", "-", "-", "-", "-", "0.00%"]
     assert "nan" not in shown.replace("nan_to_num", "")
+
+
+def test_masks_of_some_images_are_scored_against_those_of_all(folders):
+    truth, pred, *_ = folders()
+    for seed in (0, 3):
+        (pred / f"{seed:04}_mask.png").unlink()
+    with pytest.raises(SightlineError, match="2 true masks without a prediction") as caught:
+        score(truth, pred, "landcover")
+    assert "--data.on_unpaired leave_out" in caught.value.cure
+    found = score(truth, pred, Data(palette="landcover", on_unpaired="leave_out"))
+    assert found.names == tuple(f"{seed:04}_mask.png" for seed in (1, 2, 4))
+    assert found.notes[0] == "left out: 2 true masks without a prediction, 0 predictions without a true mask"
+
+
+def test_predictions_among_true_masks_are_an_error(folders):
+    truth, pred, *_ = folders(true_name="{}.png")
+    write(truth / "0000_mask.png", np.zeros((9, 12), int))  # a prediction that was written there
+    with pytest.raises(SightlineError, match="4 files without the ending _mask") as caught:
+        score(truth, pred, "landcover")
+    assert "folders of their own" in caught.value.cure

@@ -204,6 +204,7 @@ def test_knn_on_pixels_and_the_constant_network_are_ordinary_runs(photos: Path, 
     assert sightline.evaluate(run, quiet=True)["loss"] == run.metrics["loss"]
     table = sightline.predict(run, photos / "val", out=tmp_path / "p.csv", quiet=True)
     assert table.read_text().count("\n") > 8
+    assert sightline.export(run, format="onnx", quiet=True).is_file()  # compared with the run's own predictions
     constant = {"model.name": "constant", "model.args": {}, "optim.weight_decay": 0.0}
     run = sightline.train(configured(SETTINGS | constant), photos, out=tmp_path / "constant", quiet=True)
     assert run.metrics["loss"] == pytest.approx(math.log(4), abs=1e-3), "the frequencies of four equal classes"

@@ -68,5 +68,6 @@ def diagnosis_of(head: bytes, size: int, error: Exception) -> tuple[str, str]:
         why = "it is a TIFF file with an unsupported number of bits or bands, or an unsupported compression"
         return why, "convert it to 8-bit RGB: gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 IN OUT"
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"it is not an intact {', '.join(FORMATS)} file; it starts with {head[:8]!r}", COPY
+        start = head[:8].decode("ascii", "replace")
+        return f"it is not an intact {', '.join(FORMATS)} file; it starts with {start!r}", COPY
     return f"{type(error).__name__}: {error}", COPY

@@ -161,7 +161,7 @@ class Comparison:
 
     entries: all runs, the reference first. pairs: the reference with each run that can be compared image by image.
     unpaired: the remaining runs. recipes: (dotted key, value of each run) of every setting that differs between the
-    runs.
+    runs. correction: of p values and intervals for the number of pairs.
     """
 
     task: str
@@ -171,6 +171,7 @@ class Comparison:
     unpaired: tuple[UnpairedRun, ...]
     recipes: tuple[tuple[str, tuple[str, ...]], ...]
     notes: tuple[str, ...]
+    correction: str = "Holm"
 
     @property
     def reference(self) -> ComparedRun:

@@ -18,9 +18,9 @@ from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
     "Differences are computed on the same images. Their intervals are over images, or over groups of images that "
-    "belong together, and are widened for the number of comparisons (Holm), so that all sentences of a page are right "
-    "in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not include the "
-    "variation between seeds: two runs that differ only in the seed may differ by as much."
+    "belong together, and are widened for the number of comparisons ({correction}), so that all sentences of a page "
+    "are right in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not "
+    "include the variation between seeds: two runs that differ only in the seed may differ by as much."
 )
 CHOSEN = "The runs' best epochs were chosen on these same images."
 LOSS_SETTINGS = ("loss.", "pretrain.method", "pretrain.contrast")
@@ -93,11 +93,12 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
     if comparison.pairs:
         best = any(entry.past.best_epoch for entry in comparison.entries)  # none with train.best_metric epoch
         chosen = [CHOSEN] if best and comparison.reference.files.split == "val" else []
-        notes = [CAREFUL, *chosen, comparison.kind.test, *notes]
+        notes = [CAREFUL.format(correction=comparison.correction), *chosen, comparison.kind.test, *notes]
     if len(comparison.pairs) > 1:
         notes.append(
             f"With {len(comparison.pairs)} comparisons, the chance that some p value is below 0.05 is larger than 5%. "
-            "Holm's p is corrected for that, and the sentences use it; compare.csv also has the uncorrected p. "
+            f"{comparison.correction}'s p is corrected for that, and the sentences use it; the .csv file beside this "
+            "page also has the uncorrected p. "
             "Each interval is for one comparison."
         )
     text = "Difference between each run and the reference, with its interval"
@@ -142,7 +143,10 @@ def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str],
     """(headings, rows) of the table of runs: metric, difference to the reference, cost."""
     paired, several = bool(comparison.pairs), len(comparison.pairs) > 1
     head = ["Run", f"{comparison.kind.heading} [95% interval]"]
-    head += [f"Difference to {comparison.reference.name}, points", "Holm's p" if several else "p"] * paired
+    head += [
+        f"Difference to {comparison.reference.name}, points",
+        f"{comparison.correction}'s p" if several else "p",
+    ] * paired
     head += [title for _, title in comparison.kind.columns]
     head += ["Time", "FLOPs", "Parameters", "Epochs"]
     rows: list[list[Child]] = []

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.decode.rasters import read_for
 from ...data.parallel import share_of
-from ...data.sources.scan import left_out
+from ...data.sources.scan import left_out, walk
 from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
@@ -84,7 +84,9 @@ def predict(
         say(f"skipped: {left}")
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why = "a segmenter writes one mask file for each image"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out masks/")
+        raise SightlineError(
+            "--out must be a folder", where=str(out), why=why, cure="choose a folder: --out predicted/"
+        )
     tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
         raise SightlineError(
@@ -110,6 +112,7 @@ def predict(
         parts = load_segmenter(folder, config)
         if options.overwrite or not record.is_file():
             targets = [path for job in jobs for path in job.files(options.overlay)]
+            require_own_folder(out, options.overwrite)
             require_free(targets, [image.path for image in images], out, options.overwrite)
             write_json(record, origin)
         else:
@@ -161,6 +164,17 @@ def require_distinct(targets: Sequence[Path], out: Path) -> None:
         why = "each of these files would be written for more than one image:\n" + listing(repeated)
         cure = "rename images whose names differ only in the extension, and pass each image only once"
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
+
+
+def require_own_folder(out: Path, overwrite: bool) -> None:
+    """Raise SightlineError if the output folder has images other than masks and overlays, unless `overwrite`: later,
+    the masks could be taken for true masks."""
+    files = walk(str(out), "", Counter()) if out.is_dir() and not overwrite else ()
+    other = next((each.name for each in files if not PurePosixPath(each.name).stem.endswith(("_mask", "_overlay"))), "")
+    if other:
+        why = f"{other} is no mask or overlay of an earlier prediction; predictions and true masks would be mixed up"
+        cure = "choose another folder: --out predicted/; or write into this one anyway: --overwrite"
+        raise SightlineError("the output folder has other images", where=str(out), why=why, cure=cure)
 
 
 def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, overwrite: bool) -> None:

@@ -101,6 +101,7 @@ class Faults:
     without_prediction: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     unread: int = 0
     cures: list[str] = field(default_factory=list)
@@ -112,6 +113,7 @@ class Faults:
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
             (self.duplicates, "names shared by several files"),
+            (self.mixed, f"files without the ending {MASK_ENDING} in a folder in which others have it"),
             (self.invalid, f"pairs of masks that cannot be compared{unread}"),
         )
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
@@ -120,10 +122,16 @@ class Faults:
             cures.insert(
                 0,
                 "give the two masks of an image the same name and subfolder, for example a/0013_mask.png and "
-                "a/0013.png",
+                "a/0013.png; or score the complete pairs only: --data.on_unpaired leave_out",
             )
         if self.duplicates:
             cures.insert(0, "keep one file of each name, or add `_mask` to the names of the masks, and to no others")
+        if self.mixed:
+            cures.insert(
+                0,
+                f"give the ending {MASK_ENDING} to all masks of a folder, or to none, and keep predictions and true "
+                "masks in folders of their own",
+            )
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
             cure = "; ".join(cures[:5])
@@ -141,8 +149,9 @@ def score(
     """Compute the metrics of the predicted masks in the folder `pred` against the true masks in the folder `truth`.
 
     Subfolders are included. palette: name of a palette (`landcover`), or data settings; empty: the pixel values are
-    class indices, whose names are in classes.txt in `truth` or its parent folder. threads: number of threads, each with
-    one pair in memory; 0: one per CPU, at most 8. say: called with the progress every few seconds. Raises one
+    class indices, whose names are in classes.txt in `truth` or its parent folder. With `on_unpaired` of data settings
+    `leave_out`, masks without a counterpart are left out, and their number is in the notes. threads: number of threads,
+    each with one pair in memory; 0: one per CPU, at most 8. say: called with the progress every few seconds. Raises one
     SightlineError with all masks that have no counterpart, differ in size or cannot be read.
     """
     folders = os.fspath(truth), os.fspath(pred)
@@ -154,8 +163,12 @@ def score(
     faults, notes = Faults(), []
     true, predicted = (masks_below(folder, faults, notes) for folder in folders)
     meaning = palette_for(folders[0], data, next(iter(true.values())))
-    faults.without_prediction += [true[key] for key in true if key not in predicted]
-    faults.without_truth += [predicted[key] for key in predicted if key not in true]
+    lone = [true[key] for key in true if key not in predicted], [predicted[key] for key in predicted if key not in true]
+    if data.on_unpaired == "leave_out" and len(lone[0]) < len(true):
+        notes += [f"left out: {len(lone[0]):,} true masks without a prediction, {len(lone[1]):,} predictions without a "
+                  "true mask"] * any(lone)  # fmt: skip
+    else:
+        faults.without_prediction, faults.without_truth = lone
     paths = [(true[key], predicted[key]) for key in true if key in predicted]
     pairs = [MaskPair(mine, os.path.join(folders[0], mine), os.path.join(folders[1], other)) for mine, other in paths]
     total, counts, inexact = count_pairs(pairs, meaning, data.max_pixels, threads or workers(), faults, say)
@@ -197,14 +210,18 @@ def workers() -> int:
 def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]:
     """Paths of all masks in a folder and its subfolders, relative to it, by the name that the masks of a pair share.
 
-    If some names end in `_mask`, all other files are taken for images or overlays: they are skipped, and their number
-    is added to `notes`. Names that several files share are added to `faults`.
+    If some names end in `_mask`, files of the same name without it are taken for images or overlays: they are skipped,
+    and their number is added to `notes`. Other files are added to `faults`, because true masks and predictions may be
+    in one folder; so are names that several files share.
     """
     tally: Counter[str] = Counter()
     files = [file.name for file in require_images(folder, "", tally)]
     named = [name for name in files if PurePosixPath(name).stem.endswith(MASK_ENDING)]
     if named and len(named) < len(files):
         notes.append(f"{folder}: {len(files) - len(named):,} images whose names do not end in {MASK_ENDING} left out")
+        masked = {pair_name(name) for name in named}
+        drawn = {pair_name(name): pair_name(name).removesuffix("_overlay") for name in files}
+        faults.mixed += [f"{folder}: {name}" for name in files if drawn[pair_name(name)] not in masked]
         files = named
     if tally:
         notes.append(f"{folder}: {left_out(tally)} left out")
