@@ -240,8 +240,10 @@ def test_files_named_like_frames_suggest_data_group(tmp_path: Path, videos: bool
                 path = tmp_path / "data" / label / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 first.point(lambda value, frame=frame: int(value * (1 - 0.1 * frame))).save(path)
-    (finding,) = diagnose(tmp_path / "data", tmp_path).findings
-    assert finding.kind == "near_duplicate" and len(finding.groups) == 6
+    findings = {one.kind: one for one in diagnose(tmp_path / "data", tmp_path).findings}
+    assert {*findings} == {"near_duplicate", *["film_unsplit"] * videos}
+    finding = findings["near_duplicate"]
+    assert len(finding.groups) == 6
     assert (f"--data.group '{FRAMES}'" in finding.cure) == videos, "a class with a single group cannot be divided"
     if videos:
         splits = open_source(Data(path=str(tmp_path / "data"), group=FRAMES), 0).splits
@@ -268,3 +270,27 @@ def test_shards_are_checked_like_the_folder_that_was_packed(
     assert "%" in diagnose(masks, tmp_path).understood["classes"]
     with pytest.raises(SightlineError, match="on a server"):
         diagnose("https://host/set", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("splits", "options", "kind"),
+    [
+        ([""], [], "film_unsplit"),
+        ([""], ["--data.group", "{group}_*"], None),
+        (["train", "val"], [], "film_leak"),
+    ],
+)
+def test_films_that_a_split_divides(splits: list[str], options: list[str], kind: str | None, tmp_path: Path) -> None:
+    for index, name in enumerate(("street", "park", "beach", "wood")):
+        steps = np.random.default_rng(index).integers(0, 256, (7, 6, 6, 3)).astype(float)
+        for frame in range(30):
+            place, share = divmod(frame / 5, 1)
+            pixels = (1 - share) * steps[int(place)] + share * steps[int(place) + 1]
+            path = tmp_path / "data" / splits[frame % len(splits)] / f"class_{index % 2}" / f"{name}_{frame:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).resize((48, 48)).save(path)
+    run(["doctor", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--quiet", *options])
+    found = json.loads((tmp_path / "out" / "doctor.json").read_text())["findings"]
+    films = {one["kind"]: one for one in found if one["kind"].startswith("film_")}
+    assert list(films) == [kind] * (kind is not None)
+    assert all("--data.group" in one["cure"] for one in films.values())

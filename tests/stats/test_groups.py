@@ -133,3 +133,18 @@ def test_groups_of_a_run_are_written_and_read(tmp_path: Path) -> None:
 def test_an_interval_over_few_groups_is_one_of_at_least_95_percent(count: int, wide: bool) -> None:
     sentence = Groups(np.arange(count), "data.group").sentence(count)
     assert sentence.endswith("the interval is one of at least 95%") == wide
+
+
+def test_images_named_like_training_images_are_counted_and_said(tmp_path: Path) -> None:
+    names = [f"val/{name}_{number:04}.png" for name in ("street", "park") for number in range(0, 60, 2)]
+    images = np.concatenate([film(60, seed)[::2] for seed in (0, 1)])
+    train = [f"train/street_{number:04}.png" for number in range(1, 60, 2)]
+    split = decoded(names, images)
+    for trained, shared in ((train, 30), (["train/0001.png", "train/other_1.png"], 0)):
+        groups = write_groups(tmp_path, "val", split, Data(), trained)
+        assert groups is not None and groups.shared == shared
+        assert ("30 of them are named like training images" in groups.sentence(9)) == bool(shared)
+        again = read_groups(tmp_path, names)
+        assert again is not None and again.shared == shared
+    stated = write_groups(tmp_path, "val", split, Data(group="{group}_*"), train)
+    assert stated is not None and stated.shared == 0, "the user decides what is a group"

@@ -79,16 +79,20 @@ def near_checks(
     return [one for kind, groups in kinds.items() for one in finding(kind, groups, frames=frames)], notes
 
 
-def film_checks(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
-    """Find films, scenes and the like that have images in several splits, by name and pixels."""
+def film_checks(facts: Sequence[Facts], classes: Sequence[str], stated: bool = False) -> list[Finding]:
+    """Find films, scenes and the like, by name and pixels, that have images in several splits, or that a random split
+    would divide. stated: whether the data or settings say which images belong together."""
     usable = [fact for fact in facts if not fact.why and not fact.plain]
-    if len({fact.split for fact in usable}) < 2:
+    unsplit = {fact.split for fact in usable} == {ALL}
+    if len({fact.split for fact in usable}) < 2 and (stated or not unsplit):
         return []
     thumbs = np.frombuffer(b"".join(fact.thumb for fact in usable), np.uint8).reshape(len(usable), -1)
     parts = [name_parts(PurePosixPath(fact.name).name) for fact in usable]
     found = found_by_name(parts, thumbs.astype(np.float32), [fact.label for fact in usable])
     members = [[usable[row] for row in rows] for rows in rows_by(found.ids.tolist())] if found else []
     groups = [described(f"{len(some):,} images", some, classes) for some in members]
+    if unsplit:
+        return finding("film_unsplit", [group for group, *_ in groups if len(group.files) > 1])
     return finding("film_leak", [group for group, _, leak in groups if leak])
 
 

@@ -126,7 +126,8 @@ def of_data(
     can_list = opened.files and opened.regular and any(fact.label >= 0 for fact in facts)
     findings = [*opened.findings, *pixel_checks(facts, one_kind), *image_checks(facts)]
     findings += [*exact_checks(facts, distinct.classes, can_list)]
-    findings += film_checks(facts, distinct.classes)
+    stated = bool(data.group) or any(items.groups is not None for items in opened.splits.values())
+    findings += film_checks(facts, distinct.classes, stated)
     found, notes = compared(distinct, facts, chosen, open_named, say)
     findings += found
     pixels: dict[str, np.ndarray] = {}

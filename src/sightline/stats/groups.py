@@ -7,7 +7,7 @@ film. `data.group: none` switches this off. docs/data.md has the measurements.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,10 +46,12 @@ Key = tuple[str, int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Groups:
-    """ids: int64 [N], the group of each image. by: what the groups are, such as "frames of a film"."""
+    """ids: int64 [N], the group of each image. by: what the groups are, such as "frames of a film". shared: number of
+    images in groups that were found by name, of whose name there are training images too."""
 
     ids: np.ndarray
     by: str
+    shared: int = 0
 
     @property
     def count(self) -> int:
@@ -61,7 +63,14 @@ class Groups:
         few = f": fewer than {FEWEST}, so no interval can be given" if self.count < FEWEST else ""
         found = f"{counted(len(self.ids), 'image')} in {counted(self.count, 'group')} ({self.by}){few}"
         wide = f"; with fewer than {MANY} groups, the interval is one of at least 95%" if self.count < MANY else ""
-        return found if few else f"{found}, as precise as {effective_images:,.0f} independent images{wide}"
+        known = (
+            f"; {self.shared:,} of them are named like training images: if these are of the same films or scenes, the "
+            "score is that for films that the model knows (--data.group keeps them together)"
+            if self.shared
+            else ""
+        )
+        precise = "" if few else f", as precise as {effective_images:,.0f} independent images{wide}"
+        return f"{found}{precise}{known}"
 
     def facts(self, effective_images: float) -> dict[str, Any]:
         """The groups as fields of a run's results."""
@@ -266,11 +275,15 @@ def said(groups: Groups | None, facts: Mapping[str, Any]) -> str:
     return f"; {groups.sentence(facts.get('effective_images', 0))}" if groups else ""
 
 
-def write_groups(run: Path | None, split: str, decoded: Decoded, data: Data) -> Groups | None:
-    """Find the groups of a split, and write them to predictions/SPLIT-groups.json of a run: `by`, and `groups`, the
-    file names of each group of several images. Without groups the file is removed. run: None for data other than the
-    run's own, whose groups are not written."""
+def write_groups(
+    run: Path | None, split: str, decoded: Decoded, data: Data, trained: Sequence[str] = ()
+) -> Groups | None:
+    """Find the groups of a split, and write them to predictions/SPLIT-groups.json of a run: `by`, `shared`, and
+    `groups`, the file names of each group of several images. Without groups the file is removed. run: None for data
+    other than the run's own, whose groups are not written. trained: names of the training images."""
     groups, names = groups_of(decoded, data), decoded.names
+    if groups and not data.group and decoded.groups is None:
+        groups = replace(groups, shared=named_alike(groups, names, trained))
     if run is None:
         return groups
     path = groups_file(run, split)
@@ -278,8 +291,23 @@ def write_groups(run: Path | None, split: str, decoded: Decoded, data: Data) -> 
         remove([path])
     else:
         members = [[names[row] for row in rows] for rows in rows_by(groups.ids.tolist()) if len(rows) > 1]
-        write_json(path, {"by": groups.by, "groups": members})
+        write_json(path, {"by": groups.by, "shared": groups.shared, "groups": members})
     return groups
+
+
+def named_alike(groups: Groups, names: Sequence[str], trained: Sequence[str]) -> int:
+    """The number of images in groups of several that have the name of a training image, but for its last numbers."""
+    several = np.bincount(groups.ids)[groups.ids] > 1
+    known = {prefix for name in trained for prefix in prefixes(name)}
+    return sum(not known.isdisjoint(prefixes(name)) for name, more in zip(names, several, strict=True) if more)
+
+
+def prefixes(name: str) -> set[str]:
+    """A path without its last numbers, and the same without its first folder, which may be that of a split; empty if
+    the name has no numbers, or nothing else."""
+    prefix, numbers = name_parts(name)
+    found = {prefix, prefix.partition("/")[2]} if numbers else set()
+    return {each for each in found if PurePosixPath(each).name not in ("", "_")}
 
 
 def groups_file(run: Path, split: str) -> Path:
@@ -294,4 +322,6 @@ def read_groups(run: Path, names: Sequence[str], split: str = "val") -> Groups |
     if not isinstance(found, dict) or not isinstance(found.get("groups"), list):
         return None
     number = {name: index for index, members in enumerate(found["groups"]) for name in members}
-    return grouped(ids_of([number.get(name, name) for name in names]), str(found.get("by")))
+    groups = grouped(ids_of([number.get(name, name) for name in names]), str(found.get("by")))
+    shared = found.get("shared")
+    return replace(groups, shared=shared) if groups and isinstance(shared, int) else groups

@@ -26,6 +26,8 @@ CLASS_TABLE = (
     "Overconfidence: mean confidence of these predictions minus their precision, with its 95% interval; bold if it "
     "differs from zero after Holm's correction for all classes."
 )
+FITTED_HEADS = {"lbfgs": "logistic regression", "knn": "k-NN"}
+"""What `optim.name` fits to frozen features, in words."""
 MATRIX = (
     "Rows are the truth, columns the prediction. Classes are ordered so that confused ones are adjacent. Errors have "
     "their own color scale, so that rare ones are visible."
@@ -83,6 +85,9 @@ def lead(files: RunFiles, findings: Findings) -> str:
     counts = section(data, "counts")
     where = str(data.get("path") or section(files.recipe, "data").get("path") or "")
     start = "trained from scratch" if weights == "none" else f"trained from the weights {weights}"
+    fitted = FITTED_HEADS.get(str(section(files.recipe, "optim").get("name")))
+    if fitted and weights != "none":
+        start = f"with the weights {weights}, frozen, and {fitted} on its features"
     many = f" on {int(counts['train']):,} images" if number(counts.get("train")) > 0 else ""
     source = f" of {where}" if where else ""
     classes = f" in {len(files.classes)} classes" if files.classes else ""

@@ -38,7 +38,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     parts, folder = training.parts, training.folder
     folders, size = shipped_checkpoints(folder), training.config.train.eval_batch_size
     numbers, arrays = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device)
-    groups = write_groups(folder, "val", parts.val, training.config.data)
+    groups = write_groups(folder, "val", parts.val, training.config.data, parts.train.names)
     intervals = classification_intervals(arrays, groups)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)

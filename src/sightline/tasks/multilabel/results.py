@@ -46,7 +46,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         thresholds = choose_thresholds(found["label_probabilities"], found["labels"])
     write_json(folder / THRESHOLDS_FILE, dict(zip(parts.val.classes, thresholds.tolist(), strict=True)))
     numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device)
-    groups = write_groups(folder, "val", parts.val, config.data)
+    groups = write_groups(folder, "val", parts.val, config.data, parts.train.names)
     final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)

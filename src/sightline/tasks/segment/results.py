@@ -53,7 +53,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     (best,) = shipped_checkpoints(folder)
     parts.learner.parameters().load_state_dict(load_model(best)[0])
     masks = folder / "predictions" / "val"
-    groups = write_groups(folder, "val", val, training.config.data)
+    groups = write_groups(folder, "val", val, training.config.data, parts.train.names)
     numbers, arrays = measure(parts, val, palette, masks, groups)
     save_counts(folder, "val", val, arrays)
     keep_worst(folder, val, pixel_accuracy(arrays["confusion"]), masks, palette)

@@ -94,7 +94,7 @@ class NumberFunctions:
         checkpoint, size = run_folder.shipped_checkpoints(training.folder)[0], config.train.eval_batch_size
         learner.parameters().load_state_dict(load_model(checkpoint)[0])
         numbers, arrays = evaluate_learner(learner, parts.val, size, parts.device)
-        groups = write_groups(training.folder, "val", parts.val, config.data)
+        groups = write_groups(training.folder, "val", parts.val, config.data, parts.train.names)
         intervals = self.intervals(arrays, groups)
         self.write_predictions(training.folder, "val", parts.val, arrays)
         assert parts.train.labels is not None and parts.val.labels is not None
