@@ -85,6 +85,8 @@ def neighbors_figure(files: RunFiles) -> tuple[str, Plan]:
 
     If there is nothing to draw: (the reason, {}).
     """
+    if not files.snapshots:
+        return "No neighbors: no epoch has stored features yet.", {}
     samples, stored = files.samples, [one for one in files.snapshots if not why_no_map(one.features)]
     if samples is None or any(len(one.features) != len(samples.rows) for one in stored):
         return "No neighbors: the images whose features were stored are missing.", {}
