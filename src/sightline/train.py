@@ -34,7 +34,7 @@ from .report.page import write_report
 from .report.watch import watching
 from .runs import run_folder
 from .runs.atomic import remove_stale_temporaries
-from .runs.log import RunLog
+from .runs.log import RunLog, once
 from .runs.run_folder import Run
 from .runs.signals import StopRequest, stoppable
 from .tasks import TASKS
@@ -80,7 +80,7 @@ def train(
             run_folder.require_outside_data(folder, config.data.path)
         with setup.open_run(folder, quiet) as log, explain_out_of_memory(config), stoppable(folder):
             if preprocessing:
-                log.say(preprocessing)
+                once(log.say)(preprocessing)
             parts = setup.build_parts(config, TASKS[config.task], log)
             config = run_folder.as_built(config, precision_name(parts.dtype), parts.facts.get("switched_off"))
             if world.is_rank0:

@@ -352,3 +352,13 @@ def test_no_time_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.start(tmp_path / "nowhere", minutes=0, quiet=True)
     assert caught.value.what == "minutes is 0" and "--minutes 10" in caught.value.cure
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_what_holds_for_all_steps_is_said_once(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightline.start(photos, weights="none", minutes=5, out=tmp_path / "s")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("doctor: ") for line in lines) == 1
+    assert sum(line.startswith("report: ") for line in lines) > 2, "each step has its own"

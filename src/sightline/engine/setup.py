@@ -29,7 +29,7 @@ from ..runs.checkpoint import preflight
 from ..runs.code_file import keep_copy, loaded_code
 from ..runs.csv_io import csv_text
 from ..runs.lock import lock_run
-from ..runs.log import RunLog
+from ..runs.log import RunLog, once
 from ..runs.provenance import command_line, describe_run, git_commit, installed_versions, rounding_note
 from . import distributed, training_state
 from .device import pick_precision, precision_name, rounding
@@ -69,7 +69,7 @@ def build_parts(
         code = loaded_code()
         distributed.require_same({"recipe": settings_of(config), "code": code.digest if code else "none"})
     with distributed.local_rank0_first():
-        parts = build(functions.build, config, log.say, precision, fresh)
+        parts = build(functions.build, config, once(log.say), precision, fresh)
     if distributed.world().size > 1:
         if config.train.on_out_of_memory != "stop":
             cure = (

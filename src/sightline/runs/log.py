@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -38,6 +39,34 @@ class Tracker(Protocol):
     def event(self, record: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
+
+
+SAID: ContextVar[set[str] | None] = ContextVar("SAID", default=None)
+"""Within `said_once`: the lines of `once` so far."""
+
+
+@contextlib.contextmanager
+def said_once() -> Generator[None]:
+    """Context manager: lines on data and weights that are the same for several runs are printed for the first one."""
+    token = SAID.set(set())
+    try:
+        yield
+    finally:
+        SAID.reset(token)
+
+
+def once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """A function like `say`, which omits lines that were printed before within `said_once`."""
+    known = SAID.get()
+    if known is None:
+        return say
+
+    def say_new(text: str) -> None:
+        if text not in known:
+            known.add(text)
+            say(text)
+
+    return say_new
 
 
 class RunLog:

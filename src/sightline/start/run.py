@@ -24,6 +24,7 @@ from ..recipes.ladders import LADDERS, LadderStep
 from ..report.formatting import duration
 from ..runs import run_folder
 from ..runs.lock import lock_run
+from ..runs.log import said_once
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..tasks import TASKS, task_learning_from
@@ -66,6 +67,7 @@ class Climb:
 
 @accepts_code
 @opened_once()
+@said_once()
 def start(
     data: str | os.PathLike[str],
     *,
