@@ -224,7 +224,7 @@ def test_a_wrong_palette_is_an_error_before_any_work(known_images: Path, run: si
 
 
 def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
-    for name in ("a/1_mask.png", "2.png", "twice_mask.png", "twice_gt.png", "more.png"):
+    for name in ("a/1_mask.png", "2_mask.png", "twice_mask.png", "twice_gt.png"):
         (tmp_path / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "truth" / name).touch()
     with pytest.raises(SightlineError, match="cannot be scored") as caught:
@@ -233,8 +233,6 @@ def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
         "2 predictions without" in caught.value.why and "a/2.jpg" in caught.value.why and "b/1.jpg" in caught.value.why
     )
     (tmp_path / "truth" / "twice_gt.png").unlink()
-    for path in list((tmp_path / "truth").glob("*.png")):
-        path.rename(path.with_name(f"{path.stem.removesuffix('_mask')}_mask.png"))
     found = true_masks(tmp_path / "truth", ["a/1_sat.jpg", "2.jpg"])
     assert found["a/1_sat.jpg"].endswith("truth/a/1_mask.png") and found["2.jpg"].endswith("truth/2_mask.png")
     with pytest.raises(SightlineError, match="no such folder"):

@@ -376,7 +376,7 @@ def test_a_missing_overlay_is_written_again(masks: Masks, generated: list[str]) 
 
 INVALID_ARGUMENTS = {
     "no images": (["--out", "o"], "no images are given to segment"),
-    "not there": (["nowhere", "--out", "o"], "the path does not exist"),
+    "not there": (["nowhere", "--out", "o"], "this path does not exist"),
     "a file": (["in", "--out", "masks.png"], "--out must be a folder"),
     "truth alone": (["in", "--out", "o", "--truth", "in"], "classes: --run RUN"),
     "points": (["in", "--out", "o", "--points-per-side", "0"], "1 to 128"),

@@ -64,3 +64,15 @@ def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The mapping under key `name` of a recipe or of provenance.json; {} if there is none."""
     inner = values.get(name)
     return inner if isinstance(inner, dict) else {}
+
+
+def fixed(value: float) -> str:
+    """A metric with four decimals, `0.7438`, or a dash of the same width if it is undefined."""
+    return f"{value:.4f}" if value == value else f"{'-':>6}"
+
+
+def fixed_interval(ends: Any) -> str:
+    """An interval such as `[0.7201, 0.7611]`, or a dash of the same width if it is undefined."""
+    low, high = ends
+    known = low is not None and low == low
+    return f"[{low:.4f}, {high:.4f}]" if known else f"{'-':<16}"

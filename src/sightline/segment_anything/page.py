@@ -15,10 +15,10 @@ from ..data.decode.rasters import read_for
 from ..errors import counted
 from ..insight.mask_figures import colored, hatched
 from ..insight.style import png_rgb
+from ..report.formatting import fixed, fixed_interval
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
 from ..stats.paired import paired_ious
-from ..tasks.segment.score import fixed, interval_text
 from .clean_up import SHOWN, SIDE, CleanUp, subsampled
 from .outputs import COLORS, PlannedImage, colors_of
 
@@ -63,7 +63,7 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
         return [*parts, missing_note("The effect was not measured: add --truth DIR, a folder of true masks.")]
     lead = element("p", f"{facts['sentence'][:1].upper()}{facts['sentence'][1:]}.", class_="lead")
     rows: list[list[Child]] = [
-        [name, fixed(before), fixed(after), fixed(difference), interval_text((low, high))]
+        [name, fixed(before), fixed(after), fixed(difference), fixed_interval((low, high))]
         for name, before, after, difference, low, high in zip(
             clean_up.parts.palette.classes, *paired_ious(*clean_up.counts()), strict=True
         )

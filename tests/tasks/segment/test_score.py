@@ -287,4 +287,4 @@ def test_predictions_among_true_masks_are_an_error(folders):
     write(truth / "0000_mask.png", np.zeros((9, 12), int))  # a prediction that was written there
     with pytest.raises(SightlineError, match="4 files without the ending _mask") as caught:
         score(truth, pred, "landcover")
-    assert "folders of their own" in caught.value.cure
+    assert "a folder of their own" in caught.value.cure and caught.value.where == str(truth)

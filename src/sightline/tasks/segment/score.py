@@ -19,11 +19,13 @@ import numpy as np
 from ...config.schema import Data
 from ...data.decode.masks import MaskFacts, read_mask
 from ...data.decode.palettes import Palette
+from ...data.parallel import processors
 from ...data.sources.layouts import require_images
 from ...data.sources.pairs import choose_palette
 from ...data.sources.scan import CLASS_LIST, left_out
 from ...data.test_ledger import TestImages
-from ...errors import SightlineError, listing
+from ...errors import SightlineError, counted, listing
+from ...report.formatting import fixed, fixed_interval
 from ...runs.atomic import finite
 from ...stats import segmentation as measures
 from ...stats.groups import groups_of_masks, ids_in
@@ -31,8 +33,7 @@ from ..contract import Say
 
 MASK_ENDING = "_mask"
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
-"""Endings that are removed from file names, without extension, before names are compared. `_sat` is included,
-because a prediction may have the name of its image."""
+"""Endings that are removed before names are compared; `_sat`, because a prediction may have the name of its image."""
 HEADLINES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -101,7 +102,6 @@ class Faults:
     without_prediction: list[str] = field(default_factory=list)
     without_truth: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     unread: int = 0
     cures: list[str] = field(default_factory=list)
@@ -113,7 +113,6 @@ class Faults:
             (self.without_prediction, "true masks without a prediction"),
             (self.without_truth, "predictions without a true mask"),
             (self.duplicates, "names shared by several files"),
-            (self.mixed, f"files without the ending {MASK_ENDING} in a folder in which others have it"),
             (self.invalid, f"pairs of masks that cannot be compared{unread}"),
         )
         shown = [f"\n  {len(names):,} {words}:\n{listing(names)}" for names, words in groups if names]
@@ -126,12 +125,6 @@ class Faults:
             )
         if self.duplicates:
             cures.insert(0, "keep one file of each name, or add `_mask` to the names of the masks, and to no others")
-        if self.mixed:
-            cures.insert(
-                0,
-                f"give the ending {MASK_ENDING} to all masks of a folder, or to none, and keep predictions and true "
-                "masks in folders of their own",
-            )
         if shown:
             where = f"{truth} (truth), {predicted} (predictions)"
             cure = "; ".join(cures[:5])
@@ -204,15 +197,15 @@ def score(
 
 def workers() -> int:
     """Number of CPUs that this process may use, at most 8 to limit memory."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(8, processors())
 
 
 def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]:
     """Paths of all masks in a folder and its subfolders, relative to it, by the name that the masks of a pair share.
 
     If some names end in `_mask`, files of the same name without it are taken for images or overlays: they are skipped,
-    and their number is added to `notes`. Other files are added to `faults`, because true masks and predictions may be
-    in one folder; so are names that several files share.
+    and their number is added to `notes`. Other files raise SightlineError, because true masks and predictions may be in
+    one folder. Names that several files share are added to `faults`.
     """
     tally: Counter[str] = Counter()
     files = [file.name for file in require_images(folder, "", tally)]
@@ -221,7 +214,10 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
         notes.append(f"{folder}: {len(files) - len(named):,} images whose names do not end in {MASK_ENDING} left out")
         masked = {pair_name(name) for name in named}
         drawn = {pair_name(name): pair_name(name).removesuffix("_overlay") for name in files}
-        faults.mixed += [f"{folder}: {name}" for name in files if drawn[pair_name(name)] not in masked]
+        if mixed := [name for name in files if drawn[pair_name(name)] not in masked]:
+            what = f"{counted(len(mixed), 'file')} without the ending {MASK_ENDING}, which other files have"
+            cure = "give the ending to all masks of a folder or to none; keep predictions in a folder of their own"
+            raise SightlineError(what, where=folder, why=listing(mixed, 5), cure=cure)
         files = named
     if tally:
         notes.append(f"{folder}: {left_out(tally)} left out")
@@ -332,20 +328,19 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
 
 
 def text(result: Score) -> str:
-    """The text that `sightline score` prints: a table of classes with intervals, the main metrics, other
-    definitions, notes."""
+    """The text that `sightline score` prints: a table of classes, the main metrics, other definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
     for index, name in enumerate(result.classes):
         iou, precision, recall = (fixed(values[index]) for values in numbers[:3])
-        row = f"{name:<{width}}  {iou}  {interval_text(result.class_intervals[index])}  {precision:>9}  {recall}"
+        row = f"{name:<{width}}  {iou}  {fixed_interval(result.class_intervals[index])}  {precision:>9}  {recall}"
         lines.append(f"{row}  {numbers.support[index] / total:>14.2%}")
     lines.append("")
     for key, name in HEADLINES.items():
         ends = result.numbers.get(f"{key}_interval")
-        lines.append(f"{name:<{width}}  {fixed(result.numbers[key])}" + (f"  {interval_text(ends)}" if ends else ""))
+        lines.append(f"{name:<{width}}  {fixed(result.numbers[key])}" + (f"  {fixed_interval(ends)}" if ends else ""))
     lines += ["", "Definitions of mean IoU, all on these masks:"]
     width = max(map(len, result.others))
     own = measures.Definition(result.numbers["mean_iou"], measures.HEADLINE)
@@ -353,15 +348,3 @@ def text(result: Score) -> str:
         first, *more = wrap(meaning, 100 - width)
         lines += [f"{name:<{width}}  {fixed(value)}  {first}", *(" " * (width + 10) + line for line in more)]
     return "\n".join([*lines, *[""] * bool(result.notes), *(f"note: {note}" for note in result.notes)])
-
-
-def fixed(value: float) -> str:
-    """A metric such as `0.7438`, or a dash if it is undefined."""
-    return f"{value:.4f}" if value == value else f"{'-':>6}"
-
-
-def interval_text(ends: Any) -> str:
-    """An interval such as `[0.7201, 0.7611]`, or a dash if it is undefined."""
-    low, high = ends
-    known = low is not None and low == low
-    return f"[{low:.4f}, {high:.4f}]" if known else f"{'-':<16}"
