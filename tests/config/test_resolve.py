@@ -79,6 +79,8 @@ def test_a_key_in_the_wrong_section_suggests_the_right_section() -> None:
     assert "did you mean train.epochs?" in rejected({"optim.epochs": 3}).cure
     assert "did you mean loss.gamma or schedule.gamma?" in rejected({"train.gamma": 3}).cure
     assert "did you mean optim.lr?" in rejected({"lr": 3}).cure
+    assert "did you mean optim.lr?" in rejected({"optim.learning_rate": 3}).cure
+    assert "did you mean data.size?" in rejected({"imgsz": 640}).cure
     assert "one of these sections: name, task, data" in rejected({"zzzzzzz": 3}).cure
 
 
