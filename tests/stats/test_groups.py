@@ -146,5 +146,8 @@ def test_images_named_like_training_images_are_counted_and_said(tmp_path: Path) 
         assert ("30 of them are named like training images" in groups.sentence(9)) == bool(shared)
         again = read_groups(tmp_path, names)
         assert again is not None and again.shared == shared
+    copies = decoded([f"val/photo_{row:04}.png" for row in range(40)], noise(20).repeat(2, 0))
+    near = write_groups(tmp_path, "val", copies, Data(), ["train/photo_0040.png"])
+    assert near is not None and near.by == "near copies" and near.shared == 0, "their names say nothing"
     stated = write_groups(tmp_path, "val", split, Data(group="{group}_*"), train)
     assert stated is not None and stated.shared == 0, "the user decides what is a group"

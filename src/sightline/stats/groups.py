@@ -282,7 +282,7 @@ def write_groups(
     `groups`, the file names of each group of several images. Without groups the file is removed. run: None for data
     other than the run's own, whose groups are not written. trained: names of the training images."""
     groups, names = groups_of(decoded, data), decoded.names
-    if groups and not data.group and decoded.groups is None:
+    if groups and groups.by in FINDERS:
         groups = replace(groups, shared=named_alike(groups, names, trained))
     if run is None:
         return groups
