@@ -101,8 +101,7 @@ def start(
     with option_names():
         error = unavailable(weights, model) if weights != "none" else None
     if error:
-        cure = error.cure.replace("--model.weights", "--weights")
-        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {cure}")
+        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {typed(error.cure)}")
     kind, source, wanted = look(wanted, say)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
@@ -217,8 +216,8 @@ def take(climb: Climb, step: LadderStep) -> None:
             raise interrupted(climb.folder) from error
         if not (step.pretrained and (error.status == ENVIRONMENT or "weights" in error.where)):
             raise
-        cure = error.cure.replace("--model.weights", "--weights")
-        outcome = replace(outcome, why=f"{error.what}: {error.why}" if error.why else error.what, cure=cure)
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        outcome = replace(outcome, why=why, cure=typed(error.cure))
     finally:
         climb.outcomes[step.name] = replace(outcome, seconds=outcome.seconds + time.monotonic() - begin)
         write_outcomes(climb.folder, climb.settings, climb.outcomes)
@@ -242,9 +241,13 @@ def option_names() -> Generator[None]:
     try:
         yield
     except SightlineError as error:
-        where = error.where.replace("model.weights", "--weights")
-        cure = error.cure.replace("--model.weights", "--weights")
+        where, cure = error.where.replace("model.weights", "--weights"), typed(error.cure)
         raise SightlineError(error.what, where=where, why=error.why, cure=cure, status=error.status) from error
+
+
+def typed(cure: str) -> str:
+    """A cure with the option of this command for the weights."""
+    return cure.replace("--model.weights", "--weights")
 
 
 def after_earlier(climb: Climb, step: LadderStep) -> LadderStep:

@@ -56,7 +56,9 @@ def accuracy_table(grid: Grid, result: GridResult) -> Child:
     columns: dict[str, Callable[[SettingResult], str]] = {
         "Setting": setting_text,
         "Accuracy, %": lambda one: percent(one.accuracy),
-        "Interval (at least 95%)": edges_text,
+        "Interval (at least 95%)": lambda one: (
+            " to ".join(percent(edge) for edge in one.interval) if one.interval else "none"
+        ),
         "Each run, %": each_run,
     }
     if any(one.knn is not None for one in result.outcomes):
@@ -66,11 +68,6 @@ def accuracy_table(grid: Grid, result: GridResult) -> Child:
         columns["Reported elsewhere, %"] = lambda one: percent(known[one.setting]) if one.setting in known else ""
     rows = [[text(one) for text in columns.values()] for one in result.outcomes]
     return table(list(columns), rows, "Accuracy by setting", numeric=1)
-
-
-def edges_text(outcome: SettingResult) -> str:
-    """The interval of a setting's accuracy in percent."""
-    return " to ".join(percent(edge) for edge in outcome.interval) if outcome.interval else "none"
 
 
 def setting_text(outcome: SettingResult) -> str:

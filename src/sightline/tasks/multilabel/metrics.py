@@ -97,7 +97,7 @@ def precision_intervals(scores: np.ndarray, truth: np.ndarray, groups: np.ndarra
     """
     point, left_out = without_blocks(scores, truth, groups)
     effective = effective_units(len(truth), groups)
-    present, units = truth.any(0), (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    present, units = truth.any(0), units_with_class(truth, groups)
     edges = np.stack(jackknife(point, left_out, np.minimum(effective, units), share=True).interval(), axis=1)
     edges[units < FEWEST] = np.nan
     mean, interval = float("nan"), NONE
@@ -108,6 +108,11 @@ def precision_intervals(scores: np.ndarray, truth: np.ndarray, groups: np.ndarra
         low, high = jackknife(mean, nan_mean(left_out[:, present]), min(effective, units.sum()), share=True).interval()
         interval = float(low), float(high)
     return Precision(mean, interval, point, edges, truth.sum(0), few)
+
+
+def units_with_class(truth: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """In how many images or groups each class is true, int64 [K]."""
+    return (sums(truth.astype(np.int64), groups) > 0).sum(0)
 
 
 def without_blocks(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +132,7 @@ def paired_precision(
 ) -> tuple[Estimate, ClassDifferences]:
     """Compare the scores [N, K] of two models: (the difference second - first of their mean average precisions, the
     differences of each class)."""
-    present, units = truth.any(0), (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    present, units = truth.any(0), units_with_class(truth, groups)
     (point, left), (other, other_left) = (without_blocks(scores, truth, groups) for scores in (first, second))
     effective = effective_units(len(truth), groups)
     apart, left_apart = other - point, other_left - left
@@ -180,7 +185,7 @@ def decision_intervals(
     for name in MEANS:
         low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), effective, share=True).interval()
         found[name] = float(low), float(high)
-    units = (sums(truth.astype(np.int64), groups) > 0).sum(0)
+    units = units_with_class(truth, groups)
     return found | ({"macro_f1": NONE} if (units[truth.any(0)] < FEWEST_OF_CLASS).any() else {})
 
 

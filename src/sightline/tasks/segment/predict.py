@@ -112,7 +112,7 @@ def predict(
         parts = load_segmenter(folder, config)
         if options.overwrite or not record.is_file():
             targets = [path for job in jobs for path in job.files(options.overlay)]
-            require_own_folder(out, options.overwrite)
+            require_no_other_images(out, options.overwrite)
             require_free(targets, [image.path for image in images], out, options.overwrite)
             write_json(record, origin)
         else:
@@ -166,7 +166,7 @@ def require_distinct(targets: Sequence[Path], out: Path) -> None:
         raise SightlineError("several images have the same output file", where=str(out), why=why, cure=cure)
 
 
-def require_own_folder(out: Path, overwrite: bool) -> None:
+def require_no_other_images(out: Path, overwrite: bool) -> None:
     """Raise SightlineError if the output folder has images other than masks and overlays, unless `overwrite`: later,
     the masks could be taken for true masks."""
     files = walk(str(out), "", Counter()) if out.is_dir() and not overwrite else ()
