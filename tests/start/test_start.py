@@ -154,6 +154,7 @@ def test_more_minutes_add_the_steps_that_did_not_fit(
     ("make", "words", "cure"),
     [
         (lambda photos, folder: next((photos / "train").iterdir()), "no labels", "moco_fast"),
+        (lambda photos, folder: beside_table(folder), "no labels", "tags.csv; or "),
         (lambda photos, folder: one_class(folder), "only 1 class was found", "--data FOLDER"),
         (lambda photos, folder: numbers(folder), "looks like numbers", "--data.label_column"),
         (lambda photos, folder: folder / "nothing", "not found|no such", "check the path"),
@@ -176,6 +177,13 @@ def one_class(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (index, 0, 0)).save(path)
     return folder / "data"
+
+
+def beside_table(folder: Path) -> Path:
+    images = one_class(folder) / "cat"
+    rows = "".join(f"{index}.png,{'cat;dog' if index % 2 else 'dog'}\n" for index in range(12))
+    (images.parent / "tags.csv").write_text("photo,tags\n" + rows)
+    return images
 
 
 def numbers(folder: Path) -> Path:
@@ -203,6 +211,15 @@ def test_a_folder_with_other_content_is_not_overwritten(photos: Path, tmp_path: 
     assert "train.seed" in caught.value.why
     sightline.start(photos, weights="none", out=tmp_path / "s", overwrite=True, quiet=True, **{"train.seed": 1})
     assert "seed: 1" in (tmp_path / "s/scratch/recipe.yaml").read_text()
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_a_start_with_weights_is_not_written_again_without_them(photos: Path, weights: str, tmp_path: Path) -> None:
+    first = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
+    before = first.report.read_bytes()
+    with pytest.raises(SightlineError, match="other settings") as caught:
+        sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True)
+    assert "weights was" in caught.value.why and first.report.read_bytes() == before
 
 
 SIZES = Sizes(100, 50, 0.0)

@@ -61,6 +61,8 @@ class Data(Section):
     """For `data.layout filename`: where the label is in a file name without its extension."""
     labels: Literal["auto", "one", "several", "number"] = "auto"
     """Whether an image has one label or several in a table (`auto`: as it shows), or a number, as for regression."""
+    file_column: str = ""
+    """Name of a table's column of file names; empty: `filename`, `file`, `image`, `path` or a similar name."""
     label_column: str = ""
     """Name of a table's column of labels; empty: `label`, `class`, `category` or a similar name."""
     separator: str = ""

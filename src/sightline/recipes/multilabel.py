@@ -39,7 +39,7 @@ def multilabel_probe() -> MultilabelConfig:
         data=Data(size=224, labels="several", filter="pretrained"),
         model=Model(name=BACKBONE, weights="pretrained", freeze=True),
         augment=Augment(normalize="pretrained"),
-        optim=Optim(name="lbfgs", decay_choices=PENALTIES),
+        optim=Optim(name="lbfgs", weight_decay=0.1, decay_choices=PENALTIES),
         train=Train(epochs=1, batch_size=256, best_metric="mean_average_precision"),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..config.checks import FITTED
 from ..insight.curves import History, MetricCurve, number
 from ..insight.style import si_number
 from ..stats.baselines import TITLES, baselines_of
@@ -24,6 +25,10 @@ Hint = tuple[str, str]
 CURVES = (
     "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
     "weights of the recipe; validation loss is plain cross-entropy: compare their shapes, not their heights."
+)
+FITTED_CURVES = (
+    "Nothing is trained in steps here: the loss and the metrics on the validation images are those of the fitted head, "
+    "and of the head before it was fitted."
 )
 SCROLL = "Scroll horizontally to see the whole figure. "
 NARROW = 330  # CSS pixels; wider figures scroll on a phone
@@ -105,6 +110,11 @@ def baselines_line(files: RunFiles, of: str = "") -> Html | None:
     return element("p", parts, f" ({notes})" if notes else None, ".", class_="small")
 
 
+def reading_of_curves(files: RunFiles) -> str:
+    """How to read the curves of a classifier of images, whether it is trained or its head fitted to frozen features."""
+    return FITTED_CURVES if section(files.recipe, "optim").get("name") in FITTED else CURVES
+
+
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
     """The curves of the loss and of the task's metrics, with small curves of training records below.
 
@@ -118,7 +128,7 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
     notes = [text]
     if past.ensemble:
         notes.insert(0, f"The result is the mean of the probabilities after {epochs_text(past.ensemble)}.")
-    elif past.best_epoch:
+    elif past.best_epoch and text != FITTED_CURVES:
         notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
         again = times(len(past.resumes))

@@ -17,6 +17,7 @@ from ..config.schema import Config, Data
 from ..data.label_arrays import are_numbers, are_sets
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
+from ..data.sources.row_matching import table_hint
 from ..data.types import Source
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..models.encoder_weights import require_weights
@@ -114,10 +115,13 @@ def start(
         climb = Climb(source, folder, asked, Sizes.of(source), minutes, say, quiet, outcomes)
         signals = StopRequest.received
         for step in steps:
-            take(climb, step)
+            if not (step.pretrained and weights == "none"):
+                take(climb, step)
             if StopRequest.received > signals:
                 raise interrupted(folder)
         result = write_result(folder, asked, [*climb.outcomes.values()])
+        if (over := -climb.left - RESERVE) > 0:
+            say(f"\nThe steps took {duration(over)} more than {minutes:g} min: estimates are from a few steps.")
     say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
     return result
 
@@ -149,7 +153,8 @@ def kind_of(source: Source, data: Data) -> str:
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not labels:
         why = "`sightline start` compares steps by their accuracy on labeled images"
-        cure = (
+        cure = table_hint(source.path, data)
+        cure += (
             "put the images of each class into a folder of its own; or pre-train without labels: sightline train "
             f"moco_fast --data {shlex.quote(data.path)}"
         )
@@ -165,12 +170,10 @@ def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[s
     side = median_side(source)
     chosen = {"model.weights": absolute(weights) if os.path.exists(weights) else weights} if weights else {}
     chosen |= {"model.name": model} if model else {}
-    steps = []
-    for step in LADDERS[kind](side):
-        if step.pretrained and weights == "none":
-            continue
-        steps.append(with_start_settings(step, settings | (chosen if step.pretrained else {})))
-    return steps
+    if weights == "none":
+        chosen = {}  # pre-trained steps are left out; their settings are not valid without weights
+    steps = LADDERS[kind](side)
+    return [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
 
 
 def median_side(source: Source) -> int:
@@ -184,7 +187,9 @@ def take(climb: Climb, step: LadderStep) -> None:
     """Train or resume the run of a step, or note why it is left out."""
     run, before = climb.folder / step.name, climb.outcomes.get(step.name)
     if before and before.trained:
-        climb.say(f"{step.title}: done")
+        climb.say(
+            f"{before.title}: done, in {duration(before.seconds)}, which count toward --minutes {climb.minutes:g}"
+        )
         climb.side = load_recipe_file(run / "recipe.yaml").data.size if step.pretrained else climb.side
         return
     begin = time.monotonic()

@@ -64,6 +64,27 @@ def test_an_unusual_separator_is_an_error_and_a_space_is_said(tmp_path: Path) ->
     assert any("several labels: --data.separator ' '" in note for note in source.notes)
 
 
+def test_lists_of_tags_with_spaces_are_an_error_and_names_with_spaces_are_not(tmp_path: Path) -> None:
+    tags = ("sun", "dog sun", "sun dog beach", "beach", "dog", "beach sun")
+    text = "filename,label\n" + "".join(f"{n}.png,{label}\n" for n, label in enumerate(tags))
+    with pytest.raises(SightlineError, match="look like several labels with the separator ' '") as caught:
+        opened(table(tmp_path, text))
+    assert "--data.separator ' '" in caught.value.cure and "--data.labels one" in caught.value.cure
+    assert opened(table(tmp_path, text), separator=" ").classes == ("beach", "dog", "sun")
+    assert len(opened(table(tmp_path, text), labels="one").classes) == 6
+    for names in (("golden retriever", "labrador retriever", "poodle") * 2, ("red car", "red bus", "blue car") * 2):
+        rows = "".join(f"{n}.png,{label}\n" for n, label in enumerate(names))
+        assert opened(table(tmp_path, "filename,label\n" + rows)).classes == tuple(sorted(set(names)))
+
+
+def test_lists_of_tags_that_are_all_different_are_not_taken_for_ids(tmp_path: Path) -> None:
+    names = [f"{a} {b}" if a != b else a for a in "pqrs" for b in "pqrs"]
+    source_toys.put(tmp_path, *(f"{n}.png" for n in range(16)))
+    (tmp_path / "labels.csv").write_text("file,tags\n" + "".join(f"{n}.png,{t}\n" for n, t in enumerate(names)))
+    with pytest.raises(SightlineError, match="the separator ' '"):
+        opened(tmp_path)
+
+
 def test_one_column_for_each_class(tmp_path: Path) -> None:
     rows = "".join(
         f"{name},{','.join(str(int(label in text.split(';'))) for label in ('dog', 'cat', 'bird'))},train\n"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import source_toys
 from sightline.config.schema import Data
+from sightline.data.sources.row_matching import table_hint
 from sightline.data.sources.tables import read_table
 from sightline.errors import SightlineError
 from source_toys import FOUR, ROWS, labels_of, open_error, put, written
@@ -112,6 +113,38 @@ def test_missing_images_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert "3 of 7 rows" in error.what
 
 
+def test_a_table_away_from_its_images_is_one_error(tmp_path: Path) -> None:
+    put(tmp_path / "pictures", *FOUR)
+    (tmp_path / "tables").mkdir()
+    error = open_error(written(tmp_path / "tables", "filename,label\n" + ROWS))
+    assert error.what == "none of the 4 images of the table was found" and error.why.count(".png") == 1
+    assert "into the one above" in error.cure
+    assert set(labels_of(opened(written(tmp_path, "filename,label\n" + ROWS) / "labels.csv"))) == {
+        f"pictures/{name}" for name in FOUR
+    }
+
+
+def test_the_column_of_file_names_is_set(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    written(tmp_path, "original,scan no,label\n" + "".join(f"x,{row}\n" for row in ROWS.split()))
+    assert "--data.file_column NAME" in open_error(tmp_path).cure
+    assert labels_of(opened(tmp_path, file_column="Scan_No")) == MEANING
+    error = open_error(tmp_path, file_column="scans")
+    assert "no column 'scans'" in error.what
+
+
+def test_the_table_above_a_folder_of_images_is_found(tmp_path: Path) -> None:
+    put(tmp_path / "my photos", *FOUR)
+    written(tmp_path, "filename,label\n" + ROWS, "tags.csv")
+    written(tmp_path, "name,age\nx,3\n", "other.csv")
+    folder = str(tmp_path / "my photos")
+    assert table_hint(folder, Data()) == (
+        f"use the table of labels above this folder: --data '{tmp_path}/tags.csv'; or ".replace("'", "")
+    )
+    written(tmp_path, "filename,label\n" + ROWS, "more.csv")
+    assert table_hint(folder, Data()) == "" == table_hint("sklearn:digits", Data()), "two tables: no guess"
+
+
 def test_contradicting_and_ambiguous_rows_are_errors(tmp_path: Path) -> None:
     put(tmp_path, *FOUR)
     assert (
@@ -135,7 +168,7 @@ def test_one_image_in_two_splits(tmp_path: Path) -> None:
 FAULTS = {
     "filname,label\n0.png,cat\n": ("no column 'filename'", "did you mean 'filname'?"),
     "filename,lable\n0.png,cat\n": ("no column 'label'", "'filename', 'lable'"),
-    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "it has '0.png', 'cat'", "first line filename,label\n"),
+    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "it has '0.png', 'cat'", "first line filename,label; or --data.file_column NAME\n"),
     "cat;0.png\ndog;1.png\n": ("no column 'filename'", "it has 'cat', '0.png'"),
     "id,label\n0,cat\n": ("no column 'filename'", "exactly one column 'filename'"),
     "filename,label\n0.png,cat\n1.png,dog,x\n": ("line 3: 3 cells instead of 2", "double quotes"),

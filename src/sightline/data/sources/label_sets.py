@@ -10,7 +10,7 @@ from ...errors import SightlineError, counted, some_of
 
 SEPARATORS = (";", "|", ",")
 """Separators that are searched in labels. Others, such as a space, must be given as `data.separator`."""
-UNUSUAL = (",", "/", "+", "&")
+UNUSUAL = (",", "/", "+", "&", " ")
 """Separators of labels that may be class names or label sets, so that the user must decide."""
 ON, OFF = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
 MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "null"})
@@ -121,7 +121,7 @@ def labels_of_cells(
     else:
         reject_combinations(cells, column, path)
         hint = "is one class; if it is several labels: --data.separator ' '"
-        spaced = [f"{text!r} {hint}" for text in joined(cells, " ")]
+        spaced = [f"{text!r} {hint}" for text in joined(cells, " ", surely=False)]
         if data.labels != "several" or "" not in cells:
             faults = missing_cells(lines, columns, column, data, False)
             return RowLabels([(cell,) for cell in cells], False, tuple(spaced[:1]), faults)
@@ -160,7 +160,7 @@ def reject_other_values(cells: Sequence[str], column: str, where: str, declared:
         cure = f"for a task that predicts a number: --data.labels number (written as 20.5, not 20,5); {cure}"
     elif dates and 2 * len(dates) > len(distinct):
         what, shown = "dates", dates
-    elif len(texts) == len(distinct) >= FEW_ROWS:
+    elif len(texts) == len(distinct) >= FEW_ROWS and not joined(distinct, " "):
         what, shown = "ids: all texts are different", distinct
     else:
         return
@@ -171,13 +171,18 @@ def reject_other_values(cells: Sequence[str], column: str, where: str, declared:
         raise SightlineError(what, where=where, why=why, cure=cure)
 
 
-def joined(cells: Sequence[str], mark: str) -> list[str]:
+def joined(cells: Sequence[str], mark: str, surely: bool = True) -> list[str]:
     """The distinct cells with the separator `mark`, if they look like label sets: splitting all cells leaves fewer
-    distinct names, or a part of a cell is the label of another cell; else an empty list."""
+    distinct names, or a part of a cell is the label of another cell; else an empty list. surely: as class names
+    often have spaces, cells with spaces must have different numbers of parts, and at most half as many names."""
     distinct = dict.fromkeys(cell for cell in cells if cell)
     parts = {cell: split_cell(cell, mark) for cell in distinct if mark in cell}
-    fewer = len({name for cell in distinct for name in split_cell(cell, mark)}) < len(distinct)
-    return [*parts] if fewer or any(name in distinct for some in parts.values() for name in some) else []
+    names = {name for cell in distinct for name in split_cell(cell, mark)}
+    if mark == " " and surely:
+        likely = 2 * len(names) <= len(distinct) and len({len(split_cell(cell, mark)) for cell in distinct}) > 1
+    else:
+        likely = len(names) < len(distinct) or any(name in distinct for some in parts.values() for name in some)
+    return [*parts] if likely else []
 
 
 def reject_combinations(cells: Sequence[str], column: str, where: str) -> None:

@@ -1,13 +1,25 @@
 """Choose the tables of labels in a folder, and match the rows of the tables with image files."""
 
 import os
+import posixpath
+import shlex
 from collections import Counter
 
 from ...config.paths import relative_path
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..label_arrays import SEPARATOR
-from .scan import EXTENSIONS, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
+from .scan import (
+    EXTENSIONS,
+    TABLE_ENDINGS,
+    File,
+    Label,
+    Layout,
+    SplitFiles,
+    holds_images,
+    images_below,
+    list_folder,
+)
 from .splits import ALL, names_train, split_folders, split_names, split_of
 from .tables import LabelTable, Row, has_columns, read_table
 
@@ -151,6 +163,7 @@ def match_rows(
     earlier row.
     """
     faults: list[str] = []
+    absent = 0
     everywhere: dict[str, list[File]] = {}
     for row in table.rows:
         hits = find_images(root, [owns[row.split]], row.file, listings)
@@ -166,6 +179,7 @@ def match_rows(
                 else ": there is no such image"
             )
             faults.append(f"line {row.line}: {row.file!r}{several}")
+            absent += not hits
             continue
         row = row._replace(split=row.split or split or ALL)
         path = os.path.normpath(os.path.join(root, hits[0].name))
@@ -183,12 +197,40 @@ def match_rows(
                 faults.append(f"{lines}: {row.file!r} has the {what}s {first!r} and {second!r}")
     if faults:
         searched = some_of(sorted({repr(folder or ".") for folder in [*owns.values(), *others]}))
+        if absent == len(table.rows):
+            raise none_found(table, root, searched)
         raise SightlineError(
             f"{len(faults):,} of {len(table.rows):,} rows cannot be matched to one image with one label",
             where=table.path,
             why=f"the images were searched in the folders {searched}\n{listing(faults, 100)}",
             cure="correct or remove these rows of the table, or add the missing images",
         )
+
+
+def none_found(table: LabelTable, root: str, searched: str) -> SightlineError:
+    """The error for a table of which no image was found. searched: the folders below `root` that were searched."""
+    name = table.rows[0].file
+    why = f"there is no {name!r}, the file of line {table.rows[0].line}, and no other; searched: {searched} in {root}"
+    cure = "move the table into the folder with the images, or into the one above; or write the paths of the images, "
+    cure += f"absolute or from the folder of the table, into it, as in images/{posixpath.basename(name)}"
+    return SightlineError(
+        f"none of the {counted(len(table.rows), 'image')} of the table was found", where=table.path, why=why, cure=cure
+    )
+
+
+def table_above(root: str, data: Data) -> str:
+    """Path of a table of labels in the folder above a folder of images, or '' unless there is just one."""
+    above = os.path.dirname(root)
+    names = sorted(os.listdir(above)) if os.path.isdir(root) and os.access(above, os.R_OK) else []
+    tables = [os.path.join(above, name) for name in names if name.lower().endswith(TABLE_ENDINGS)]
+    usable = [path for path in tables if os.path.isfile(path) and has_columns(path, data)]
+    return usable[0] if len(usable) == 1 else ""
+
+
+def table_hint(root: str, data: Data) -> str:
+    """The beginning of a cure for a folder of images without labels: the table in the folder above it, if any."""
+    path = table_above(root, data)
+    return f"use the table of labels above this folder: --data {shlex.quote(path)}; or " if path else ""
 
 
 def endings_of(name: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from .splits import split_names, split_of
 
 # Column names in lower case, without spaces and underscores.
 FILE_COLUMNS = ("filename", "file", "image", "imagename", "path", "filepath", "imagepath", "img", "imageid")
+FILE_COLUMNS += ("photo", "picture")
 LABEL_COLUMNS = (
     "label",
     "labels",
@@ -31,7 +32,10 @@ NAME_COLUMNS = ("classname", "labelname", "class", "category")
 SPLIT_COLUMNS = ("split", "subset")
 GROUP_COLUMNS = ("group",)
 
-LABEL_CURE = "; or --data.label_column NAME; or write a column of 0 and 1 (or yes and no) for each class"
+COLUMN_CURES = {
+    "filename": "; or --data.file_column NAME",
+    "label": "; or --data.label_column NAME; or write a column of 0 and 1 (or yes and no) for each class",
+}
 
 Lines = list[tuple[int, list[str]]]
 """(line number in the file, cells) of each row."""
@@ -146,7 +150,12 @@ def peek_header(path: str) -> set[str]:
 def has_columns(path: str, data: Data) -> bool:
     """Whether a table has a column of file names and a column of labels."""
     names = peek_header(path)
-    return not names.isdisjoint(FILE_COLUMNS) and not names.isdisjoint(label_columns(data))
+    return not names.isdisjoint(file_columns(data)) and not names.isdisjoint(label_columns(data))
+
+
+def file_columns(data: Data) -> tuple[str, ...]:
+    """The normalized names that a column of file names may have."""
+    return tuple(normalized([data.file_column])) if data.file_column else FILE_COLUMNS
 
 
 def label_columns(data: Data) -> tuple[str, ...]:
@@ -182,19 +191,19 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
             cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove "
             "the column 'confidence'",
         )
-    others = {i for i, name in enumerate(names) if name in (*FILE_COLUMNS, *SPLIT_COLUMNS, *GROUP_COLUMNS)}
+    others = {i for i, name in enumerate(names) if name in (*file_columns(data), *SPLIT_COLUMNS, *GROUP_COLUMNS)}
     given = data.labels == "number" or data.label_column or {*names} & {*LABEL_COLUMNS}
     hot = {} if given else one_hot_columns(header, others, lines)
-    for what, accepted in (("filename", FILE_COLUMNS), *([] if hot else [("label", label_columns(data))])):
+    given_names = {"filename": data.file_column, "label": data.label_column}
+    for what, accepted in (("filename", file_columns(data)), *([] if hot else [("label", label_columns(data))])):
         found = next((name for name in accepted if name in names), "")
         if names.count(found) != 1:
             raise SightlineError(
-                f"the table has {'two columns' if found else 'no column'} "
-                f"{data.label_column if what == 'label' and data.label_column else what!r}",
+                f"the table has {'two columns' if found else 'no column'} {given_names[what] or what!r}",
                 where=f"{path}, line 1",
                 why=f"the first line must name the columns; it has {some_of([repr(cell.strip()) for cell in header])}",
                 cure=f"name exactly one column {what!r}, for example with the first line "
-                f"filename,label{nearest_hint(what, header)}" + LABEL_CURE * (what == "label" and not found),
+                f"filename,label{nearest_hint(what, header)}" + COLUMN_CURES[what] * (not found),
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):

@@ -9,6 +9,7 @@ from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
 from ...data.sources.pair_layouts import holds_pairs
 from ...data.sources.pairs import labeled_by_folders
+from ...data.sources.row_matching import table_hint
 from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError, some_of
@@ -63,7 +64,8 @@ def open_labeled(config: Config, say: Say) -> Source:
     source = reject_leaks(source, config.data, say)
     if "train" not in source.splits or source.splits["train"].labels is None:
         why = f"the images have no labels in the layout {source.layout!r}"
-        cure = (
+        cure = table_hint(source.path, config.data)
+        cure += (
             "move the images into one folder for each class; or give a table with labels: --data FILE.csv; or read the "
             "labels from the file names: --data.layout filename --data.pattern '{id}_{label}'"
         )

@@ -9,6 +9,7 @@ from ...config.schema import Data
 from ...data.label_arrays import SEPARATOR, are_sets, strata
 from ...data.sources.leakage import groups_of, reject_leaks, validation_mask
 from ...data.sources.open import open_source
+from ...data.sources.row_matching import table_hint
 from ...data.types import Source
 from ...engine.parts import Parts
 from ...errors import SightlineError, counted, some_of
@@ -46,7 +47,7 @@ def open_label_sets(config: MultilabelConfig, say: Say) -> Source:
     source = open_source(config.data, config.data.split_seed)
     for note in source.notes:
         say(note)
-    check_label_sets(source)
+    check_label_sets(source, config.data)
     source = reject_leaks(source, config.data, say)
     val = source.splits.get("val")
     if val and val.labels is not None and not val.labels.any():
@@ -60,7 +61,7 @@ def open_label_sets(config: MultilabelConfig, say: Say) -> Source:
     return with_threshold_split(source, config.data, config.multilabel.threshold_fraction, say)
 
 
-def check_label_sets(source: Source) -> None:
+def check_label_sets(source: Source, data: Data) -> None:
     """Raise SightlineError unless the data have label sets, whose class names do not contain SEPARATOR."""
     train = source.splits.get("train") or next(iter(source.splits.values()))
     if are_sets(train.labels):
@@ -71,7 +72,8 @@ def check_label_sets(source: Source) -> None:
             raise SightlineError(what, where=source.path, why=why, cure=cure)
         return
     if train.labels is None:
-        cure = "give a CSV with the columns filename and label, and labels such as cat;dog"
+        cure = table_hint(source.path, data)
+        cure += "give a CSV with the columns filename and label, and labels such as cat;dog"
         raise SightlineError("the images have no labels", where=source.path, cure=cure)
     why, cure = f"the layout is {source.layout!r}", "use a recipe for one label per image, such as photos_finetune"
     if source.layout == "csv":

@@ -55,7 +55,7 @@ def with_own_splits(source: Source, config: MultilabelConfig) -> Source:
 
     Raises SightlineError if the data no longer have label sets.
     """
-    check_label_sets(source)
+    check_label_sets(source, config.data)
     return with_threshold_split(source, config.data, config.multilabel.threshold_fraction, lambda text: None)
 
 

@@ -80,7 +80,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*lead_and_facts(files, past, summary), sections.hints_list(hints(past, summary))]),
         ("Features over the epochs", feature_maps(files, figures, maps, summary)),
-        ("Curves", sections.curves(figures, past, curves)),
+        ("Curves", sections.curves(figures, past, curves, sections.reading_of_curves(files))),
         ("Classes", class_table(summary) if summary else [missing_note(MISSING)]),
         ("Confused classes", confused(figures, summary, images) if summary else [missing_note(MISSING)]),
         ("Wrong label sets", gallery_of_wrong(summary, images) if summary else [missing_note(MISSING)]),
