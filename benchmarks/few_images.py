@@ -31,12 +31,12 @@ COUNTS, SEEDS = (5, 10, 20, 40), (0, 1, 2)
 CHOSEN_AT, CHOICE_SEED = {5: 10, 10: 10, 20: 40, 40: 40}, 100
 RECIPES = {  # title, color, settings
     "photos_probe": ("logistic regression on frozen features", BLUE, {}),
-    "photos_finetune": ("fine-tuning", GREEN, {"data.size": 128}),
+    "photos_finetune": ("fine-tuning", GREEN, {"data.size": 128, "augment.progressive": ((96, 1.0),)}),
     "objects_fast": ("from scratch", ORANGE, {"train.batch_size": 64, "optim.sam_radius": 0.0}),
 }
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "photos_probe": [{}],
-    "photos_finetune": [{"train.epochs": epochs, "optim.lr": lr} for epochs in (8, 20) for lr in (2e-4, 5e-4)],
+    "photos_finetune": [{"train.epochs": epochs, "optim.lr": lr} for epochs in (5, 12) for lr in (2e-4, 5e-4)],
     "objects_fast": [{"train.epochs": epochs, "optim.muon_lr": lr} for epochs in (20, 60) for lr in (0.05, 0.15)],
 }
 

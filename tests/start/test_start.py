@@ -14,11 +14,12 @@ from accessibility import violations_of_file
 from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve
+from sightline.engine.schedules import training_side
 from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
-from sightline.start.plan import Sizes, TooLong, fitted
+from sightline.start.plan import Sizes, TooLong, fitted, for_few_images, sized
 from sightline.start.results import climb
 
 if TYPE_CHECKING:
@@ -260,6 +261,24 @@ def test_the_largest_side_and_the_epochs_that_fit_are_chosen(
 ) -> None:
     fit = fitted(step_with(epochs), None, SIZES, left, 10.0, side)  # ty: ignore
     assert (fit.config.data.size, fit.config.train.epochs) == expected and fit.seconds <= left
+
+
+def test_fine_tuning_trains_on_images_of_three_quarters_of_the_side() -> None:
+    tuned = next(step for step in LADDERS["labels"](300) if step.name == "finetune")
+    assert tuned.config.augment.progressive == ((168, 1.0),) and training_side(tuned.config, 14) == 168
+    for side in tuned.sides:
+        assert training_side(sized(tuned, side), 0) == 0.75 * side
+    scratch = next(step for step in LADDERS["labels"](32) if step.name == "scratch")
+    assert sized(scratch, 64).augment.progressive == ((40, 0.35), (48, 0.72))
+
+
+def test_few_images_are_fine_tuned_in_small_batches() -> None:
+    steps = {step.name: step for step in LADDERS["labels"](300)}
+    tuned = steps["finetune"]
+    for count, size in ((20, 8), (150, 16), (511, 32), (512, 64), (10_000, 64)):
+        train, optim = (found := for_few_images(tuned, count).config).train, found.optim
+        assert train.batch_size == size and optim.lr == pytest.approx(5e-4 * (size / 64) ** 0.5)
+    assert all(for_few_images(steps[name], 20) is steps[name] for name in ("probe", "scratch"))
 
 
 @pytest.mark.usefixtures("square_costs")

@@ -33,7 +33,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
-from .plan import OVERHEAD, Sizes, TooLong, fitted, with_start_settings
+from .plan import OVERHEAD, Sizes, TooLong, fitted, for_few_images, with_start_settings
 from .pretrained import unavailable
 from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
@@ -201,7 +201,7 @@ def take(climb: Climb, step: LadderStep) -> None:
         else:
             if step.pretrained:
                 require_weights(step.config.model.weights, step.config.model.name, step.config.model.args)
-            step = after_earlier(climb, step)
+            step = for_few_images(after_earlier(climb, step), climb.sizes.train)
             fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
             outcome = replace(outcome, network=fit.network, title=titled(step, fit.config))
             climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")

@@ -168,7 +168,11 @@ def test_one_image_in_two_splits(tmp_path: Path) -> None:
 FAULTS = {
     "filname,label\n0.png,cat\n": ("no column 'filename'", "did you mean 'filname'?"),
     "filename,lable\n0.png,cat\n": ("no column 'label'", "'filename', 'lable'"),
-    "0.png,cat\n1.png,dog\n": ("no column 'filename'", "it has '0.png', 'cat'", "first line filename,label; or --data.file_column NAME\n"),
+    "0.png,cat\n1.png,dog\n": (
+        "no column 'filename'",
+        "it has '0.png', 'cat'",
+        "first line filename,label; or --data.file_column NAME\n",
+    ),
     "cat;0.png\ndog;1.png\n": ("no column 'filename'", "it has 'cat', '0.png'"),
     "id,label\n0,cat\n": ("no column 'filename'", "exactly one column 'filename'"),
     "filename,label\n0.png,cat\n1.png,dog,x\n": ("line 3: 3 cells instead of 2", "double quotes"),
