@@ -52,7 +52,8 @@ class Predictor:
     models: in evaluation mode; several are an ensemble. classes: class names; empty for a backbone without a head.
     transform: images [N, C, h, w] -> network input. square: how images are resized before the transform; images of the
     size `decoded_size` (height, width) are not. flip: whether to average over each image and its mirror image.
-    features: whether to return features. dtype: of the computation; bfloat16 for speed only.
+    features: whether to return features. dtype: of the computation; bfloat16 for speed only. normalization: mean and
+    standard deviation of each channel, () if unknown.
     """
 
     models: Sequence[nn.Module]
@@ -66,6 +67,7 @@ class Predictor:
     decision: Decision = Decision()
     dtype: torch.dtype = torch.float32
     channels: Channels = RGB
+    normalization: tuple[tuple[float, ...], ...] = ()
 
     def resized(self, image: Image.Image | Raster) -> np.ndarray:
         """Resize an image as the validation images of the run were resized: [C, h, w], uint8 [3, h, w] for RGB.

@@ -1,7 +1,7 @@
 """Nearest training images of an image, by cosine similarity of penultimate features."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,9 +28,13 @@ class NeighborIndex:
     features: np.ndarray | None = None
     done: int = 0
 
+    def with_features(self, features: np.ndarray) -> "NeighborIndex":
+        """The index with the features float32 [N, D] of all training images, so that none are computed."""
+        return replace(self, features=normalized(features[self.rows]), done=len(self.rows))
+
     def steps(self, predictor: Predictor) -> Iterator[None]:
-        """Iterator that computes the features, one batch of images per step."""
-        for start in range(0, len(self.rows), BATCH):
+        """Iterator that computes the features that are missing, one batch of images per step."""
+        for start in range(self.done, len(self.rows), BATCH):
             pixels = torch.from_numpy(np.ascontiguousarray(self.train.images[self.rows[start : start + BATCH]]))
             _, found = predictor.predict(pixels)
             assert found is not None

@@ -1,6 +1,7 @@
 """Heads that are fitted to features: logistic regression by L-BFGS, k-nearest neighbors, and their cached features."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,13 @@ from sightline.stats.metrics import knn_votes
 from sightline.tasks.classify import evaluate as evaluation
 from sightline.tasks.classify.build import build
 from sightline.tasks.classify.results import nearest_accuracy
+from sightline.tasks.classify.task import ClassifyLearner
+from sightline.tasks.files import load_recipe_file
 from sightline.tasks.multilabel import evaluate as evaluation_of_sets
 from sightline.tasks.whole_image.features import stored_features
 from sightline.tasks.whole_image.fitted import choose_penalty, fit_head, logistic_regression, standardization
+from sightline.tasks.whole_image.predict import predictor
+from sightline.tasks.whole_image.serve import indexed
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -208,6 +213,22 @@ def test_knn_on_pixels_and_the_constant_network_are_ordinary_runs(photos: Path, 
     constant = {"model.name": "constant", "model.args": {}, "optim.weight_decay": 0.0}
     run = sightline.train(configured(SETTINGS | constant), photos, out=tmp_path / "constant", quiet=True)
     assert run.metrics["loss"] == pytest.approx(math.log(4), abs=1e-3), "the frequencies of four equal classes"
+
+
+def test_nearest_images_of_a_served_run_have_the_features_that_training_stored(photos: Path, tmp_path: Path) -> None:
+    network = {"model.name": "small_cnn", "model.args": {"widths": [8, 8]}, "report.baselines": False}
+    config = configured(SETTINGS | network | {"data.cache_dir": str(tmp_path / "cache")})
+    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    config = load_recipe_file(run.path / "recipe.yaml")
+    model = predictor(ClassifyLearner, run.path, config, features=True)
+    index = indexed(config, model, str)
+    assert index.done == len(index.rows) and not [*index.steps(model)]
+    for row in index.rows[:5]:
+        own = model.predict(torch.from_numpy(index.train.images[row : row + 1]))[1]
+        assert own is not None and index.nearest(own[0], 1)[0] == (row, pytest.approx(1, abs=1e-3))
+    shutil.rmtree(tmp_path / "cache")
+    again = indexed(config, model, str)
+    assert again.done == 0 and again.features is None, "without the cache they are computed in the background"
 
 
 def test_features_are_computed_once_for_every_run_with_the_same_network(

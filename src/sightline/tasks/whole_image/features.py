@@ -46,6 +46,16 @@ class FeatureExtractor:
     device: torch.device
     say: Say
 
+    def stored(self, decoded: Decoded) -> Tensor | None:
+        """The features of all images of a split if the cache folder has them, float32 [N, D] on the CPU, else None.
+        Nothing is computed or written."""
+        digests = pixel_digests(decoded)
+        for dtype in (torch.float32, torch.bfloat16):
+            known = stored_features(cache_root(self.config.data) / f"{FEATURES}{self.key(decoded, dtype)}")
+            if all(digest in known for digest in digests):
+                return torch.stack([known[digest] for digest in digests])
+        return None
+
     @torch.no_grad()
     def features(self, decoded: Decoded, split: str, dtype: torch.dtype) -> Tensor:
         """The features of all images of a split, float32 [N, D], on the device. dtype: of the forward pass."""

@@ -30,6 +30,7 @@ def predictor(
         raise SightlineError("an ensemble has no features", where=str(folder), why=why, cure="omit --features")
     models = [with_weights(parts.learner.model, checkpoint) for checkpoint in shipped]
     rest = (parts.square, parts.decoded_size, parts.device, config.train.flip_test, features)
+    transform, chosen = parts.learner.transform, decision or Decision()
     return Predictor(
-        models, parts.classes, parts.learner.transform, *rest, decision or Decision(), channels=parts.channels
+        models, parts.classes, transform, *rest, chosen, channels=parts.channels, normalization=parts.normalization
     )

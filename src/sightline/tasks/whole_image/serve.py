@@ -4,13 +4,29 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...config.checks import has_fixed_features
 from ...config.schema import Config
 from ...data.image_cache import decode
 from ...data.label_arrays import label_texts
 from ...data.sources.open import open_source
 from ...inference.predictor import Predictor
+from ...models import Classifier
 from ...serve.examples import Say, if_readable, index_of, spread
 from ...serve.models import ExampleImages, ServedClassifier
+from ...serve.neighbors import NeighborIndex
+from .features import FeatureExtractor
+
+
+def indexed(config: Config, network: Predictor, say: Say) -> NeighborIndex:
+    """The index of the training images. Features of a frozen backbone are those that training stored in the cache
+    folder, if it still has them."""
+    index = index_of(open_source(config.data, config.data.split_seed), config, say)
+    model = network.models[-1]
+    if not has_fixed_features(config) or not isinstance(model, Classifier):
+        return index
+    preprocessing = [*network.normalization, config.data.eval_crop, index.train.channels.description()]
+    found = FeatureExtractor(config, model, network.transform, preprocessing, network.device, say).stored(index.train)
+    return index if found is None else index.with_features(found.numpy())
 
 
 def served_classifier(
@@ -41,9 +57,7 @@ def served_classifier(
 
     index = None
     if neighbors:
-        index, note = if_readable(
-            lambda: index_of(open_source(config.data, config.data.split_seed), config, say), name, say
-        )
+        index, note = if_readable(lambda: indexed(config, network, say), name, say)
     return ServedClassifier(
         name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
         examples=if_readable(examples, name, say)[0] or ExampleImages(),
