@@ -157,6 +157,19 @@ def test_the_pointer_shows_the_classes_and_drags_the_divider(run: sightline.Run,
     assert page.get_by_role("slider", name="Divider").input_value() == "25"
 
 
+def test_no_colors_are_offered_for_more_classes_than_the_page_has_colors(
+    run: sightline.Run, open_page, tmp_path: Path
+) -> None:
+    text = run.report.read_text()
+    block = re.search(r'(?<=id="film-data">).*?(?=</script>)', text, re.DOTALL)
+    assert block
+    film = json.loads(block[0])
+    (tmp_path / "many.html").write_text(text.replace(block[0], json.dumps(film | {"distinct": []})))
+    page = open_page(tmp_path / "many.html")
+    expect(page.locator("canvas.film")).to_be_visible()
+    assert page.get_by_role("group", name="Colors of the classes").count() == 0
+
+
 def test_the_classes_can_have_the_colors_of_the_page(run: sightline.Run, open_page) -> None:
     page = open_page(run.report)
     film = film_of(page)

@@ -65,7 +65,7 @@ export interface FilmData {
   epochs: number[];
   classes: string[];
   colors: string[];
-  /** Colors of the page, in place of those of the data. */
+  /** Colors of the page, in place of those of the data; empty if there are too many classes for such colors. */
   distinct: string[];
   images: { name: string; image: string; truth: string; masks: string[]; scores: string[] }[];
 }

@@ -70,7 +70,7 @@ export class Film {
         { class: "tools" },
         h("div", { class: "named" }, "Left", side(0, "Left of the divider")),
         h("div", { class: "named" }, "Right", side(1, "Right of the divider")),
-        h("div", { class: "named" }, "Colors", this.colorChoice()),
+        ...(this.data.distinct.length ? [h("div", { class: "named" }, "Colors", this.colorChoice())] : []),
         timeline.element,
       ),
       this.status,

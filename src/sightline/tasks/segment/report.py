@@ -15,7 +15,7 @@ from ...errors import SightlineError, printable, some_of
 from ...insight import figures, mask_figures
 from ...insight.curves import History, MetricCurve, history, number
 from ...insight.projection import first_middle_last
-from ...insight.style import class_colors
+from ...insight.style import PALETTE, class_colors
 from ...report import sections
 from ...report.drawing import Plan, draw_all, plan_curves
 from ...report.formatting import epochs_text, percent, section
@@ -168,7 +168,8 @@ def film_block(name: str, findings: MaskFindings) -> Html:
         )
     colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in findings.colors.tolist()]
     classes = [printable(each) for each in findings.classes]
-    shown = {"classes": classes, "colors": colors, "distinct": class_colors(len(classes)), "images": images}
+    distinct = class_colors(len(classes)) if len(classes) <= len(PALETTE) else []
+    shown = {"classes": classes, "colors": colors, "distinct": distinct, "images": images}
     return block(name, {"epochs": list(findings.epochs), **shown})
 
 
