@@ -350,7 +350,7 @@ def test_small_images_are_enlarged_counted_and_named(settings: Callable[..., Dat
     for _ in range(2):  # decoded, then from the cache
         found = decode(source, "all", 10, data, messages.append)
         assert (found.images[found.names.index("a/dot.png")] == np.array([255, 0, 0])[:, None, None]).all()
-        assert messages[-1].startswith("14 of 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
+        assert messages[-1].startswith("all 14 images of all are smaller than 10 x 10 pixels and are enlarged: ")
         assert ": a/dot.png (1 x 1), a/0.png (12 x 9), a/1.png (12 x 9)" in messages[-1] and messages[-1].endswith(
             ", ..."
         )

@@ -76,7 +76,7 @@ def log_results(training: Training) -> None:
     log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")
     if chosen:
         log.say(chosen)
-    if "bfloat16" in numbers:
+    if numbers.get("bfloat16", {"changed": 0}).get("changed", 1):
         log.say(bfloat16_line(numbers["bfloat16"]))
     if found:
         log.say("; ".join([baselines_text(found), *notes]))

@@ -52,10 +52,12 @@ class LoadReport:
     def __str__(self) -> str:
         share = f"{100 * self.share:.1f} % of the parameters"
         parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
-        parts += [f"initialized, not loaded: {abbreviated(self.new)}"] if self.new else []
+        head = all(name.startswith("head.") for name in self.new)
+        new = "the head is new" if head else f"initialized, not loaded: {abbreviated(self.new)}"
+        parts += [new] if self.new else []
         heads = [name for name in self.ignored if without_prefixes(name).startswith(CLASSIFIERS)]
         others = [name for name in self.ignored if name not in heads]
-        parts += [f"the classifier of the file is not used, as expected: {abbreviated(heads)}"] if heads else []
+        parts += ["the classifier of the file is not used, as expected"] if heads else []
         parts += [f"unused tensors of the file: {abbreviated(others)}"] if others else []
         return "; ".join([*parts, *self.notes])
 

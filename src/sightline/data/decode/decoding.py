@@ -21,7 +21,7 @@ CHUNK_BYTES = 1 << 20
 MARGIN_BYTES = 64 << 20
 """Disk space that must remain free after decoding."""
 PROGRESS_SECONDS = 5.0
-FEW = 8
+FEW, NAMED = 8, 3
 """Largest number of images that a note lists by name."""
 Facts = TypeVar("Facts")
 
@@ -127,9 +127,10 @@ def decoding_notes(meta: dict[str, Any], split: str, names: Sequence[str], side:
         notes.append(f"{what}; only the intact part of the block is used: {some}")
     small, smallest = meta.get("small", [0, []])
     if small:
-        some = ", ".join(f"{names[index]} ({width} x {height})" for _, width, height, index in smallest)
-        what = f"{small:,} of {count:,} images of {split} are smaller than {side} x {side} pixels and are enlarged"
-        notes.append(f"{what}: {some}{', ...' if small > len(smallest) else ''}")
+        some = ", ".join(f"{names[index]} ({width} x {height})" for _, width, height, index in smallest[:NAMED])
+        which = f"all {count:,} images" if 1 < small == count else f"{small:,} of {count:,} images"
+        what = f"{which} of {split} are smaller than {side} x {side} pixels and are enlarged"
+        notes.append(f"{what}: {some}{', ...' if small > len(smallest[:NAMED]) else ''}")
     if missing := meta.get("missing", 0):
         what = f"{missing:,} values of {split} have no data (NoData, or not finite)"
         notes.append(f"{what}: they are 0, and left out of the statistics for the normalization")
