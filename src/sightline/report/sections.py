@@ -26,10 +26,6 @@ CURVES = (
     "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
     "weights of the recipe; validation loss is plain cross-entropy: compare their shapes, not their heights."
 )
-FITTED_CURVES = (
-    "Nothing is trained in steps here: the loss and the metrics on the validation images are those of the fitted head, "
-    "and of the head before it was fitted."
-)
 SCROLL = "Scroll horizontally to see the whole figure. "
 NARROW = 330  # CSS pixels; wider figures scroll on a phone
 MOST_HINTS = 4
@@ -110,9 +106,9 @@ def baselines_line(files: RunFiles, of: str = "") -> Html | None:
     return element("p", parts, f" ({notes})" if notes else None, ".", class_="small")
 
 
-def reading_of_curves(files: RunFiles) -> str:
-    """How to read the curves of a classifier of images, whether it is trained or its head fitted to frozen features."""
-    return FITTED_CURVES if section(files.recipe, "optim").get("name") in FITTED else CURVES
+def trains_in_steps(files: RunFiles) -> bool:
+    """Whether a run has curves: whether it is trained, and not only its head fitted to frozen features."""
+    return section(files.recipe, "optim").get("name") not in FITTED
 
 
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
@@ -128,7 +124,7 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
     notes = [text]
     if past.ensemble:
         notes.insert(0, f"The result is the mean of the probabilities after {epochs_text(past.ensemble)}.")
-    elif past.best_epoch and text != FITTED_CURVES:
+    elif past.best_epoch:
         notes.insert(0, "The best epoch, whose weights are in checkpoints/best, is marked.")
     if past.resumes:
         again = times(len(past.resumes))

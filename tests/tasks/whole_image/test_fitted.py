@@ -221,6 +221,7 @@ def test_nearest_images_of_a_served_run_have_the_features_that_training_stored(p
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     config = load_recipe_file(run.path / "recipe.yaml")
     model = predictor(ClassifyLearner, run.path, config, features=True)
+    assert 'id="curves"' not in run.report.read_text(), "nothing is trained in steps"
     index = indexed(config, model, str)
     assert index.done == len(index.rows) and not [*index.steps(model)]
     for row in index.rows[:5]:

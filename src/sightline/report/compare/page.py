@@ -148,7 +148,7 @@ def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str],
         f"{comparison.correction}'s p" if several else "p",
     ] * paired
     head += [title for _, title in comparison.kind.columns]
-    head += ["Time", "FLOPs", "Parameters", "Epochs"]
+    head += ["Training time", "FLOPs", "Parameters", "Epochs"]
     rows: list[list[Child]] = []
     colors = class_colors(len(comparison.entries))
     for entry, color, link in zip(comparison.entries, colors, links, strict=True):

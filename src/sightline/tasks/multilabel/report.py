@@ -80,7 +80,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*lead_and_facts(files, past, summary), sections.hints_list(hints(past, summary))]),
         ("Features over the epochs", feature_maps(files, figures, maps, summary)),
-        ("Curves", sections.curves(figures, past, curves, sections.reading_of_curves(files))),
+        *([("Curves", sections.curves(figures, past, curves))] if sections.trains_in_steps(files) else []),
         ("Classes", class_table(summary) if summary else [missing_note(MISSING)]),
         ("Confused classes", confused(figures, summary, images) if summary else [missing_note(MISSING)]),
         ("Wrong label sets", gallery_of_wrong(summary, images) if summary else [missing_note(MISSING)]),
@@ -137,13 +137,14 @@ def notes(summary: Summary, chosen: bool) -> list[str]:
     ranked, found = summary.ranked, []
     exact, groups = (summary.sets.predicted == summary.sets.truth).all(1), summary.groups
     effective = effective_images(exact, ids_in(groups))
-    found.append(sections.interval_note(len(exact), groups, effective, chosen))
+    if not ranked.few:
+        found.append(sections.interval_note(len(exact), groups, effective, chosen))
     absent = [name for name, count in zip(summary.sets.classes, ranked.positives, strict=True) if not count]
     if absent:
         found.append(f"Left out, because no validation image has them: {', '.join(absent)}.")
     if ranked.few:
         few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} images"
-        found.append(f"{few}: no interval of the mean can be given.")
+        found.append(f"{few}: no interval of the mean average precision can be given.")
     if bare := int((~summary.sets.truth.any(1)).sum()):
         found.append(f"{counted(bare, 'validation image')} without any label.")
     return found
