@@ -153,7 +153,7 @@ FINAL = {
     "micro_f1": "F1 of all decisions together.",
     "exact": "Share of the images whose labels are all right, with none missing.",
     "classes_without_positive": "Number of classes without a validation image.",
-    "classes_with_few_positives": "Number of classes with 1 to 4 validation images.",
+    "classes_with_few_positives": "Number of classes with 1 to 9 validation images or groups.",
     "knn_accuracy": "Accuracy of the 20 nearest training images by features, without further training.",
     "bfloat16": "How many predictions would change if the network were computed in bfloat16.",
     "baselines": "Scores that need no training, see below.",

@@ -14,6 +14,8 @@ from accessibility import violations_of_file
 from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve
+from sightline.config.schema import Data
+from sightline.data.sources.pairs import open_pairs
 from sightline.engine.schedules import training_side
 from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.recipes import ladders
@@ -261,6 +263,21 @@ def test_the_largest_side_and_the_epochs_that_fit_are_chosen(
 ) -> None:
     fit = fitted(step_with(epochs), None, SIZES, left, 10.0, side)  # ty: ignore
     assert (fit.config.data.size, fit.config.train.epochs) == expected and fit.seconds <= left
+
+
+@pytest.mark.usefixtures("toy_ladder")
+def test_data_of_a_library_have_a_name(tmp_path: Path) -> None:
+    result = sightline.start("sklearn:digits", weights="none", out=tmp_path / "s", quiet=True, **{"train.epochs": 1})
+    assert "path: sklearn:digits" in (tmp_path / "s/knn-pixels/recipe.yaml").read_text() and result.sentences
+
+
+def test_for_masks_a_network_of_timm_is_an_encoder(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    data = Data(path=str(make_scenes(tmp_path / "scenes")), palette="landcover")
+    source = open_pairs(data, 0)[0]
+    assert source
+    names = [step.config.model.name for step in run.ladder("masks", source, "x.safetensors", "timm/resnet18", {})]
+    assert names[2:4] == ["light/resnet18", "light/resnet18"]
+    assert run.ladder("labels", source, "", "timm/resnet18", {})[3].config.model.name == "timm/resnet18"
 
 
 def test_fine_tuning_trains_on_images_of_three_quarters_of_the_side() -> None:

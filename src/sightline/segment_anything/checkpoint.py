@@ -88,7 +88,9 @@ def hub_folder(repository: str, download: bool) -> Path:
         if not download:
             what, where = f"the checkpoint {repository} is not on this machine", shlex.quote(constants.HF_HUB_CACHE)
             size = f" ({MEGABYTES[repository]:,} MB)" if repository in MEGABYTES else ""
-            cure = f"download it{size} from huggingface.co with --download; or use a local folder: --model FOLDER"
+            command = f"sightline masks IMAGES --out FOLDER --model {repository} --download"
+            cure = f"download it{size} from huggingface.co: {command}; or use a local folder: --model FOLDER, of serve "
+            cure += "--sam FOLDER"
             why = "it is downloaded only if the option --download is given"
             raise SightlineError(what, where=where, why=why, cure=cure, status=ENVIRONMENT) from error
     try:

@@ -98,7 +98,8 @@ def start(
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     weights = weights or str(settings.pop("model.weights", ""))
-    wanted = settings | {"data.path": absolute(os.fspath(data))}
+    path = absolute(os.fspath(data))
+    wanted = settings | {"data.path": path if os.path.exists(path) else os.fspath(data)}  # or a name: sklearn:digits
     with option_names():
         error = unavailable(weights, model) if weights != "none" else None
     if error:
@@ -169,7 +170,8 @@ def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[s
     """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
     side = median_side(source)
     chosen = {"model.weights": absolute(weights) if os.path.exists(weights) else weights} if weights else {}
-    chosen |= {"model.name": model} if model else {}
+    if model:  # the same network as an encoder
+        chosen["model.name"] = f"light/{model[5:]}" if kind == "masks" and model.startswith("timm/") else model
     if weights == "none":
         chosen = {}  # pre-trained steps are left out; their settings are not valid without weights
     steps = LADDERS[kind](side)
