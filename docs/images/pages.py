@@ -1,9 +1,10 @@
-"""Draw docs/images/pages.png, screenshots of the demo's reports for the README, or grid.png, the page of a transfer
-grid, with a headless Chromium.
+"""Draw docs/images/pages.png, screenshots of the demo's reports for the README, or another picture of PICTURES, a
+section of one page, with a headless Chromium.
 
 sightline demo --out runs
 python docs/images/pages.py runs
 python docs/images/pages.py runs/grid grid.png
+python docs/images/pages.py runs/start start.png
 """
 
 import io
@@ -22,6 +23,11 @@ PAGES = (  # run, width and height of the window in CSS pixels, selector of the 
     ("scenes", 1280, 1360, "#masks-over-the-epochs"),
     ("transfer", 390, 844, "#does-pre-training-help"),
 )
+PICTURES = {  # the same for one page
+    "pages.png": PAGES,
+    "grid.png": (("", 1000, 980, "#does-pre-training-help"),),
+    "start.png": (("", 1000, 900, "#what-was-worth-it"),),
+}
 
 
 def screenshot(browser: Browser, page: Path, width: int, height: int, selector: str) -> Image.Image:
@@ -37,11 +43,10 @@ def screenshot(browser: Browser, page: Path, width: int, height: int, selector: 
 
 
 def main(runs: Path, name: str = "pages.png") -> None:
-    """Write an image with screenshots side by side: of the demo's runs below `runs`, or of the grid `runs`."""
-    pages = PAGES if name == "pages.png" else (("", 1000, 980, "#does-pre-training-help"),)
+    """Write an image with screenshots side by side: of the demo's runs below `runs`, or of the page in `runs`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        images = [screenshot(browser, runs / folder / "report.html", *rest) for folder, *rest in pages]
+        images = [screenshot(browser, runs / folder / "report.html", *rest) for folder, *rest in PICTURES[name]]
         browser.close()
     width = sum(image.width + GAP for image in images) + GAP
     sheet, left = Image.new("RGB", (width, HEIGHT + 2 * GAP), BACKGROUND), GAP
