@@ -12,9 +12,10 @@ from .segment import landcover_scratch
 
 SIDES = (224, 160, 128, 96, 64)
 """Sides in pixels of the images of the pre-trained steps: the largest one that fits into the time is used."""
-TRAINED = 0.75
-"""Side of the training images of the fine-tuning, as a share of that of the evaluation. Random crops enlarge what they
-show, so that larger images suit the evaluation, and smaller ones take half the time (arXiv 1906.06423, see LOG.md)."""
+SMALLER = ((0.75, 0.7),)
+"""Sides of the training images of the fine-tuning, as shares of that of the evaluation, each until a share of the
+epochs. Random crops enlarge what they show, so that smaller images suit the training, and take half the time (arXiv
+1906.06423); the last epochs have the full side, without which the probabilities are too uncertain, see LOG.md."""
 SMALL = 48
 """Photographs whose median side is at most this are trained from scratch by `objects_fast`, at 32 pixels."""
 
@@ -73,7 +74,7 @@ def images(knn: Config, probe: Config, tuned: Config, scratch: Config) -> tuple[
 def of_labels(side: int) -> tuple[LadderStep, ...]:
     """The ladder of photographs with one label each. side: median of their height and width in pixels."""
     tuned = photos_finetune()
-    smaller = tuned.augment.replace(progressive=((round(TRAINED * tuned.data.size), 1.0),))
+    smaller = tuned.augment.replace(progressive=tuple((round(share * tuned.data.size), end) for share, end in SMALLER))
     scratch = objects_fast() if side <= SMALL else photos_scratch()
     return images(photos_knn(), photos_probe(), tuned.replace(augment=smaller), scratch)
 

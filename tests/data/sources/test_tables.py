@@ -117,7 +117,7 @@ def test_a_table_away_from_its_images_is_one_error(tmp_path: Path) -> None:
     put(tmp_path / "pictures", *FOUR)
     (tmp_path / "tables").mkdir()
     error = open_error(written(tmp_path / "tables", "filename,label\n" + ROWS))
-    assert error.what == "none of the 4 images of the table was found" and error.why.count(".png") == 1
+    assert error.what == "none of the 4 images of the table was found" and error.why.count(".png") == 3
     assert "into the one above" in error.cure
     assert set(labels_of(opened(written(tmp_path, "filename,label\n" + ROWS) / "labels.csv"))) == {
         f"pictures/{name}" for name in FOUR

@@ -209,10 +209,11 @@ def match_rows(
 
 def none_found(table: LabelTable, root: str, searched: str) -> SightlineError:
     """The error for a table of which no image was found. searched: the folders below `root` that were searched."""
-    name = table.rows[0].file
-    why = f"there is no {name!r}, the file of line {table.rows[0].line}, and no other; searched: {searched} in {root}"
+    names = list(dict.fromkeys(row.file for row in table.rows))
+    some = ", ".join(map(repr, names[:3])) + ", ..." * (len(names) > 3)
+    why = f"there is no {some}; searched: the folders {searched} in {root}"
     cure = "move the table into the folder with the images, or into the one above; or write the paths of the images, "
-    cure += f"absolute or from the folder of the table, into it, as in images/{posixpath.basename(name)}"
+    cure += f"absolute or from the folder of the table, into it, as in images/{posixpath.basename(names[0])}"
     return SightlineError(
         f"none of the {counted(len(table.rows), 'image')} of the table was found", where=table.path, why=why, cure=cure
     )
