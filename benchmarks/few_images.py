@@ -32,7 +32,7 @@ CHOSEN_AT, CHOICE_SEED = {5: 10, 10: 10, 20: 40, 40: 40}, 100
 RECIPES = {  # title, color, settings
     "photos_probe": ("logistic regression on frozen features", BLUE, {}),
     "photos_finetune": ("fine-tuning", GREEN, {"data.size": 128, "augment.progressive": ((96, 1.0),)}),
-    "objects_fast": ("from scratch", ORANGE, {"train.batch_size": 64, "optim.sam_radius": 0.0}),
+    "objects_fast": ("from scratch", ORANGE, {"train.batch_size": 64, "optim.sam_radius": 0.0, "optim.sam_from": 0.0}),
 }
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "photos_probe": [{}],

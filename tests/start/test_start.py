@@ -282,7 +282,7 @@ def test_for_masks_a_network_of_timm_is_an_encoder(make_scenes: Callable[..., Pa
 
 def test_fine_tuning_trains_on_images_of_three_quarters_of_the_side() -> None:
     tuned = next(step for step in LADDERS["labels"](300) if step.name == "finetune")
-    assert tuned.config.augment.progressive == ((168, 0.7),)
+    assert tuned.config.augment.progressive == ((168, 0.65),)
     for side in tuned.sides:
         assert training_side(sized(tuned, side), 0) == 0.75 * side and training_side(sized(tuned, side), 14) == side
     scratch = next(step for step in LADDERS["labels"](32) if step.name == "scratch")
