@@ -15,7 +15,8 @@ SIDES = (224, 160, 128, 96, 64)
 SMALLER = ((0.75, 0.65),)
 """Sides of the training images of the fine-tuning, as shares of that of the evaluation, each until a share of the
 epochs. Random crops enlarge what they show, so that smaller images suit the training, and take half the time (arXiv
-1906.06423); the last epochs, at least one of three, have the full side, without which the probabilities are too uncertain, see LOG.md."""
+1906.06423). The last epochs, at least one of three, have the full side; without them the probabilities are too low, see
+LOG.md."""
 SMALL = 48
 """Photographs whose median side is at most this are trained from scratch by `objects_fast`, at 32 pixels."""
 

@@ -11,20 +11,21 @@ from ...config.checks import FITTED
 from ...config.schema import Config
 from ...data.types import Source
 from ...engine.device import autocast, has_bfloat16, pick_device, pick_precision, use_threads
-from ...engine.schedules import training_side
+from ...engine.schedules import sam_active, training_side
 from ...models import build_model
 
 IMAGES, REPETITIONS = 16, 3
 
 
 def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
-    """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted). A step takes less
-    with smaller training images, in proportion to their pixels; the mean over the epochs is given."""
+    """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted): the mean over the
+    epochs, in proportion to the pixels of the training images, and twice with sharpness-aware minimization."""
     chosen, side, channels = config.model, config.data.size, len(source.channels)
     rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
     forward, step = measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
     epochs = range(config.train.epochs)
-    return forward, step * sum((training_side(config, epoch) / side) ** 2 for epoch in epochs) / len(epochs)
+    parts = [(1 + sam_active(config, epoch)) * (training_side(config, epoch) / side) ** 2 for epoch in epochs]
+    return forward, step * sum(parts) / len(parts)
 
 
 def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -> tuple[float, float]:
