@@ -30,9 +30,13 @@ from sightline.runs.atomic import append_line, atomic_write, read_json_lines
 COUNTS, SEEDS = (5, 10, 20, 40), (0, 1, 2)
 CHOSEN_AT, CHOICE_SEED = {5: 10, 10: 10, 20: 40, 40: 40}, 100
 RECIPES = {  # title, color, settings
-    "photos_probe": ("logistic regression on frozen features", BLUE, {}),
-    "photos_finetune": ("fine-tuning", GREEN, {"data.size": 128, "augment.progressive": ((96, 1.0),)}),
-    "objects_fast": ("from scratch", ORANGE, {"train.batch_size": 64, "optim.sam_radius": 0.0, "optim.sam_from": 0.0}),
+    "photos_probe": ("logistic regression on frozen\nfeatures, 224 pixels", BLUE, {}),
+    "photos_finetune": ("fine-tuning, 128 pixels", GREEN, {"data.size": 128, "augment.progressive": ((96, 1.0),)}),
+    "objects_fast": (
+        "from scratch, 32 pixels",
+        ORANGE,
+        {"train.batch_size": 64, "optim.sam_radius": 0.0, "optim.sam_from": 0.0},
+    ),
 }
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "photos_probe": [{}],
@@ -124,7 +128,13 @@ def figure_of(out: Path) -> Figure:
         counts, means = [count for count, _ in done], [float(np.mean(group)) for _, group in done]
         axes.plot(counts, means, marker="o", color=color)
         axes.vlines(counts, [min(group) for _, group in done], [max(group) for _, group in done], color=color)
-        axes.annotate(title, (counts[-1], means[-1]), xytext=(8, -3), textcoords="offset points", color=color)
+        axes.annotate(
+            title,
+            (counts[-1], means[-1]),
+            xytext=(8, 5 if color == BLUE else -10),
+            textcoords="offset points",
+            color=color,
+        )
         print(
             recipe,
             [
@@ -134,7 +144,7 @@ def figure_of(out: Path) -> Figure:
         )
     axes.set_xscale("log", base=2)
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
-    axes.set(xlabel="training images per class", ylabel="accuracy", ylim=(0, 1), xlim=(4.5, 190))
+    axes.set(xlabel="training images per class", ylabel="accuracy", ylim=(0, 1), xlim=(4.5, 180))
     return figure
 
 

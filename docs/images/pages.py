@@ -26,7 +26,7 @@ PAGES = (  # run, width and height of the window in CSS pixels, selector of the 
 PICTURES = {  # the same for one page
     "pages.png": PAGES,
     "grid.png": (("", 1000, 980, "#does-pre-training-help"),),
-    "start.png": (("", 1000, 900, "#what-was-worth-it"),),
+    "start.png": (("", 1000, 740, "#what-was-worth-it"),),
 }
 
 
