@@ -35,6 +35,13 @@ def absolute(path: str) -> str:
     return os.path.abspath(expanded(path))
 
 
+def absolute_or_name(path: str) -> str:
+    """The absolute path of a file or folder that exists; else the text itself, which may be the name of a data set or
+    of weights."""
+    found = absolute(path)
+    return found if os.path.exists(found) else path
+
+
 def paths_in(config: Any) -> dict[str, str]:
     """The settings of a configuration that are paths: {dotted key: path}."""
     paths = {key: attrgetter(key)(config) for key in config.path_keys}

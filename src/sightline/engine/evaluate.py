@@ -76,8 +76,9 @@ def log_results(training: Training) -> None:
     log.say(f"{summary} ({weights}, {len(parts.val.names):,} images)")
     if chosen:
         log.say(chosen)
-    if numbers.get("bfloat16", {"changed": 0}).get("changed", 1):
-        log.say(bfloat16_line(numbers["bfloat16"]))
+    bfloat16 = numbers.get("bfloat16")
+    if bfloat16 and bfloat16.get("changed") != 0:
+        log.say(bfloat16_line(bfloat16))
     if found:
         log.say("; ".join([baselines_text(found), *notes]))
 

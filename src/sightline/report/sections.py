@@ -106,11 +106,6 @@ def baselines_line(files: RunFiles, of: str = "") -> Html | None:
     return element("p", parts, f" ({notes})" if notes else None, ".", class_="small")
 
 
-def trains_in_steps(files: RunFiles) -> bool:
-    """Whether a run has curves: whether it is trained, and not only its head fitted to frozen features."""
-    return section(files.recipe, "optim").get("name") not in FITTED
-
-
 def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text: str = CURVES) -> list[Child]:
     """The curves of the loss and of the task's metrics, with small curves of training records below.
 
@@ -137,6 +132,15 @@ def curves(figures: Figures, past: History, metrics: Sequence[MetricCurve], text
         element("p", " ".join(notes), class_="small"),
         with_live_views(still, curves_block("curves-data", past, metrics), live("curves", "curves-data")),
     ]
+
+
+def training_curves(
+    files: RunFiles, figures: Figures, past: History, metrics: Sequence[MetricCurve]
+) -> list[tuple[str, list[Child]]]:
+    """The section of the curves of a classifier, in a list; an empty list if its head was fitted to frozen features,
+    because nothing was then trained in steps."""
+    fitted = section(files.recipe, "optim").get("name") in FITTED
+    return [] if fitted else [("Curves", curves(figures, past, metrics))]
 
 
 def bar(share: float) -> Html:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.paths import absolute
+from ..config.paths import absolute, absolute_or_name
 from ..config.resolve import resolve
 from ..config.schema import Config, Data
 from ..data.label_arrays import are_numbers, are_sets
@@ -61,9 +61,14 @@ class Climb:
     missing: float = 0.0
 
     @property
+    def spent(self) -> float:
+        """Seconds of the steps that are done."""
+        return sum(one.seconds for one in self.outcomes.values())
+
+    @property
     def left(self) -> float:
-        """Remaining seconds: the time without that of the steps that are done."""
-        return 60 * self.minutes - RESERVE - sum(one.seconds for one in self.outcomes.values())
+        """Remaining seconds for steps."""
+        return 60 * self.minutes - RESERVE - self.spent
 
 
 @accepts_code
@@ -98,8 +103,7 @@ def start(
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     weights = weights or str(settings.pop("model.weights", ""))
-    path = absolute(os.fspath(data))
-    wanted = settings | {"data.path": path if os.path.exists(path) else os.fspath(data)}  # or a name: sklearn:digits
+    wanted = settings | {"data.path": absolute_or_name(os.fspath(data))}
     with option_names():
         error = unavailable(weights, model) if weights != "none" else None
     if error:
@@ -121,7 +125,7 @@ def start(
             if StopRequest.received > signals:
                 raise interrupted(folder)
         result = write_result(folder, asked, [*climb.outcomes.values()])
-        if (over := -climb.left - RESERVE) > 0:
+        if (over := climb.spent - 60 * minutes) > 0:
             say(f"\nThe steps took {duration(over)} more than {minutes:g} min: estimates are from a few steps.")
     say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
     return result
@@ -168,13 +172,12 @@ def kind_of(source: Source, data: Data) -> str:
 
 def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[LadderStep]:
     """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
-    side = median_side(source)
-    chosen = {"model.weights": absolute(weights) if os.path.exists(weights) else weights} if weights else {}
-    if model:  # the same network as an encoder
-        chosen["model.name"] = f"light/{model[5:]}" if kind == "masks" and model.startswith("timm/") else model
-    if weights == "none":
-        chosen = {}  # pre-trained steps are left out; their settings are not valid without weights
-    steps = LADDERS[kind](side)
+    chosen = {}
+    if weights != "none":  # else these steps are not trained, and the recipes are not valid without weights
+        chosen |= {"model.weights": absolute_or_name(weights)} if weights else {}
+        encoder = kind == "masks" and model.startswith("timm/")
+        chosen |= {"model.name": model.replace("timm/", "light/", 1) if encoder else model} if model else {}
+    steps = LADDERS[kind](median_side(source))
     return [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute
+from ..config.paths import absolute_or_name
 from ..errors import SightlineError
 from ..recipes import load_grid
 from ..runs import run_folder
@@ -64,9 +64,9 @@ def transfer(
         wanted |= {"full.data.path": os.fspath(data), "frozen.data.path": os.fspath(data)}
     for stage, source in (("unlabeled", unlabeled), ("labeled", labeled)):
         if source is not None:
-            path = absolute(os.fspath(source))
+            path = absolute_or_name(os.fspath(source))
             key = f"{stage}_weights" if is_weights(Path(path)) else f"{stage}.data.path"
-            wanted[key] = path if os.path.exists(path) else os.fspath(source)
+            wanted[key] = path
     if settings is not None:
         wanted["settings"] = tuple(settings.replace(",", ""))
     for name, text in (("seeds", seeds), ("pretrain_seeds", pretrain_seeds)):

@@ -138,9 +138,7 @@ def test_the_table_above_a_folder_of_images_is_found(tmp_path: Path) -> None:
     written(tmp_path, "filename,label\n" + ROWS, "tags.csv")
     written(tmp_path, "name,age\nx,3\n", "other.csv")
     folder = str(tmp_path / "my photos")
-    assert table_hint(folder, Data()) == (
-        f"use the table of labels above this folder: --data '{tmp_path}/tags.csv'; or ".replace("'", "")
-    )
+    assert table_hint(folder, Data()) == f"use the table of labels above this folder: --data {tmp_path}/tags.csv; or "
     written(tmp_path, "filename,label\n" + ROWS, "more.csv")
     assert table_hint(folder, Data()) == "" == table_hint("sklearn:digits", Data()), "two tables: no guess"
 

@@ -22,7 +22,7 @@ MARGIN_BYTES = 64 << 20
 """Disk space that must remain free after decoding."""
 PROGRESS_SECONDS = 5.0
 FEW, NAMED = 8, 3
-"""Largest number of images that a note lists by name."""
+"""Largest number of damaged images, and of small ones, that a note lists by name."""
 Facts = TypeVar("Facts")
 
 

@@ -9,17 +9,7 @@ from ...config.paths import relative_path
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..label_arrays import SEPARATOR
-from .scan import (
-    EXTENSIONS,
-    TABLE_ENDINGS,
-    File,
-    Label,
-    Layout,
-    SplitFiles,
-    holds_images,
-    images_below,
-    list_folder,
-)
+from .scan import EXTENSIONS, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
 from .splits import ALL, names_train, split_folders, split_names, split_of
 from .tables import LabelTable, Row, has_columns, read_table
 
@@ -222,9 +212,8 @@ def none_found(table: LabelTable, root: str, searched: str) -> SightlineError:
 def table_above(root: str, data: Data) -> str:
     """Path of a table of labels in the folder above a folder of images, or '' unless there is just one."""
     above = os.path.dirname(root)
-    names = sorted(os.listdir(above)) if os.path.isdir(root) and os.access(above, os.R_OK) else []
-    tables = [os.path.join(above, name) for name in names if name.lower().endswith(TABLE_ENDINGS)]
-    usable = [path for path in tables if os.path.isfile(path) and has_columns(path, data)]
+    tables = list_folder(above).tables if os.path.isdir(root) and os.access(above, os.R_OK) else ()
+    usable = [path for path in (os.path.join(above, name) for name in tables) if has_columns(path, data)]
     return usable[0] if len(usable) == 1 else ""
 
 

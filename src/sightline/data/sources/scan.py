@@ -13,7 +13,6 @@ from ...errors import ENVIRONMENT, SightlineError, counted
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 EXTENSIONS += (".avif", ".heic", ".heif", ".hif")
 FORMATS_TEXT = "PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF and HEIC"
-TABLE_ENDINGS = (".csv", ".tsv")
 CLASS_LIST = "classes.txt"
 Label = str | tuple[str, ...]
 """The class name of an image, or the names of its label set."""
@@ -86,7 +85,7 @@ def list_folder(root: str, below: str = "", tally: Counter[str] | None = None) -
             folders.append(entry.name)
         elif file := image_file(name, entry, stamps):
             images.append(file)
-        elif entry.name.lower().endswith(TABLE_ENDINGS):
+        elif entry.name.lower().endswith((".csv", ".tsv")):
             tables.append(entry.name)
         else:
             tally[os.path.splitext(entry.name)[1].lower() or "other"] += 1

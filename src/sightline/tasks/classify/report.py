@@ -54,7 +54,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
         ("Features over the epochs", maps(files, figures, findings)),
-        *([("Curves", sections.curves(figures, findings.past, drawn))] if sections.trains_in_steps(files) else []),
+        *sections.training_curves(files, figures, findings.past, drawn),
         ("Errors by class", class_errors(files, figures, findings)),
         ("Misclassified images", galleries(findings)),
     ]

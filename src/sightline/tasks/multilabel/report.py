@@ -80,7 +80,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*lead_and_facts(files, past, summary), sections.hints_list(hints(past, summary))]),
         ("Features over the epochs", feature_maps(files, figures, maps, summary)),
-        *([("Curves", sections.curves(figures, past, curves))] if sections.trains_in_steps(files) else []),
+        *sections.training_curves(files, figures, past, curves),
         ("Classes", class_table(summary) if summary else [missing_note(MISSING)]),
         ("Confused classes", confused(figures, summary, images) if summary else [missing_note(MISSING)]),
         ("Wrong label sets", gallery_of_wrong(summary, images) if summary else [missing_note(MISSING)]),
@@ -136,8 +136,8 @@ def notes(summary: Summary, chosen: bool) -> list[str]:
     epoch was chosen on these images."""
     ranked, found = summary.ranked, []
     exact, groups = (summary.sets.predicted == summary.sets.truth).all(1), summary.groups
-    effective = effective_images(exact, ids_in(groups))
     if not ranked.few:
+        effective = effective_images(exact, ids_in(groups))
         found.append(sections.interval_note(len(exact), groups, effective, chosen))
     absent = [name for name, count in zip(summary.sets.classes, ranked.positives, strict=True) if not count]
     if absent:

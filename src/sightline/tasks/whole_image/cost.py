@@ -11,7 +11,7 @@ from ...config.checks import FITTED
 from ...config.schema import Config
 from ...data.types import Source
 from ...engine.device import autocast, has_bfloat16, pick_device, pick_precision, use_threads
-from ...engine.schedules import sam_active, training_side
+from ...engine.parts import flops_by_side, training_flops
 from ...models import build_model
 
 IMAGES, REPETITIONS = 16, 3
@@ -23,9 +23,8 @@ def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
     chosen, side, channels = config.model, config.data.size, len(source.channels)
     rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
     forward, step = measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
-    epochs = range(config.train.epochs)
-    parts = [(1 + sam_active(config, epoch)) * (training_side(config, epoch) / side) ** 2 for epoch in epochs]
-    return forward, step * sum(parts) / len(parts)
+    pixels = flops_by_side(config, lambda each: (each / side) ** 2)  # in place of operations: relative to full images
+    return forward, step * training_flops(config, pixels, 1, config.train.epochs) / config.train.epochs
 
 
 def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -> tuple[float, float]:

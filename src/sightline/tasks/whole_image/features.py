@@ -51,7 +51,7 @@ class FeatureExtractor:
         Nothing is computed or written."""
         digests = pixel_digests(decoded)
         for dtype in (torch.float32, torch.bfloat16):
-            known = stored_features(cache_root(self.config.data) / f"{FEATURES}{self.key(decoded, dtype)}")
+            known = stored_features(self.folder(decoded, dtype))
             if all(digest in known for digest in digests):
                 return torch.stack([known[digest] for digest in digests])
         return None
@@ -61,7 +61,7 @@ class FeatureExtractor:
         """The features of all images of a split, float32 [N, D], on the device. dtype: of the forward pass."""
         training, start = self.model.training, time.monotonic()
         self.model.eval()
-        folder = cache_root(self.config.data) / f"{FEATURES}{self.key(decoded, dtype)}"
+        folder = self.folder(decoded, dtype)
         digests = pixel_digests(decoded)
         known = stored_features(folder)
         missing = [row for row, digest in enumerate(digests) if digest not in known]
@@ -87,6 +87,10 @@ class FeatureExtractor:
                 images = gather(decoded, each, 0, self.device).images
                 parts.append(self.model.features(self.transform(images)).float().cpu())
         return torch.cat(parts)
+
+    def folder(self, decoded: Decoded, dtype: torch.dtype) -> Path:
+        """The folder of the features of images like those of a split in the cache folder."""
+        return cache_root(self.config.data) / f"{FEATURES}{self.key(decoded, dtype)}"
 
     def key(self, decoded: Decoded, dtype: torch.dtype) -> str:
         """SHA-256 of everything besides the pixels that the features depend on: weights, preprocessing, precision."""
