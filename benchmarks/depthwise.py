@@ -2,6 +2,7 @@
 
     python benchmarks/depthwise.py networks
     python benchmarks/depthwise.py shapes
+    python benchmarks/depthwise.py folding
 
 `networks`: images/s of a training step (batch 32, 128 pixels) by torch in float32, by torch in bfloat16 (with matrix
 products for small maps), and by Sightline in both; the precision that `--train.precision auto` chooses and the seconds
@@ -10,10 +11,14 @@ that this takes. The gain is the speed in this precision divided by the better o
 `shapes`: milliseconds of the gradients of one depthwise convolution with respect to images and weights, by torch and
 by `sightline.engine.fast_layers`, also where a run uses torch's (stride 2 and kernel 3 in float32).
 
+`folding`: images/s of a training step whose batch norms keep their statistics (`model.fixed_norm`), and of a forward
+pass without gradients, with batch norms as layers and as part of the convolutions before them.
+
 The variants are timed in turn; each number is the shortest time of --rounds, with `--threads 1` processor time.
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,6 +39,7 @@ from sightline.engine.fast_layers import (
 )
 from sightline.engine.memory import keep_freed_memory
 from sightline.models import build_model
+from sightline.models.folding import fold_norms
 
 NETWORKS = (
     *("timm/tf_efficientnet_lite0", "timm/mobilenetv3_large_100", "timm/efficientnet_b0", "timm/convnext_atto"),
@@ -167,9 +173,41 @@ def table_of_networks(rounds: int, networks: Iterable[str]) -> Iterable[dict[str
         yield {"network": name, "chosen": precision_name(chosen), "seconds": took, **speed, "gain": gain}
 
 
+def forward_of(model: torch.nn.Module, dtype: torch.dtype) -> Callable[[], None]:
+    """A function that computes one forward pass without gradients, as an evaluation does."""
+    images = torch.randn(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = images.to(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(torch.device("cpu"), dtype):
+            model(images)
+
+    return forward
+
+
+def table_of_folding(rounds: int, networks: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """Print the table of folded batch norms row by row."""
+    print("\n| network | dtype | step | folded | gain | forward | folded | gain |   images/s")
+    print("|---" * 8 + "|")
+    for name in networks:
+        model = build_model(name, 50, SIDE, {}).to(memory_format=torch.channels_last).eval()
+        folded = copy.deepcopy(model)
+        if not fold_norms(folded, (3, SIDE, SIDE)):
+            continue
+        for dtype in DTYPES:
+            steps = {"step": step_of(model, dtype, nullcontext), "folded": step_of(folded, dtype, nullcontext)}
+            passes = {"forward": forward_of(model, dtype), "folded forward": forward_of(folded, dtype)}
+            speed = {key: BATCH / seconds for key, seconds in best_of(steps | passes, rounds).items()}
+            gains = speed["folded"] / speed["step"], speed["folded forward"] / speed["forward"]
+            first, second = ([f"{value:.1f}" for value in list(speed.values())[at : at + 2]] for at in (0, 2))
+            cells = [name, precision_name(dtype), *first, f"{gains[0]:.2f}", *second, f"{gains[1]:.2f}"]
+            print("| " + " | ".join(cells) + " |", flush=True)
+            yield {"network": name, "dtype": precision_name(dtype), **speed}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["networks", "shapes"])
+    parser.add_argument("table", choices=["networks", "shapes", "folding"])
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
@@ -179,8 +217,11 @@ def main() -> None:
     keep_freed_memory()  # as in a run; otherwise the times include page faults
     info = machine_info()
     print(machine_line(info))
-    shapes = options.table == "shapes"
-    rows = table_of_shapes(options.rounds) if shapes else table_of_networks(options.rounds, options.networks)
+    if options.table == "shapes":
+        rows = table_of_shapes(options.rounds)
+    else:
+        table = table_of_networks if options.table == "networks" else table_of_folding
+        rows = table(options.rounds, options.networks)
     write_results(options.json, info, list(rows))
 
 

@@ -29,7 +29,8 @@ class Optim(Section):
     """Pull of the weights towards zero, by which large weights are penalized."""
     decay_choices: tuple[NonNegativeFloat, ...] = ()
     """For `lbfgs` and `model.fit_head`: penalties to try. The one with the lowest loss on a fifth of the training
-    images, after a fit to the others, replaces `weight_decay`, unless these are fewer than 10. Empty: none is tried."""
+    images, after a fit to the others, replaces `weight_decay`, unless these are fewer than 10. A single one always
+    replaces it; without any, `weight_decay` is the penalty."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also applies to normalization layers and biases."""
     muon_lr: PositiveFloat = 0.02

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..config.schema import Config
 from ..data.types import Batch
 from ..errors import SightlineError
+from ..models.folding import folded_norm, unfold_norms
 from . import distributed
 from .device import precision_name
 from .distributed import all_gathered
@@ -88,7 +89,7 @@ def synchronized_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) 
     """Batch norm of `images` [N, C, ...]; in training mode with mean and variance over all processes."""
     # In evaluation mode, or if every process has the global batch, there is nothing to synchronize.
     if not self.training or LocalRows.count == LocalRows.total:
-        return type(self).forward(self, images)
+        return (folded_norm if "folded" in vars(self) else type(self).forward)(self, images)
     normed, mean, variance, count = SynchronizedNorm.apply(images, self.weight, self.bias, self.eps)
     update_running_statistics(self, mean, variance, float(count))
     for name in ("drop", "act"):  # of timm's layers that combine norm and activation
@@ -204,6 +205,8 @@ def sharded_step(config: Config, parts: Parts) -> Step:
 def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str, torch.Tensor]]:
     """Wrap the step of the learner in DistributedDataParallel or FSDP2, which average gradients over the processes."""
     synced = config.train.sync_batch_norm
+    if config.train.shard_model:
+        unfold_norms(parts.model)  # a layer would need the shards of another layer's weights
     if synced:
         synchronize_norms(parts.model, parts.device)
     synchronize_dropout(parts.model)

@@ -139,8 +139,17 @@ def training_curves(
 ) -> list[tuple[str, list[Child]]]:
     """The section of the curves of a classifier, in a list; an empty list if its head was fitted to frozen features,
     because nothing was then trained in steps."""
-    fitted = section(files.recipe, "optim").get("name") in FITTED
-    return [] if fitted else [("Curves", curves(figures, past, metrics))]
+    return [] if is_fitted(files) else [("Curves", curves(figures, past, metrics))]
+
+
+def is_fitted(files: RunFiles) -> bool:
+    """Whether the head of a classifier was fitted to frozen features, so that nothing changed over the epochs."""
+    return section(files.recipe, "optim").get("name") in FITTED
+
+
+def maps_title(files: RunFiles) -> str:
+    """The title of the section of the maps of a classifier."""
+    return "Features" if is_fitted(files) else "Features over the epochs"
 
 
 def bar(share: float) -> Html:

@@ -11,7 +11,7 @@ from sightline.data.decode.masks import MaskFacts
 from sightline.data.decode.palettes import IGNORE, Palette
 from sightline.data.pair_cache import decode_all, decode_pairs
 from sightline.data.sources.pair_layouts import mask_path
-from sightline.data.sources.pairs import open_pairs
+from sightline.data.sources.pairs import guess_palette, open_pairs
 from sightline.data.types import Source
 from sightline.errors import SightlineError
 
@@ -367,3 +367,12 @@ def test_ignored_pixels_only_are_an_error(tmp_path: Path) -> None:
         decode_all(source, palette, Data())
     assert caught.value.what == "no pixel of train is labeled; no pixel of val is labeled"
     assert "all 1 masks of train" in caught.value.why and "all 1 masks of val" in caught.value.why
+
+
+@pytest.mark.parametrize(("highest", "offered"), [(11, True), (12, False)])
+def test_the_palette_of_camvid_is_offered_for_as_many_class_ids_as_it_has(
+    highest: int, offered: bool, tmp_path: Path
+) -> None:
+    Image.fromarray(np.array([[0, highest]], np.uint8)).save(tmp_path / "mask.png")
+    found, cure = guess_palette(str(tmp_path), "mask.png")
+    assert found == f"mask.png contains class ids, up to {highest}" and ("camvid" in cure) == offered

@@ -131,6 +131,14 @@ def test_with_few_held_out_images_the_penalty_is_that_of_the_recipe() -> None:
     torch.testing.assert_close(heads[0].weight, heads[1].weight, rtol=0, atol=0)
 
 
+def test_a_single_penalty_is_used_without_holding_out_images() -> None:
+    features, labels = (torch.from_numpy(each) for each in clusters())
+    heads, said = (nn.Linear(12, 4), nn.Linear(12, 4)), []
+    fit_head(heads[0], features, labels, 0.5, (3.0,), lambda: np.arange(300) % 5 == 0, said.append)
+    fit_head(heads[1], features, labels, 3.0)
+    assert torch.equal(heads[0].weight, heads[1].weight) and not said
+
+
 def test_features_that_are_constant_or_classes_without_images_do_no_harm() -> None:
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
@@ -221,7 +229,8 @@ def test_nearest_images_of_a_served_run_have_the_features_that_training_stored(p
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     config = load_recipe_file(run.path / "recipe.yaml")
     model = predictor(ClassifyLearner, run.path, config, features=True)
-    assert 'id="curves"' not in run.report.read_text(), "nothing is trained in steps"
+    page = run.report.read_text()
+    assert 'id="curves"' not in page and "over the epochs" not in page, "nothing is trained in steps"
     index = indexed(config, model, str)
     assert index.done == len(index.rows) and not [*index.steps(model)]
     for row in index.rows[:5]:

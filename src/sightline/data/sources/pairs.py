@@ -17,7 +17,7 @@ from ..annotations.reading import read_annotations
 from ..annotations.recognize import READERS
 from ..decode.images import image_of
 from ..decode.masks import MaskFacts, read_mask
-from ..decode.palettes import Palette, empty_palette, palette_of
+from ..decode.palettes import CAMVID, Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
 from ..decode.survey import survey
 from ..shards.index import is_sharded, open_packed
@@ -289,11 +289,8 @@ def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[s
             continue
         if not choice:
             found = f"{name} contains class ids, up to {mask.max()}"
-            return (
-                found,
-                "name the classes in order of their ids: --data.classes '[NAME, NAME]', or a file classes.txt; or "
-                "--data.palette camvid",
-            )
+            cure = "name the classes in order of their ids: --data.classes '[NAME, NAME]', or a file classes.txt"
+            return found, cure + ("; only for CamVid: --data.palette camvid" if mask.max() < len(CAMVID) else "")
         if facts.inexact * 4 < mask.size:
             return f"{name} looks like a mask of the palette {choice!r}", f"--data.palette {choice}"
     return "", ""

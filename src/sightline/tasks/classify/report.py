@@ -53,7 +53,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     hints = sections.hints_list(classifier_hints(findings, files.classes))
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
-        ("Features over the epochs", maps(files, figures, findings)),
+        (sections.maps_title(files), maps(files, figures, findings)),
         *sections.training_curves(files, figures, findings.past, drawn),
         ("Errors by class", class_errors(files, figures, findings)),
         ("Misclassified images", galleries(findings)),

@@ -1,7 +1,6 @@
 """Final results of a classifier: metrics with intervals, predictions, and the most confident mistakes."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +41,15 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     intervals = classification_intervals(arrays, groups)
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
-    if parts.dtype == torch.bfloat16:
-        assert isinstance(parts.learner, ClassifyLearner)
-        learner = replace(parts.learner, fixed=None)  # whose features are in float32
-        _, half = evaluate_checkpoints(learner, folders, parts.val, size, parts.device, parts.dtype)
+    assert isinstance(parts.learner, ClassifyLearner)
+    if parts.dtype == torch.bfloat16 and parts.learner.fixed is None:  # fixed features are evaluated in float32 only
+        _, half = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
         changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
         intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
     sentence = f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
     if training.config.optim.name == "lbfgs":
-        assert isinstance(parts.learner, ClassifyLearner) and parts.learner.fixed is not None
+        assert parts.learner.fixed is not None
         bank, queries = (features() for features in parts.learner.fixed)
         numbers |= {"knn_accuracy": nearest_accuracy(bank, parts.train.labels, queries, parts.val.labels)}
         sentence += f", k-NN {numbers['knn_accuracy']:.4f}"

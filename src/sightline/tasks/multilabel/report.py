@@ -79,7 +79,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     figures = draw_all(plan_curves(past, curves) | plan(files, summary, maps, images))
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*lead_and_facts(files, past, summary), sections.hints_list(hints(past, summary))]),
-        ("Features over the epochs", feature_maps(files, figures, maps, summary)),
+        (sections.maps_title(files), feature_maps(files, figures, maps, summary)),
         *sections.training_curves(files, figures, past, curves),
         ("Classes", class_table(summary) if summary else [missing_note(MISSING)]),
         ("Confused classes", confused(figures, summary, images) if summary else [missing_note(MISSING)]),

@@ -50,10 +50,9 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     final: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)
-    if parts.dtype == torch.bfloat16:
-        assert isinstance(parts.learner, MultilabelLearner)
-        learner = replace(parts.learner, fixed=None)  # whose features are in float32
-        _, half = evaluate(learner, parts.val, size, parts.device, parts.dtype)
+    assert isinstance(parts.learner, MultilabelLearner)
+    if parts.dtype == torch.bfloat16 and parts.learner.fixed is None:  # fixed features are evaluated in float32 only
+        _, half = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
         changed = (half["label_probabilities"] >= thresholds) != (arrays["label_probabilities"] >= thresholds)
         final["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "labels"}
     interval = bracketed(final["mean_average_precision_interval"])

@@ -36,6 +36,7 @@ from ...engine.parts import (
 from ...errors import SightlineError
 from ...models import PartialForward, forward_flops, parameter_count
 from ...models.encoder_weights import load_encoder
+from ...models.folding import fold_norms
 from ...models.segmentation.colors import PixelClassifier
 from ...models.segmenters import Segmenter, build_segmenter, freeze_encoder, padded
 from ...runs.sampling import rows_by_name, sample_rows
@@ -107,6 +108,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     if config.model.freeze:
         freeze_encoder(model)
     model.to(device).to(memory_format=torch.channels_last)
+    fold_norms(model, (len(names), *window))
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
     learner = SegmentLearner(

@@ -17,6 +17,7 @@ from ...export.parity import Parity
 from ...export.session import OnnxSession
 from ...inference.evaluation import chosen_split
 from ...inference.tiles import argmax_classes
+from ...models.folding import unfold_norms
 from ...models.segmenters import Segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
@@ -35,6 +36,7 @@ class SegmenterExport(TaskGraph):
 
     def __init__(self, folder: Path, config: SegmentConfig, say: Say):
         parts = load_segmenter(folder, config)
+        unfold_norms(parts.learner.model)
         source, palette = open_pairs(config.data, config.data.split_seed, known=parts.palette)
         self.config, self.learner, self.split = config, parts.learner, chosen_split(None, source)
         self.decoded, self.train = decode_pairs(source, self.split, palette, config.data, say), source.splits["train"]

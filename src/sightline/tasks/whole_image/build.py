@@ -33,6 +33,7 @@ from ...models import (
     parameter_count,
     unknown_model,
 )
+from ...models.folding import fold_norms
 from ...models.weights import LoadReport, load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
@@ -86,6 +87,7 @@ def build_parts(
     if chosen.freeze:
         freeze_backbone(model)
     model.to(device).to(memory_format=torch.channels_last)
+    fold_norms(model, (len(names), config.data.size, config.data.size))
     rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
     shape = (config.train.batch_size, len(names), config.data.size, config.data.size)
@@ -236,6 +238,7 @@ def build_for_inference(
     outputs = len(classes) if outputs is None else outputs
     model = build_model(name, outputs, size, args, head, len(channels))
     model.to(device).to(memory_format=torch.channels_last)
+    fold_norms(model, (len(channels), size, size))
     transform = evaluation_transform(size, mean, std, 1.0, channels)
     learner = learner_class(config=config, model=model, outputs=outputs, augment=None, transform=transform)
     step, epoch = description.get("step", 0), description.get("epoch", 0)

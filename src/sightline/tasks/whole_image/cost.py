@@ -12,7 +12,8 @@ from ...config.schema import Config
 from ...data.types import Source
 from ...engine.device import autocast, has_bfloat16, pick_device, pick_precision, use_threads
 from ...engine.parts import flops_by_side, training_flops
-from ...models import build_model
+from ...models import Classifier, build_model
+from ...models.folding import fold_norms
 
 IMAGES, REPETITIONS = 16, 3
 
@@ -22,7 +23,13 @@ def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
     epochs, in proportion to the pixels of the training images, and twice with sharpness-aware minimization."""
     chosen, side, channels = config.model, config.data.size, len(source.channels)
     rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
-    forward, step = measured(config, lambda: build_model(chosen.name, *rest), (IMAGES, channels, side, side))
+
+    def build() -> Classifier:
+        model = build_model(chosen.name, *rest)
+        model.fixed_norm = chosen.fixed_norm
+        return model
+
+    forward, step = measured(config, build, (IMAGES, channels, side, side))
     pixels = flops_by_side(config, lambda each: (each / side) ** 2)  # in place of operations: relative to full images
     return forward, step * training_flops(config, pixels, 1, config.train.epochs) / config.train.epochs
 
@@ -35,6 +42,7 @@ def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -
     with torch.random.fork_rng(devices=[]):
         model = build()
     model.to(device).to(memory_format=torch.channels_last)
+    fold_norms(model, shape[1:])
     images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
 
     def forward(dtype: torch.dtype) -> None:

@@ -17,6 +17,7 @@ from ...export.networks import ClassifierGraph, Normalized, Resize
 from ...export.session import OnnxSession
 from ...inference.evaluation import chosen_split
 from ...inference.predictor import with_weights
+from ...models.folding import unfold_norms
 from ...report.run import UNREADABLE
 from ...runs import run_folder
 from ...runs.checkpoint import checked_description
@@ -49,6 +50,7 @@ class ImageGraph:
     ):
         """with_classes: maps the labels of the images to the classes of the run. activation: see `ClassifierGraph`."""
         self.parts, self.source = build_for_inference(learner_class, folder, config), source
+        unfold_norms(self.parts.learner.model)
         self.split, square = chosen_split(None, source), self.parts.square
         decoded = decode(source, self.split, square.side, config.data, say)
         self.digest, self.decoded = decoded.digest, with_classes(decoded, self.parts.classes, source.path)

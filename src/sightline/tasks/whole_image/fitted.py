@@ -122,7 +122,8 @@ def fit_head(
 
     A `NearestHead` stores them. A linear head becomes the logistic regression of the standardized features; the
     standardization is then folded into its weights. labels: class indices int64 [N], or label sets bool [N, K].
-    penalty: of the logistic regression; or of `penalties`, the best one on the images of `held_out()`, bool [N].
+    penalty: of the logistic regression; or of `penalties`, the only one, or the best one on the images of `held_out()`,
+    bool [N].
     """
     if isinstance(head, NearestHead):
         head.store(features, labels.to(features.device))
@@ -131,7 +132,8 @@ def fit_head(
     # Products in float64 take twice the time; on few features the time does not matter.
     inputs = features.double() if features.numel() * head.out_features < 1e8 else features.float()
     labels, start = labels.to(inputs.device), None
-    held = held_out() if penalties and held_out else np.zeros(0, bool)
+    penalty = penalties[0] if len(penalties) == 1 else penalty
+    held = held_out() if len(penalties) > 1 and held_out else np.zeros(0, bool)
     if held.sum() >= FEWEST:
         penalty, loss, start = choose_penalty(inputs, labels, head.out_features, penalties, held)
         where = f"on {counted(int(held.sum()), 'training image')} that were held out for this choice"

@@ -14,6 +14,7 @@ from ...data.sources.splits import ALL
 from ...data.types import Decoded, Source
 from ...engine.device import pick_device, use_threads
 from ...engine.parts import normalization
+from ...models.folding import fold_norms
 from ...models.pretrained.preprocessing import with_own_preprocessing
 from ..contract import Say
 from .build import Inference, build_network
@@ -34,6 +35,7 @@ def features(config: Config, source: Source, say: Say) -> dict[str, tuple[Decode
     torch.manual_seed(config.train.seed)
     model = build_network(config, source, max(2, len(source.classes)), say, True)[0]
     model.to(device).to(memory_format=torch.channels_last)
+    fold_norms(model, (len(source.channels), config.data.size, config.data.size))
     splits = {split: decode(source, split, config.data.size, config.data, say) for split in source.splits}
     first = splits.get("train", splits.get(ALL, next(iter(splits.values()))))
     mean, std = normalization(config, first, say)

@@ -8,6 +8,7 @@ from ....config.schema import Config, Model
 from ....data.augment.batch import NORMALIZATIONS
 from ....errors import SightlineError
 from ....models import build_backbone, forward_flops
+from ....models.folding import fold_norms
 from ....models.heads import mlp
 from ....models.pretrained.preprocessing import own_preprocessing
 from ....models.weights import LoadReport, load_weights
@@ -81,7 +82,9 @@ def load_teacher(
         raise of_the_teacher(error) from error
     say(f"teacher: {report}; images of {size} x {size} pixels")
     teacher = Teacher(network.eval().requires_grad_(False), size, own, views)
-    return teacher.to(device).to(memory_format=torch.channels_last), report
+    teacher.to(device).to(memory_format=torch.channels_last)
+    fold_norms(network, (3, size, size))
+    return teacher, report
 
 
 def of_the_teacher(error: SightlineError) -> SightlineError:
