@@ -18,7 +18,7 @@ ALLOWED = {
     "stats": {"errors", "config", "runs", "data"},
     "insight": {"errors", "data", "runs", "stats"},
     "engine": {"errors", "config", "runs", "data", "models", "stats", "insight"},
-    "inference": {"errors", "config", "runs", "data", "engine"},
+    "inference": {"errors", "config", "runs", "data", "models", "engine"},
     "report": {"errors", "config", "runs", "data", "stats", "insight", "tasks"},
     "tasks": {"errors", "config", "runs", "data", "engine", "inference", "report", "a task"},
     "a task": {

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sightline.models import build_model, folding
 from sightline.models.folding import fold_norms, unfold_norms
+from sightline.models.segmenters import Segmenter
 
 SIDE = 32
 
@@ -19,7 +20,10 @@ def random_norms(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for module in model.modules():
             if folding.foldable(module):
-                folding.randomize(module)
+                for value in (module.running_var, module.weight):
+                    value.uniform_(0.5, 1.5)
+                for value in (module.running_mean, module.bias):
+                    value.normal_(0, 0.3)
     return model
 
 
@@ -115,6 +119,10 @@ class Twice(nn.Module):
         lambda net, values: net.norm(maps := net.first(values)) + maps,
         lambda net, values: net.norm(net.first(values)) + net.other(net.first(values.flip(2))),
         lambda net, values: net.norm(functional.relu(net.first(values))),
+        lambda net, values: net.norm(maps := net.first(values)) * 0 + maps,  # no effect until it is trained
+        lambda net, values: (net.norm(maps := net.first(values)), maps[:, :2].sum())[0],
+        lambda net, values: net.norm(functional.dropout(net.first(values), 0.5, net.training)),
+        lambda net, values: net.norm(functional.relu_(net.first(values))),
     ],
 )
 def test_a_convolution_with_another_user_is_left_as_it_is(use: Callable[[Twice, Tensor], Tensor]) -> None:
@@ -122,6 +130,31 @@ def test_a_convolution_with_another_user_is_left_as_it_is(use: Callable[[Twice, 
     expected = network(images(torch.float32))
     assert fold_norms(network, (3, SIDE, SIDE)) == 0
     assert torch.equal(network(images(torch.float32)), expected)
+
+
+def test_with_another_user_in_training_only_nothing_is_folded() -> None:
+    network = Twice(lambda net, values: net.norm(maps := net.first(values)) + (maps if net.training else 0))
+    assert fold_norms(network.eval(), (3, SIDE, SIDE)) == 0
+
+
+def test_a_network_that_cannot_process_the_image_is_left_as_it_is() -> None:
+    def fixed(net: Twice, values: Tensor) -> Tensor:
+        assert values.shape[-1] == 224
+        return net.norm(net.first(values))
+
+    assert fold_norms(Twice(fixed), (3, SIDE, SIDE)) == 0
+    assert fold_norms(Twice(lambda net, values: net.norm(net.first(values))), (3, SIDE, SIDE)) == 1
+
+
+def test_a_map_of_a_single_value_is_normalized_by_the_running_statistics() -> None:
+    """In training mode, where the hooks of a segmenter switch the batch norm after its convolution has run."""
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    network = Segmenter(random_norms(pooled), name="pooled", encoder_path="0", class_layers=("1",)).train()
+    one = images(torch.float32)[:1]
+    expected = network(one)
+    assert fold_norms(network, (3, SIDE, SIDE), Segmenter.outputs) == 1
+    torch.testing.assert_close(network.train()(one), expected)
+    torch.testing.assert_close(network.eval()(one), expected)
 
 
 def test_unfolded_it_is_the_network_again() -> None:

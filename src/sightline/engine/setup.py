@@ -23,6 +23,7 @@ from ..insight.architecture.tracing import trace
 from ..insight.architecture.tree import write_architecture
 from ..insight.style import png
 from ..insight.tensorboard import TensorBoardLog
+from ..models.folding import unfold_norms
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, write_json
 from ..runs.checkpoint import preflight
@@ -170,7 +171,7 @@ def trace_architecture(folder: Path, config: Config, parts: Parts) -> Path:
     spec, name = parts.trace_spec, config.model.name
     return write_architecture(
         folder / "architecture.json",
-        lambda: trace(parts.model, spec.image, spec.run, name, spec.method),
+        lambda: trace(parts.model, spec.image, spec.run, name, spec.method, unfold_norms),
         name,
         spec.image,
     )

@@ -13,6 +13,7 @@ from ..config.schema import Config
 from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
+from ..models.folding import unfold_norms
 from ..runs.terminal import print_plain
 from .batching import PredictedBatch, batch_size, predict_batches
 from .images import images_in, is_several, item_image
@@ -57,7 +58,7 @@ class Loaded:
     @property
     def model(self) -> nn.Module:
         """The network in evaluation mode, on its device: images [N, C, h, w] of `transform` -> logits. Without classes,
-        the backbone: images -> features."""
+        the backbone: images -> features. Its batch norms are layers of their own from now on, see `models.folding`."""
         raise NotImplementedError
 
     @property
@@ -126,6 +127,7 @@ class LoadedPredictor(Loaded):
     def model(self) -> nn.Module:
         self.require_one_network("model")
         network: Any = self.predictor.models[0]
+        unfold_norms(network)
         return network if self.classes else network.backbone
 
     def predict(self, images: Any) -> Prediction | list[Prediction] | float | np.ndarray:

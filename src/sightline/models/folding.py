@@ -7,39 +7,40 @@ exports do not change; results differ by rounding only. docs/performance.md has 
 """
 
 import copy
+from collections import Counter
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-TOLERANCE = 1e-3
-"""Largest difference of the outputs, relative to the largest of them; float32 differs by about 1e-6."""
 
-
-def fold_norms(network: nn.Module, shape: tuple[int, ...]) -> int:
+def fold_norms(
+    network: nn.Module, shape: tuple[int, ...], run: Callable[[Any, Tensor], object] = nn.Module.__call__
+) -> int:
     """Fold the batch norms of a network into the convolutions whose output only they use; returns their number.
 
-    shape: of an image, [C, H, W]. The layers that follow each other are found in a forward pass of a copy with random
-    statistics. If the folded copy has other outputs, such as with a convolution whose output is used twice, nothing is
-    folded. Nothing is folded on GPUs, where it was not measured. network: returns one tensor.
+    shape: of an image, [C, H, W]. run: a function (network, images [N, C, H, W]) with all forward passes of training,
+    by default the call of the network. The layers that follow each other are found by running a copy, in evaluation and
+    in training mode. Nothing is folded if the copy cannot process an image of zeros, nor on GPUs, where it was not
+    measured.
     """
     norms = [module for module in network.modules() if foldable(module)]
     if not norms or next(network.parameters()).device.type != "cpu":
         return 0
-    trial = copy.deepcopy(network).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        for module in trial.modules():
-            if foldable(module):
-                randomize(module)
-        images = torch.randn(1, *shape).to(memory_format=torch.channels_last)
-        pairs, expected = find_pairs(trial, images)
-        connect(trial, pairs)
-        if (trial(images) - expected).abs().max() > TOLERANCE * expected.abs().max():
+        images = torch.zeros(1, *shape).to(memory_format=torch.channels_last)
+        try:
+            trial = copy.deepcopy(network)
+            pairs, trained = (find_pairs(trial.train(mode), images, run) for mode in (False, True))
+        except Exception:
             return 0
-    connect(network, pairs)
-    return len(pairs)
+    both = [pair for pair in pairs if pair in trained]
+    connect(network, both)
+    return len(both)
 
 
 def foldable(module: nn.Module) -> bool:
@@ -49,36 +50,58 @@ def foldable(module: nn.Module) -> bool:
     return norm and all(getattr(module, name) is not None for name in ("running_mean", "running_var", "weight", "bias"))
 
 
-def randomize(norm: Any) -> None:
-    """Set statistics and parameters of a batch norm to random values, with which it does change its input."""
-    for value in (norm.running_var, norm.weight):
-        value.uniform_(0.5, 1.5)
-    for value in (norm.running_mean, norm.bias):
-        value.normal_(0, 0.3)
+class Uses(TorchDispatchMode):
+    """Count the operations of torch that read each of the `watched` tensors, or any view of it.
+
+    watched: tensors by the address of their memory; they are kept, so that no other tensor gets the address.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: dict[int, Tensor] = {}
+        self.counts: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and (place := value.untyped_storage().data_ptr()) in self.watched:
+                self.counts[place] += 1
+        return func(*args, **(kwargs or {}))
 
 
-def find_pairs(network: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], Tensor]:
-    """The names of (convolution, batch norm) pairs: the batch norm gets the tensor that the convolution returns, and
-    each is called once in a forward pass. Also returns the output of the network."""
-    outputs: list[tuple[str, Tensor]] = []
-    inputs: list[tuple[str, Tensor]] = []
+def find_pairs(
+    network: nn.Module, images: Tensor, run: Callable[[Any, Tensor], object] = nn.Module.__call__
+) -> list[tuple[str, str]]:
+    """The names of (convolution, batch norm) pairs: the batch norm gets the tensor that the convolution returns, no
+    other operation reads this tensor, and each is called once in a forward pass. Batch norms are in evaluation mode."""
+    uses, norms, called = Uses(), list[tuple[str, Tensor]](), list[str]()
+    producers: dict[int, str] = {}
     hooks = []
+
+    def produced(name: str, output: Tensor) -> None:
+        called.append(name)
+        producers[id(output)] = name
+        uses.watched[output.untyped_storage().data_ptr()] = output
+
     for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
         if type(module) is nn.Conv2d or same_padding(module):
-            kept = lambda module, inputs, output, name=name: outputs.append((name, output))  # noqa: E731
-            hooks.append(module.register_forward_hook(kept))
+            hooks.append(module.register_forward_hook(lambda _, given, output, name=name: produced(name, output)))
         elif foldable(module):
-            seen = lambda module, values, name=name: inputs.append((name, values[0]))  # noqa: E731
-            hooks.append(module.register_forward_pre_hook(seen))
+            hooks.append(module.register_forward_pre_hook(lambda _, given, name=name: norms.append((name, given[0]))))
     try:
-        expected = network(images)
+        with uses:
+            run(network, images)
     finally:
         for hook in hooks:
             hook.remove()
-    producers = {id(tensor): name for name, tensor in outputs}
-    called = [name for name, _ in (*outputs, *inputs)]
-    pairs = [(producers[id(tensor)], name) for name, tensor in inputs if id(tensor) in producers]
-    return [pair for pair in pairs if all(called.count(name) == 1 for name in pair)], expected
+    called += [name for name, _ in norms]
+    pairs = [
+        (producers[id(maps)], name)
+        for name, maps in norms
+        if id(maps) in producers and uses.counts[maps.untyped_storage().data_ptr()] == 1
+    ]
+    return [pair for pair in pairs if all(called.count(name) == 1 for name in pair)]
 
 
 def same_padding(module: nn.Module) -> bool:
@@ -121,7 +144,10 @@ def folded_convolution(self: Any, images: Tensor) -> Tensor:
 
 
 def folded_norm(self: Any, maps: Tensor) -> Tensor:
-    """What is left of a batch norm that is part of the convolution before it: timm's have an activation."""
-    if self.training:
+    """What is left of a batch norm that is part of the convolution before it: timm's have an activation.
+
+    `interrupted` is set by the hooks of segmenters, which switch a batch norm to evaluation mode after its convolution.
+    """
+    if self.training or getattr(self, "interrupted", False):
         return type(self).forward(self, maps)
     return self.act(self.drop(maps)) if hasattr(self, "act") else maps

@@ -53,14 +53,17 @@ def trace(
     run: Callable[[Any, Tensor], Any] | None = None,
     name: str = "",
     method: str = "",
+    prepare: Callable[[nn.Module], object] = lambda copied: None,
 ) -> Architecture:
     """Trace the forward pass of an image of shape `image` (C, H, W). The model and the random state do not change.
 
     run: function of (model, images [1, C, H, W]) to trace, by default the model's forward pass. If it returns a dict,
     its keys are the names of the outputs. name: of the model. method: title of the pre-training method of a Siamese
-    network, or "". Raises the errors that the model raises on torch's meta device.
+    network, or "". prepare: called with the copy before the pass. Raises the errors that the model raises on torch's
+    meta device.
     """
     replica = meta_copy(model)
+    prepare(replica)
     recorder, images = Recorder(replica), torch.empty(1, *image, device="meta")
     root = recorder.stack[0]
     recorder.values_by_id[id(images)] = Node("", "label", "", None), 0

@@ -108,7 +108,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     if config.model.freeze:
         freeze_encoder(model)
     model.to(device).to(memory_format=torch.channels_last)
-    fold_norms(model, (len(names), *window))
+    fold_norms(model, (len(names), *window), Segmenter.outputs)
     kept = np.zeros(len(val.names), bool)
     kept[rows] = True
     learner = SegmentLearner(

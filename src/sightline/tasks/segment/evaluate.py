@@ -24,7 +24,7 @@ from ...inference.evaluation import (
     warn_of_bits,
 )
 from ...models.folding import fold_norms
-from ...models.segmenters import build_segmenter
+from ...models.segmenters import Segmenter, build_segmenter
 from ...runs import run_folder
 from ...runs.checkpoint import CONFIG, checked_description, load_model
 from ...stats.groups import write_groups
@@ -67,7 +67,7 @@ def load_segmenter(folder: Path, config: SegmentConfig) -> MaskInference:
     tensors, moment = load_model(shipped)
     network.load_state_dict(tensors)
     network.to(device).to(memory_format=torch.channels_last).eval()
-    fold_norms(network, (len(channels), 64, 64))
+    fold_norms(network, (len(channels), 64, 64), Segmenter.outputs)
     normalize = normalizer(tuple(mean), tuple(std), channels)
     learner = SegmentLearner(config=config, model=network, classes=len(palette.classes), normalize=normalize)
     return MaskInference(learner, palette, device, moment.get("step", 0), moment.get("epoch", 0), channels)

@@ -26,6 +26,7 @@ from ...inference.loaded import Loaded
 from ...inference.prelabels import Prelabel, require_free, write_prelabels
 from ...inference.reading import ValueRange, open_channels
 from ...inference.tiles import Tiling, argmax_classes, scene_bands
+from ...models.folding import unfold_norms
 from ...runs.terminal import print_plain
 from ..contract import Say
 from .config import SegmentConfig
@@ -52,6 +53,7 @@ class LoadedSegmenter(Loaded):
 
     @property
     def model(self) -> nn.Module:
+        unfold_norms(self.parts.learner.model)
         return self.parts.learner.model
 
     def predict(self, images: Any) -> np.ndarray | list[np.ndarray]:

@@ -91,7 +91,7 @@ def build_parts(
     rows, labels = parts.sampled_rows(config, val), train.labels
     assert labels is not None
     shape = (config.train.batch_size, len(names), config.data.size, config.data.size)
-    dtype = pick_precision(precision or config.train.precision, device, model, shape)
+    dtype = pick_precision(precision or config.train.precision, device, model.train(), shape)
     preprocessing = [mean, std, config.data.eval_crop, train.channels.description()]
     extractor = FeatureExtractor(config, model, transform, preprocessing, device, say)
     features = cache(partial(extractor.features, train, "training", dtype))
