@@ -215,7 +215,7 @@ class Train(Section):
     """Arithmetic of the training: float32, bfloat16, or, for graphics cards without bfloat16, float16 with a scaled
     loss. `auto`: the faster one, by timing steps of the network on this machine."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto`: the first that exists of cuda, mps and cpu."""
+    """`cpu`, `cuda`, `cuda:1` or `mps`; `auto`: cuda if there is one, else cpu. Nothing was run on `mps` yet."""
     compile: bool = False
     """Compile the network with torch.compile, which takes a minute or more at the start."""
     preview: bool = False

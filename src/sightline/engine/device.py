@@ -37,14 +37,15 @@ MAX_THREADS = 1024  # with more, libraries fail or crash
 
 
 def pick_device(name: str, fallback: bool = False) -> torch.device:
-    """The torch device for `name`; "auto" is CUDA if available, else Apple's MPS, else the CPU.
+    """The torch device for `name`; "auto" is CUDA if available, else the CPU. Apple's MPS, on which nothing was run
+    yet, is used only if it is named.
 
     fallback: if the device is not available, use "auto" instead; for commands that read runs of other machines. Without
     `fallback`, raises SightlineError: with status 2 for an invalid name or index, with status 3 for a type of device
     that this machine or this build of torch does not have.
     """
     if name == "auto":
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        best = "cuda" if torch.cuda.is_available() else "cpu"
         return usable_device(best, "use the CPU: --train.device cpu; or hide the GPU: export CUDA_VISIBLE_DEVICES=")
     try:
         return usable_device(name, "choose the device automatically: --train.device auto")

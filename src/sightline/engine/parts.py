@@ -213,7 +213,7 @@ def flops_by_side(config: Config, cost_of: Callable[[int], float]) -> dict[int, 
     for side in {training_side(config, epoch) for epoch in range(config.train.epochs)} | {config.data.size}:
         try:
             cost[side] = cost_of(side)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts the size
             why = str(error).splitlines()[0]
             cure = "use larger sides in augment.progressive, or images of one size: --augment.progressive []"
             what = f"{config.model.name} does not support images of {side} x {side} pixels"

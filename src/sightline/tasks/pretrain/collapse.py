@@ -20,5 +20,6 @@ def collapse(numbers: Mapping[str, float], stage: str = "") -> str:
     return (
         f"collapsed: the features of all images are nearly the same (spread {std:.3f} of 1, effective rank "
         f"{rank:.1f}); start again with a lower --{stage}optim.lr, --{stage}schedule.warmup_epochs 10, a larger "
-        f"--{stage}train.batch_size, or, for BYOL, a slower target (a larger --{stage}pretrain.momentum)"
+        f"--{stage}train.batch_size, or, for BYOL, a slower target (a larger --{stage}pretrain.momentum); for DINO, a "
+        f"lower --{stage}pretrain.teacher_temperature"
     )

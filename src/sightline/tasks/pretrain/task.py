@@ -21,7 +21,7 @@ from ...engine.schedules import training_side
 from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import alignment, effective_rank, feature_std, knn_votes, uniformity
-from ..whole_image.fitted import COARSE, logistic_regression, parts_of, standardization
+from ..whole_image.fitted import COARSE, logistic_regression, parts_of, standardization, with_float64
 from .config import Pretrain, PretrainConfig
 from .objectives import OBJECTIVES
 from .objectives.distill import Teacher
@@ -109,11 +109,15 @@ class PretrainLearner:
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """(the two large views, the small views) of a training batch, each float [N, 3, side, side]."""
-        seed, side = self.config.train.seed, training_side(self.config, batch.epoch)
+        """(the two large views, the small views) of a batch, each float [N, 3, side, side].
+
+        In evaluation mode, the large views have the side `data.size` in all epochs, so that metrics can be compared.
+        """
+        seed, full = self.config.train.seed, self.config.data.size
+        side = training_side(self.config, batch.epoch) if self.model.training else full
         with torch.autocast(batch.images.device.type, enabled=False):
             views = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.views]
-            if side != self.config.data.size:
+            if side != full:
                 views = [functional.interpolate(v, (side, side), mode="bilinear", antialias=True) for v in views]
             crops = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.small]
         return views, crops
@@ -127,8 +131,9 @@ class PretrainLearner:
         """(metrics, arrays) of a split: loss, feature_std, effective_rank, uniformity, alignment and, with labels,
         knn_accuracy and linear_accuracy.
 
-        loss: of the first LOSS_IMAGES images with the views of epoch 0, in evaluation mode. feature_std: spread of the
-        projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's features.
+        loss: of the first LOSS_IMAGES images with the views of epoch 0 at full size, in evaluation mode. feature_std:
+        spread of the projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's
+        features.
 
         The arrays are: features float16 [M, D] of the M images that `feature_mask` selects; with labels also labels and
         predictions, int64 [N].
@@ -200,7 +205,8 @@ class PretrainLearner:
         """The accuracy of a logistic regression that is fitted to the features in `bank`, on `queries` [N, D] of the
         classes `truth` [N]; NaN for features that are not finite."""
         assert self.bank is not None
-        features, labels = (torch.cat([part[name] for part in bank]) for name in ("features", "labels"))
+        features, labels = (with_float64(torch.cat([part[name] for part in bank])) for name in ("features", "labels"))
+        queries, truth = with_float64(queries), with_float64(truth)
         if not (features.isfinite().all() and queries.isfinite().all()):
             return math.nan
         mean, scale = standardization(features)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...config.checks import check_scalar, loss_arguments
 from ...config.schema import Config, Loss
+from ...data.augment.geometry import precise
 from ...data.augment.windows import Anchors
 from ...data.decode.masks import padded
 from ...data.decode.palettes import IGNORE
@@ -130,7 +131,7 @@ class SegmentLearner:
         """
         assert batch.labels is not None, "segmentation needs masks"
         logits = self.logits(batch.images).float()
-        loss = negative_log_likelihood(logits, batch.labels).double().sum().cpu()
+        loss = negative_log_likelihood(logits, batch.labels).to(precise(batch.images.device)).sum().cpu().double()
         predicted = torch.stack([argmax_classes(scores) for scores in logits]).cpu().numpy()
         confusion = confusion_per_image(predicted, batch.labels.cpu().numpy(), self.classes, ignored=True)
         if each is not None:

@@ -67,6 +67,11 @@ def logistic_regression(
     return minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
 
 
+def with_float64(tensor: Tensor) -> Tensor:
+    """The tensor, on the CPU if its device has no float64 (Apple's MPS)."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
+
+
 def parts_of(values: np.ndarray, classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """(weights [K, D], biases [K]) of the result of `logistic_regression`, with the dtype and device of `like`."""
     tensor = torch.from_numpy(values).to(like)
@@ -129,6 +134,7 @@ def fit_head(
         head.store(features, labels.to(features.device))
         return
     assert isinstance(head, nn.Linear)
+    features = with_float64(features)
     # Products in float64 take twice the time; on few features the time does not matter.
     inputs = features.double() if features.numel() * head.out_features < 1e8 else features.float()
     labels, start = labels.to(inputs.device), None
@@ -142,5 +148,5 @@ def fit_head(
     values = logistic_regression((inputs - mean) / scale, labels, head.out_features, penalty, start)
     weights, biases = parts_of(values, head.out_features, inputs.double())
     weights = weights / scale.double()
-    head.weight.copy_(weights)
-    head.bias.copy_(biases - weights @ mean.double())
+    head.weight.copy_(weights.to(head.weight.dtype))
+    head.bias.copy_((biases - weights @ mean.double()).to(head.bias.dtype))
