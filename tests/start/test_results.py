@@ -65,3 +65,9 @@ def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -
     with pytest.raises(SightlineError, match="other settings") as caught:
         read_outcomes(tmp_path, now, False, ["constant"])
     assert caught.value.why == "weights was not set, is a.safetensors now"
+    state = tmp_path / "frozen" / "checkpoints" / "last" / "state-0.safetensors"  # of a run that was interrupted
+    state.parent.mkdir(parents=True)
+    for path in (state, tmp_path / "frozen" / "recipe.yaml"):
+        path.touch()
+    with pytest.raises(SightlineError, match="other settings"):
+        read_outcomes(tmp_path, now, False, ["frozen"])

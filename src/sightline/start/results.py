@@ -73,8 +73,8 @@ def read_outcomes(
 ) -> dict[str, Outcome]:
     """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
 
-    pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until such a
-    step is trained. Raises SightlineError if the folder has other content, or a start with other settings; with
+    pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until the run of
+    such a step is started. Raises SightlineError if the folder has other content, or a start with other settings; with
     `overwrite`, the runs of that start are deleted.
     """
     known = read_json(folder / MARK)
@@ -83,7 +83,8 @@ def read_outcomes(
         return {}
     outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
     changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]
-    used = any(one.trained and name in pretrained for name, one in outcomes.items())
+    trained = {name for name, one in outcomes.items() if one.trained}
+    used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
     if not changed or ({*changed} <= {"weights", "model"} and not used):
         return {name: one for name, one in outcomes.items() if not one.why}
     if not overwrite:

@@ -195,10 +195,10 @@ def take(climb: Climb, step: LadderStep) -> None:
         climb.say(
             f"{before.title}: done, in {duration(before.seconds)}, which count toward --minutes {climb.minutes:g}"
         )
-        climb.side = load_recipe_file(run / "recipe.yaml").data.size if step.pretrained else climb.side
+        climb.side = side_after(climb, step)
         return
     begin = time.monotonic()
-    outcome = Outcome(step.name, step.title, False, before.seconds if before else 0.0)
+    outcome = before or Outcome(step.name, step.title, False, 0.0)
     try:
         if run_folder.is_started(run):
             climb.say(f"\n{step.title}: resuming")
@@ -211,8 +211,7 @@ def take(climb: Climb, step: LadderStep) -> None:
             outcome = replace(outcome, network=fit.network, title=titled(step, fit.config))
             climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
-            if step.pretrained:
-                climb.side = fit.config.data.size
+        climb.side = side_after(climb, step)
         outcome = replace(outcome, trained=True)
     except TooLong as error:
         minutes, left = climb.minutes + (climb.missing + error.needed - climb.left) / 60, max(climb.left, 0)
@@ -235,6 +234,11 @@ def take(climb: Climb, step: LadderStep) -> None:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
         climb.say(f"\n{step.title}: left out, {reason}")
+
+
+def side_after(climb: Climb, step: LadderStep) -> int:
+    """The side of the images of the pre-trained steps, after the run of `step` is finished."""
+    return load_recipe_file(climb.folder / step.name / "recipe.yaml").data.size if step.pretrained else climb.side
 
 
 def titled(step: LadderStep, config: Config) -> str:

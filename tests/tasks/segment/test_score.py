@@ -121,6 +121,13 @@ def test_predicting_ignored_counts_as_wrong(tmp_path):
     assert any("25.00% of the evaluated pixels are predicted as ignored" in note for note in result.notes)
 
 
+def test_exchanged_folders_are_asked_about(folders):
+    truth, predicted, *_ = folders()
+    question = "are the folders exchanged?"
+    assert any(note.endswith(question) for note in score(predicted, truth, "landcover").notes)
+    assert not any(question in note for note in score(truth, predicted, "landcover").notes)
+
+
 def test_colors_that_only_the_threshold_matches_are_counted(tmp_path):
     colors = np.array([[[2, 250, 251], [0, 255, 255]]], dtype=np.uint8)
     (tmp_path / "p").mkdir()

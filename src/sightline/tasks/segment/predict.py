@@ -41,6 +41,7 @@ from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
 from .results import mask_names, within
+from .score import MASK_ENDING, OVERLAY_ENDING
 
 SMALLEST_TILE = 32
 
@@ -58,7 +59,7 @@ class MaskJob:
     @property
     def overlay(self) -> Path:
         """The path of the overlay: `0013_overlay.png` for `0013_mask.png`."""
-        return self.target.with_stem(f"{self.target.stem.removesuffix('_mask')}_overlay")
+        return self.target.with_stem(f"{self.target.stem.removesuffix(MASK_ENDING)}{OVERLAY_ENDING}")
 
     def files(self, overlay: bool) -> list[Path]:
         """The files to write. overlay: whether the overlay is one of them."""
@@ -140,7 +141,7 @@ def without_outputs(names: list[str]) -> list[str]:
 
     def is_output(name: str) -> bool:
         stem = Path(name).stem
-        bases = {stem.removesuffix(ending) for ending in ("_mask", "_overlay")} - {stem}
+        bases = {stem.removesuffix(ending) for ending in (MASK_ENDING, OVERLAY_ENDING)} - {stem}
         return any({f"{base}_sat", base} & stems for base in bases)
 
     return [name for name in names if not is_output(name)]
@@ -170,7 +171,8 @@ def require_no_other_images(out: Path, overwrite: bool) -> None:
     """Raise SightlineError if the output folder has images other than masks and overlays, unless `overwrite`: later,
     the masks could be taken for true masks."""
     files = walk(str(out), "", Counter()) if out.is_dir() and not overwrite else ()
-    other = next((each.name for each in files if not PurePosixPath(each.name).stem.endswith(("_mask", "_overlay"))), "")
+    own = (MASK_ENDING, OVERLAY_ENDING)
+    other = next((each.name for each in files if not PurePosixPath(each.name).stem.endswith(own)), "")
     if other:
         why = f"{other} is no mask or overlay of an earlier prediction; predictions and true masks would be mixed up"
         cure = "choose another folder: --out predicted/; or write into this one anyway: --overwrite"

@@ -34,6 +34,7 @@ from ...stats.segmentation import (
     segment_numbers,
 )
 from ...stats.units import FEWEST
+from .score import MASK_ENDING
 from .task import SegmentLearner
 
 PREVIEWED = 16
@@ -182,13 +183,13 @@ def mask_names(names: Sequence[str]) -> list[str]:
     even for names in untrusted shards.
     """
     paths = [within(name) for name in names]
-    files = [f"{path.stem.removesuffix('_sat')}_mask.png" for path in paths]
+    files = [f"{path.stem.removesuffix('_sat')}{MASK_ENDING}.png" for path in paths]
     if len(set(files)) == len(files):
         return files
     nested = [str(path.parent / file) for path, file in zip(paths, files, strict=True)]
     if len(set(nested)) == len(nested):
         return nested
-    return [str(path.parent / f"{path.stem}_mask.png") for path in paths]
+    return [str(path.parent / f"{path.stem}{MASK_ENDING}.png") for path in paths]
 
 
 def within(name: str) -> PurePosixPath:

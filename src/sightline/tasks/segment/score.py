@@ -31,7 +31,7 @@ from ...stats import segmentation as measures
 from ...stats.groups import groups_of_masks, ids_in
 from ..contract import Say
 
-MASK_ENDING = "_mask"
+MASK_ENDING, OVERLAY_ENDING = "_mask", "_overlay"  # of the files that `predict` writes
 ENDINGS = (MASK_ENDING, "_sat", "_pred", "_prediction", "_label", "_gt")
 """Endings that are removed before names are compared; `_sat`, because a prediction may have the name of its image."""
 HEADLINES = {
@@ -213,7 +213,7 @@ def masks_below(folder: str, faults: Faults, notes: list[str]) -> dict[str, str]
     if named and len(named) < len(files):
         notes.append(f"{folder}: {len(files) - len(named):,} images whose names do not end in {MASK_ENDING} left out")
         masked = {pair_name(name) for name in named}
-        drawn = {pair_name(name): pair_name(name).removesuffix("_overlay") for name in files}
+        drawn = {pair_name(name): pair_name(name).removesuffix(OVERLAY_ENDING) for name in files}
         if mixed := [name for name in files if drawn[pair_name(name)] not in masked]:
             what = f"{counted(len(mixed), 'file')} without the ending {MASK_ENDING}, which other files have"
             cure = "give the ending to all masks of a folder or to none; keep predictions in a folder of their own"
@@ -316,8 +316,8 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
     if empty:
         notes.append(f"{empty:,} true masks contain ignored pixels only")
     if unanswered:
-        of_all = unanswered / (pixels - void)
-        notes.append(f"{of_all:.2%} of the evaluated pixels are predicted as ignored, and count as wrong")
+        share, why = unanswered / (pixels - void), "; the true masks have none: are the folders exchanged?" * (not void)
+        notes.append(f"{share:.2%} of the evaluated pixels are predicted as ignored, and count as wrong{why}")
     if inexact:
         share = inexact / (2 * pixels)
         notes.append(
