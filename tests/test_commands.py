@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from sightline.errors import FINDINGS
 from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.transfer.grid import STAGES
+from sightline.transfer.outcomes import SettingComparison
 
 demo = importlib.import_module("sightline.demo")  # the name in the package is the function
 
@@ -232,6 +234,10 @@ def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
         assert all((folder / "report.html").is_file() for folder in (runs[0].path, runs[1].path, result.report.parent))
         assert [outcome.setting for outcome in result.outcomes] == list(settings) and not result.missing
     assert load_recipe(str(tmp_path / "demo" / "transfer" / "A-0")).optim.lr == 0.001
+    assert "no gain by pre-training is shown here" in demo.look_first(tmp_path / "demo", [result])
+    won = SettingComparison("A", "C", 0.1, (0.02, 0.18), 0.01, "C beats A by 10.0 points")
+    said = demo.look_first(tmp_path / "demo", [replace(result, comparisons=(won,))])
+    assert f"{result.report}, pre-training helps here: C beats A by 10.0 points." in said
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
     for command, _ in demo.next_commands(Path("demo")):

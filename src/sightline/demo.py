@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from .data.scenes import write_scenes
@@ -51,13 +52,21 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
     return [*done, grid]
 
 
-def look_first(folder: Path) -> str:
-    """What to look at first in the results of the demo in `folder`."""
+def look_first(folder: Path, results: Sequence[Run | GridResult]) -> str:
+    """What to look at first in the results of the demo in `folder`, and whether pre-training helped in its grid."""
+    every = [one for result in results if isinstance(result, GridResult) for one in result.comparisons]
+    gains = [one for one in every if one.first == "A" and one.second in ("B", "C")]
     digits, grid = (folder / name / "report.html" for name in ("digits", "transfer"))
+    shown = next((one.sentence for one in gains if one.difference > 0 and one.p < 0.05), "")
+    verdict = (
+        f"pre-training helps here: {shown}"
+        if shown
+        else "no gain by pre-training is shown here, because a few images of digits are enough without it; "
+        "docs/pretrain.md has photographs on which it gains 6.5 points"
+    )
     return (
         f"look first at {digits}: its first sentence is the result with its interval, and Misclassified images shows "
-        f"each mistake. In {grid}, the sentences below the table say whether pre-training pays for these few digits; a "
-        "comparison whose interval includes zero shows no difference."
+        f"each mistake. In {grid}, {verdict}."
     )
 
 
@@ -74,5 +83,5 @@ def next_commands(folder: Path) -> list[tuple[str, str]]:
         (f"sightline serve {base}/digits", "try the classifier in a web page on this machine"),
         (f"sightline export {base}/digits --format onnx", "use the classifier in other programs"),
         (f"sightline report {base}/transfer/A-0 {base}/transfer/C-p0-0", "compare two runs"),
-        ("sightline recipes", "train on your own images: sightline train photos_scratch --data photos/"),
+        ("sightline start --help", "train on your own images: sightline start photos/"),
     ]

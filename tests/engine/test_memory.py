@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import resource
 import sys
 from types import SimpleNamespace
 
@@ -21,6 +20,8 @@ from sightline.engine.memory import (
     split_if_out_of_memory,
 )
 from sightline.errors import ENVIRONMENT
+
+resource = pytest.importorskip("resource", reason="needs the limits of Unix")
 
 
 def test_a_failed_allocation_names_the_cure() -> None:

@@ -1,7 +1,6 @@
 """Lock of a run folder: a second run is an error that names the first; ended processes hold no lock."""
 
 import errno
-import fcntl
 import json
 import os
 import subprocess
@@ -14,6 +13,8 @@ import pytest
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs import lock
 from sightline.runs.lock import acquire, lock_run
+
+fcntl = pytest.importorskip("fcntl", reason="needs the locks of Unix")
 
 HOLDER = """
     import os, pathlib, sys

@@ -20,9 +20,10 @@ def demo(*, out: Path = Path("runs/demo"), quiet: Flag = False) -> None:
     import sightline
     from sightline.demo import look_first, next_commands
 
-    for run in sightline.demo(out=out, quiet=quiet):
+    results = sightline.demo(out=out, quiet=quiet)
+    for run in results:
         print_plain(f"open this in a browser: {run.report.resolve()}")
-    print_plain(f"\n{look_first(out)}\n\nnext:")
+    print_plain(f"\n{look_first(out, results)}\n\nnext:")
     commands = next_commands(out)
     for command, what in commands:
         print_plain(f"  {command:<{max(len(command) for command, _ in commands)}}  # {what}")
