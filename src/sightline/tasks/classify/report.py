@@ -9,7 +9,7 @@ from ...insight.curves import MetricCurve, number
 from ...insight.style import png_rgb
 from ...report import sections
 from ...report.drawing import calibration_text, confusion_text, draw_all, plan
-from ...report.findings import FEW, Findings, GalleryImage, compute_findings
+from ...report.findings import FEW, Findings, GalleryImage, PredictionSummary, compute_findings
 from ...report.formatting import epochs_text, percent, section, status, times
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import confusion_block, live, with_live_views
@@ -17,7 +17,7 @@ from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
 from ...stats.calibration import SignedError, chance_error
 from ...stats.groups import ids_in
-from ...stats.intervals import effective_images, wilson_interval
+from ...stats.intervals import effective_images, mean_interval, wilson_interval
 from ..contract import Metric
 
 CLASS_TABLE = (
@@ -36,6 +36,11 @@ CALIBRATION = (
     "Dots on the dashed line mean perfect calibration: of the predictions with 80% confidence, 80% are correct. Dots "
     "below the line: overconfident, above: underconfident. Dots of few predictions are off the line by chance: a "
     "perfectly calibrated model with these confidences has an expected calibration error of {chance}% on average."
+)
+LEAST_CONFIDENCE = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+ABSTAINING = (
+    "If people look at the images with a lower confidence, the model answers the rest. Images of none of these classes "
+    "can have a high confidence too."
 )
 FIRST_CHECK = "Check these first for wrong labels, and for images that show several classes or none."
 
@@ -186,7 +191,27 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
         else element("p", "No image was misclassified."),
         element("h3", "Calibration"),
         sections.figure(figures, "calibration", calibration_text(scores), caption),
+        element("h3", "Answering only with enough confidence"),
+        element("p", ABSTAINING, class_="small"),
+        abstaining(scores),
     ]  # fmt: skip
+
+
+def abstaining(scores: PredictionSummary) -> Html:
+    """A table: the share of the images that are answered, and the accuracy of the answers, by the least confidence."""
+    rows: list[list[Child]] = []
+    ids = ids_in(scores.groups)
+    for least in LEAST_CONFIDENCE:
+        kept = scores.confidence >= least
+        if not kept.any():
+            continue
+        groups = None if ids is None else np.unique(ids[kept], return_inverse=True)[1]
+        accuracy = percent(float(scores.correct[kept].mean()))
+        low, high = mean_interval(scores.correct[kept], groups)
+        edges = f"{percent(low)} to {percent(high)}" if np.isfinite(low) else "too few groups"
+        rows.append([f"{least:.0%}", percent(float(kept.mean())), f"{kept.sum():,}", accuracy, edges])
+    head = ["Least confidence", "Answered, %", "Images", "Accuracy of the answers, %", "95% interval"]
+    return table(head, rows, "Answering only with enough confidence", numeric=1)
 
 
 def signed_text(error: SignedError) -> str:
