@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sightline.errors import ENVIRONMENT
+from sightline.recipes import load_recipe
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -66,3 +67,13 @@ def test_planted_near_copies_are_counted() -> None:
     assert planted(images, "mirrored", 0, 10) == (0, 0)
     mirrored = np.concatenate([images, images[:, :, :, ::-1]])
     assert planted(mirrored, "mirrored", 0, 60) == (0, 60), "each copy is the mirrored image of another"
+
+
+def test_objectives_are_compared_at_the_largest_number_of_epochs_within_the_budget() -> None:
+    from objectives import cumulative_flops, epochs_for, spread, with_epochs
+
+    config, budget = load_recipe("moco_fast"), 1e13
+    epochs = epochs_for(config, 2500, budget)
+    flops = [cumulative_flops(with_epochs(config, count), 2500)[-1] for count in (epochs, epochs + 1)]
+    assert epochs > 3 and flops[0] <= budget < flops[1]
+    assert spread([0.5, 0.7]) == "0.600 (0.500 to 0.700)" and spread([0.25]) == "0.250" and spread([]) == "-"
