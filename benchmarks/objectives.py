@@ -101,7 +101,7 @@ def finetuned(run: Path, target: Path, threads: int) -> float:
     """The accuracy of setting C of the grid from the weights of a run."""
     common: dict[str, Any] = {"full.train.threads": threads, "seeds": "0", "settings": "C", "quiet": True}
     grid = sightline.transfer("transfer_fast", target, unlabeled=run, out=run.with_name(f"{run.name}-grid"), **common)
-    return grid.outcomes[0].accuracy
+    return grid.outcomes[0].score
 
 
 def results(out: Path) -> list[dict[str, Any]]:

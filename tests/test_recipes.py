@@ -145,6 +145,8 @@ def distinct_stages() -> list[tuple[str, str]]:
     stages = []
     for name in GRIDS:
         grid = load_grid(name)
+        if not grid.classifies:
+            continue  # its stages are recipes for masks, with other epochs
         same = grid.labeled.model_copy(update={"train": grid.full.train, "data": grid.full.data}) == grid.full
         stages += [(name, stage) for stage in (("full", "frozen") if same else ("labeled", "full", "frozen"))]
     return stages

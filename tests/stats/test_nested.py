@@ -3,7 +3,9 @@ import pytest
 from scipy import stats
 
 from sightline.stats.intervals import mean_interval
-from sightline.stats.nested import nested_difference, nested_mean, paired_difference
+from sightline.stats.nested import mean_iou_values, nested_difference, nested_mean, paired_difference
+from sightline.stats.paired import iou_difference
+from sightline.stats.segmentation import interval, mean_iou, summed
 
 RNG = np.random.default_rng(0)
 
@@ -19,6 +21,23 @@ def test_one_run_each_is_the_paired_t_test() -> None:
     four = np.zeros(60)
     assert paired_difference(four, four + (np.arange(60) < 4)).p > 0.05, "four images alone do not show a difference"
     assert nested_mean(first[None, None]) == (first.mean(), mean_interval(first))
+
+
+def test_the_values_of_images_give_the_mean_iou_and_the_intervals_of_its_jackknife() -> None:
+    first = RNG.integers(0, 40, (60, 3, 3)) + 200 * np.eye(3, dtype=int)
+    second = first + RNG.integers(0, 60, (60, 1, 1)) * np.eye(3, dtype=int)
+    first[0] = second[0] = 0  # an image of ignored pixels only
+    values = [mean_iou_values(each) for each in (first, second)]
+    assert [each.mean() for each in values] == [pytest.approx(float(mean_iou(summed(m)))) for m in (first, second)]
+    found, wanted = nested_difference(*(v[None, None] for v in values), shares=False), iou_difference(first, second)
+    assert found.value == pytest.approx(wanted.value)
+    assert found.interval() == pytest.approx(wanted.interval(), abs=0.05 * float(wanted.error))
+    low, high = nested_mean(values[0][None, None], shares=False)[1]
+    edges = interval(first)
+    assert (low, high) == (pytest.approx(float(edges[0]), abs=2e-3), pytest.approx(float(edges[1]), abs=2e-3))
+    same = nested_difference(*(values[0][None, None] for _ in range(2)), shares=False)
+    assert same.value == 0 and same.p == 1
+    assert mean_iou_values(first[1:2]) == pytest.approx(float(mean_iou(first[1])))
 
 
 def test_seeds_that_agree_add_nothing_and_seeds_that_differ_do() -> None:

@@ -64,9 +64,9 @@ def test_each_pretraining_has_the_same_seeds(tmp_path: Path) -> None:
     result = RunResult(np.ones(12, bool), 1.0, 1e9, float("nan"))
     runs = [GridRun("C", 0, 0), GridRun("C", 0, 1), GridRun("C", 0, 2), GridRun("C", 1, 0), GridRun("C", 1, 2)]
     outcome, note = setting_result(tmp_path, grid, "C", dict.fromkeys(runs, result))
-    assert outcome.correct.shape == (2, 2, 12) and outcome.seeds == (0, 2) and note.startswith("1 run of C left out")
+    assert outcome.values.shape == (2, 2, 12) and outcome.seeds == (0, 2) and note.startswith("1 run of C left out")
     outcome, note = setting_result(tmp_path, grid, "C", dict.fromkeys(runs[:4], result))
-    assert outcome.correct.shape == (1, 3, 12) and outcome.pretrainings == (0,)
+    assert outcome.values.shape == (1, 3, 12) and outcome.pretrainings == (0,)
 
 
 def outcome_of(
@@ -80,20 +80,20 @@ def outcome_of(
 
 
 def test_sentences_name_the_split_and_the_only_pretraining_or_run() -> None:
-    (many,) = compare_settings([outcome_of("A", 0.4), outcome_of("C", 0.7, 4)], "test")
+    (many,) = compare_settings([outcome_of("A", 0.4), outcome_of("C", 0.7, 4)], "test accuracy")
     assert many.sentence.startswith("C beats A by ") and "points of test accuracy [" in many.sentence
     assert many.sentence.endswith(f", p = {many.p:.2g}") and many.interval is not None and many.interval[0] > 0.1
-    (one,) = compare_settings([outcome_of("A", 0.4), outcome_of("C", 0.7)], "validation")
+    (one,) = compare_settings([outcome_of("A", 0.4), outcome_of("C", 0.7)], "validation accuracy")
     assert one.sentence.endswith(", for this one pre-training without labels") and one.p < 0.05
-    (single,) = compare_settings([outcome_of("A", 0.4, seeds=1), outcome_of("C", 0.7, seeds=1)], "validation")
+    (single,) = compare_settings([outcome_of("A", 0.4, seeds=1), outcome_of("C", 0.7, seeds=1)], "validation accuracy")
     assert single.sentence.endswith(", for this one run of A and this one run of C")
-    (two,) = compare_settings([outcome_of("B", 0.4), outcome_of("C", 0.7)], "validation")
+    (two,) = compare_settings([outcome_of("B", 0.4), outcome_of("C", 0.7)], "validation accuracy")
     assert two.sentence.endswith(", for this one pre-training of each kind")
 
 
 def test_a_linear_evaluation_holds_for_its_pretraining_without_other_seeds() -> None:
     one = replace(outcome_of("E", 0.4, seeds=1), knn=np.array([[0.3]]))
-    (found,) = compare_settings([outcome_of("A", 0.7), one], "validation")
+    (found,) = compare_settings([outcome_of("A", 0.7), one], "validation accuracy")
     assert found.sentence.startswith("A beats E") and found.sentence.endswith("this one pre-training without labels")
     grid = tiny_grid(seeds=(4, 5), frozen=linear(tiny_grid()))
     assert [run.name for run in runs_of(grid, "E")] == ["E-p0-0"]
@@ -106,10 +106,10 @@ def test_a_linear_evaluation_holds_for_its_pretraining_without_other_seeds() -> 
 def test_p_and_intervals_are_corrected_for_all_comparisons_of_the_page() -> None:
     """C beats A by so little that it is shown alone, but not among seven comparisons."""
     pair = [outcome_of("A", 0.50, seeds=4), outcome_of("C", 0.56, seeds=4)]
-    (alone,) = compare_settings(pair, "validation")
+    (alone,) = compare_settings(pair, "validation accuracy")
     assert alone.p < 0.05 and "C beats A" in alone.sentence
     others = [outcome_of(letter, 0.52, seeds=5) for letter in "BDEF"]
-    among = compare_settings([*pair, *others], "validation")
+    among = compare_settings([*pair, *others], "validation accuracy")
     assert len(among) == len(COMPARISONS) and among[0].p > 0.05 > alone.p
     assert "no difference in validation accuracy between A and C" in among[0].sentence
     for one in among:
@@ -118,7 +118,7 @@ def test_p_and_intervals_are_corrected_for_all_comparisons_of_the_page() -> None
 
 def test_without_enough_images_no_interval_is_given_and_the_reason_is() -> None:
     outcomes = [outcome_of("A", 0.2, images=8), outcome_of("C", 0.8, images=8)]
-    (found,) = compare_settings(outcomes, "validation")
+    (found,) = compare_settings(outcomes, "validation accuracy")
     assert found.interval is None and "without an interval" in found.sentence and "beats" not in found.sentence
     assert interval_notes(outcomes, None) == ["8 images: no interval can be given, which needs 10"]
 
@@ -128,9 +128,9 @@ def test_intervals_are_over_groups_of_images() -> None:
     pair = [outcome_of("A", 0.4), outcome_of("C", 0.6)]
     ids = np.repeat(np.arange(20), 20)
     for outcome in pair:
-        outcome.correct[:] = outcome.correct[:1, :1, :20].repeat(20, axis=2)
-    (alone,) = compare_settings(pair, "validation")
-    (grouped,) = compare_settings(pair, "validation", Groups(ids, "frames of one film"))
+        outcome.values[:] = outcome.values[:1, :1, :20].repeat(20, axis=2)
+    (alone,) = compare_settings(pair, "validation accuracy")
+    (grouped,) = compare_settings(pair, "validation accuracy", Groups(ids, "frames of one film"))
     assert alone.interval is not None and grouped.interval is not None
     assert np.diff(grouped.interval) > 3 * np.diff(alone.interval) and grouped.p > 100 * alone.p
     (note,) = interval_notes(pair, Groups(ids, "frames of one film"))
@@ -142,6 +142,6 @@ def test_intervals_are_over_groups_of_images() -> None:
 def test_intervals_stay_within_possible_accuracies() -> None:
     """A t interval over two runs that differ is wider than all accuracies."""
     pair = [outcome_of("A", 0.4, seeds=2), outcome_of("C", 0.5, seeds=2)]
-    pair[0].correct[0, 0] = False
-    (found,) = compare_settings(pair, "validation")
+    pair[0].values[0, 0] = False
+    (found,) = compare_settings(pair, "validation accuracy")
     assert found.interval == (-1, 1)

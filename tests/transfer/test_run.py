@@ -90,7 +90,7 @@ def test_results_equal_the_metrics_of_the_runs_and_are_on_the_page(done: Path) -
     result = read_results(done, load_grid_file(done / "grid.yaml"))
     assert not result.missing and not result.notes and [o.setting for o in result.outcomes] == list("ABCDE")
     for outcome in result.outcomes:
-        (values,) = outcome.accuracies
+        (values,) = outcome.scores
         for seed, value in zip(outcome.seeds, values, strict=True):
             name = f"{outcome.setting}{'-p0' * (outcome.setting != 'A')}-{seed}"
             records = read_json_lines(done / name / "metrics.jsonl")
@@ -333,7 +333,7 @@ def test_the_mlp_head_has_four_linear_layers_and_survives_evaluation(photos: Pat
     shapes = [tuple(v.shape) for n, v in weights.items() if n.startswith("head.") and v.ndim == 2]
     assert sorted(shapes) == [(4, 1000), (1000, 16), (1000, 1000), (1000, 1000)]
     numbers = sightline.evaluate(tmp_path / "g" / "A-0", quiet=True)
-    assert numbers["accuracy"] == pytest.approx(result.outcomes[0].accuracy)
+    assert numbers["accuracy"] == pytest.approx(result.outcomes[0].score)
 
 
 def test_all_mistakes_are_reported_before_any_training(photos: Path, done: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_every_seed_runs_from_every_pretraining(done: Path) -> None:
     assert [load_recipe(str(done / name)).train.seed for name in sorted(pretrainings)] == [0, 1]
     assert Path(load_recipe(str(done / "C-p1-0")).model.weights).name == "pretrain-unlabeled-1"
     result = read_results(done, load_grid_file(done / "grid.yaml"))
-    shapes = {one.setting: (one.correct.shape, one.pretrainings) for one in result.outcomes}
+    shapes = {one.setting: (one.values.shape, one.pretrainings) for one in result.outcomes}
     assert shapes["A"] == ((1, 1, 16), (None,)) and shapes["C"] == ((2, 1, 16), (0, 1))
     assert not result.missing
 

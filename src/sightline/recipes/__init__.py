@@ -69,6 +69,7 @@ GRIDS: dict[str, Callable[[], Grid]] = {
     "transfer_a": transfer.transfer_a,
     "transfer_b": transfer.transfer_b,
     "transfer_fast": transfer.transfer_fast,
+    "transfer_masks": transfer.transfer_masks,
     "transfer_digits": transfer.transfer_digits,
 }
 """Recipes of `sightline transfer`, by name."""

@@ -1,4 +1,4 @@
-"""Recipes for transfer grids: classifiers with and without pre-training, compared on a smaller target data set.
+"""Recipes for transfer grids: models with and without pre-training, compared on a smaller target data set.
 
 `transfer_a` and `transfer_b` have the settings of two course reports. Both reports pre-train on 38,400 images of 64
 classes and fine-tune on Office-Home: 65 classes, 3,951 images for training and 406 for validation, listed in a CSV file
@@ -11,6 +11,7 @@ from ..config.schema import Augment, Config, Data, Model, Optim, Report, Schedul
 from ..tasks.classify.config import ClassifyConfig
 from ..tasks.pretrain.config import Pretrain
 from ..transfer.grid import Grid
+from .masks import landcover_finetune, landcover_frozen
 from .pretrain import byol_fast, byol_resnet50_a, byol_resnet50_b, moco_fast
 
 
@@ -134,6 +135,39 @@ def transfer_fast() -> Grid:
         unlabeled=pretraining,
         full=full,
         frozen=linear_evaluation(full),
+    )
+
+
+def transfer_masks() -> Grid:
+    """Your own images with masks: does a pre-trained encoder help, and which one?
+
+    EfficientNet-Lite0 with a light decoder, settings of `landcover_finetune` without layer-wise decay, and of
+    `landcover_frozen` for D and E, whose only trained part is the decoder. Pre-training without labels: MoCo v3 on
+    views of 96 pixels of your own images, which need no masks. B and D need --labeled: the weights of a classifier with
+    this network, such as those that timm publishes, or a run on other images with masks. Not measured.
+
+        sightline transfer transfer_masks --data street/ --unlabeled street/images --labeled encoder.safetensors
+    """
+    tuned, frozen, moco = landcover_finetune(), landcover_frozen(), moco_fast()
+    full = tuned.replace(
+        name="full",
+        model=tuned.model.replace(weights="none"),
+        optim=tuned.optim.replace(layer_decay=1.0),
+        train=tuned.train.replace(epochs=12),
+    )
+    return Grid(
+        name="transfer_masks",
+        settings=("A", "B", "C", "D", "E"),
+        labeled=full,
+        unlabeled=moco.replace(
+            name="transfer_masks",
+            data=moco.data.replace(size=96),
+            model=full.model,
+            augment=moco.augment.replace(progressive=(), normalize="pretrained"),
+            train=moco.train.replace(epochs=50, batch_size=64),
+        ),
+        full=full,
+        frozen=frozen.replace(name="frozen", model=frozen.model.replace(weights="none")),
     )
 
 

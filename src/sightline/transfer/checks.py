@@ -12,13 +12,15 @@ from ..data.channels import RGB
 from ..data.types import Source
 from ..errors import SightlineError
 from ..models import build_model
+from ..models.encoder_weights import load_encoder
 from ..models.pretrained.preprocessing import with_own_preprocessing
+from ..models.segmenters import build_segmenter
 from ..models.weights import load_weights, weights_folder
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
-from .grid import LEARNS_FROM, PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
+from .grid import PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
 from .plan import final_record, needed_pretrainings
 from .tuning import INNER_FRACTION
 
@@ -57,7 +59,7 @@ def check_sources(grid: Grid, folder: Path) -> None:
             faults += attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))[1]
         else:
             users = [s for s in grid.settings if SETTINGS[s].needs == stage]
-            wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[LEARNS_FROM[stage]]}"
+            wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[grid.learns_from(stage)]}"
             faults.append(f"{' and '.join(users)} {wanted}, but --{stage} is not given")
             cures += [
                 f"give images, a run or a weights file: --{stage} PATH",
@@ -75,12 +77,13 @@ def open_data(config: Config) -> Source:
 
 
 def with_default_probe(config: Config, target: Config) -> Config:
-    """The recipe of a pre-training, with the target data as probe data if it has no probe data.
+    """The recipe of a pre-training, with the target data as probe data if it has no probe data, and if the target has
+    labels.
 
     The probe data are labeled images on which the quality of the features is measured.
     """
     setting = TASKS[config.task].probe_setting
-    if not setting or setting in paths_in(config):
+    if not setting or setting in paths_in(config) or TASKS[target.task].learns_from != "labels":
         return config
     return resolve(config, {setting: target.data.path, "data.split_seed": target.data.split_seed})
 
@@ -106,24 +109,28 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
             "there is no file or folder of weights with this path", where=f"--{stage} {path}", cure=cure
         )
     if (path / "recipe.yaml").is_file():
-        check_run(path, stage)
+        check_run(path, stage, grid)
     model, size = grid.full.model, with_own_preprocessing(grid.full)[0].data.size
     classes = target.classes if target else ("a", "b")
     channels = target.channels.names if target else RGB.names
+    if not grid.classifies:
+        segmenter = build_segmenter(model.name, len(classes), dict(model.args), len(channels))
+        load_encoder(segmenter, str(path), classes, channels)
+        return
     trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier, len(channels))
     load_weights(trial, str(path), model.name, size, classes, fresh_head=True, channels=channels)
 
 
-def check_run(run: Path, stage: str) -> None:
+def check_run(run: Path, stage: str, grid: Grid) -> None:
     """Raise SightlineError if a pre-training run is unfinished, or was not trained with the annotation that its
     stage requires."""
     if not run_folder.is_finished(run):
         cure = f"finish it: sightline resume {shlex.quote(str(run))}"
         raise SightlineError("this pre-training is not finished", where=str(run), cure=cure)
-    kind, wanted = TASKS[load_recipe_file(run / "recipe.yaml").task].learns_from, LEARNS_FROM[stage]
-    if kind != wanted:
+    kind, wanted = TASKS[load_recipe_file(run / "recipe.yaml").task].learns_from, grid.learns_from(stage)
+    if kind != wanted and (stage == "unlabeled" or grid.classifies or kind == "nothing"):
         why = f"it was trained {TRAINED_WITH[kind]}; --{stage} needs weights that were trained {TRAINED_WITH[wanted]}"
-        other = next((other for other in PRETRAININGS if LEARNS_FROM[other] == kind), "")
+        other = next((other for other in PRETRAININGS if grid.learns_from(other) == kind), "")
         cure = f"give images or another run: --{stage} PATH"
         if other:
             cure = f"use the run for another stage: --{other} {shlex.quote(str(run))}"

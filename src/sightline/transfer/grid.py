@@ -36,7 +36,8 @@ class TransferSetting(NamedTuple):
 
     @property
     def description(self) -> tuple[str, str]:
-        """(how the backbone is pre-trained, which part of the model is trained on the target data), as text."""
+        """(how the backbone is pre-trained, which part of the model is trained on the target data), as text. The head
+        of a segmenter is its decoder."""
         pretraining = {"": "none", "labeled": "with labels", "unlabeled": "without labels"}
         trained = {"full": "full model", "frozen": "head only"}[self.training]
         return pretraining[self.pretraining], f"{trained}, longer" if self.compute_of else trained
@@ -60,8 +61,6 @@ RECORDED_TRAIN_IMAGES = 2500
 `transfer_a` and `transfer_b` have, record the same number."""
 PRETRAININGS = ("labeled", "unlabeled")
 STAGES = (*PRETRAININGS, "full", "frozen")
-LEARNS_FROM = {"labeled": "labels", "unlabeled": "nothing", "full": "labels", "frozen": "labels"}
-"""The annotation from which each stage learns: "labels", or "nothing" for pre-training without labels."""
 TRAINED_WITH = {
     **{kind: f"with {kind}" for kind in ("labels", "label sets", "numbers", "masks")},
     "nothing": "without labels",
@@ -73,7 +72,7 @@ COMPARISONS = (("A", "C"), ("F", "C"), ("A", "B"), ("B", "C"), ("D", "E"), ("A",
 
 
 class Grid(Section):
-    """The configuration of a transfer grid.
+    """The configuration of a transfer grid of classifiers or of segmenters.
 
     labeled, unlabeled: recipes of the pre-trainings with and without labels. full, frozen: recipes of the training on
     the target data, of all weights or of the head only. classifier: kind of the head in `full` and `frozen`.
@@ -114,9 +113,9 @@ class Grid(Section):
     def _stages_fit(self) -> Self:
         tasks = {stage: TASKS[getattr(self, stage).task] for stage in STAGES}
         faults = [
-            f"the stage {stage} must be trained {TRAINED_WITH[LEARNS_FROM[stage]]}, but its task is {task.name}"
+            f"the stage {stage} must be trained {TRAINED_WITH[self.learns_from(stage)]}, but its task is {task.name}"
             for stage, task in tasks.items()
-            if task.learns_from != LEARNS_FROM[stage]
+            if task.learns_from != self.learns_from(stage)
         ]
         if any(len(set(values)) < len(values) for values in (self.settings, self.seeds, self.pretrain_seeds)):
             faults.append("a letter in --settings, or a number in --seeds or --pretrain-seeds, is given twice")
@@ -126,7 +125,7 @@ class Grid(Section):
             other = "--frozen.optim.name adamw --frozen.optim.lr 0.01 --frozen.train.epochs 100"
             faults.append(f"frozen.optim.name lbfgs needs --classifier linear; for another head, add {other}")
         shapes = {
-            stage: (c.model.name, repr(c.model.args), c.data.size)
+            stage: (c.model.name, repr(c.model.args), c.data.size if self.classifies else 0)
             for stage in STAGES
             if not getattr(self, f"{stage}_weights", "") and (c := getattr(self, stage))
         }
@@ -137,6 +136,23 @@ class Grid(Section):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the models are classifiers, whose networks are built for `data.size` and have a kind of head."""
+        return self.learns_from("full") == "labels"
+
+    def learns_from(self, stage: str) -> str:
+        """The annotation from which a stage learns: "nothing" for the pre-training without labels, else that of `full`
+        if the runs of its task can be compared, "labels" or "masks"."""
+        full = TASKS[self.full.task]
+        return "nothing" if stage == "unlabeled" else full.learns_from if full.image_scores else "labels"
+
+    @property
+    def metric(self) -> tuple[str, str]:
+        """(the key of the metric by which the settings are compared, its name in a sentence)."""
+        key, metric = next(iter(TASKS[self.full.task].metrics.items()))
+        return key, metric.title[0].lower() + metric.title[1:]
 
     def trained(self, setting: str) -> Config:
         """The stage that trains a setting on the target data, before tuning."""
@@ -160,11 +176,11 @@ class Grid(Section):
         changes = {
             "train.seed": seed,
             "model.weights": weights or "none",
-            "model.fresh_head": True,
-            "model.head": self.classifier,
             "model.freeze": SETTINGS[setting].training == "frozen",
-            "report.train_samples": RECORDED_TRAIN_IMAGES if setting == "C" and stage.report.samples else 0,
         }
+        if self.classifies:
+            recorded = RECORDED_TRAIN_IMAGES if setting == "C" and stage.report.samples else 0
+            changes |= {"model.fresh_head": True, "model.head": self.classifier, "report.train_samples": recorded}
         last_epoch = {"train.best_metric": "epoch"} if self.tune != "none" else {}
         return resolve(stage, changes | last_epoch | dict(chosen or {}))
 

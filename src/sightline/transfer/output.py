@@ -36,12 +36,12 @@ def write_grid_report(folder: Path, grid: Grid) -> GridResult:
 
 def text_table(result: GridResult) -> str:
     """Format the results as text: one line per setting, one sentence per comparison, the notes."""
-    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<20}{'accuracy':>8}  {'interval (95%+)':<17} each run"]
+    lines = [f"\n{'':<3}{'pre-training':<16}{'trained':<20}{result.metric[1]:>8}  {'interval (95%+)':<17} each run"]
     for outcome in result.outcomes:
-        each = " | ".join(" ".join(f"{value:.4f}" for value in values) for values in outcome.accuracies)
+        each = " | ".join(" ".join(f"{value:.4f}" for value in values) for values in outcome.scores)
         pretraining, trained = SETTINGS[outcome.setting].description
         edges = edges_text(outcome.interval)
-        lines.append(f"{outcome.setting:<3}{pretraining:<16}{trained:<20}{outcome.accuracy:>8.4f}  {edges:<17} {each}")
+        lines.append(f"{outcome.setting:<3}{pretraining:<16}{trained:<20}{outcome.score:>8.4f}  {edges:<17} {each}")
     lines += ["", *(training_line(outcome) for outcome in result.outcomes)]
     lines += [baselines_text(result.baselines)] if result.baselines else []
     lines += ["", *(comparison.sentence for comparison in result.comparisons), *result.notes]
@@ -62,17 +62,18 @@ def training_line(outcome: SettingResult) -> str:
 
 def write_tables(folder: Path, result: GridResult) -> None:
     """Write grid.csv with one row per run, and grid.json with intervals and comparisons."""
-    rows = [["setting", "pretraining", "seed", "accuracy", "knn_accuracy", "images"]]
+    rows = [["setting", "pretraining", "seed", result.metric[0], "knn_accuracy", "images"]]
     for outcome in result.outcomes:
-        for p, s in np.ndindex(outcome.correct.shape[:2]):
+        for p, s in np.ndindex(outcome.values.shape[:2]):
             pretraining, knn = outcome.pretrainings[p], outcome.knn
             names = [outcome.setting, "" if pretraining is None else str(pretraining), str(outcome.seeds[s])]
             knn_text = "" if knn is None else f"{knn[p, s]:.9g}"
-            rows.append([*names, f"{outcome.accuracies[p][s]:.9g}", knn_text, str(outcome.correct.shape[2])])
+            rows.append([*names, f"{outcome.scores[p][s]:.9g}", knn_text, str(outcome.values.shape[2])])
     atomic_write(folder / "grid.csv", csv_text(rows))
     values = {
         "split": result.split,
-        "settings": {outcome.setting: setting_values(outcome) for outcome in result.outcomes},
+        "metric": result.metric[0],
+        "settings": {outcome.setting: setting_values(outcome, result.metric[0]) for outcome in result.outcomes},
         "comparisons": [
             comparison._asdict() | {"p": None if np.isnan(comparison.p) else comparison.p}
             for comparison in result.comparisons
@@ -84,25 +85,26 @@ def write_tables(folder: Path, result: GridResult) -> None:
     atomic_write(folder / "grid.json", json.dumps(values, indent=2) + "\n")
 
 
-def setting_values(outcome: SettingResult) -> dict[str, object]:
-    """The entry of a setting in grid.json. accuracies, knn_accuracies: a list for each pre-training, with a number for
-    each seed. tries: what was tried to choose the settings, with the accuracy on the inner split."""
+def setting_values(outcome: SettingResult, metric: str) -> dict[str, object]:
+    """The entry of a setting in grid.json. runs, knn_accuracies: a list for each pre-training, with a number for each
+    seed; `runs` is named `accuracies` in a grid of classifiers. tries: what was tried to choose the settings, with the
+    score on the inner split."""
     tried = outcome.choice.tried if outcome.choice else ()
     return {
-        "accuracy": outcome.accuracy,
+        metric: outcome.score,
         "interval": outcome.interval,
         "pretrainings": outcome.pretrainings,
         "seeds": outcome.seeds,
-        "accuracies": outcome.accuracies,
+        "accuracies" if metric == "accuracy" else "runs": outcome.scores,
         "knn_accuracies": None if outcome.knn is None else outcome.knn.tolist(),
         "training": outcome.training,
         "train_flops": outcome.flops,
-        "tries": [{**settings, "accuracy": accuracy} for settings, accuracy in tried],
+        "tries": [{**settings, metric: score} for settings, score in tried],
     }
 
 
 def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], Figure]]:
-    """Plan the figures: accuracies by setting, k-NN accuracy during pre-training. Returns functions that draw, by name.
+    """Plan the figures: scores by setting, k-NN accuracy during pre-training. Returns functions that draw, by name.
 
     pretraining: the run folder of the first pre-training without labels.
     """
@@ -117,7 +119,7 @@ def plan_grid(pretraining: Path, result: GridResult) -> dict[str, Callable[[], F
 
 @styled
 def draw_grid(result: GridResult) -> Figure:
-    """Draw one row per setting: the mean accuracy with its interval, and a small dot for each run; the runs from one
+    """Draw one row per setting: the mean score with its interval, and a small dot for each run; the runs from one
     pre-training are at one height."""
     outcomes = result.outcomes
     drawing = new_figure(6.4, 0.9 + 0.42 * len(outcomes))
@@ -127,13 +129,13 @@ def draw_grid(result: GridResult) -> Figure:
             low, high = (100 * edge for edge in outcome.interval)
             axes.plot([low, high], [row, row], color=BLUE, linewidth=2.2, solid_capstyle="round")
         heights = np.linspace(0.14, -0.14, len(outcome.pretrainings)) if len(outcome.pretrainings) > 1 else [0.0]
-        for height, values in zip(heights, outcome.accuracies, strict=True):
+        for height, values in zip(heights, outcome.scores, strict=True):
             axes.plot([100 * value for value in values], [row + height] * len(values), "o", color=MUTED, markersize=3)
-        axes.plot([100 * outcome.accuracy], [row], "o", color=BLUE, markersize=7)
-        axes.annotate(f"{100 * outcome.accuracy:.1f}", (100 * outcome.accuracy, row), xytext=(0, 9),
+        axes.plot([100 * outcome.score], [row], "o", color=BLUE, markersize=7)
+        axes.annotate(f"{100 * outcome.score:.1f}", (100 * outcome.score, row), xytext=(0, 9),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
     labels = [f"{', '.join(SETTINGS[o.setting].description)}  {o.setting}" for o in reversed(outcomes)]
     axes.set_yticks(range(len(outcomes)), labels)
     axes.set_ylim(-0.6, len(outcomes) - 0.3)
-    axes.set_xlabel(f"{SPLIT_NAMES[result.split]} accuracy, %")
+    axes.set_xlabel(f"{SPLIT_NAMES[result.split]} {result.metric[1]}, %")
     return drawing

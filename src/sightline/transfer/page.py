@@ -43,19 +43,24 @@ def summary(grid: Grid, result: GridResult, figures: dict[str, bytes]) -> list[C
     sentences = [typeset(f"{one.sentence[0].upper()}{one.sentence[1:]}.") for one in result.comparisons]
     return [
         element("ul", [element("li", sentence) for sentence in sentences], class_="lead"),
-        figure(figures, "grid", "Accuracy of each setting with its interval of at least 95%"),
-        accuracy_table(grid, result),
+        figure(figures, "grid", f"{title(result)} of each setting with its interval of at least 95%"),
+        score_table(grid, result),
         untrained(result),
         *[element("p", note, class_="small") for note in remarks(grid, result)],
         *[missing_note(note) for note in result.notes],
     ]
 
 
-def accuracy_table(grid: Grid, result: GridResult) -> Child:
-    """Table with one row per setting: its accuracies, their interval, and k-NN."""
+def title(result: GridResult) -> str:
+    """The name of the metric as a heading."""
+    return result.metric[1][0].upper() + result.metric[1][1:]
+
+
+def score_table(grid: Grid, result: GridResult) -> Child:
+    """Table with one row per setting: its scores, their interval, and k-NN."""
     columns: dict[str, Callable[[SettingResult], str]] = {
         "Setting": setting_text,
-        "Accuracy, %": lambda one: percent(one.accuracy),
+        f"{title(result)}, %": lambda one: percent(one.score),
         "Interval (at least 95%)": lambda one: (
             " to ".join(percent(edge) for edge in one.interval) if one.interval else "none"
         ),
@@ -67,7 +72,7 @@ def accuracy_table(grid: Grid, result: GridResult) -> Child:
         known = grid.reported
         columns["Reported elsewhere, %"] = lambda one: percent(known[one.setting]) if one.setting in known else ""
     rows = [[text(one) for text in columns.values()] for one in result.outcomes]
-    return table(list(columns), rows, "Accuracy by setting", numeric=1)
+    return table(list(columns), rows, f"{title(result)} by setting", numeric=1)
 
 
 def setting_text(outcome: SettingResult) -> str:
@@ -87,13 +92,13 @@ def untrained(result: GridResult) -> Child:
 
 
 def each_run(outcome: SettingResult) -> str:
-    """The accuracies of the runs in percent; those from different pre-trainings are separated by a bar."""
-    return " | ".join(", ".join(percent(value) for value in values) for values in outcome.accuracies)
+    """The scores of the runs in percent; those from different pre-trainings are separated by a bar."""
+    return " | ".join(", ".join(percent(value) for value in values) for values in outcome.scores)
 
 
 def remarks(grid: Grid, result: GridResult) -> list[str]:
     """Sentences on what the numbers are and are not, one paragraph each."""
-    images, split = result.outcomes[0].correct.shape[2], SPLIT_NAMES[result.split]
+    images, split = result.outcomes[0].values.shape[2], SPLIT_NAMES[result.split]
     seeds = sorted({len(one.seeds) for one in result.outcomes if one.knn is None}) or [1]
     several = sorted({len(one.pretrainings) for one in result.outcomes if SETTINGS[one.setting].pretraining})
     after = f", from each of {spread(several)} pre-trainings" if several and several[-1] > 1 else ""
@@ -115,6 +120,8 @@ def remarks(grid: Grid, result: GridResult) -> list[str]:
         f"paired by image; their p and intervals are corrected for {counted(len(result.comparisons), 'comparison')} by "
         f"Holm's method.{once}",
     ]
+    if any(SETTINGS[one.setting].training == "frozen" for one in result.outcomes) and not grid.classifies:
+        notes.append("The head of a segmenter is its decoder: with a frozen encoder, only the decoder is trained.")
     if any(one.knn is not None for one in result.outcomes):
         notes.append(
             "Frozen backbones are evaluated by their features of images without augmentation: by logistic regression, "
@@ -158,12 +165,12 @@ def choices(grid: Grid, result: GridResult) -> list[Child]:
 
 
 def tries_made(result: GridResult) -> list[Child]:
-    """Table of the accuracy of each try, with the chosen ones in bold; nothing without tuning."""
+    """Table of the score of each try, with the chosen ones in bold; nothing without tuning."""
     tuned = [(one.setting, one.choice) for one in result.outcomes if one.choice]
     rows: dict[str, dict[str, Child]] = {}
     for letter, choice in tuned:
-        for settings, accuracy in choice.tried:
-            text = percent(accuracy)
+        for settings, score in choice.tried:
+            text = percent(score)
             cell = element("strong", text) if settings == choice.chosen else text
             rows.setdefault(settings_text(settings), {})[letter] = cell
     edges = [
@@ -172,13 +179,13 @@ def tries_made(result: GridResult) -> list[Child]:
     letters = [letter for letter, _ in tuned]
     body = [[name, *(cells.get(letter, "") for letter in letters)] for name, cells in rows.items()]
     explained = (
-        "Accuracy of the tries in percent, one run each, from the first pre-training. The highest of each setting, in "
-        "bold, decided."
+        f"{title(result)} of the tries in percent, one run each, from the first pre-training. The highest of each "
+        "setting, in bold, decided."
     )
     at_edge = f"At the edge of what was tried, so that values beyond it may be better: {', '.join(edges)}."
     return [
         element("p", explained) if body else None,
-        table(["Tried", *letters], body, "Accuracy of each try", numeric=1) if body else None,
+        table(["Tried", *letters], body, f"{title(result)} of each try", numeric=1) if body else None,
         element("p", at_edge, class_="small") if edges else None,
     ]
 
@@ -236,8 +243,9 @@ def recipes(grid: Grid) -> list[Child]:
         if key != "name"
     ]
     seeds = f"Seeds {shown(list(grid.seeds))}; of the pre-trainings {shown(list(grid.pretrain_seeds))}"
+    head_of_all = f"; a {grid.classifier} head in every setting" if grid.classifies else ""
     return [
-        element("p", f"{seeds}; a {grid.classifier} head in every setting."),
+        element("p", f"{seeds}{head_of_all}."),
         table(head, rows, "Settings that differ from the defaults", kind="facts"),
         element("details", element("summary", "All settings"), element("pre", element("code", grid_yaml(grid)))),
     ]

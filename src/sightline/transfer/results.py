@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import counted
 from ..insight.curves import number
-from ..report.run import UNREADABLE, read_predictions
+from ..report.run import UNREADABLE
 from ..runs.run_folder import provenance
 from ..stats.baselines import baselines_of
 from ..stats.groups import Groups, ids_in, read_groups
@@ -16,6 +16,7 @@ from ..stats.intervals import NONE, Estimate, effective_images, verdict
 from ..stats.nested import nested_difference, nested_mean
 from ..stats.paired import holm, holm_levels
 from ..stats.units import FEWEST
+from ..tasks import TASKS
 from ..tasks.pretrain.collapse import collapse
 from .grid import COMPARISONS, PRETRAININGS, SETTINGS, SPLIT_NAMES, Grid
 from .outcomes import GridResult, Interval, SettingComparison, SettingResult
@@ -24,9 +25,10 @@ from .tuning import chosen_settings, read_choice
 
 
 class RunResult(NamedTuple):
-    """Results of a run. correct: bool [N]. knn: accuracy of k-nearest neighbors, for linear evaluation, else NaN."""
+    """Results of a run. values: [N], see `SettingResult`. knn: accuracy of k-nearest neighbors, for linear evaluation,
+    else NaN."""
 
-    correct: np.ndarray
+    values: np.ndarray
     seconds: float
     flops: float
     knn: float
@@ -43,7 +45,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
     for setting in grid.settings:
         found: dict[GridRun, RunResult] = {}
         for run in runs_of(grid, setting):
-            names, result, note = read_run(folder / run.name, grid.split)
+            names, result, note = read_run(folder / run.name, grid)
             if names and not images:
                 images, groups = names, read_groups(folder / run.name, names, grid.split)
             if result is None:
@@ -58,28 +60,28 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
             outcomes.append(outcome)
             notes += [note] if note else []
     notes += [*interval_notes(outcomes, groups), *pretraining_notes(folder, grid)]
-    compared = compare_settings(outcomes, SPLIT_NAMES[grid.split], groups)
+    what = f"{SPLIT_NAMES[grid.split]} {grid.metric[1]}"
+    compared = compare_settings(outcomes, what, groups, grid.classifies)
     finished = [run for setting in grid.settings for run in runs_of(grid, setting) if run.name not in missing]
     baselines = baselines_of(*(log_of(folder / run.name) for run in finished))
-    return GridResult(folder, grid.split, tuple(outcomes), compared, groups, baselines, tuple(missing), tuple(notes))
+    rest = groups, baselines, tuple(missing), tuple(notes)
+    return GridResult(folder, grid.split, grid.metric, tuple(outcomes), compared, *rest)
 
 
-def read_run(run: Path, split: str) -> tuple[tuple[str, ...], RunResult | None, str]:
+def read_run(run: Path, grid: Grid) -> tuple[tuple[str, ...], RunResult | None, str]:
     """(names of the images, results, note on an error) of a run; ((), None, "") if it has no results yet."""
-    done = final_record(run)
-    path = run / "predictions" / f"{split}.csv"
-    if done is None or (split == "test" and not path.is_file()):
+    done, split, image_scores = final_record(run), grid.split, TASKS[grid.full.task].image_scores
+    if done is None or (split == "test" and not (run / "predictions" / "test.csv").is_file()):
         return (), None, ""
+    assert image_scores is not None
     try:
-        predictions = read_predictions(path)
+        names, values = image_scores(run, split)
     except UNREADABLE as error:
         return (), None, f"the predictions of {run.name} cannot be read ({error})"
     tests = [r for r in log_of(run) if r.get("event") == "test" and r.get("split") == split]
     numbers = tests[-1] if split == "test" and tests else done
-    correct = predictions.predicted == predictions.truth
     cost = number(done.get("seconds"), 0.0), number(done.get("train_flops"), 0.0)
-    result = RunResult(correct, *cost, number(numbers.get("knn_accuracy")))
-    return predictions.names, result, ""
+    return names, RunResult(values, *cost, number(numbers.get("knn_accuracy"))), ""
 
 
 def setting_result(
@@ -96,8 +98,8 @@ def setting_result(
     common, pretrainings = max(complete, key=lambda pair: len(pair[0]) * len(pair[1]))
     chosen = tuple(dict.fromkeys(run.seed for run in runs_of(grid, setting) if run.seed in common))
     used = [[found[GridRun(setting, pretraining, seed)] for seed in chosen] for pretraining in pretrainings]
-    correct = np.array([[run.correct for run in runs] for runs in used])
-    accuracy, interval = nested_mean(correct, ids_in(groups))
+    values = np.array([[run.values for run in runs] for runs in used])
+    score, interval = nested_mean(values, ids_in(groups), shares=grid.classifies)
     each = [run for runs in used for run in runs]
     knn = np.array([[run.knn for run in runs] for runs in used])
     left_out = len(found) - len(each)
@@ -108,8 +110,8 @@ def setting_result(
         setting,
         tuple(pretrainings),
         chosen,
-        correct,
-        accuracy,
+        values,
+        score,
         within(interval, 0),
         float(np.mean([run.seconds for run in each])),
         float(np.mean([run.flops for run in each])),
@@ -127,25 +129,26 @@ def within(interval: tuple[float, float], least: float) -> Interval | None:
 
 
 def compare_settings(
-    outcomes: list[SettingResult], split: str, groups: Groups | None = None
+    outcomes: list[SettingResult], what: str, groups: Groups | None = None, shares: bool = True
 ) -> tuple[SettingComparison, ...]:
     """Compare the pairs in COMPARISONS for which both settings have finished runs, with Holm's correction for their
-    number. split: the name of the split as text."""
+    number. what: the split and the metric as text. shares: whether values are 0 and 1."""
     known = {outcome.setting: outcome for outcome in outcomes}
     pairs = [(known[a], known[b]) for a, b in COMPARISONS if a in known and b in known]
-    estimates = [nested_difference(first.correct, second.correct, ids_in(groups)) for first, second in pairs]
+    ids = ids_in(groups)
+    estimates = [nested_difference(first.values, second.values, ids, shares) for first, second in pairs]
     chances = [float(estimate.p) for estimate in estimates]
     rows = zip(pairs, estimates, holm_levels(chances), holm(chances), strict=True)
-    return tuple(comparison(*pair, estimate, level, p, split) for pair, estimate, level, p in rows)
+    return tuple(comparison(*pair, estimate, level, p, what) for pair, estimate, level, p in rows)
 
 
 def comparison(
-    first: SettingResult, second: SettingResult, estimate: Estimate, level: float, p: float, split: str
+    first: SettingResult, second: SettingResult, estimate: Estimate, level: float, p: float, what: str
 ) -> SettingComparison:
-    """The comparison of two settings, whose sentence names the split, and the single runs and pre-trainings for which
-    alone it holds."""
+    """The comparison of two settings, whose sentence names split and metric, and the single runs and pre-trainings for
+    which alone it holds."""
     interval, names = within(estimate.interval(level), -1), (first.setting, second.setting)
-    sentence = verdict(float(estimate.value), interval or NONE, *names, f"{split} accuracy", p)
+    sentence = verdict(float(estimate.value), interval or NONE, *names, what, p)
     single = sorted({one for outcome in (first, second) if (one := only(outcome))})
     if single:
         kinds = all("pre-training" in one for one in single) and len(single) > 1
@@ -155,7 +158,7 @@ def comparison(
 
 def only(outcome: SettingResult) -> str:
     """The only run, or the only pre-training, of a setting; "" if there are several."""
-    pretrainings, seeds, _ = outcome.correct.shape
+    pretrainings, seeds, _ = outcome.values.shape
     kind, repeated = SETTINGS[outcome.setting], seeds > 1 or outcome.knn is not None
     if pretrainings > 1 or (repeated and not kind.pretraining):
         return ""
@@ -166,7 +169,7 @@ def interval_notes(outcomes: list[SettingResult], groups: Groups | None) -> list
     """Notes on the groups of the images, and on why there is no interval."""
     if not outcomes:
         return []
-    values = np.mean([outcome.correct.mean((0, 1)) for outcome in outcomes], axis=0)
+    values = np.mean([outcome.values.mean((0, 1)) for outcome in outcomes], axis=0)
     if groups:
         return [groups.sentence(effective_images(values, groups.ids))]
     few = len(values) < FEWEST

@@ -34,7 +34,8 @@ WORDS = {"optim.lr": "learning rate {}", "train.epochs": "{} epochs", "optim.wei
 class Choice:
     """The result of tuning a setting.
 
-    chosen: the settings with the highest accuracy. tried: (settings, accuracy on the inner split) of each try.
+    chosen: the settings with the highest score. tried: (settings, score on the inner split) of each try, by the
+    metric of the grid.
     """
 
     chosen: Mapping[str, float]
@@ -83,14 +84,15 @@ def config_of_try(grid: Grid, setting: str, settings: Mapping[str, Any], weights
 
 def read_choice(folder: Path, grid: Grid, setting: str) -> Choice | None:
     """The choice for a setting by its tries, which are runs in folder/tune; None without tuning, or if a try is not
-    finished. Of equal accuracies, the lower loss decides."""
+    finished. Of equal scores, the lower loss decides."""
     settings = candidates(grid, setting, longer_epochs(folder, grid) if SETTINGS[setting].compute_of else None)
     records = [final_record(folder / "tune" / name_of_try(setting, values)) for values in settings]
     found = [(values, record) for values, record in zip(settings, records, strict=True) if record]
     if not found or len(found) < len(settings):
         return None
-    best, _ = max(found, key=lambda pair: (pair[1]["accuracy"], -pair[1]["loss"]))
-    return Choice(best, tuple((values, float(record["accuracy"])) for values, record in found))
+    metric, _ = grid.metric
+    best, _ = max(found, key=lambda pair: (pair[1][metric], -pair[1]["loss"]))
+    return Choice(best, tuple((values, float(record[metric])) for values, record in found))
 
 
 def chosen_settings(folder: Path, grid: Grid, setting: str) -> dict[str, Any] | None:

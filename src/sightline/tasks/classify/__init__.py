@@ -21,6 +21,7 @@ TASK = Task(
     evaluate=lazy("sightline.tasks.classify.evaluate:evaluate"),
     report=lazy("sightline.tasks.classify.report:content"),
     comparison=lazy("sightline.tasks.classify.compare:comparison"),
+    image_scores=lazy("sightline.tasks.classify.compare:image_scores"),
     predict=lazy("sightline.tasks.classify.predict:predict"),
     prelabel=lazy("sightline.tasks.classify.predict:prelabel"),
     load=lazy("sightline.tasks.classify.predict:load"),

@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ...report.compare.kinds import ComparedRun, ImageResults, PairedNumbers, TaskComparison
 from ...report.compare.paired_sections import galleries
-from ...report.run import RunFiles, with_predictions, with_samples
+from ...report.run import RunFiles, read_predictions, with_predictions, with_samples
 from ...stats.intervals import Interval, mean_interval
 from ...stats.nested import paired_difference
 from ...stats.paired import paired_classes
@@ -29,6 +30,12 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     rows = np.arange(len(found.names))
     sets = (found.truth, found.predicted, found.confidence, rows)
     return ImageResults(found.names, found.classes, *sets, groups=files.group_ids(found.names)), "", ""
+
+
+def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """(names of the images of a split, float64 [N]: 1 for a correct prediction, else 0)."""
+    found = read_predictions(run / "predictions" / f"{split}.csv")
+    return found.names, (found.predicted == found.truth).astype(np.float64)
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

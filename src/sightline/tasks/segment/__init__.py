@@ -21,6 +21,7 @@ TASK = Task(
     evaluate=lazy("sightline.tasks.segment.evaluate:evaluate"),
     report=lazy("sightline.tasks.segment.report:content"),
     comparison=lazy("sightline.tasks.segment.compare:comparison"),
+    image_scores=lazy("sightline.tasks.segment.compare:image_scores"),
     predict=lazy("sightline.tasks.segment.predict:predict"),
     prelabel=lazy("sightline.tasks.segment.load:prelabel"),
     load=lazy("sightline.tasks.segment.load:load"),

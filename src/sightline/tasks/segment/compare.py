@@ -32,6 +32,7 @@ from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
 from ...stats.intervals import Interval
+from ...stats.nested import mean_iou_values
 from ...stats.paired import iou_difference, paired_ious
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
 from .report import read_palette
@@ -59,6 +60,12 @@ def read_counts(path: Path, files: RunFiles) -> ImageResults:
         raise ValueError(f"counts {counts.shape} of {len(names)} images and {len(classes)} classes")
     groups = files.group_ids(names)
     return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)), groups=groups)
+
+
+def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """(names of the images of a split, float64 [N]: the part of each in the mean IoU of all)."""
+    arrays = read_arrays(run / counts_file(split))
+    return tuple(map(str, arrays["names"])), mean_iou_values(arrays["confusion"].astype(np.int64))
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

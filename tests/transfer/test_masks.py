@@ -1,0 +1,93 @@
+"""Transfer grids of segmenters: mean IoU, encoders with and without pre-training, checks of weights."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sightline
+from sightline import SightlineError
+from sightline.config.resolve import resolve
+from sightline.config.schema import Config
+from sightline.recipes import load_grid, load_recipe
+from sightline.runs.atomic import read_json_lines
+from sightline.transfer.grid import Grid, load_grid_file
+from sightline.transfer.results import read_results
+from transfer_toys import tiny_grid
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+MODEL = {"name": "unet", "args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]}}
+
+
+@pytest.fixture(scope="module")
+def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("scenes"), train=8, val=12)
+
+
+@pytest.fixture(scope="module")
+def grid(toy: Callable[..., Config], small: Callable[..., Config]) -> Grid:
+    """A grid of segmenters that trains in seconds."""
+    full = resolve(toy(), {"name": "full", "model": MODEL, "train.epochs": 1, "report.samples": 0})
+    moco = resolve(small(**{"pretrain.method": "moco"}), {"model": MODEL, "data.size": 32, "train.epochs": 1})
+    return tiny_grid(full=full, frozen=full, labeled=full, unlabeled=moco, seeds=(0,))
+
+
+@pytest.fixture(scope="module")
+def done(grid: Grid, scenes: Path, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Path:
+    """The folder of a complete grid."""
+    folder = tmp_path_factory.mktemp("grid") / "grid"
+    sightline.transfer(grid, scenes, unlabeled=scenes / "train", labeled=scenes, out=folder, quiet=True)
+    return folder
+
+
+def test_scores_are_the_mean_iou_of_the_runs(done: Path) -> None:
+    result = read_results(done, load_grid_file(done / "grid.yaml"))
+    assert not result.missing and [one.setting for one in result.outcomes] == list("ABCDE")
+    assert result.metric == ("mean_iou", "mean IoU") and result.outcomes[0].values.shape == (1, 1, 12)
+    for one in result.outcomes:
+        run = done / f"{one.setting}{'-p0' * (one.setting != 'A')}-0"
+        assert one.score == pytest.approx(read_json_lines(run / "metrics.jsonl")[-1]["mean_iou"], abs=1e-6)
+    assert all("of validation mean IoU" in one.sentence or "mean IoU" in one.sentence for one in result.comparisons)
+    with open(done / "grid.csv", newline="") as file:
+        assert float(next(csv.DictReader(file))["mean_iou"]) == pytest.approx(result.outcomes[0].score)
+    assert "mean_iou" in json.loads((done / "grid.json").read_text())["settings"]["A"]
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert "Mean IoU, %" in page and "Accuracy" not in page and "only the decoder is trained" in page
+
+
+def test_a_frozen_encoder_has_the_pretrained_weights_and_the_decoder_is_trained(done: Path) -> None:
+    before = load_file(done / "pretrain-unlabeled-0" / "checkpoints" / "last" / "model.safetensors")
+    after, full = (load_file(done / f"{run}-p0-0" / "checkpoints" / "last" / "model.safetensors") for run in "EC")
+    first = next(name for name in before if name.startswith("backbone.") and name.endswith("weight"))
+    name = first.replace("backbone.encoder.", "network.encoder.")
+    assert torch.equal(after[name], before[first]) and not torch.equal(full[name], before[first])
+    config = load_recipe(str(done / "E-p0-0"))
+    assert config.model.freeze and config.train.best_metric == "mean_iou"
+
+
+def test_given_weights_are_checked_against_the_encoder(grid: Grid, scenes: Path, done: Path, tmp_path: Path) -> None:
+    weights = {"unlabeled": done / "pretrain-unlabeled-0", "labeled": done / "A-0"}
+    found = sightline.transfer(grid, scenes, **weights, settings="BC", out=tmp_path / "given", quiet=True)
+    assert [one.setting for one in found.outcomes] == ["B", "C"]
+    other = resolve(grid.full, {"model.args": MODEL["args"] | {"width": 12}})
+    wide = grid.model_copy(update=dict.fromkeys(("full", "frozen", "labeled"), other))
+    with pytest.raises(SightlineError, match="cannot start") as caught:
+        sightline.transfer(wide, scenes, unlabeled=done / "pretrain-unlabeled-0", settings="C", out=tmp_path / "w")
+    assert "encoder" in str(caught.value)
+
+
+def test_a_stage_of_another_task_is_an_error(grid: Grid) -> None:
+    with pytest.raises(SightlineError, match="the stage frozen must be trained with masks") as caught:
+        sightline.transfer(grid.model_copy(update={"frozen": tiny_grid().frozen}), "photos", settings="A")
+    assert "classify" in str(caught.value)
+
+
+def test_the_recipe_for_masks_is_one_network_with_and_without_a_frozen_encoder() -> None:
+    grid = load_grid("transfer_masks")
+    assert not grid.classifies and grid.learns_from("labeled") == "masks" and grid.learns_from("unlabeled") == "nothing"
+    assert grid.config_of("E", 0, "weights").model.freeze and not grid.config_of("C", 0, "weights").model.freeze
