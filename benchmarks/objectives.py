@@ -8,7 +8,8 @@
 in a process of its own, and then, with --finetune, a classifier of TARGET from its weights: setting C of the grid
 `transfer_fast`, whose learning rate and epochs are chosen on a fifth of the training images. --weights are those of the
 teacher of `distill`. Each result is a line of OUT/results.jsonl; what is there is not computed again. Recipes have the
-suffix `_fast`; settings that follow the options are passed to every pre-training.
+suffix `_fast`; settings that follow the options are passed to every pre-training. IMAGES are images without a split,
+and the network is that of `transfer_fast`.
 
 `curves` draws the k-NN accuracy and that of a logistic regression after each epoch against training FLOPs.
 """
@@ -66,7 +67,7 @@ def measure(given: argparse.Namespace, settings: dict[str, Any]) -> None:
     images = sum(1 for path in given.images.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     for seed in given.seeds:
         for objective in given.objectives:
-            key = {"objective": objective, "flops": given.flops, "seed": seed}
+            key = {"objective": objective, "flops": given.flops, "seed": seed, "settings": settings}
             if any(key.items() <= each.items() for each in results(given.out)):
                 continue
             config = load_recipe(f"{objective}_fast")
@@ -78,10 +79,10 @@ def measure(given: argparse.Namespace, settings: dict[str, Any]) -> None:
             command = [sys.executable, __file__, "train", objective, json.dumps(wanted), str(given.images), str(out)]
             subprocess.run(command, check=True)
             result = key | json.loads((out / "measured.json").read_text())
+            print(result, flush=True)
             if given.finetune:
                 result["finetuned"] = finetuned(out, given.target, given.threads)
             append_line(given.out / "results.jsonl", json.dumps(result))
-            print(result, flush=True)
 
 
 def train(objective: str, settings: str, images: str, out: Path) -> None:

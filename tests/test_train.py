@@ -320,7 +320,7 @@ def test_a_run_folder_inside_the_data_is_an_error(make_photos, tmp_path: Path, t
     assert str(tmp_path / "runs" / "x") in caught.value.cure and not (data / "runs").exists()
 
 
-BEIT = {"model.name": "timm/beit_base_patch16_224", "model.args": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
+VIT = {"model.name": "timm/vit_tiny_patch16_224", "model.args": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
 
 
 def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path: Path, tiny: dict) -> None:
@@ -328,7 +328,7 @@ def test_settings_are_checked_before_anything_is_decoded(photos: Path, tmp_path:
         ({"model.name": "resnet19"}, "resnet18"),
         ({"model.weights": str(tmp_path / "gone.safetensors")}, "gone.safetensors"),
         ({"augment.progressive": ((1, 0.5),)}, "augment.progressive"),
-        (BEIT | {"augment.progressive": ((16, 0.5),), "data.size": 32}, "augment.progressive"),
+        (VIT | {"augment.progressive": ((16, 0.5),), "data.size": 32}, "augment.progressive"),
         ({"train.batch_size": 1, "model.name": "resnet18"}, "batch"),
     ]
     decoded = []

@@ -1,10 +1,8 @@
 """Classifiers: the common interface, for each library; FLOPs, layer depths, and errors of `build_model`."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -243,23 +241,6 @@ def test_invalid_arguments_are_errors_with_the_reason(name: str, size: int, args
     with pytest.raises(SightlineError) as caught, torch.device("meta"):
         build_model(name, 3, size, args)
     assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("timm/vit_tiny_patch16_224", {"depth": 1}),
-        ("timm/vit_small_patch14_dinov2", {"depth": 1}),
-        ("timm/eva02_tiny_patch14_224", {"depth": 1}),
-    ],
-)
-def test_transformers_of_timm_accept_images_of_other_sides(name: str, args: dict[str, Any]) -> None:
-    """As for images that grow during the training; with the same weights as a network for one side."""
-    with torch.device("meta"):
-        model = build_model(name, 3, 112, args)
-        assert [tuple(model(torch.zeros(2, 3, side, side)).shape) for side in (112, 90, 56)] == [(2, 3)] * 3
-        plain = timm.create_model(name.removeprefix("timm/"), num_classes=0, img_size=112, **args)
-    assert model.backbone.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_gate_is_squeeze_and_excitation_and_the_identity_for_zero_weights() -> None:

@@ -71,3 +71,4 @@ def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -
         path.touch()
     with pytest.raises(SightlineError, match="other settings"):
         read_outcomes(tmp_path, now, False, ["frozen"])
+    assert read_outcomes(tmp_path, now, True, ["frozen"]) == {} and not (tmp_path / "frozen").exists()

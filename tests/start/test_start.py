@@ -15,6 +15,7 @@ from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Data
+from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.engine.schedules import training_side
 from sightline.errors import ENVIRONMENT, INTERRUPTED
@@ -296,6 +297,16 @@ def test_few_images_are_fine_tuned_in_small_batches() -> None:
         train, optim = (found := for_few_images(tuned, count).config).train, found.optim
         assert train.batch_size == size and optim.lr == pytest.approx(5e-4 * (size / 64) ** 0.5)
     assert all(for_few_images(steps[name], 20) is steps[name] for name in ("probe", "scratch"))
+
+
+def test_a_network_for_images_of_one_side_is_fine_tuned_at_this_side(photos: Path, tmp_path: Path) -> None:
+    vit = {"model.name": "timm/vit_tiny_patch16_224", "model.args": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
+    growing = {"data.size": 32, "augment.progressive": [[16, 0.5]], "train.epochs": 3, "train.precision": "fp32"}
+    config = configured({"task": "classify", "data.path": str(photos)} | vit | growing)
+    source = open_source(config.data, 0)
+    climb = run.Climb(source, tmp_path, {}, Sizes.of(source), 10.0, print, True)
+    fit = run.fit_of(climb, LadderStep("finetune", "fine-tuning", config, epochs=1))
+    assert fit.config.augment.progressive == () and fit.config.train.epochs == 3
 
 
 @pytest.mark.usefixtures("square_costs")

@@ -163,14 +163,15 @@ def transfer(
     """Measure whether pre-training helps: train a grid of runs with and without it, and compare them.
 
     The grid has four stages: the pre-trainings "labeled" and "unlabeled", and on the target data "full" (all weights
-    are trained) and "frozen" (only the head). Settings of a stage follow as --STAGE.SECTION.KEY VALUE. Repeat the
-    command to resume an interrupted grid, or with more settings and seeds to extend it.
+    are trained) and "frozen" (only the head, or the decoder of a segmenter). Settings of a stage follow as
+    --STAGE.SECTION.KEY VALUE. Repeat the command to resume an interrupted grid, or with more settings and seeds to
+    extend it.
 
     Example: sightline transfer transfer_fast --data target/ --unlabeled images/ --labeled other_classes/
 
     Args:
         recipe: A built-in grid (transfer_fast, for example), a grid.yaml, or a .py file with a function recipe().
-        data: The target data: labeled images.
+        data: The target data: images with labels, or with masks for transfer_masks.
         unlabeled: Images for pre-training without labels; or weights from such a pre-training: a run or a file.
         labeled: Images for pre-training with labels; or weights from such a pre-training: a run or a file.
         out: Folder of the grid; runs/NAME by default.

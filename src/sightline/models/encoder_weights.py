@@ -32,9 +32,10 @@ def load_encoder(
     classes: tuple[str, ...] | list[str] = (),
     channels: tuple[str, ...] = RGB,
     say: Say = lambda text: None,
+    fresh_head: bool = False,
 ) -> LoadReport:
-    """Load `weights` into a segmentation model, in place: into the encoder, and into all other layers whose weights
-    match.
+    """Load `weights` into a segmentation model, in place: into the encoder, and, unless `fresh_head`, into all other
+    layers whose weights match.
 
     weights: `pretrained` or `imagenet` (the download of the encoder's library), `coco` (torchvision's DeepLabV3), or a
     file or folder with the weights of a segmentation model, or of a classifier whose backbone is this encoder.
@@ -63,6 +64,8 @@ def load_encoder(
         unequal = {key: (file_names[name], tensor) for key, (name, tensor) in more.unequal.items()}
         match.unequal.update(unequal)
     notes += match_first_layer(match, state, source.channels, channels)
+    if fresh_head:
+        match = dataclasses.replace(match, tensors={k: t for k, t in match.tensors.items() if k.startswith(inside)})
     heads = tuple(f"network.{path}." for path in model.class_layers)
     matched_heads = any(key.startswith(heads) for key in match.tensors)
     if matched_heads and classes and classes_differ(source, weights, tuple(classes)):

@@ -22,9 +22,6 @@ BEIT_BASE = "beit_base_patch16_224.in22k_ft_in22k"
 TORCHVISION = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m")
 """Those names in MODELS that are torchvision models of the same name."""
 
-ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {"strict_img_size": False})
-"""timm arguments by which transformers of a fixed image size accept others: vision transformers; EVA; Swin."""
-
 WITHOUT_AUXILIARY = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -149,8 +146,8 @@ def require_timm_name(name: str) -> None:
 
 
 def timm_model(name: str, size: int, args: dict[str, Any], channels: int = 3) -> nn.Module:
-    """The timm classifier `name` without its head, for images [N, C, H, W]. The position embeddings of a transformer
-    are those of images of `size` pixels, and are resized for others."""
+    """The timm classifier `name` without its head, for images [N, C, H, W]; if its input size is fixed, of `size`
+    pixels."""
     import timm
 
     check_reserved(args)
@@ -158,20 +155,7 @@ def timm_model(name: str, size: int, args: dict[str, Any], channels: int = 3) ->
     fixed = timm.get_pretrained_cfg(name)
     settings: dict[str, Any] = {"img_size": size} if fixed is not None and fixed.fixed_input_size else {}
     settings |= {} if channels == 3 else {"in_chans": channels}
-    settings |= {"pretrained": False, "num_classes": 0}
-    return of_any_size(name, lambda more: timm.create_model(name, **more | settings | args))
-
-
-def of_any_size(name: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
-    """build(the arguments by which the network `name` of timm accepts images of any size, if it has such arguments)."""
-    import timm
-
-    for more in ANY_SIZE if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False) else ():
-        try:
-            return build(more)
-        except TypeError:  # this network does not have the argument
-            continue
-    return build({})
+    return timm.create_model(name, pretrained=False, num_classes=0, **settings | args)
 
 
 def with_channels(network: nn.Module, channels: int) -> nn.Module:

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from ..errors import SightlineError
 from . import channel_args, checked_build, dry_run
-from .library import accepted_args, check_args, check_reserved, of_any_size, unknown_model, with_channels
+from .library import accepted_args, check_args, check_reserved, unknown_model, with_channels
 from .segmentation.colors import colors, constant
 from .segmentation.fcn import fcn32s, from_vgg16
-from .segmentation.light import LightNetwork, light_network
+from .segmentation.light import LightNetwork, light_network, of_any_size
 from .segmentation.unet import UNet, unet
 
 ForwardFunction = Callable[[nn.Module, Tensor, bool], dict[str, Tensor]]

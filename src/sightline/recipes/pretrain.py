@@ -212,7 +212,7 @@ def dino_fast() -> PretrainConfig:
     of the target from 0.996 to 1. Ours: 1,024 prototypes, batch norm and ReLU in the projector, two small views, no
     warm-up of the temperature, the last layer is trained from the first epoch, network, large views and optimizer of
     `moco_fast`. Not measured yet. For a vision transformer: --model.name timm/vit_tiny_patch16_224 --model.args
-    '{patch_size: 4}'.
+    '{patch_size: 4, dynamic_img_size: true}'.
 
         sightline train dino_fast --data unlabeled/ --pretrain.probe labeled/
     """

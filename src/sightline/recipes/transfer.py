@@ -144,9 +144,10 @@ def transfer_masks() -> Grid:
     EfficientNet-Lite0 with a light decoder, settings of `landcover_finetune` without layer-wise decay, and of
     `landcover_frozen` for D and E, whose only trained part is the decoder. Pre-training without labels: MoCo v3 on
     views of 96 pixels of your own images, which need no masks. B and D need --labeled: the weights of a classifier with
-    this network, such as those that timm publishes, or a run on other images with masks. Not measured.
+    this network, such as those that timm publishes, or a run on other images with masks. Validation images and near
+    copies of them are left out of the pre-training. Not measured.
 
-        sightline transfer transfer_masks --data street/ --unlabeled street/images --labeled encoder.safetensors
+        sightline transfer transfer_masks --data land/ --unlabeled land/ --labeled encoder.safetensors
     """
     tuned, frozen, moco = landcover_finetune(), landcover_frozen(), moco_fast()
     full = tuned.replace(
@@ -161,9 +162,9 @@ def transfer_masks() -> Grid:
         labeled=full,
         unlabeled=moco.replace(
             name="transfer_masks",
-            data=moco.data.replace(size=96),
+            data=moco.data.replace(size=96, on_copies="leave_out"),
             model=full.model,
-            augment=moco.augment.replace(progressive=(), normalize="pretrained"),
+            augment=moco.augment.replace(resize=256, progressive=(), normalize="pretrained"),
             train=moco.train.replace(epochs=50, batch_size=64),
         ),
         full=full,

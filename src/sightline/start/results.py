@@ -95,8 +95,8 @@ def read_outcomes(
         why = "; ".join(differing)
         cure = "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
         raise SightlineError("this folder has a start with other settings", where=str(folder), why=why, cure=cure)
-    for name in outcomes:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for recipe in folder.glob("*/recipe.yaml"):  # also of a step that was killed before its outcome was written
+        shutil.rmtree(recipe.parent, ignore_errors=True)
     return {}
 
 

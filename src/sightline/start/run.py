@@ -33,7 +33,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
-from .plan import OVERHEAD, Sizes, TooLong, fitted, for_few_images, with_start_settings
+from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, with_start_settings
 from .pretrained import unavailable
 from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
@@ -206,8 +206,7 @@ def take(climb: Climb, step: LadderStep) -> None:
         else:
             if step.pretrained:
                 require_weights(step.config.model.weights, step.config.model.name, step.config.model.args)
-            step = for_few_images(after_earlier(climb, step), climb.sizes.train)
-            fit = fitted(step, climb.source, climb.sizes, climb.left, overhead(climb), climb.side)
+            fit = fit_of(climb, for_few_images(after_earlier(climb, step), climb.sizes.train))
             outcome = replace(outcome, network=fit.network, title=titled(step, fit.config))
             climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
@@ -219,7 +218,8 @@ def take(climb: Climb, step: LadderStep) -> None:
         why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
         if error.seconds <= left:
             why += f", of which it may take {error.share:.0%}"
-        outcome = replace(outcome, why=why, cure=f"give more time: --minutes {np.ceil(minutes):.0f}")
+        outcome = replace(outcome, title=step.title, network=0.0, why=why)
+        outcome = replace(outcome, cure=f"give more time: --minutes {np.ceil(minutes):.0f}")
     except SightlineError as error:
         if error.status == INTERRUPTED:
             raise interrupted(climb.folder) from error
@@ -234,6 +234,18 @@ def take(climb: Climb, step: LadderStep) -> None:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
         climb.say(f"\n{step.title}: left out, {reason}")
+
+
+def fit_of(climb: Climb, step: LadderStep) -> Fit:
+    """The step that fits into the remaining time. A network for images of one side, such as a vision transformer, is
+    trained at the full side in all epochs."""
+    arguments = climb.source, climb.sizes, climb.left, overhead(climb), climb.side
+    try:
+        return fitted(step, *arguments)
+    except SightlineError as error:
+        if error.where != "augment.progressive":
+            raise
+        return fitted(replace(step, config=resolve(step.config, {"augment.progressive": ()})), *arguments)
 
 
 def side_after(climb: Climb, step: LadderStep) -> int:

@@ -100,9 +100,9 @@ class Task:
     """(files of a run, metrics, whether the run is still training) -> sections and figures of the run's page."""
     comparison: "Callable[[], TaskComparison]"
     """() -> how several runs of this task are compared in a report."""
-    image_scores: "Callable[[Path, str], tuple[tuple[str, ...], np.ndarray]] | None" = None
-    """(run folder, split) -> (names of its images, float64 [N] of each, whose mean is the default metric): what
-    `sightline transfer` compares. Raises one of `report.run.UNREADABLE`."""
+    image_scores: "Callable[[Path, str], tuple[tuple[str, ...], np.ndarray, str]] | None" = None
+    """(run folder, split) -> (names of its images; float64 [N], a value of each, whose mean is the default metric; why
+    no interval can be given, or ""): what `sightline transfer` compares. Raises one of `report.run.UNREADABLE`."""
     predict: "Callable[[Path, Any, Sequence[str], Path, PredictOptions, Say], Path] | None" = None
     """(run folder, config, image paths, output path, options, say) -> the path of the predictions."""
     seconds_per_image: "Callable[[Any, Source], tuple[float, float]] | None" = None

@@ -46,7 +46,11 @@ def check_sources(grid: Grid, folder: Path) -> None:
             faults += attempt(lambda: open_data(inner))[1]
         if target and grid.split not in target.splits:
             faults.append(f"the target data have no split {grid.split!r}, on which the settings are to be compared")
-            cures.append("list the images in a table with the columns filename, label and split (train, val or test)")
+            cures.append(
+                "list the images in a table with the columns filename, label and split (train, val or test)"
+                if grid.classifies
+                else "put the test images into a folder `test`, with masks as beside the training images"
+            )
     for stage in needed_pretrainings(grid):
         config: Config = getattr(grid, stage)
         if getattr(grid, f"{stage}_weights"):
@@ -115,7 +119,7 @@ def check_weights(grid: Grid, stage: str, target: Source | None) -> None:
     channels = target.channels.names if target else RGB.names
     if not grid.classifies:
         segmenter = build_segmenter(model.name, len(classes), dict(model.args), len(channels))
-        load_encoder(segmenter, str(path), classes, channels)
+        load_encoder(segmenter, str(path), classes, channels, fresh_head=True)
         return
     trial = build_model(model.name, len(classes), size, dict(model.args), grid.classifier, len(channels))
     load_weights(trial, str(path), model.name, size, classes, fresh_head=True, channels=channels)

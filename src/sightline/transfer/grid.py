@@ -121,6 +121,8 @@ class Grid(Section):
             faults.append("a letter in --settings, or a number in --seeds or --pretrain-seeds, is given twice")
         if "F" in self.settings and "A" not in self.settings:
             faults.append("setting F continues A: give --settings with both letters")
+        if self.classifier != "linear" and not self.classifies:
+            faults.append("--classifier is the head of classifiers; segmenters have a decoder")
         if self.frozen.optim.name == "lbfgs" and self.classifier != "linear":
             other = "--frozen.optim.name adamw --frozen.optim.lr 0.01 --frozen.train.epochs 100"
             faults.append(f"frozen.optim.name lbfgs needs --classifier linear; for another head, add {other}")
@@ -177,10 +179,11 @@ class Grid(Section):
             "train.seed": seed,
             "model.weights": weights or "none",
             "model.freeze": SETTINGS[setting].training == "frozen",
+            "model.fresh_head": True,
         }
         if self.classifies:
             recorded = RECORDED_TRAIN_IMAGES if setting == "C" and stage.report.samples else 0
-            changes |= {"model.fresh_head": True, "model.head": self.classifier, "report.train_samples": recorded}
+            changes |= {"model.head": self.classifier, "report.train_samples": recorded}
         last_epoch = {"train.best_metric": "epoch"} if self.tune != "none" else {}
         return resolve(stage, changes | last_epoch | dict(chosen or {}))
 

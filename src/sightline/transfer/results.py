@@ -26,12 +26,13 @@ from .tuning import chosen_settings, read_choice
 
 class RunResult(NamedTuple):
     """Results of a run. values: [N], see `SettingResult`. knn: accuracy of k-nearest neighbors, for linear evaluation,
-    else NaN."""
+    else NaN. why: no interval can be given, or ""."""
 
     values: np.ndarray
     seconds: float
     flops: float
     knn: float
+    why: str = ""
 
 
 def read_results(folder: Path, grid: Grid) -> GridResult:
@@ -40,6 +41,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
     Runs whose predictions cannot be read, or that have other images than the first run, are left out.
     """
     outcomes, missing, notes = [], [], []
+    unreliable: set[str] = set()
     images: tuple[str, ...] = ()
     groups: Groups | None = None
     for setting in grid.settings:
@@ -55,13 +57,15 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
                 notes.append(f"{run.name} was evaluated on other {SPLIT_NAMES[grid.split]} images and is left out")
             else:
                 found[run] = result
+                unreliable |= {result.why} - {""}
         if found:
             outcome, note = setting_result(folder, grid, setting, found, groups)
             outcomes.append(outcome)
             notes += [note] if note else []
     notes += [*interval_notes(outcomes, groups), *pretraining_notes(folder, grid)]
     what = f"{SPLIT_NAMES[grid.split]} {grid.metric[1]}"
-    compared = compare_settings(outcomes, what, groups, grid.classifies)
+    notes += sorted(unreliable)
+    compared = compare_settings(outcomes, what, groups, grid.classifies, not unreliable)
     finished = [run for setting in grid.settings for run in runs_of(grid, setting) if run.name not in missing]
     baselines = baselines_of(*(log_of(folder / run.name) for run in finished))
     rest = groups, baselines, tuple(missing), tuple(notes)
@@ -75,13 +79,13 @@ def read_run(run: Path, grid: Grid) -> tuple[tuple[str, ...], RunResult | None, 
         return (), None, ""
     assert image_scores is not None
     try:
-        names, values = image_scores(run, split)
+        names, values, why = image_scores(run, split)
     except UNREADABLE as error:
         return (), None, f"the predictions of {run.name} cannot be read ({error})"
     tests = [r for r in log_of(run) if r.get("event") == "test" and r.get("split") == split]
     numbers = tests[-1] if split == "test" and tests else done
     cost = number(done.get("seconds"), 0.0), number(done.get("train_flops"), 0.0)
-    return names, RunResult(values, *cost, number(numbers.get("knn_accuracy"))), ""
+    return names, RunResult(values, *cost, number(numbers.get("knn_accuracy")), why), ""
 
 
 def setting_result(
@@ -112,7 +116,7 @@ def setting_result(
         chosen,
         values,
         score,
-        within(interval, 0),
+        None if any(run.why for run in each) else within(interval, 0),
         float(np.mean([run.seconds for run in each])),
         float(np.mean([run.flops for run in each])),
         grid.training_text(setting, chosen_settings(folder, grid, setting)),
@@ -129,14 +133,21 @@ def within(interval: tuple[float, float], least: float) -> Interval | None:
 
 
 def compare_settings(
-    outcomes: list[SettingResult], what: str, groups: Groups | None = None, shares: bool = True
+    outcomes: list[SettingResult],
+    what: str,
+    groups: Groups | None = None,
+    shares: bool = True,
+    reliable: bool = True,
 ) -> tuple[SettingComparison, ...]:
     """Compare the pairs in COMPARISONS for which both settings have finished runs, with Holm's correction for their
-    number. what: the split and the metric as text. shares: whether values are 0 and 1."""
+    number. what: the split and the metric as text. shares: whether values are 0 and 1. reliable: whether
+    intervals can be given."""
     known = {outcome.setting: outcome for outcome in outcomes}
     pairs = [(known[a], known[b]) for a, b in COMPARISONS if a in known and b in known]
     ids = ids_in(groups)
     estimates = [nested_difference(first.values, second.values, ids, shares) for first, second in pairs]
+    if not reliable:
+        estimates = [estimate._replace(error=float("nan")) for estimate in estimates]
     chances = [float(estimate.p) for estimate in estimates]
     rows = zip(pairs, estimates, holm_levels(chances), holm(chances), strict=True)
     return tuple(comparison(*pair, estimate, level, p, what) for pair, estimate, level, p in rows)

@@ -1,4 +1,4 @@
-"""`sightline transfer`: train classifiers with and without pre-training on one target data set, and compare them."""
+"""`sightline transfer`: train models with and without pre-training on one target data set, and compare them."""
 
 import os
 from collections.abc import Callable

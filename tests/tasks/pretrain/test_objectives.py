@@ -268,12 +268,13 @@ def test_the_target_of_dino_averages_the_prototypes_too(settings: Callable[[str]
 
 def test_dino_trains_a_vision_transformer_with_small_views(settings: Callable[[str], Config]) -> None:
     args = {"patch_size": 4, "depth": 1, "embed_dim": 24, "num_heads": 2}
-    model = {"name": "timm/vit_tiny_patch16_224", "args": args}
+    model = {"name": "timm/vit_tiny_patch16_224", "args": args | {"dynamic_img_size": True}}
     task = learner(resolve(settings("dino"), {"model": model}))
     task.step(batch())["loss"].backward()
     assert all(p.grad is not None for p in task.model.backbone.parameters())
-    with pytest.raises(SightlineError, match="small views of 8 x 8"):
-        build_siamese(resolve(settings("dino"), {"model": {"name": "timm/beit_base_patch16_224", "args": args}}))
+    with pytest.raises(SightlineError, match="small views of 8 x 8") as caught:
+        build_siamese(resolve(settings("dino"), {"model": {"name": model["name"], "args": args}}))
+    assert "dynamic_img_size" in caught.value.cure
 
 
 # ------------------------------------------------------------------------------------------------------- distillation

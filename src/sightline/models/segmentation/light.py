@@ -1,12 +1,15 @@
 """Networks of timm as encoders of a light decoder: few weights, so that few images and a frozen encoder are enough."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..library import check_reserved, of_any_size, unknown_model
+from ..library import check_reserved, unknown_model
+
+ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
+"""timm arguments by which transformers of a fixed image size accept others: vision transformers; Swin."""
 
 
 class TimmEncoder(nn.Module):
@@ -72,6 +75,18 @@ def light_network(
     more: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     model: Any = of_any_size(name, lambda size: timm.create_model(name, num_classes=0, **size | more | args))
     return LightNetwork(TimmEncoder(model, map_indices(reductions_of(model), maps)), classes, width, dropout)
+
+
+def of_any_size(name: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """build(the arguments by which the network `name` of timm accepts images of any size, if it has such arguments)."""
+    import timm
+
+    for more in ANY_SIZE if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False) else ():
+        try:
+            return build(more)
+        except TypeError:  # this network does not have the argument
+            continue
+    return build({})
 
 
 def reductions_of(model: Any) -> list[int]:

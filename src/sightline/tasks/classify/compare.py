@@ -32,10 +32,10 @@ def image_results(files: RunFiles) -> tuple[ImageResults | None, str, str]:
     return ImageResults(found.names, found.classes, *sets, groups=files.group_ids(found.names)), "", ""
 
 
-def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """(names of the images of a split, float64 [N]: 1 for a correct prediction, else 0)."""
+def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """(names of the images of a split; float64 [N], 1 for a correct prediction, else 0; "")."""
     found = read_predictions(run / "predictions" / f"{split}.csv")
-    return found.names, (found.predicted == found.truth).astype(np.float64)
+    return found.names, (found.predicted == found.truth).astype(np.float64), ""
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

@@ -42,7 +42,10 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int
             f"the model {config.model.name} does not support small views of {side} x {side} pixels",
             str(error).splitlines()[0],
         )
-        cure = "use larger views: --pretrain.small_size NUMBER; or a network for images of several sizes"
+        cure = (
+            "use larger views: --pretrain.small_size NUMBER; a vision transformer of timm accepts several sizes with "
+        )
+        cure += "--model.args '{dynamic_img_size: true}'"
         raise SightlineError(what, where="pretrain.small_size", why=why, cure=cure) from error
 
 

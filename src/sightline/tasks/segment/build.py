@@ -85,7 +85,7 @@ def build(config: SegmentConfig, say: Say, precision: str = "", fresh: bool = Tr
     model = build_segmenter(config.model.name, len(palette.classes), dict(config.model.args), len(names))
     loaded = None
     if fresh and config.model.weights != "none":
-        loaded = load_encoder(model, config.model.weights, palette.classes, names, say)
+        loaded = load_encoder(model, config.model.weights, palette.classes, names, say, config.model.fresh_head)
         say(str(loaded))
     train, val = training_pairs(config, source, palette, say)
     say(quick_line(config.data, {"train": train, "val": val}))

@@ -31,10 +31,12 @@ from ...report.formatting import section
 from ...report.html import Child, missing_note
 from ...report.run import UNREADABLE, RunFiles, attempt, read_arrays
 from ...report.sections import Figures, figure
+from ...stats.groups import ids_in, read_groups
 from ...stats.intervals import Interval
 from ...stats.nested import mean_iou_values
 from ...stats.paired import iou_difference, paired_ious
-from ...stats.segmentation import interval, mean_iou, pixel_accuracy, summed
+from ...stats.segmentation import interval, mean_iou, pixel_accuracy, rare_classes, summed
+from ...stats.units import FEWEST
 from .report import read_palette
 from .results import counts_file, mask_names
 
@@ -62,10 +64,15 @@ def read_counts(path: Path, files: RunFiles) -> ImageResults:
     return ImageResults(names, classes, counts.sum(-1), counts, np.zeros(0), np.arange(len(names)), groups=groups)
 
 
-def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """(names of the images of a split, float64 [N]: the part of each in the mean IoU of all)."""
+def image_scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """(names of the images of a split; float64 [N], the part of each in the mean IoU of all; why no interval can be
+    given, or "")."""
     arrays = read_arrays(run / counts_file(split))
-    return tuple(map(str, arrays["names"])), mean_iou_values(arrays["confusion"].astype(np.int64))
+    names, counts = tuple(map(str, arrays["names"])), arrays["confusion"].astype(np.int64)
+    groups = read_groups(run, names, split)
+    rare, units = int(rare_classes(counts, ids_in(groups)).sum()), "groups" if groups else "images"
+    why = f"no interval can be given, because fewer than {FEWEST} {units} have one of {rare} classes" if rare else ""
+    return names, mean_iou_values(counts), why
 
 
 def result(results: ImageResults, files: RunFiles) -> tuple[float, Interval | None]:

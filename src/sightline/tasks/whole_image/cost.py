@@ -12,7 +12,7 @@ from ...config.schema import Config
 from ...data.types import Source
 from ...engine.device import autocast, has_bfloat16, pick_device, pick_precision, use_threads
 from ...engine.parts import flops_by_side, training_flops
-from ...models import Classifier, build_model
+from ...models import Classifier, build_model, forward_flops
 from ...models.folding import fold_norms
 
 IMAGES, REPETITIONS = 16, 3
@@ -20,7 +20,8 @@ IMAGES, REPETITIONS = 16, 3
 
 def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
     """Seconds per image of the forward pass, and of a training step (0 for a head that is fitted): the mean over the
-    epochs, in proportion to the pixels of the training images, and twice with sharpness-aware minimization."""
+    epochs, in proportion to the operations for the side of the training images, and twice with sharpness-aware
+    minimization. Raises SightlineError if the network does not support a side."""
     chosen, side, channels = config.model, config.data.size, len(source.channels)
     rest = (max(2, len(source.classes)), side, dict(chosen.args), chosen.head, channels)
 
@@ -29,9 +30,18 @@ def seconds_per_image(config: Config, source: Source) -> tuple[float, float]:
         model.fixed_norm = chosen.fixed_norm
         return model
 
+    cost = mean_cost(config, build, channels)
     forward, step = measured(config, build, (IMAGES, channels, side, side))
-    pixels = flops_by_side(config, lambda each: (each / side) ** 2)  # in place of operations: relative to full images
-    return forward, step * training_flops(config, pixels, 1, config.train.epochs) / config.train.epochs
+    return forward, step * cost
+
+
+def mean_cost(config: Config, build: Callable[[], Classifier], channels: int) -> float:
+    """The operations of a training step, the mean over the epochs, relative to those with images of the full side."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build()
+        cost = flops_by_side(config, lambda side: forward_flops(network, side, channels))
+    full = cost[config.data.size]  # 0 for networks that look at no pixel
+    return training_flops(config, cost, 1, config.train.epochs) / config.train.epochs / full if full else 1.0
 
 
 def measured(config: Config, build: Callable[[], Any], shape: tuple[int, ...]) -> tuple[float, float]:
