@@ -131,7 +131,7 @@ def figure_of(out: Path) -> Figure:
         axes.annotate(
             title,
             (counts[-1], means[-1]),
-            xytext=(8, 5 if color == BLUE else -10),
+            xytext=(8, {BLUE: -24, GREEN: 4}.get(color, -10)),
             textcoords="offset points",
             color=color,
         )
