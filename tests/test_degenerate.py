@@ -186,6 +186,7 @@ CASES: dict[str, Case] = {
     "wilson_interval": lambda s: intervals.wilson_interval(int(s.correct.sum()), len(s.correct)),
     "verdict": lambda s: [intervals.verdict(0.0, edges, "A", "B") for edges in ((0.0, 0.0), intervals.NONE)],
     "nested_mean": lambda s: nested.nested_mean(binary(s)[0], s.groups),
+    "mean_iou_values": lambda s: nested.mean_iou_values(s.per_image),
     "nested_difference": lambda s: nested.nested_difference(*binary(s), s.groups).interval(),
     "paired_difference": lambda s: nested.paired_difference(s.correct, s.labels == 0, s.groups).p,
     "blocks": lambda s: units.weights_without(units.blocks(len(s.labels), s.groups)),
