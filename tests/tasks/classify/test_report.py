@@ -22,15 +22,15 @@ def test_shares_and_accuracies_of_answers_are_counted() -> None:
     confidence = np.repeat([0.45, 0.6, 0.92], [20, 30, 50])
     correct = np.concatenate([np.arange(20) < 8, np.arange(30) < 24, np.arange(50) < 50])
     found = rows_of(SimpleNamespace(confidence=confidence, correct=correct, groups=None))
-    assert [row[:4] for row in found] == [
-        ["0%", "100.0", "100", "82.0"],
-        ["50%", "80.0", "80", "92.5"],
-        ["70%", "50.0", "50", "100.0"],
-        ["80%", "50.0", "50", "100.0"],
-        ["90%", "50.0", "50", "100.0"],
+    assert [[*row[:3], row[4]] for row in found] == [
+        ["0%", "100.0", "82.0", "100"],
+        ["50%", "80.0", "92.5", "80"],
+        ["70%", "50.0", "100.0", "50"],
+        ["80%", "50.0", "100.0", "50"],
+        ["90%", "50.0", "100.0", "50"],
     ], "nothing has a confidence of 95 %"
     low, high = (f"{100 * edge:.1f}" for edge in wilson_interval(74, 80))
-    assert found[1][4] == f"{low} to {high}"
+    assert found[1][3] == f"{low} to {high}"
 
 
 def test_the_intervals_are_over_the_groups_that_are_left() -> None:
@@ -40,6 +40,6 @@ def test_the_intervals_are_over_the_groups_that_are_left() -> None:
     scores = SimpleNamespace(confidence=confidence, correct=correct, groups=Groups(ids, "films"))
     kept = confidence >= 0.7
     low, high = mean_interval(correct[kept], np.unique(ids[kept], return_inverse=True)[1])
-    assert rows_of(scores)[2][4] == f"{100 * low:.1f} to {100 * high:.1f}"
+    assert rows_of(scores)[2][3] == f"{100 * low:.1f} to {100 * high:.1f}"
     scores.confidence = np.where(ids < 5, confidence, 0.0)
-    assert rows_of(scores)[2][4] == "too few groups"
+    assert rows_of(scores)[2][3] == "too few groups"

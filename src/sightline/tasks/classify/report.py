@@ -209,8 +209,8 @@ def abstaining(scores: PredictionSummary) -> Html:
         accuracy = percent(float(scores.correct[kept].mean()))
         low, high = mean_interval(scores.correct[kept], groups)
         edges = f"{percent(low)} to {percent(high)}" if np.isfinite(low) else "too few groups"
-        rows.append([f"{least:.0%}", percent(float(kept.mean())), f"{kept.sum():,}", accuracy, edges])
-    head = ["Least confidence", "Answered, %", "Images", "Accuracy of the answers, %", "95% interval"]
+        rows.append([f"{least:.0%}", percent(float(kept.mean())), accuracy, edges, f"{kept.sum():,}"])
+    head = ["Confidence at least", "Answered, %", "Accuracy, %", "95% interval", "Images"]
     return table(head, rows, "Answering only with enough confidence", numeric=1)
 
 
