@@ -19,6 +19,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from statistics import mean
@@ -29,9 +30,10 @@ import yaml
 from matplotlib.figure import Figure
 
 import sightline
-from sightline.engine.parts import epoch_cost, flops_by_side
+from sightline.engine.parts import epoch_cost, flops_by_side, training_flops
 from sightline.insight.style import PALETTE, new_figure, png, styled
 from sightline.recipes import load_recipe
+from sightline.recipes.transfer import with_epochs
 from sightline.runs.atomic import append_line, atomic_write, read_json_lines
 from sightline.runs.run_folder import provenance
 from sightline.tasks.files import load_recipe_file
@@ -42,24 +44,26 @@ OBJECTIVES = ("byol", "simsiam", "moco", "dino", "distill")
 COLUMNS = {"knn_accuracy": "k-NN", "linear_accuracy": "logistic regression", "finetuned": "fine-tuned"}
 
 
+def cost_of(config: PretrainConfig) -> Callable[[int], float]:
+    """FLOPs of a step for one image, by the side of the large views; the network is built once."""
+    model = build_siamese(config)
+    return cache(lambda side: step_flops(config, model, side))
+
+
 def cumulative_flops(config: PretrainConfig, images: int) -> np.ndarray:
     """Training FLOPs after each epoch of a pre-training on `images` images."""
-    model = build_siamese(config)
-    cost = flops_by_side(config, cache(lambda side: step_flops(config, model, side)))
+    cost = flops_by_side(config, cost_of(config))
     return images * np.cumsum([epoch_cost(config, cost, epoch) for epoch in range(config.train.epochs)])
 
 
 def epochs_for(config: PretrainConfig, images: int, budget: float) -> int:
     """The largest number of epochs, at least one, whose training FLOPs are within the budget."""
-    fits = 1
-    while cumulative_flops(with_epochs(config, fits + 1), images)[-1] <= budget:
+    cost, fits = cost_of(config), 0
+    while True:
+        longer = with_epochs(config, fits + 1)
+        if fits and training_flops(longer, flops_by_side(longer, cost), images, fits + 1) > budget:
+            return fits
         fits += 1
-    return fits
-
-
-def with_epochs(config: PretrainConfig, epochs: int) -> PretrainConfig:
-    """Copy of a recipe with `epochs` epochs."""
-    return config.replace(train=config.train.replace(epochs=epochs))
 
 
 def measure(given: argparse.Namespace, settings: dict[str, Any]) -> None:

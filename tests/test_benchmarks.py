@@ -9,6 +9,7 @@ import torch
 
 from sightline.errors import ENVIRONMENT
 from sightline.recipes import load_recipe
+from sightline.recipes.transfer import with_epochs
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -70,7 +71,7 @@ def test_planted_near_copies_are_counted() -> None:
 
 
 def test_objectives_are_compared_at_the_largest_number_of_epochs_within_the_budget() -> None:
-    from objectives import cumulative_flops, epochs_for, spread, with_epochs
+    from objectives import cumulative_flops, epochs_for, spread
 
     config, budget = load_recipe("moco_fast"), 1e13
     epochs = epochs_for(config, 2500, budget)

@@ -9,7 +9,7 @@ from pathlib import Path
 from reliability import defects, every_call, syscall_faults, toys
 from reliability.contract import Outcome, Row, Settings
 
-FULL_KILLS, MIN_KILLS = 200, 2  # of each task
+FULL_KILLS, MIN_KILLS = 200, 4  # of each task
 
 
 def check_random(settings: Settings) -> Outcome:
@@ -34,14 +34,13 @@ def kill_repeatedly(
     """Kill and resume runs of one task; returns the numbers of kills and of completed runs, and adds to `failures`."""
     rng = random.Random(f"{settings.seed} {toy.task}")
     wanted, kills, runs = max(MIN_KILLS, round(FULL_KILLS * settings.scale)), 0, 0
-    most = 2 if settings.short else 6  # kills of a run
     while kills < wanted and len(failures) < (3 if settings.short else 20) and not settings.detected(failures):
         work, acknowledged, starts = folder / f"{toy.task}-{runs}", -1, 0
         while True:
             begun = (work / "run" / "recipe.yaml").is_file()
             tokens = toy.resume(work) if begun else toy.train(work)
             child = toys.Child(tokens, work)
-            if starts < most and not child.wait(rng.uniform(0, 1.1 * seconds)):
+            if starts < 6 and not child.wait(rng.uniform(0, 1.1 * seconds)):
                 child.kill(signal.SIGKILL)
             ended = child.end()
             starts += 1

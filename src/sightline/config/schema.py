@@ -154,7 +154,7 @@ class Model(Section):
     """Head of a classifier. `mlp`: four linear layers with hidden width 1000, LeakyReLU and dropout 0.5. `knn`: the 20
     nearest training images vote, see `optim.name`."""
     fresh_head: bool = False
-    """Initialize the head randomly even if `weights` contain a head that fits."""
+    """Initialize the head, or the decoder of a segmenter, randomly even if `weights` contain one that fits."""
     fit_head: bool = False
     """Before training, set the head to a logistic regression of the features of the training images without
     augmentation, so that the first steps do not distort good features (arXiv 2202.10054)."""
