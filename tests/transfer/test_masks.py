@@ -14,6 +14,8 @@ import sightline
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
+from sightline.models.encoder_weights import load_encoder
+from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_grid, load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.transfer.grid import Grid, load_grid_file
@@ -80,6 +82,17 @@ def test_only_the_encoder_is_taken_from_a_pretraining_with_masks(done: Path) -> 
     kernels = [name for name in before if before[name].ndim == 4]
     same = {name: torch.equal(before[name], after[name]) for name in kernels}
     assert all(equal == name.startswith("network.encoder.") for name, equal in same.items())
+
+
+def test_with_a_fresh_head_the_decoder_keeps_its_initialization(done: Path) -> None:
+    before = load_file(done / "pretrain-labeled-0" / "checkpoints" / "last" / "model.safetensors")
+    for fresh in (True, False):
+        model = build_segmenter("unet", 6, MODEL["args"])
+        new = {name: value.clone() for name, value in model.state_dict().items() if value.ndim == 4}
+        load_encoder(model, str(done / "pretrain-labeled-0"), fresh_head=fresh)
+        for name, value in new.items():
+            loaded = not fresh or name.startswith("network.encoder.")
+            assert torch.equal(model.state_dict()[name], before[name] if loaded else value), name
 
 
 def test_given_weights_are_checked_against_the_encoder(grid: Grid, scenes: Path, done: Path, tmp_path: Path) -> None:
