@@ -1,13 +1,13 @@
-"""Compare BYOL in Sightline, `lightly` and `byol-pytorch`: images/s, and k-NN accuracy after equal training times.
+"""Compare BYOL and MoCo v3 in Sightline, `lightly` and `byol-pytorch`: images/s, and k-NN after equal training times.
 
     python benchmarks/byol_step.py --data transfer/pretrain/train --probe transfer/target --rivals rivals/bin/python
 
 All use the same backbone (ResNet-18 with a 3x3 stem), batch size, images and number of threads, and run one after
-another. The other packages run BYOL as in their documentation, with their own views, heads, optimizer and precision;
-byol_rivals.py describes how to install them. Sightline trains `byol_fast`, BYOL with its own loss, without progressive
-resizing, with heads as wide as those of the other package: 1024 for lightly, 4096 for byol-pytorch. All three have the
-same objective; optimizer, momentum and views are those of each. Neither package has MoCo v3, so that `moco_fast` is not
-compared.
+another. The other packages run BYOL as in their documentation, with their own views, heads, optimizer and precision
+(float32), and once more in bfloat16 and channels_last; byol_rivals.py describes how to install them. Sightline trains
+`byol_fast`, BYOL with its own loss, without progressive resizing, with heads as wide as those of the other package:
+1024 for lightly, 4096 for byol-pytorch. Neither package has MoCo v3; `moco_fast` is compared with one from lightly's
+modules. In each row all have the same objective; optimizer, momentum and views are those of each.
 
 Speed is measured in pairs of short runs, without the first steps. It includes data loading, views and training steps,
 and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,7 +45,25 @@ from sightline.tasks.pretrain.build import probe_images
 from sightline.tasks.pretrain.config import PretrainConfig
 from sightline.train import train
 
-HEADS = {"lightly": 1024, "byol-pytorch": 4096}
+
+@dataclass(frozen=True)
+class Rival:
+    """What is compared: our recipe, the width of its heads, and the program and precision of the other package."""
+
+    program: str
+    recipe: str = "byol_fast"
+    hidden: int = 1024
+    bf16: bool = False
+
+
+RIVALS = {
+    "lightly": Rival("lightly"),
+    "lightly, bfloat16": Rival("lightly", bf16=True),
+    "byol-pytorch": Rival("byol-pytorch", hidden=4096),
+    "byol-pytorch, bfloat16": Rival("byol-pytorch", hidden=4096, bf16=True),
+    "lightly, MoCo v3": Rival("lightly-moco", "moco_fast"),
+    "lightly, MoCo v3, bfloat16": Rival("lightly-moco", "moco_fast", bf16=True),
+}
 CORES = len(os.sched_getaffinity(0))
 WORKER = Path(__file__).with_name("byol_rivals.py")
 
@@ -60,17 +79,17 @@ def link_images(options: argparse.Namespace, folder: Path) -> str:
 
 
 def run_sightline(
-    options: argparse.Namespace, hidden: int, folder: Path, minutes: float, epochs: int
+    options: argparse.Namespace, rival: Rival, folder: Path, minutes: float, epochs: int
 ) -> tuple[float, Path]:
-    """Train with Sightline for `minutes`; return the images/s and the run folder. hidden: width of the heads."""
+    """Train with Sightline for `minutes`; return the images/s and the run folder."""
     settings = {
         "data.path": options.data,
         "data.size": options.size,
         "model": {"name": "resnet18", "args": {}},
         "augment.progressive": [],
         "augment.normalize": "imagenet",
-        "pretrain.projector": [hidden, 256],
-        "pretrain.predictor": hidden,
+        "pretrain.projector": [rival.hidden, 256],
+        "pretrain.predictor": rival.hidden,
         "schedule.warmup_epochs": 0,
         "train.epochs": epochs,
         "train.batch_size": options.batch,
@@ -78,53 +97,54 @@ def run_sightline(
         "train.evaluate_every": 1000,
         "report.samples": 0,
     }
-    run = train(resolve(load_recipe("byol_fast"), settings), out=folder, quiet=True)
+    run = train(resolve(load_recipe(rival.recipe), settings), out=folder, quiet=True)
     records = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     warm = [(after["step"] - before["step"], after["images_per_second"]) for before, after in pairwise(records)]
     return sum(steps for steps, _ in warm) / sum(steps / speed for steps, speed in warm), run.path
 
 
 def run_rival(
-    options: argparse.Namespace, rival: str, folder: Path, minutes: float, epochs: int
+    options: argparse.Namespace, rival: Rival, folder: Path, minutes: float, epochs: int
 ) -> tuple[float, Path] | None:
     """Train with another package for `minutes`; return the images/s and the file of weights, or None if it fails."""
-    out = folder / f"{rival}.pt"
+    out = folder / "weights.pt"
     arguments = {"data": options.data, "size": options.size, "batch": options.batch, "epochs": epochs}
     arguments |= {"seconds": 60 * minutes, "out": out}
     flags = [item for key, value in arguments.items() for item in (f"--{key}", str(value))]
-    done = subprocess.run([options.rivals, str(WORKER), rival, *flags], capture_output=True, text=True, check=False)
+    flags += ["--bf16"] if rival.bf16 else []
+    done = subprocess.run(
+        [options.rivals, str(WORKER), rival.program, *flags], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        print(f"skipped {rival}: {reason[0]}; to install it: rivals/bin/pip install torch torchvision {rival}")
+        print(f"skipped {rival.program}: {reason[0]}; how to install it is in {WORKER.name}")
         return None
     return float(json.loads(done.stdout.strip().splitlines()[-1])["images_per_second"]), out
 
 
-def compare_speed(options: argparse.Namespace, rival: str, hidden: int) -> tuple[float, float] | None:
+def compare_speed(options: argparse.Namespace, name: str) -> tuple[float, float] | None:
     """Print the images/s of each pair of runs; return the medians (Sightline, rival), or None if the rival fails."""
-    pairs: list[tuple[float, float]] = []
+    rival, pairs = RIVALS[name], list[tuple[float, float]]()
     epochs = 1000  # more than a run can finish in --seconds
     for _ in range(options.pairs):
-        with tempfile.TemporaryDirectory() as name:
-            other = run_rival(options, rival, Path(name), options.seconds / 60, epochs)
+        with tempfile.TemporaryDirectory() as folder:
+            other = run_rival(options, rival, Path(folder), options.seconds / 60, epochs)
             if other is None:
                 return None
-            speed, _ = run_sightline(options, hidden, Path(name) / "run", options.seconds / 60, epochs)
+            speed, _ = run_sightline(options, rival, Path(folder) / "run", options.seconds / 60, epochs)
         pairs.append((speed, other[0]))
-        print(f"{rival:<14}{speed:>10.1f}{other[0]:>8.1f}{speed / other[0]:>8.3f}", flush=True)
-    print(f"{rival:<14}{'':>18}{statistics.median(a / b for a, b in pairs):>8.3f}   median", flush=True)
+        print(f"{name:<28}{speed:>10.1f}{other[0]:>8.1f}{speed / other[0]:>8.3f}", flush=True)
+    print(f"{name:<28}{'':>18}{statistics.median(a / b for a, b in pairs):>8.3f}   median", flush=True)
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def compare_accuracy(
-    options: argparse.Namespace, rival: str, hidden: int, speeds: tuple[float, float]
-) -> tuple[float, float]:
+def compare_accuracy(options: argparse.Namespace, rival: Rival, speeds: tuple[float, float]) -> tuple[float, float]:
     """Train both for --minutes; return the k-NN accuracies (Sightline, rival)."""
     epochs = [max(1, round(60 * options.minutes * speed / options.images)) for speed in speeds]
     with tempfile.TemporaryDirectory() as name:
         other = run_rival(options, rival, Path(name), options.minutes, epochs[1])
         assert other is not None
-        _, run = run_sightline(options, hidden, Path(name) / "run", options.minutes, epochs[0])
+        _, run = run_sightline(options, rival, Path(name) / "run", options.minutes, epochs[0])
         state, _ = load_model(run / "checkpoints" / "best")
         weights = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
         return knn_accuracy(options, weights), knn_accuracy(options, torch.load(other[1], weights_only=True))
@@ -162,6 +182,7 @@ def accuracy_of_neighbors(
 def main() -> None:
     """Print the images/s of each pair with the median ratios, then the k-NN accuracies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = "; ".join(RIVALS)
     parser.add_argument("--data", required=True, help="folder of PNG files")
     parser.add_argument("--probe", required=True, help="folder of labeled images for the k-NN accuracy")
     parser.add_argument("--rivals", default=sys.executable, help="Python with lightly and byol-pytorch")
@@ -169,22 +190,23 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--images", type=int, default=2000, help="number of images of --data to train on")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each run that measures speed")
-    parser.add_argument("--minutes", type=float, default=3.0, help="length of each run that measures k-NN accuracy")
+    parser.add_argument("--minutes", type=float, default=3.0, help="length of each run that measures k-NN, or 0")
+    parser.add_argument("--only", nargs="+", choices=RIVALS, default=list(RIVALS), metavar="NAME", help=f"of {names}")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         options.data = link_images(options, Path(name))
         print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
-        print(f"{'images/s':<14}{'sightline':>10}{'other':>8}{'ratio':>8}")
-        speeds = {rival: compare_speed(options, rival, hidden) for rival, hidden in HEADS.items()}
+        print(f"{'images/s':<28}{'sightline':>10}{'other':>8}{'ratio':>8}")
+        speeds = {name: compare_speed(options, name) for name in options.only}
         print(f"k-NN accuracy after {options.minutes:g} minutes of each, {options.images:,} images")
         pixels = evaluation_transform(options.size, (0.0,) * 3, (1.0,) * 3)
         raw = accuracy_of_neighbors(options, lambda images: pixels(images).flatten(1), centered=True)
-        print(f"{'raw pixels':<14}{raw:>10.4f}\n{'untrained':<14}{knn_accuracy(options, None):>10.4f}", flush=True)
-        for rival, hidden in HEADS.items():
-            if pair := speeds[rival]:
-                accuracy, other = compare_accuracy(options, rival, hidden, pair)
-                print(f"{rival:<14}{accuracy:>10.4f}{other:>8.4f}", flush=True)
+        print(f"{'raw pixels':<28}{raw:>10.4f}\n{'untrained':<28}{knn_accuracy(options, None):>10.4f}", flush=True)
+        for rival, pair in speeds.items():
+            if pair and options.minutes:
+                accuracy, other = compare_accuracy(options, RIVALS[rival], pair)
+                print(f"{rival:<28}{accuracy:>10.4f}{other:>8.4f}", flush=True)
 
 
 if __name__ == "__main__":

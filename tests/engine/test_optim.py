@@ -127,6 +127,15 @@ def test_layer_decay_by_formula():
         assert groups[name]["lr"] == groups[name]["base_lr"] == 0.2 * 0.5 ** (3 - depth)
 
 
+def test_a_part_of_the_model_has_its_own_factor_of_the_learning_rate():
+    model = small()
+    model.rate_scales = {"head": 10.0}  # ty: ignore[invalid-assignment]
+    for optim in (Optim(lr=0.2), Optim(name="lars", lr=0.2), Optim(name="muon", lr=0.2, muon_lr=0.2)):
+        for name, group in by_name(build_optimizer(model, optim, DEPTHS)).items():
+            factor = 10 if name.startswith("head.") else 1
+            assert group["base_lr"] == pytest.approx(0.2 * factor)
+
+
 def test_hidden_weights_exclude_first_layer_head_and_embeddings():
     assert hidden_weights(small()) == {"backbone.3.weight", "hidden.weight"}
     tokens = nn.ModuleDict(

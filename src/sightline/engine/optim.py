@@ -23,12 +23,15 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
     """Group the trainable parameters by settings, with their names, for a torch optimizer.
 
     depths: depth of each parameter by name, largest for the head. With `layer_decay` below 1, the learning rate of a
-    parameter is multiplied by layer_decay^(largest depth - depth). Without `decay_norm_and_bias`, parameters of one
-    dimension have no weight decay. With the optimizer `muon`, the parameters in `hidden_weights` have Muon's update
-    with the learning rate `muon_lr`; all others have AdamW's. Raises SightlineError if no parameter is trainable.
+    parameter is multiplied by layer_decay^(largest depth - depth). The learning rate of a part of the model is also
+    multiplied by its value in the model's `rate_scales` (name of the part -> factor), if it has them. Without
+    `decay_norm_and_bias`, parameters of one dimension have no weight decay. With the optimizer `muon`, the parameters
+    in `hidden_weights` have Muon's update with the learning rate `muon_lr`; all others have AdamW's. Raises
+    SightlineError if no parameter is trainable.
     """
     hidden = hidden_weights(model) if optim.name == "muon" else frozenset()
     deepest = max(depths.values(), default=0)
+    factors: Mapping[str, float] = getattr(model, "rate_scales", {})
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -39,6 +42,7 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         decay = optim.weight_decay if optim.decay_norm_and_bias or parameter.ndim > 1 else 0.0
         decay = 0.0 if kind == "plain" else decay
         scale = optim.layer_decay ** (deepest - depths[name]) if optim.layer_decay < 1 else 1.0
+        scale *= factors.get(name.split(".")[0], 1.0)
         rate = scale * (optim.muon_lr if kind == "muon" else optim.lr)
         settings = {"kind": kind, "weight_decay": decay, "lr_scale": scale, "base_lr": rate, "lr": rate}
         group = groups.setdefault((kind, decay, scale), {"params": [], **settings})

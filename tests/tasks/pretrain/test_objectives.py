@@ -335,6 +335,7 @@ def test_the_teacher_is_counted_and_leaves_the_random_numbers_unchanged(settings
         ({"pretrain.prototypes": 8}, "need pretrain.method dino"),
         ({"pretrain.method": "distill", "pretrain.teacher": TEACHER, "pretrain.small_crops": 1}, "no small views"),
         ({"pretrain.method": "distill", "pretrain.teacher": TEACHER}, "distill has no target network"),
+        ({"pretrain.method": "dino", "pretrain.predictor_rate": 10.0}, "dino has no predictor"),
     ],
 )
 def test_settings_that_contradict_the_objective_are_errors(wrong: dict[str, Any], word: str, small: Toy) -> None:

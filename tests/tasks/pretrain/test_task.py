@@ -156,6 +156,19 @@ def test_small_views_are_compared_with_both_targets(small: Toy) -> None:
     assert float(task.step(batch)["loss"].detach()) == pytest.approx(2 * float(sum(terms)) / 6, abs=1e-5)
 
 
+def test_small_views_shrink_with_the_large_ones(small: Toy) -> None:
+    extra = {"pretrain.small_crops": 1, "pretrain.small_size": SIZE, "augment.progressive": [[SIZE // 2, 0.5]]}
+    config = small(**extra | FAST)
+    task, batch = task_of(config), batch_of(photographs(4))
+    assert [view.shape[2] for views in task.prepare(batch) for view in views] == [SIZE // 2] * 3
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        task.model.eval().predict(torch.zeros(1, 3, SIZE // 2, SIZE // 2))
+    alone = resolve(config, {"pretrain.small_crops": 0, "pretrain.small_size": 0})
+    small_views = step_flops(config, task.model, SIZE // 2) - step_flops(alone, task.model, SIZE // 2)
+    assert small_views == 3 * counter.get_total_flops()
+    assert [view.shape[2] for views in task.prepare(batch) for view in views] == [SIZE] * 3
+
+
 # -------------------------------------------------------------------------------------------------------- the target
 
 

@@ -238,7 +238,7 @@ def view_functions(
     second = augment.model_copy(update=differs)
     tiny = second.model_copy(update={"crop_scale": pretrain.small_scale, "resize": 0})
     large = [view_of(one, size, mean, std, index, channels) for index, one in enumerate((augment, second))]
-    side = small_side(config)
+    side = small_side(config, size)
     return large, [view_of(tiny, side, mean, std, 2 + index, channels) for index in range(pretrain.small_crops)]
 
 

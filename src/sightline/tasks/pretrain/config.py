@@ -31,6 +31,9 @@ class Pretrain(Section):
     """Whether the projector ends with a batch norm without scale and shift, as in SimSiam."""
     predictor: Count = 4096
     """Width of the hidden layer of the predictor, the two-layer MLP after the projector."""
+    predictor_rate: PositiveFloat = 1.0
+    """Factor of the predictor's learning rate. BYOL and SimSiam learn if the predictor is close to the best one for the
+    present features; a larger rate keeps it there (arXiv 2102.06810)."""
     temperature: PositiveFloat = 0.2
     """Temperature of the contrastive loss of `moco`, by which cosine similarities are divided."""
     prototypes: Count = 4096
@@ -60,7 +63,8 @@ class Pretrain(Section):
     """Number of additional small views per image (multi-crop, arXiv 2006.09882). From each, the projections of both
     large views are predicted."""
     small_size: CountOrZero = 0
-    """Height and width of the small views in pixels; 0: half of `data.size`."""
+    """Height and width of the small views in pixels; 0: half of `data.size`. With `augment.progressive` they shrink in
+    proportion to the large ones."""
     small_scale: ShareRange = (0.05, 0.4)
     """Smallest and largest share of the image's area that a small view shows."""
     probe: str = ""
@@ -130,6 +134,8 @@ class PretrainConfig(Config):
             "pretrain.temperature is that of the contrastive loss: it needs pretrain.method moco": (
                 pretrain.temperature != own.temperature and pretrain.method != "moco"
             ),
+            f"{method} has no predictor: leave out pretrain.predictor_rate": pretrain.predictor_rate != 1
+            and method not in ("byol", "simsiam", "moco"),
             "pretrain.small_crops needs augment.crop resized": pretrain.small_crops and augment.crop != "resized",
         }
 

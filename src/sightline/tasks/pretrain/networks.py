@@ -29,12 +29,12 @@ def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
     if pretrain.small_crops:
         check_small_views(config, backbone, channels)
     with_target, whole = objective.with_target, objective.whole_target
-    return Siamese(backbone, projector, predictor, with_target, channels, whole)
+    return Siamese(backbone, projector, predictor, with_target, channels, whole, pretrain.predictor_rate)
 
 
 def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int) -> None:
-    """Raise SightlineError if the small views are too small for the backbone."""
-    side = small_side(config)
+    """Raise SightlineError if the small views of any epoch are too small for the backbone."""
+    side = small_side(config, min([config.data.size, *(side for side, _ in config.augment.progressive)]))
     try:
         forward_flops(backbone, side, channels)
     except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts the size
@@ -49,9 +49,10 @@ def check_small_views(config: PretrainConfig, backbone: nn.Module, channels: int
         raise SightlineError(what, where="pretrain.small_size", why=why, cure=cure) from error
 
 
-def small_side(config: PretrainConfig) -> int:
-    """Height and width of the small views in pixels."""
-    return config.pretrain.small_size or max(1, config.data.size // 2)
+def small_side(config: PretrainConfig, side: int) -> int:
+    """Height and width of the small views in pixels, when the large ones have `side`: in proportion to it."""
+    full = config.pretrain.small_size or max(1, config.data.size // 2)
+    return max(1, full * side // config.data.size)
 
 
 def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
@@ -65,6 +66,6 @@ def step_flops(config: PretrainConfig, model: Siamese, side: int) -> float:
     projected = PartialForward(model, model.project)
     target = forward_flops(projected, side, model.channels) if model.target is not None else 0.0
     count, predicted = config.pretrain.small_crops, PartialForward(model, model.predict)
-    small = forward_flops(predicted, small_side(config), model.channels) if count else 0.0
+    small = forward_flops(predicted, small_side(config, side), model.channels) if count else 0.0
     target += teacher_flops(config.pretrain) if config.pretrain.teacher else 0.0
     return 2 * (3 * online + target) + 3 * count * small

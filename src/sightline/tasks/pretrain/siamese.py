@@ -17,7 +17,7 @@ class Siamese(nn.Module):
 
     The batch norms of the target network use the statistics of their own batch and their own running statistics, as in
     the published code of BYOL; only parameters are averaged. whole_target: the target network also has a predictor, as
-    in DINO. After training, only the backbone is used.
+    in DINO. predictor_rate: factor of the predictor's learning rate. After training, only the backbone is used.
     """
 
     def __init__(
@@ -28,11 +28,13 @@ class Siamese(nn.Module):
         with_target: bool,
         channels: int = 3,
         whole_target: bool = False,
+        predictor_rate: float = 1.0,
     ):
         super().__init__()
         self.backbone, self.projector, self.predictor = backbone, projector, predictor
         self.channels = channels
         self.whole_target = whole_target
+        self.rate_scales = {"predictor": predictor_rate}
         self.target = copy.deepcopy(self.averaged()) if with_target else None
         if self.target is not None:
             self.target.requires_grad_(False)

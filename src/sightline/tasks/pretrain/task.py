@@ -23,6 +23,7 @@ from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import alignment, effective_rank, feature_std, knn_votes, uniformity
 from ..whole_image.fitted import COARSE, logistic_regression, parts_of, standardization, with_float64
 from .config import Pretrain, PretrainConfig
+from .networks import small_side
 from .objectives import OBJECTIVES
 from .objectives.distill import Teacher
 from .siamese import Siamese
@@ -117,9 +118,10 @@ class PretrainLearner:
         side = training_side(self.config, batch.epoch) if self.model.training else full
         with torch.autocast(batch.images.device.type, enabled=False):
             views = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.views]
-            if side != full:
-                views = [functional.interpolate(v, (side, side), mode="bilinear", antialias=True) for v in views]
             crops = [view(batch.images, batch.samples, seed, batch.epoch) for view in self.small]
+            if side != full:
+                views = [resized(view, side) for view in views]
+                crops = [resized(crop, small_side(self.config, side)) for crop in crops]
         return views, crops
 
     def after_step(self, step: int, total_steps: int) -> None:
@@ -219,6 +221,11 @@ class PretrainLearner:
     def parameters(self) -> nn.Module:
         """The module that is trained, including the target network."""
         return self.model
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images [N, C, H, W] -> [N, C, side, side], bilinear with antialiasing."""
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def pretraining_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
