@@ -30,6 +30,8 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
                 record |= {"best": False, "feature_std": std, "effective_rank": rank} | (
                     {"knn_accuracy": 0.4321} if knn else {}
                 )
+            if record["event"] == "eval" and knn:
+                record["knn_accuracy"] = 0.4444  # of bfloat16
             if record["event"] == "done" and knn:
                 record["knn_accuracy_interval"] = [0.4, 0.46]
             lines.append(json.dumps(record))
@@ -52,12 +54,24 @@ def test_the_page_has_the_metrics_of_the_features(pretraining: Callable[..., Pat
         "The loss alone is not informative",
     ):
         assert words in text, words
+    assert "44.44%" not in text, "the interval is of the value after the end of the run"
     assert "Collapsed: the features of all images" not in text and "Best epoch" not in text and "No epoch" not in text
     assert "It shows all 24 evaluated images." in text
     names = {path.name for path in (run / "figures").iterdir()}
     assert {"curve-knn-accuracy.png", "curve-feature-std.png", "curve-effective-rank.png", "tsne.png"} <= names
     first = (run / "report.html").read_bytes()
     assert write_report(run).read_bytes() == first
+
+
+def test_a_run_that_is_trained_further_has_the_metrics_of_its_last_epoch(pretraining: Callable[..., Path]) -> None:
+    run = pretraining()
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = next(record for record in reversed(records) if record["event"] == "eval")
+    more = last | {"epoch": last["epoch"] + 1, "step": last["step"] + 1, "knn_accuracy": 0.4567}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(more) + "\n")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "45.67%" in text and "40.00 to 46.00%" not in text
 
 
 def test_a_collapse_is_reported_with_its_cure(pretraining: Callable[..., Path]) -> None:

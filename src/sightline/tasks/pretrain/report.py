@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -105,23 +106,29 @@ def neighbors_figure(files: RunFiles) -> tuple[str, Plan]:
     return text, {"neighbors": partial(draw_neighbors, samples.images, rows, found, epochs, labels)}
 
 
-def latest(findings: Findings) -> dict[str, float]:
-    """The metrics of the last evaluation by name; values that are not finite are left out."""
+def latest(findings: Findings, done: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of the last evaluation by name; values that are not finite are left out.
+
+    done: the record of the end of the run, or {}. Its metrics are of the weights as they are stored, in float32, and
+    replace those of the last epoch, which may be of bfloat16.
+    """
     columns = {name: values[-1] for name, values in findings.past.evaluation.items() if len(values)}
+    columns |= {name: done[name] for name in columns if name in done}
     return {name: float(value) for name, value in columns.items() if np.isfinite(value)}
 
 
 def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """The lead sentence, a warning if the features have collapsed, and the facts of the run."""
-    numbers = latest(findings)
+    ends = [record for record in files.records if record.get("event") in ("eval", "done")]
+    done = ends[-1] if ends and ends[-1]["event"] == "done" else {}  # not of a run that is trained further
+    numbers = latest(findings, done)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
     if warning:
         parts.append(element("aside", element("p", f"{warning[0].upper()}{warning[1:]}."), class_="notice"))
     facts: list[tuple[str, str, str]] = []
     if "knn_accuracy" in numbers:
-        ends = [record for record in files.records if record.get("event") == "done"]
-        edges = ends[-1].get("knn_accuracy_interval") if ends else None
+        edges = done.get("knn_accuracy_interval")
         note = "of the evaluated images"
         if isinstance(edges, list) and len(edges) == 2:
             note = interval_text([number(edge) for edge in edges], 2)
