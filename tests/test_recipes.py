@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import sightline
 from parts_toys import build
 from sightline.config.resolve import flat, resolve, to_yaml
 from sightline.config.schema import Config
@@ -17,7 +18,7 @@ from sightline.errors import SightlineError
 from sightline.models import build_backbone
 from sightline.models.heads import NearestHead
 from sightline.models.pretrained.preprocessing import with_own_preprocessing
-from sightline.recipes import GRIDS, RECIPES, load_grid, load_recipe
+from sightline.recipes import GRIDS, RECIPES, REPORTS, load_grid, load_recipe
 from sightline.runs.log import RunLog
 from sightline.tasks.files import load_recipe_file
 from sightline.train import assemble, train_epoch
@@ -200,6 +201,15 @@ def test_a_python_file_as_a_grid(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         load_grid(str(path))
     assert "transfer_fast" in caught.value.cure
+
+
+def test_the_listing_has_every_recipe_once_with_those_of_reports_last() -> None:
+    lines = sightline.recipes().splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(names) == sorted([*RECIPES, *GRIDS])
+    reports = lines.index("Settings of course reports and papers:")
+    reported = [line.split()[0] for line in lines[reports + 1 :]]
+    assert {*REPORTED, *REPORTED_IOU} < {*reported} == {*REPORTS} and names[0] == "photos_probe"
 
 
 def test_the_error_of_an_unknown_recipe_suggests_the_nearest() -> None:

@@ -47,14 +47,14 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "deeplabv3_resnet50": segment.deeplabv3_resnet50,
     "deeplabv3_focal": segment.deeplabv3_focal,
     "mobilenetv3_smp": segment.mobilenetv3_smp,
-    "landcover_best": segment.landcover_best,
+    "landcover_frozen": masks.landcover_frozen,
+    "landcover_finetune": masks.landcover_finetune,
     "landcover_scratch": segment.landcover_scratch,
+    "camvid_finetune": masks.camvid_finetune,
     "camvid_fast": segment.camvid_fast,
     "landcover_constant": masks.landcover_constant,
     "landcover_colors": masks.landcover_colors,
-    "landcover_frozen": masks.landcover_frozen,
-    "landcover_finetune": masks.landcover_finetune,
-    "camvid_finetune": masks.camvid_finetune,
+    "landcover_best": segment.landcover_best,
     "byol_resnet50_a": pretrain.byol_resnet50_a,
     "byol_resnet50_b": pretrain.byol_resnet50_b,
     "byol_paper": pretrain.byol_paper,
@@ -73,6 +73,16 @@ GRIDS: dict[str, Callable[[], Grid]] = {
     "transfer_digits": transfer.transfer_digits,
 }
 """Recipes of `sightline transfer`, by name."""
+
+DEMO = ("digits", "scenes", "transfer_digits")
+REPORTS = (
+    *("alexnet_scratch", "efficientnet_v2_m_finetune", "small_cnn_scratch", "efficientnet_v2_s_finetune"),
+    *("vgg13_scratch", "beit_finetune", "resnet101_ensemble", "fcn32s_vgg16_dense", "fcn32s_vgg16", "fcn32s_vgg16_sgd"),
+    *("fcn32s_vgg16_small", "deeplabv3_resnet101", "deeplabv3_resnet101_scratch", "deeplabv3_resnet50"),
+    *("deeplabv3_focal", "mobilenetv3_smp", "byol_resnet50_a", "byol_resnet50_b", "byol_paper"),
+    *("transfer_a", "transfer_b"),
+)
+"""Recipes with the settings of a course report or a paper."""
 
 
 def load_grid(recipe: str) -> Grid:

@@ -7,26 +7,35 @@ from ..config.described import changed, explained_yaml
 from ..config.schema import Config
 from ..transfer.grid import STAGES, Grid
 from ..user_code import accepts_code
-from . import GRIDS, RECIPES, documentation, load_grid, load_recipe, summary
+from . import DEMO, GRIDS, RECIPES, REPORTS, documentation, load_grid, load_recipe, summary
 
 PARTLY = "Settings that differ from the defaults; to print all: sightline recipes {} --all"
 
 
 @accepts_code
 def recipes(name: str | None = None, *, all: bool = False, code: str | os.PathLike[str] | None = None) -> str:
-    """List the built-in recipes, one per line; or return one as YAML, which is a valid recipe file: its docstring and
+    """List the recipes, one per line; or return one as YAML, which is a valid recipe file: its docstring and
     the settings that differ from the defaults, each with an explanation.
 
     all: return all settings, first those that differ from the defaults.
     code: a file of your own code, whose recipes are listed too."""
     if name is None:
-        names = [*RECIPES, *GRIDS]
-        width = max(map(len, names))
-        return "\n".join(f"{recipe:<{width}}  {summary(recipe)}" for recipe in names)
+        return listing()
     lines = documentation(name).splitlines() if name in RECIPES or name in GRIDS else []
     lines += ["", PARTLY.format(name)] if not all else []
     text = grid_text(load_grid(name), all) if name in GRIDS else config_text(load_recipe(name), all)
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + text
+
+
+def listing() -> str:
+    """The names and summaries of all recipes, under three headings."""
+    names, width = [*RECIPES, *GRIDS], max(map(len, (*RECIPES, *GRIDS)))
+    own = [name for name in names if name not in (*REPORTS, *DEMO)]
+    groups = {"For your own images": own, "The demo": DEMO, "Settings of course reports and papers": REPORTS}
+    lines: list[str] = []
+    for title, members in groups.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {summary(name)}" for name in members)]
+    return "\n".join(lines[1:])
 
 
 def config_text(config: Config, all: bool) -> str:
