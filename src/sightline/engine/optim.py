@@ -23,15 +23,13 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
     """Group the trainable parameters by settings, with their names, for a torch optimizer.
 
     depths: depth of each parameter by name, largest for the head. With `layer_decay` below 1, the learning rate of a
-    parameter is multiplied by layer_decay^(largest depth - depth). The learning rate of a part of the model is also
-    multiplied by its value in the model's `rate_scales` (name of the part -> factor), if it has them. Without
-    `decay_norm_and_bias`, parameters of one dimension have no weight decay. With the optimizer `muon`, the parameters
-    in `hidden_weights` have Muon's update with the learning rate `muon_lr`; all others have AdamW's. Raises
-    SightlineError if no parameter is trainable.
+    parameter is multiplied by layer_decay^(largest depth - depth), and by the value of its part of the model in the
+    model's `rate_scales`, if it has them. Without `decay_norm_and_bias`, parameters of one dimension have no weight
+    decay. With the optimizer `muon`, the parameters in `hidden_weights` have Muon's update with the learning rate
+    `muon_lr`; all others have AdamW's. Raises SightlineError if no parameter is trainable.
     """
     hidden = hidden_weights(model) if optim.name == "muon" else frozenset()
     deepest = max(depths.values(), default=0)
-    factors: Mapping[str, float] = getattr(model, "rate_scales", {})
     groups: dict[tuple[str, float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -39,10 +37,10 @@ def parameter_groups(model: nn.Module, optim: Optim, depths: Mapping[str, int]) 
         kind = "muon" if name in hidden else "adamw" if optim.name == "muon" else optim.name
         if optim.name == "lars" and parameter.ndim < 2:
             kind = "plain"
-        decay = optim.weight_decay if optim.decay_norm_and_bias or parameter.ndim > 1 else 0.0
-        decay = 0.0 if kind == "plain" else decay
-        scale = optim.layer_decay ** (deepest - depths[name]) if optim.layer_decay < 1 else 1.0
-        scale *= factors.get(name.split(".")[0], 1.0)
+        decayed = kind != "plain" and (optim.decay_norm_and_bias or parameter.ndim > 1)
+        decay = optim.weight_decay if decayed else 0.0
+        scale = getattr(model, "rate_scales", {}).get(name.split(".")[0], 1.0)
+        scale *= optim.layer_decay ** (deepest - depths[name]) if optim.layer_decay < 1 else 1.0
         rate = scale * (optim.muon_lr if kind == "muon" else optim.lr)
         settings = {"kind": kind, "weight_decay": decay, "lr_scale": scale, "base_lr": rate, "lr": rate}
         group = groups.setdefault((kind, decay, scale), {"params": [], **settings})
@@ -73,9 +71,8 @@ def build_optimizer(
 
     Uses torch's fused updates if available: 1.3 to 2 times as fast as the default for a ResNet-18 in channels_last on
     one thread of an AMD EPYC, best of 15 (torch 2.15). `adam` adds weight decay to the gradient; `adamw` and `muon`
-    subtract it from the weights. precision: dtype of Muon's matrix products,
-    which are in float32 instead of float16. To resume, `load_state_dict` of the optimizer restores the moments, but
-    keeps the settings of `optim`. It raises SightlineError if the state is of other parameters.
+    subtract it from the weights. precision: dtype of Muon's matrix products, which are in float32 instead of float16.
+    To resume, `load_state_dict` restores the moments, keeps the settings, and raises SightlineError for other weights.
     """
     groups = parameter_groups(model, optim, depths)
     check_optimizer(optim)
@@ -159,8 +156,7 @@ class Muon(Optimizer):
 
     Muon (https://kellerjordan.github.io/posts/muon/; arXiv 2502.16982): Nesterov momentum, orthogonalized, times
     lr * sqrt(max(1, rows / columns)), with decoupled weight decay. A kernel [out, in, h, w] is treated as the matrix
-    [out, in * h * w]. For matrices the updates equal those of torch.optim.Muon with adjust_lr_fn="original", which
-    does not support kernels.
+    [out, in * h * w]. For matrices, as torch.optim.Muon with adjust_lr_fn="original", which has none for kernels.
     """
 
     def __init__(self, groups: list[dict[str, Any]], optim: Optim, fused: bool, precision: torch.dtype):
