@@ -191,7 +191,8 @@ def simsiam_fast() -> PretrainConfig:
     """Small photographs: SimSiam (arXiv 2011.10566), which has no target network, for short pre-trainings.
 
     From the paper: a three-layer projector with batch norm on its output, a predictor with a bottleneck, SGD. Ours: the
-    optimizer, the predictor's learning rate and the views of `byol_fast`. MEASURED
+    optimizer, the predictor's learning rate and the views of `byol_fast`, with which it was a little better in pilots
+    of 8 epochs (docs/pretrain.md); not measured in full.
 
         sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
     """
@@ -240,10 +241,11 @@ def dino_fast() -> PretrainConfig:
 def distill_fast() -> PretrainConfig:
     """Small photographs: a small network learns the features of a large one that was trained on other images.
 
-    Teacher and trained network see the same view; the loss is the squared distance of their features after scaling to
-    length 1. The default teacher is small enough for a CPU; others, such as timm/vit_small_patch14_dinov2.lvd142m, need
-    a GPU or few images. Ours: the teacher's images of 96 pixels, network, views and optimizer of `moco_fast`. Not
-    measured yet.
+    Teacher and trained network see the same view; the loss is the squared distance of their features, the teacher's
+    standardized over 1,000 training images, after scaling to length 1. The default teacher is small enough for a CPU;
+    others, such as timm/vit_small_patch14_dinov2.lvd142m, need a GPU or few images. Ours: the teacher's images of 64
+    pixels, network, views and optimizer of `moco_fast`. In pilots better than `moco_fast` at equal epochs
+    (docs/pretrain.md); not measured in full.
 
         sightline train distill_fast --data unlabeled/ --pretrain.probe labeled/
     """
@@ -254,7 +256,7 @@ def distill_fast() -> PretrainConfig:
             method="distill",
             projector=(1024,),
             teacher="timm/tf_efficientnet_lite0",
-            teacher_size=96,
+            teacher_size=64,
             second_blur=0.0,
             second_solarize=0.0,
         ),

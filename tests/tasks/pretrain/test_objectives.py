@@ -19,7 +19,7 @@ from sightline.data.augment.batch import NORMALIZATIONS, evaluation_transform
 from sightline.data.types import Batch
 from sightline.models import build_backbone
 from sightline.recipes import load_recipe
-from sightline.tasks.pretrain.build import build_siamese, step_flops, view_functions
+from sightline.tasks.pretrain.build import build, build_siamese, step_flops, view_functions
 from sightline.tasks.pretrain.config import Pretrain
 from sightline.tasks.pretrain.objectives import OBJECTIVES
 from sightline.tasks.pretrain.objectives.dino import Prototypes, centered_and_sharpened, dino_loss
@@ -303,6 +303,29 @@ def test_the_teacher_sees_the_same_view_with_its_own_preprocessing(settings: Cal
     guesses = [task.model.train().predict(view).detach() for view in views]
     terms = [float(distill_loss(guess, task.teacher(view), Pretrain())) for guess, view in zip(guesses, views)]  # noqa: B905
     assert float(task.step(batch())["loss"].detach()) == pytest.approx(sum(terms), rel=1e-4)
+
+
+def test_the_features_of_the_teacher_are_standardized_by_training_images() -> None:
+    class Pixels(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images[:, :, 0, :2].flatten(1) * torch.tensor([1.0, 100, 1, 1, 1, 0])
+
+    teacher = Teacher(Pixels(), 4, (MEAN, STD), (MEAN, STD))
+    views = torch.randn(250, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    views[:, 0, 0, 0] = 7.0  # a feature without variance, beside one of 100 times the deviation of the others
+    before = teacher(views)
+    teacher.standardize(views)
+    found, expected = teacher(views), (before - before.mean(0)) / before.std(0)
+    torch.testing.assert_close(found[:, 1:5], expected[:, 1:5], rtol=1e-4, atol=1e-4)
+    assert not found[:, [0, 5]].any(), "constant features are 0"
+
+
+def test_a_run_standardizes_the_features_of_its_teacher(settings: Callable[[str], Config], photos: Path) -> None:
+    config: Any = resolve(settings("distill"), {"data.path": str(photos)})
+    teacher = build(config, lambda text: None).learner.teacher
+    assert isinstance(teacher, Teacher) and teacher.standard.shape[0] == 2 and teacher.standard.shape[1] > 100
+    again = build(config, lambda text: None, fresh=False).learner.teacher
+    assert torch.equal(teacher.standard, again.standard), "a resumed run has the same targets"
 
 
 def test_errors_of_the_teacher_name_its_own_settings(settings: Callable[[str], Config]) -> None:

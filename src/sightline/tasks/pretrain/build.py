@@ -47,6 +47,8 @@ from .task import Bank, PretrainLearner
 EVALUATED = 2500
 """Maximum number of images for evaluation if the data have no validation split."""
 
+STANDARDIZED = 1000
+"""Maximum number of training images from which the mean and deviation of the teacher's features are computed."""
 SECOND = "pretrain.second_solarize"
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 """Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
@@ -110,8 +112,8 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train, say)
+    transform = evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
     if fresh:
-        transform = evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
         parts.initialize_from_images(model.backbone, train, transform, loaded)
     model.restart_target()
     # The digest of the evaluated images has its own key, because a run may be resumed after they have changed.
@@ -129,6 +131,9 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device, train.channels)
     if config.pretrain.teacher:
         learner.teacher, report = load_teacher(config.pretrain, (mean, std), device, say)
+        images = parts.some_images(train)
+        chosen = np.ascontiguousarray(images[:: max(1, len(images) // STANDARDIZED)][:STANDARDIZED])
+        learner.teacher.standardize(transform(torch.from_numpy(chosen).to(device)))
         facts["teacher"] = report.as_dict()
     if config.train.compile:
         for network in (model.backbone, *([model.target[0]] if model.target is not None else [])):

@@ -15,6 +15,8 @@ from ....models.weights import LoadReport, load_weights
 from ...contract import Say
 from ..config import Pretrain
 
+STANDARDIZED_AT_ONCE = 100
+"""Number of images of a forward pass of `Teacher.standardize`."""
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of the channels."""
 
@@ -22,8 +24,8 @@ Scale = tuple[tuple[float, ...], tuple[float, ...]]
 class Teacher(nn.Module):
     """A trained network without its head: views [N, 3, H, W], normalized for the trained network -> features [N, D].
 
-    The views get the size and the normalization that the weights of the teacher were made for. own, views: the
-    normalization of the teacher and of the views.
+    The views get the size and the normalization that the weights of the teacher were made for. After `standardize`,
+    each feature has mean 0 and standard deviation 1. own, views: the normalization of the teacher and of the views.
     """
 
     def __init__(self, network: nn.Module, size: int, own: Scale, views: Scale):
@@ -32,13 +34,27 @@ class Teacher(nn.Module):
         ours, theirs = ([torch.tensor(values)[:, None, None] for values in scale] for scale in (own, views))
         self.normalize: Tensor
         self.register_buffer("normalize", torch.stack([theirs[1] / ours[1], (theirs[0] - ours[0]) / ours[1]]))
+        self.standard: Tensor
+        self.register_buffer("standard", torch.tensor([[1.0], [0.0]]))
+
+    @torch.no_grad()
+    def standardize(self, views: Tensor) -> None:
+        """Give each feature mean 0 and standard deviation 1 over these views [N, 3, H, W]; a constant one becomes 0.
+
+        Otherwise the features of two images are nearly parallel: the mean of features after a ReLU is not 0.
+        """
+        features = torch.cat([self(part) for part in views.split(STANDARDIZED_AT_ONCE)]).float()
+        deviation, mean = torch.std_mean(features, 0)
+        scale = torch.where(deviation > 1e-3 * deviation.max(), 1 / deviation, 0.0)
+        self.standard = torch.stack([scale, -mean * scale])
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         views = images * self.normalize[0] + self.normalize[1]
         if views.shape[-1] != self.size:
             views = functional.interpolate(views, (self.size, self.size), mode="bicubic", antialias=True)
-        return self.network(views.contiguous(memory_format=torch.channels_last))
+        features = self.network(views.contiguous(memory_format=torch.channels_last))
+        return features * self.standard[0] + self.standard[1]
 
 
 def preprocessing_of(settings: Pretrain) -> tuple[int, Scale]:
@@ -103,6 +119,6 @@ def distill_heads(width: int, settings: Pretrain) -> tuple[nn.Module, nn.Module]
 
 
 def distill_loss(predictions: Tensor, targets: Tensor, settings: Pretrain) -> Tensor:
-    """The mean squared distance of predictions and the teacher's features [N, D] after scaling to length 1, which is
-    2 - 2 cos(prediction, feature); a scalar in 0 to 4."""
+    """The mean squared distance of predictions and the teacher's standardized features [N, D] after scaling to length
+    1, which is 2 - 2 cos(prediction, feature); a scalar in 0 to 4."""
     return 2 - 2 * functional.cosine_similarity(predictions.float(), targets.float().detach(), dim=1).mean()
