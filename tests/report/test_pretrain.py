@@ -63,6 +63,7 @@ def test_the_page_has_the_metrics_of_the_features(pretraining: Callable[..., Pat
     assert write_report(run).read_bytes() == first
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_is_trained_further_has_the_metrics_of_its_last_epoch(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
