@@ -199,12 +199,14 @@ def main() -> None:
         print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
         print(f"{'images/s':<28}{'sightline':>10}{'other':>8}{'ratio':>8}")
         speeds = {name: compare_speed(options, name) for name in options.only}
+        if not options.minutes:
+            return
         print(f"k-NN accuracy after {options.minutes:g} minutes of each, {options.images:,} images")
         pixels = evaluation_transform(options.size, (0.0,) * 3, (1.0,) * 3)
         raw = accuracy_of_neighbors(options, lambda images: pixels(images).flatten(1), centered=True)
         print(f"{'raw pixels':<28}{raw:>10.4f}\n{'untrained':<28}{knn_accuracy(options, None):>10.4f}", flush=True)
         for rival, pair in speeds.items():
-            if pair and options.minutes:
+            if pair:
                 accuracy, other = compare_accuracy(options, RIVALS[rival], pair)
                 print(f"{rival:<28}{accuracy:>10.4f}{other:>8.4f}", flush=True)
 
