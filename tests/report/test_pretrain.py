@@ -69,8 +69,9 @@ def test_a_run_that_is_trained_further_has_the_metrics_of_its_last_epoch(pretrai
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = next(record for record in reversed(records) if record["event"] == "eval")
     more = last | {"epoch": last["epoch"] + 1, "step": last["step"] + 1, "knn_accuracy": 0.4567}
+    resumed = {"event": "resume", "step": last["step"], "epoch": last["epoch"]}
     with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(more) + "\n")
+        file.write(f"{json.dumps(resumed)}\n{json.dumps(more)}\n")
     text = write_report(run).read_text(encoding="utf-8")
     assert "45.67%" in text and "40.00 to 46.00%" not in text
 

@@ -14,8 +14,8 @@ PARTLY = "Settings that differ from the defaults; to print all: sightline recipe
 
 @accepts_code
 def recipes(name: str | None = None, *, all: bool = False, code: str | os.PathLike[str] | None = None) -> str:
-    """List the recipes, one per line; or return one as YAML, which is a valid recipe file: its docstring and
-    the settings that differ from the defaults, each with an explanation.
+    """List the recipes, one per line; or return one as YAML, which is a valid recipe file: its docstring and the
+    settings that differ from the defaults, each with an explanation.
 
     all: return all settings, first those that differ from the defaults.
     code: a file of your own code, whose recipes are listed too."""
@@ -29,7 +29,8 @@ def recipes(name: str | None = None, *, all: bool = False, code: str | os.PathLi
 
 def listing() -> str:
     """The names and summaries of all recipes, under three headings."""
-    names, width = [*RECIPES, *GRIDS], max(map(len, (*RECIPES, *GRIDS)))
+    names = [*RECIPES, *GRIDS]
+    width = max(map(len, names))
     own = [name for name in names if name not in (*REPORTS, *DEMO)]
     groups = {"For your own images": own, "The demo": DEMO, "Settings of course reports and papers": REPORTS}
     lines: list[str] = []

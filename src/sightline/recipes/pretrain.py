@@ -123,8 +123,8 @@ def moco_fast() -> PretrainConfig:
     Settings: `fastnet` with a narrow projector, progressive resizing (16 to 24 pixels in the first 85% of the epochs),
     random resized crops and color jitter without blur, Muon, and a target network with momentum 0.95.
 
-    The target network and the symmetric loss are those of MoCo v3; the networks are not ViTs. Some of its
-    settings were chosen on the images of the k-NN accuracy below. Earlier versions called this recipe `byol_fast`.
+    The target network and the symmetric loss are those of MoCo v3; the networks are not ViTs. Some of its settings were
+    chosen on the images of the k-NN accuracy below. Earlier versions called this recipe `byol_fast`.
 
     Measured after pre-training on 25,000 photographs of 32x32, seed 0, on 50 classes that were not used for
     pre-training (chance: 0.02): k-NN accuracy 0.434 [0.415, 0.453], linear head on frozen features 0.515 [0.495,

@@ -46,9 +46,9 @@ from .task import Bank, PretrainLearner
 
 EVALUATED = 2500
 """Maximum number of images for evaluation if the data have no validation split."""
-
 STANDARDIZED = 1000
 """Maximum number of training images from which the mean and deviation of the teacher's features are computed."""
+
 SECOND = "pretrain.second_solarize"
 View = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 """Function that augments a batch: (images uint8 [N, 3, H, W], sample indices [N], seed, epoch) -> float [N, 3, side,
