@@ -1,12 +1,13 @@
 """The claims of all pages and commands, by area. Each row simulates data whose truth is known, and calls the functions
 of `sightline` that make the claim."""
 
-from . import calibration, comparisons, doctor, groups, hints, intervals, ladder
+from . import calibration, comparisons, doctor, folds, groups, hints, intervals, ladder
 
 CLAIMS = (
     *intervals.CLAIMS,
     *groups.CLAIMS,
     *comparisons.CLAIMS,
+    *folds.CLAIMS,
     *ladder.CLAIMS,
     *calibration.CLAIMS,
     *hints.CLAIMS,

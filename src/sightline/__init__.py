@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .load import load as load
     from .predict import predict as predict
     from .recipes.listing import recipes as recipes
+    from .repeat.run import repeat as repeat
     from .report.compare.listing import runs_below as runs_below
     from .reporting import report as report
     from .runs.run_folder import Run as Run
@@ -57,6 +58,7 @@ _MODULES = {
     "pack": "data.shards.pack",
     "predict": "predict",
     "recipes": "recipes.listing",
+    "repeat": "repeat.run",
     "report": "reporting",
     "resume": "train",
     "runs_below": "report.compare.listing",

@@ -11,7 +11,7 @@ import cyclopts
 from .cli import app, data, evaluation, inference, training  # noqa: F401 - each registers its commands in `app`
 from .errors import INTERRUPTED, SightlineError, interrupt_behind, printable
 
-ACCEPT_SETTINGS = (training.train, training.start, training.resume, training.transfer, training.sweep)
+ACCEPT_SETTINGS = (training.train, training.start, training.repeat, training.resume, training.transfer, training.sweep)
 """Commands that accept every setting of a recipe as an option --SECTION.KEY."""
 ACCEPT_DATA_SETTINGS = (evaluation.evaluate, evaluation.score, data.doctor, data.pack)
 """Commands that accept the settings --data.KEY only."""
@@ -49,7 +49,8 @@ def run(tokens: list[str]) -> int:
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         allowed = "" if command in ACCEPT_SETTINGS else "data." if command in ACCEPT_DATA_SETTINGS else None
         if wrong := [key for key in settings if allowed is None or not key.startswith(allowed)]:
-            why = "it is a setting of a recipe, which only the commands train, start, resume, transfer and sweep accept"
+            commands = "train, start, repeat, resume, transfer and sweep"
+            why = f"it is a setting of a recipe, which only the commands {commands} accept"
             raise SightlineError(
                 f"--{wrong[0]} is not an option of this command", why=why, cure=f"leave out --{wrong[0]}"
             )

@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 
 from .errors import SightlineError
+from .repeat.page import write_result as write_repetition
+from .repeat.results import read_plan
 from .report.compare.files import write_comparison
 from .report.page import write_report
 from .report.pdf import write_pdf
@@ -31,7 +33,8 @@ def report(
     split: str = "val",
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write figures and report.html of a run, a grid, a sweep or a start again. Of several runs, write a comparison.
+    """Write figures and report.html of a run, a grid, a sweep, a start or a repetition again. Of several
+    runs, write a comparison.
 
     A comparison uses the validation images that the runs share, with paired intervals. What cannot be compared is left
     out, with a note. split: another split, on which `sightline evaluate` has evaluated all of the runs. out: the folder
@@ -71,6 +74,8 @@ def report(
         page = folder / "report.html"
     elif (folder / START).is_file():
         page = write_start_again(folder)
+    elif (plan := read_plan(folder)) is not None:
+        page = write_repetition(folder, plan).report
     else:
         page = write_report(run_folder.existing(run))
     return write_pdf(page) if pdf else page

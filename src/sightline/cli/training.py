@@ -121,6 +121,50 @@ def start(
 
 
 @app.command
+def repeat(
+    recipe: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    folds: Integer = 0,
+    seeds: str = "0",
+    out: Path | None = None,
+    overwrite: Flag = False,
+    quiet: Quiet = False,
+    code: Code = None,
+    settings: Settings = None,
+) -> None:
+    """Train a recipe once for each fold of the data and each seed, and report the mean of its metric, with an interval.
+
+    Each run is an ordinary run that keeps the weights of its last epoch, so that nothing is chosen on the images of its
+    score. Repeat the command to resume it, or with more seeds to add runs. Settings of the recipe follow as
+    --SECTION.KEY VALUE.
+
+    Example: sightline repeat photos_probe --data photos/ --folds 5
+
+    Args:
+        recipe: A recipe, as for train; without one, it is chosen by the data.
+        data: A data set, as for train --data.
+        folds: The training images are divided into so many equal parts, by class and by group, and each is once the
+            validation set (cross-validation). 0: all runs have the validation images of the data.
+        seeds: The seeds of the training, separated by commas, for example 0,1,2.
+        out: Folder of the runs and the report; runs/repeat-NAME by default.
+        overwrite: Delete the runs of another repetition in that folder.
+    """
+    import sightline
+
+    chosen: Any = recipe
+    if chosen is None:
+        from ..start.first import first_recipe
+
+        chosen = first_recipe(data, settings or {})
+    options: dict[str, Any] = {"folds": folds, "seeds": seeds, "out": out, "overwrite": overwrite, "quiet": quiet}
+    result = sightline.repeat(chosen, data, **options, code=code, **(settings or {}))
+    if quiet:
+        print_path(result.report)
+
+
+@app.command
 def resume(
     run: Path, /, *, extend: str = "stretch", quiet: Quiet = False, code: Code = None, settings: Settings = None
 ) -> None:

@@ -77,6 +77,9 @@ class Data(Section):
     inner_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Above 0: validate on this fraction of the training images, held out by `split_seed`, and do not read the
     validation images, so that nothing is chosen on them. They are then the split `outer` of `sightline evaluate`."""
+    fold: Annotated[str, Field(pattern=r"^(\d+/\d+)?$")] = ""
+    """Such as `2/5`: the second of five equal parts of the training images is the validation set, for data without a
+    validation split. `sightline repeat --folds 5` trains on each of the five."""
     split_seed: CountOrZero = 0
     """Seed of the random validation split. As it is not `train.seed`, runs with several seeds share one split."""
     group: str = ""

@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
-from ..config.schema import Config
 from ..errors import SightlineError
-from ..runs import run_folder
 from ..runs.atomic import atomic_write
+from ..several import recipe_changes
 from .checks import check_weights_unchanged
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file
 from .plan import needed_pretrainings
@@ -67,13 +66,3 @@ def grid_changes(old: Grid, new: Grid) -> list[str]:
     changed = [f"{stage}.{key}" for stage in used for key in recipe_changes(getattr(old, stage), getattr(new, stage))]
     others = ["name", "classifier", "tune", *(f"{stage}_weights" for stage in needed_pretrainings(old))]
     return changed + [name for name in others if getattr(old, name) != getattr(new, name)]
-
-
-def recipe_changes(old: Config, new: Config) -> list[str]:
-    """Dotted keys with different values in two recipes, without those that a resumed run may change.
-
-    The exceptions are `data.path` and the keys in DECIDES_RESULT: they are included, because runs with other values are
-    not comparable.
-    """
-    harmless = {*run_folder.CHANGEABLE} - {"data.path", *run_folder.DECIDES_RESULT}
-    return [key for key in run_folder.differences(old, new) if key not in harmless]

@@ -1,43 +1,30 @@
 """Train the unfinished runs of a transfer grid: pre-trainings, tries of tuning, runs on the target data."""
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..errors import INTERRUPTED, SightlineError
+from ..errors import SightlineError
 from ..evaluate import evaluate
-from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..runs import run_folder
-from ..runs.signals import StopRequest
-from ..tasks.files import load_recipe_file
-from ..train import resume, train
+from ..several import Several, train_or_resume
 from .checks import open_data, with_default_probe
-from .folder import recipe_changes
 from .grid import SETTINGS, Grid
 from .output import write_grid_report
 from .plan import final_record, longer_epochs, own_pretrainings, pretraining_folder, runs_of, summary_of_runs
 from .tuning import candidates, chosen_settings, config_of_try, name_of_try
 
-RESUME = "run the same command again to resume the grid in {}"
-
 
 @dataclass(frozen=True)
-class Command:
+class Command(Several):
     """What one call of `sightline transfer` trains.
 
-    grid: the grid of this call. merged: the grid with the settings and seeds of earlier calls too. folder: of the grid.
-    signals: the number of signals that the process had received before.
+    grid: the grid of this call. merged: the grid with the settings and seeds of earlier calls too.
     """
 
     grid: Grid
     merged: Grid
-    folder: Path
-    say: Callable[[str], None]
-    quiet: bool
-    signals: int
 
 
 def train_all(command: Command) -> None:
@@ -113,46 +100,3 @@ def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]
         say(f"no k-NN accuracy is measured during pre-training: {error.what}")
         return config
     return probed
-
-
-def raise_if_interrupted(command: Command) -> None:
-    """Raise SightlineError if a signal arrived after the last step of a run, too late to interrupt that run."""
-    if StopRequest.received > command.signals:
-        cure = RESUME.format(shlex.quote(str(command.folder)))
-        raise SightlineError(
-            "the grid was interrupted between two runs", where=str(command.folder), cure=cure, status=INTERRUPTED
-        )
-
-
-def train_or_resume(command: Command, name: str, config: Config) -> bool:
-    """Train the run with this path in the grid's folder, resume it, or do nothing if it is finished; returns whether it
-    was trained.
-
-    Raises SightlineError if the run has a checkpoint that was trained with different settings, and if a signal has
-    arrived since the run before.
-    """
-    raise_if_interrupted(command)
-    run = command.folder / name
-    config, _ = with_own_preprocessing(run_folder.with_absolute_paths(resolve(config, {"name": run.name})))
-    started = run_folder.is_started(run)
-    old = load_recipe_file(run / "recipe.yaml") if started else config
-    changed = recipe_changes(old, run_folder.built_in(run, config)) if started else []
-    if changed:
-        why = f"these settings differ: {', '.join(changed)}"
-        cure = "choose another folder: --out FOLDER"
-        raise SightlineError("this run has other settings than the grid", where=str(run), why=why, cure=cure)
-    if started and run_folder.is_finished(run):
-        command.say(f"{name}: done")
-        return False
-    command.say(f"\n{name}: {'resuming' if started else 'training'}")
-    try:
-        if started:
-            resume(run, quiet=command.quiet)
-        else:
-            train(config, out=run, overwrite=True, quiet=command.quiet)
-    except SightlineError as error:
-        if error.status != INTERRUPTED:
-            raise
-        cure = RESUME.format(shlex.quote(str(command.folder)))
-        raise SightlineError(error.what, where=str(run), why=error.why, cure=cure, status=INTERRUPTED) from error
-    return True

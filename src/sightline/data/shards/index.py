@@ -141,6 +141,9 @@ def open_packed(data: Data, seed: int, hold_out: bool, known: Palette | None = N
     if data.inner_fraction and hold_out:
         cure = "leave out --data.inner_fraction, or unpack the shards: tar xf FILE.tar"
         raise SightlineError("data in shards have no inner split of the training images", where=data.path, cure=cure)
+    if data.fold and hold_out:
+        cure = "leave out the folds, or unpack the shards: tar xf FILE.tar"
+        raise SightlineError("data in shards cannot be divided into folds", where=data.path, cure=cure)
     store = Store(data)
     index, origin = store.index(), "packed by sightline"
     if index is None:

@@ -19,7 +19,7 @@ from ..cache import COPIES, cache_root, key_of
 from ..decode.formats import require_decoders
 from ..label_arrays import are_numbers, class_counts, strata
 from ..types import Items, Source
-from .splits import ALL, OUTER, held_out, held_out_groups
+from .splits import ALL, OUTER, fold_mask, held_out, held_out_groups
 
 MEMO_FROM = 1000
 """If at least this number of files is compared, the result is stored in the cache folder."""
@@ -42,7 +42,13 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
             cure = "add the training images, in a file or folder whose name starts with train"
             raise SightlineError(what, where=source.path, cure=cure)
         train = splits["train"]
-        if "val" not in splits and (train.labels is not None or train.read_mask is not None):
+        annotated = train.labels is not None or train.read_mask is not None
+        if data.fold and ("val" in splits or not annotated):
+            what = "these data have a validation split" if annotated else "these images have no labels or masks"
+            why = "folds are parts of labeled training images, and each is once the validation set"
+            cure = "give training images alone, such as --data photos/train; or " * annotated + "leave out the folds"
+            raise SightlineError(f"{what}, so there are no folds", where="data.fold", why=why, cure=cure)
+        if "val" not in splits and annotated:
             splits = with_validation(source.path, splits, data, seed, notes)
     if data.leave_out:
         splits = without_images(source.path, splits, set(data.leave_out), notes)
@@ -65,7 +71,8 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
 
 
 def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, notes: list[str]) -> dict[str, Items]:
-    """Move the fraction `data.val_fraction` of `train` to `val`, stratified by label; add notes about it."""
+    """Move the fraction `data.val_fraction` of `train`, or the fold `data.fold`, to `val`, stratified by label; add
+    notes about it."""
     train = splits["train"]
     labels = np.zeros(len(train.names), np.int64) if train.labels is None else strata(train.labels)
     groups = groups_of(path, train, data)
@@ -76,7 +83,8 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     percent = f"{100 * data.val_fraction:.3g}%"
     share = f"{percent} of {whole}" if groups is None else f"complete groups, about {percent} of the images,"
     aside = "; the split test is not used for validation" if "test" in splits else ""
-    notes += [f"no validation split: {share} held out of train (seed {seed}){aside}", *details]
+    chosen = f"no validation split: {share} held out of train" if not data.fold else f"validation set: fold {data.fold}"
+    notes += [f"{chosen} (seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     others = {split: items for split, items in splits.items() if split != "train"}
     return {"train": kept, "val": val, **others}
@@ -102,7 +110,7 @@ def inner_split(path: str, train: Items, data: Data, seed: int) -> tuple[Items, 
     """
     labels = np.zeros(len(train.names), np.int64) if train.labels is None else strata(train.labels)
     groups = groups_of(path, train, data)
-    share = data.model_copy(update={"val_fraction": data.inner_fraction})
+    share = held_out_share(data, data.inner_fraction)
     mask, notes = validation_mask(path, train, labels, groups, share, seed + 2)  # seed + 1: thresholds of multilabel
     if not mask.any():
         raise cannot_hold_out(path, data, groups)
@@ -115,10 +123,12 @@ def validation_mask(
     """Choose the images to hold out, stratified by `labels` int64 [N]: (bool [N], notes for the user).
 
     groups: the group of each image, or None. Groups are not divided, and groups with identical files stay together.
-    Without groups, an image is not held out if an identical file stays in train.
+    Without groups, an image is not held out if an identical file stays in train, or, in a fold, they stay together.
     """
     index_of = {name: index for index, name in enumerate(items.names)}
     copies = [[index_of[name] for name in group] for group in copies_among(path, {"train": items}, data)]
+    if data.fold:
+        return fold_mask(labels, merged_groups(groups or items.names, copies), data.fold, seed), []
     if groups is not None:
         mask = held_out_groups(labels, merged_groups(groups, copies), data.val_fraction, seed)
         taken = len({groups[index] for index in np.flatnonzero(mask)})
@@ -130,6 +140,11 @@ def validation_mask(
     for members in divided:
         mask[members] = False
     return mask, [f"{counted(moved, 'image')} not held out, because the same file is in train"] if moved else []
+
+
+def held_out_share(data: Data, fraction: float) -> Data:
+    """Settings with which `validation_mask` holds out a share of the training images of a run."""
+    return data.model_copy(update={"val_fraction": fraction, "fold": ""})
 
 
 def cannot_hold_out(path: str, data: Data, groups: Sequence[str] | None) -> SightlineError:

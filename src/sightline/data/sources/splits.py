@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -90,6 +91,34 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
             continue
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
         mask[members[permutation(len(members), seed, int(index))[:count]]] = True
+    return mask
+
+
+def fold_mask(labels: np.ndarray, groups: Sequence[str], fold: str, seed: int) -> np.ndarray:
+    """Choose the images of a fold such as `2/5`: bool [N], stratified by `labels` int64 [N], without dividing groups.
+
+    The folds of a seed are disjoint and contain all images. Raises SightlineError for a fold that does not exist, and
+    for fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second to import
+
+    number, count = map(int, fold.split("/"))
+    different = len(set(groups))
+    if not 1 <= number <= count or count < 2:
+        cure = "give the number of a part and the number of parts: --data.fold 2/5"
+        raise SightlineError(f"there is no fold {fold}", where="data.fold", cure=cure)
+    if different < count:
+        what = f"{count} folds cannot be made of {different} different images or groups"
+        raise SightlineError(what, where="data.fold", cure=f"use fewer folds, such as --folds {max(different, 2)}")
+    alone = different == len(groups)
+    units = np.unique(np.array(groups), return_inverse=True)[1]
+    splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds: some folds lack it
+        kinds = labels if np.bincount(labels).max() >= count else np.zeros_like(labels)
+        folds = [held for _, held in splitter.split(kinds, kinds, None if alone else units)]
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[folds[number - 1]] = True
     return mask
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from ...config.checks import check_loss_names
 from ...config.schema import Data
 from ...data.label_arrays import SEPARATOR, are_sets, strata
-from ...data.sources.leakage import groups_of, reject_leaks, validation_mask
+from ...data.sources.leakage import groups_of, held_out_share, reject_leaks, validation_mask
 from ...data.sources.open import open_source
 from ...data.sources.row_matching import table_hint
 from ...data.types import Source
@@ -93,7 +93,7 @@ def with_threshold_split(source: Source, data: Data, fraction: float, say: Say) 
         say(f"thresholds: 0.5 for every class{'' if fraction == 0 else ', because the data are shards'}")
         return source
     assert train.labels is not None
-    share, groups = data.model_copy(update={"val_fraction": fraction}), groups_of(source.path, train, data)
+    share, groups = held_out_share(data, fraction), groups_of(source.path, train, data)
     mask, _ = validation_mask(source.path, train, strata(train.labels), groups, share, data.split_seed + 1)
     if not mask.any():
         say("thresholds: 0.5 for every class, because there are too few training images to hold some out")

@@ -16,7 +16,7 @@ from ...data.decode.images import Square
 from ...data.image_cache import decode, subset
 from ...data.label_arrays import class_counts, strata
 from ...data.shards.stream import reject_remote_stream, sampled
-from ...data.sources.leakage import groups_of, validation_mask
+from ...data.sources.leakage import groups_of, held_out_share, validation_mask
 from ...data.sources.splits import held_out as held_by_class
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
@@ -168,7 +168,7 @@ def fit_to_training(
     """
 
     def held_out() -> np.ndarray:
-        train, data = source.splits["train"], config.data.model_copy(update={"val_fraction": HELD_OUT})
+        train, data = source.splits["train"], held_out_share(config.data, HELD_OUT)
         if train.shards is not None or len(train.names) != len(labels):  # some images could not be read
             return held_by_class(strata(labels), HELD_OUT, data.split_seed + 2)
         groups = groups_of(source.path, train, data)

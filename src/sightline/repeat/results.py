@@ -1,0 +1,199 @@
+"""The result of `sightline repeat`: the metric of each run, their mean with its interval, tables and sentences."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import SightlineError, counted
+from ..insight.curves import number
+from ..report.compare.kinds import TaskComparison
+from ..report.formatting import percent
+from ..report.run import UNREADABLE
+from ..runs import run_folder
+from ..runs.atomic import atomic_write, finite, read_json, read_json_lines, write_json
+from ..runs.csv_io import csv_text
+from ..stats.folds import fold_interval
+from ..stats.groups import ids_in, read_groups
+from ..stats.intervals import Interval
+from ..stats.nested import nested_mean
+from ..stats.units import FEWEST
+from ..tasks import TASKS
+from ..tasks.files import load_recipe_file
+
+MARK = "repeat.json"
+"""Name of the file by which the folder is recognized."""
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One run of a repetition. fold: its number from 1, or 0 without folds."""
+
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return f"fold-{self.fold}-seed-{self.seed}" if self.fold else f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is repeated. name: of the recipe. folds: their number, or 0."""
+
+    name: str
+    folds: int
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> dict[str, Repetition]:
+        """The runs by the names of their folders."""
+        every = [Repetition(fold, seed) for fold in (range(1, self.folds + 1) or [0]) for seed in self.seeds]
+        return {one.name: one for one in every}
+
+
+@dataclass(frozen=True)
+class RepeatResult:
+    """The result of a repetition.
+
+    metric: how runs of the task are compared, with the metric's name. scores: float64 [S, K], the metric of each run,
+    by seed and fold (K is 1 without folds). score: their mean. interval: of at least 95 %, or None. images: the number
+    of images on which the runs were evaluated, each once for every seed. missing: names of unfinished runs. notes:
+    sentences on what limits the result. sentence: the result in words.
+    """
+
+    path: Path
+    plan: Plan
+    metric: TaskComparison
+    scores: np.ndarray
+    score: float
+    interval: Interval | None
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sentence: str = ""
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def text(self, value: float) -> str:
+        """A value of the metric as text, in percent if it is a share."""
+        return percent(value, 1) if self.metric.percent else f"{value:.4g}"
+
+    def range_text(self, low: float, high: float) -> str:
+        """Two values and what is between them: "[74.9, 77.8]"."""
+        return f"[{self.text(low)}, {self.text(high)}]"
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan in repeat.json; None if the folder has none."""
+    known = read_json(folder / MARK)
+    if not isinstance(known, dict):
+        return None
+    return Plan(known["name"], known["folds"], tuple(known["seeds"]))
+
+
+def read_results(folder: Path, plan: Plan) -> RepeatResult:
+    """Read the finished runs of a repetition. Raises SightlineError if none is finished."""
+    names = list(plan.runs)
+    done = {name: final for name in names if (final := final_numbers(folder / name)) is not None}
+    if not done:
+        cure = "repeat the command `sightline repeat`; it resumes unfinished runs"
+        raise SightlineError("no run of this repetition is finished", where=str(folder), cure=cure)
+    task = TASKS[load_recipe_file(folder / next(iter(done)) / "recipe.yaml").task]
+    metric = task.comparison()
+    scores = np.array([number(done[name].get(metric.field)) if name in done else np.nan for name in names])
+    scores = scores.reshape(max(plan.folds, 1), len(plan.seeds)).T
+    score, missing = float(np.nanmean(scores)), tuple(name for name in names if name not in done)
+    result = RepeatResult(folder, plan, metric, scores, score, None, missing)
+    if missing:
+        notes = [f"Not finished: {', '.join(missing)}. Repeat the command to train them."]
+        interval: Interval | None = None
+    elif plan.folds:
+        interval, notes = of_folds(scores, metric.percent)
+    else:
+        interval, notes = of_seeds(folder, names, task.image_scores)
+    result = replace(result, interval=interval, notes=(*notes, *caveats(result)))
+    return replace(result, sentence=sentence_of(result))
+
+
+def final_numbers(run: Path) -> dict[str, Any] | None:
+    """The final numbers of a finished run; None if it is not finished."""
+    if not run_folder.is_started(run) or not run_folder.is_finished(run):
+        return None
+    return [record for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "done"][-1]
+
+
+def of_folds(scores: np.ndarray, share: bool) -> tuple[Interval | None, list[str]]:
+    """(interval of the mean over folds, notes). scores: [S, K]. share: whether scores are from 0 to 1."""
+    low, high = fold_interval(scores.mean(0))
+    note = (
+        "The interval (of at least 95%) has the correction of Nadeau and Bengio (2003), because any two of the trainings share most of "
+        "their images. It is for training on all but one of the folds."
+    )
+    return (max(low, 0.0), min(high, 1.0)) if share else (low, high), [note]
+
+
+def of_seeds(folder: Path, names: list[str], image_scores: Any) -> tuple[Interval | None, list[str]]:
+    """(interval of the mean over images and seeds or None, notes)."""
+    if image_scores is None:
+        return None, ["There is no interval over images and seeds for this metric; each run has its own over images."]
+    try:
+        found = [image_scores(folder / name, "val") for name in names]
+    except UNREADABLE as error:
+        return None, [f"There is no interval, because predictions cannot be read ({error})."]
+    images, why = found[0][0], next((why for _, _, why in found if why), "")
+    if why or any(others != images for others, _, _ in found) or len(images) < FEWEST:
+        return None, [f"There is no interval: {why or 'the runs were evaluated on different or too few images'}."]
+    values, groups = np.array([[each for _, each, _ in found]]), read_groups(folder / names[0], images, "val")
+    _, interval = nested_mean(values, ids_in(groups), shares=bool(np.isin(values, (0, 1)).all()))
+    return interval if np.isfinite(interval).all() else None, ["The interval is over the validation images and seeds."]
+
+
+def caveats(result: RepeatResult) -> list[str]:
+    """Notes on epochs that were chosen on the images of the scores."""
+    config = load_recipe_file(result.path / next(iter(result.plan.runs)) / "recipe.yaml")
+    chosen = TASKS[config.task].selects_epochs and config.train.best_metric != "epoch"
+    return ["The epoch of each run was chosen on its validation images, so the scores are too high."] * chosen
+
+
+def sentence_of(result: RepeatResult) -> str:
+    """The result in words."""
+    plan, unit, several = result.plan, result.metric.unit, result.scores.size > 1
+    edges = f" {result.range_text(*result.interval)}" if result.interval else ""
+    parts = [f"{counted(plan.folds, 'fold')}"] * (plan.folds > 0)
+    parts += [counted(len(plan.seeds), "seed")] * (len(plan.seeds) > 1 or not plan.folds)
+    found = f"{result.metric.title} {result.text(result.score)}{edges}{unit}: mean of {' and '.join(parts)}"
+    known = result.scores[np.isfinite(result.scores)]
+    if several and len(known) > 1:
+        what = "folds" if plan.folds else "runs"
+        each = np.nanmean(result.scores, 0) if plan.folds else known
+        spread = float(np.std(each, ddof=1)) * (100 if result.metric.percent else 1)
+        points = "points" if result.metric.percent else ""
+        found += f", which range from {result.text(each.min())} to {result.text(each.max())}{unit}"
+        found += f"; the standard deviation between {what} is {spread:.2g} {points}".rstrip()
+    return f"{found}."
+
+
+def write_tables(result: RepeatResult) -> None:
+    """Write repeat.csv with a row for each run, and repeat.json."""
+    field = result.metric.field
+    rows, runs = [["run", "fold", "seed", field]], []
+    for name, run in result.plan.runs.items():
+        score = result.scores[result.plan.seeds.index(run.seed), max(run.fold - 1, 0)]
+        fold = run.fold or None
+        rows.append([name, str(fold or ""), str(run.seed), f"{score:.9g}" if score == score else ""])
+        runs.append({"name": name, "fold": fold, "seed": run.seed, field: float(score)})
+    atomic_write(result.path / "repeat.csv", csv_text(rows))
+    write_mark(result.path, result.plan, {
+        "metric": field, field: result.score, "interval": result.interval, "runs": runs,
+        "sentence": result.sentence, "notes": list(result.notes),
+    })  # fmt: skip
+
+
+def write_mark(folder: Path, plan: Plan, numbers: dict[str, Any]) -> None:
+    """Write repeat.json: what is repeated, and the numbers so far."""
+    fixed = {"format": 1, "name": plan.name, "folds": plan.folds, "seeds": list(plan.seeds)}
+    write_json(folder / MARK, finite(fixed | numbers))

@@ -1,0 +1,108 @@
+"""`sightline repeat`: the command's runs."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..config.resolve import resolve
+from ..config.schema import Config
+from ..errors import SightlineError
+from ..recipes import load_recipe
+from ..report.compare.files import require_own_folder
+from ..runs import run_folder
+from ..runs.lock import lock_run
+from ..runs.signals import StopRequest
+from ..runs.terminal import print_plain
+from ..several import Several, train_or_resume
+from ..stats.folds import FEWEST_FOLDS
+from ..tasks import TASKS
+from ..tasks.files import typed
+from ..transfer.run import parse_seeds
+from ..user_code import accepts_code
+from .page import write_result
+from .results import Plan, RepeatResult, read_plan, write_mark
+
+NOTHING_CHOSEN = {"train.best_metric": "epoch", "train.patience": 0}
+
+
+@accepts_code
+def repeat(
+    recipe: str | Config,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    folds: int = 0,
+    seeds: str = "0",
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    code: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> RepeatResult:
+    """Train a recipe once for each fold of the data and each seed, and report the mean of its metric, with an interval,
+    and how much it varies.
+
+    folds: the training images are divided into so many equal parts, by class and by group; each is once the validation
+    set (cross-validation). 0: all runs have the validation images of the data. seeds: "0,1,2". out: the folder of the
+    runs, runs/repeat-NAME by default. overwrite: delete the runs of another repetition there. settings: as of `train`.
+    Each run keeps the weights of its last epoch, so that nothing is chosen on the images of its score, unless
+    `train.best_metric` is given.
+
+    The same call resumes an interrupted repetition; more seeds add runs. Raises SightlineError for fewer than three
+    folds, for one seed without folds, and with status 4 when interrupted.
+    """
+    chosen = parse_seeds(seeds, "--seeds")
+    require_several(folds, chosen)
+    base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
+    given = settings | ({"data.path": os.fspath(data)} if data is not None else {})
+    usual = NOTHING_CHOSEN if TASKS[base.task].selects_epochs else {}
+    config = resolve(base, usual | given)
+    plan = Plan(config.name, folds, chosen)
+    folder = Path(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
+    run_folder.require_outside_data(folder, config.data.path)
+    say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
+    with lock_run(folder) as note:
+        if note:
+            say(f"warning: {note}")
+        plan = with_earlier_seeds(folder, plan, overwrite)
+        write_mark(folder, plan, {})
+        several = Several("repetition", folder, say, quiet, StopRequest.received)
+        for name, run in plan.runs.items():
+            own = {"train.seed": run.seed} | ({"data.fold": f"{run.fold}/{folds}"} if folds else {})
+            train_or_resume(several, name, resolve(config, own))
+        result = write_result(folder, plan)
+    say("\n".join(["", result.sentence, *result.notes, f"report: {result.report}"]))
+    return result
+
+
+def require_several(folds: int, seeds: tuple[int, ...]) -> None:
+    """Raise SightlineError for numbers of folds and seeds with which nothing is repeated."""
+    if folds and folds < FEWEST_FOLDS:
+        why = f"the interval of the mean needs at least {FEWEST_FOLDS} folds"
+        raise SightlineError(f"{folds} folds are too few", where="--folds", why=why, cure="use --folds 5")
+    if len(set(seeds)) < len(seeds):
+        raise SightlineError("a seed is listed twice", where="--seeds", cure="list each seed once: --seeds 0,1,2")
+    if not folds and len(seeds) < 2:
+        cure = "train on five parts of the data: --folds 5; or with several seeds: --seeds 0,1,2"
+        raise SightlineError("there is nothing to repeat", where="sightline repeat", cure=cure)
+
+
+def with_earlier_seeds(folder: Path, plan: Plan, overwrite: bool) -> Plan:
+    """The plan with the seeds of earlier calls in this folder. With `overwrite`, the runs of another plan are deleted.
+
+    Raises SightlineError if the folder has other content, or a repetition with another number of folds.
+    """
+    old = read_plan(folder)
+    if old is None:
+        require_own_folder(folder, False, "repetition")
+        return plan
+    if overwrite:
+        for name in old.runs:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        return plan
+    if old.folds != plan.folds:
+        what = f"this folder has a repetition with {old.folds or 'no'} folds"
+        cure = "choose another folder: --out FOLDER; or delete its runs: --overwrite"
+        raise SightlineError(what, where=str(folder), cure=cure)
+    return Plan(plan.name, plan.folds, tuple(dict.fromkeys(old.seeds + plan.seeds)))

@@ -1,0 +1,133 @@
+"""`sightline repeat`: folds and seeds of a recipe, the mean with its interval, and what interrupts it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import sightline
+from accessibility import violations_of_file
+from config_toys import configured
+from sightline import SightlineError, several
+from sightline.__main__ import run as command_line
+from sightline.errors import INTERRUPTED
+from sightline.repeat.results import RepeatResult
+from sightline.stats.folds import fold_interval
+from sightline.tasks.files import load_recipe_file
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
+SMALL = {
+    "task": "classify", "name": "small", "model.name": "small_cnn", "model.args": {"widths": [8, 8], "hidden": 8},
+    "data.size": 16, "train.batch_size": 16, "train.epochs": 2, "train.precision": "fp32", "train.threads": 1,
+    "report.samples": 0, "report.baselines": False,
+}  # fmt: skip
+
+
+def repeated(data: Path, out: Path, **options: Any) -> RepeatResult:
+    return sightline.repeat(configured(SMALL), data, out=out, quiet=True, **options)
+
+
+@pytest.fixture(scope="module")
+def folds(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> RepeatResult:
+    return repeated(photos / "train", tmp_path_factory.mktemp("repeat") / "folds", folds=3)
+
+
+def test_every_image_is_validated_once_and_the_mean_has_the_interval_of_folds(
+    folds: RepeatResult, photos: Path
+) -> None:
+    root = photos / "train"
+    runs = [sightline.Run(folds.path / f"fold-{fold}-seed-0") for fold in (1, 2, 3)]
+    names = [line.split(",")[0] for run in runs for line in (run.path / "predictions/val.csv").read_text().split()[1:]]
+    assert sorted(names) == sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+    accuracies = [run.metrics["accuracy"] for run in runs]
+    assert folds.scores.tolist() == [accuracies] and folds.score == pytest.approx(np.mean(accuracies))
+    low, high = fold_interval(np.array(accuracies))
+    assert folds.interval == (max(low, 0.0), min(high, 1.0))
+    assert folds.sentence.startswith(f"Accuracy {100 * folds.score:.1f} [") and "mean of 3 folds" in folds.sentence
+
+
+def test_nothing_is_chosen_on_the_images_of_the_scores(folds: RepeatResult, photos: Path, tmp_path: Path) -> None:
+    config = load_recipe_file(folds.path / "fold-2-seed-0" / "recipe.yaml")
+    assert (config.train.best_metric, config.data.fold, config.train.seed) == ("epoch", "2/3", 0)
+    assert not any("too high" in note for note in folds.notes)
+    chosen = repeated(photos, tmp_path / "r", seeds="0,1", **{"train.best_metric": "accuracy"})
+    assert any("too high" in note for note in chosen.notes)
+
+
+def test_the_page_tables_and_the_report_again(folds: RepeatResult, browser: "Browser") -> None:
+    assert violations_of_file(browser, folds.report) == []
+    page, known = folds.report.read_text(), json.loads((folds.path / "repeat.json").read_text())
+    assert "Nadeau and Bengio" in page and 'href="fold-3-seed-0/report.html"' in page
+    assert known["accuracy"] == folds.score and known["interval"] == list(folds.interval or ())
+    assert len((folds.path / "repeat.csv").read_text().split()) == 4
+    folds.report.unlink()
+    assert sightline.report(folds.path, quiet=True) == folds.report and folds.report.read_text() == page
+
+
+def test_more_seeds_are_added_to_a_finished_repetition(photos: Path, tmp_path: Path) -> None:
+    first = repeated(photos, tmp_path / "r", seeds="0,1")
+    assert first.scores.shape == (2, 1) and first.interval and "2 seeds" in first.sentence
+    weights = tmp_path / "r" / "seed-0" / "checkpoints" / "last" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    more = repeated(photos, tmp_path / "r", seeds="2,0")
+    assert more.plan.seeds == (0, 1, 2) and more.scores.shape == (3, 1) and weights.stat().st_mtime_ns == before
+    assert (tmp_path / "r" / "repeat.csv").read_text().split()[-1].startswith("seed-2,,2,")
+
+
+def test_folds_and_seeds_together(folds: RepeatResult, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(folds.path, tmp_path / "both")
+    both = repeated(photos / "train", tmp_path / "both", folds=3, seeds="0,1")
+    assert both.scores[0].tolist() == folds.scores[0].tolist() and both.scores.shape == (2, 3)
+    low, high = fold_interval(both.scores.mean(0))
+    assert both.interval == (max(low, 0.0), min(high, 1.0)) and "3 folds and 2 seeds" in both.sentence
+
+
+def test_an_interrupted_repetition_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def interrupted(config: Any, **options: Any) -> Any:
+        if trained == ["seed-0"]:
+            raise SightlineError("interrupted", status=INTERRUPTED)
+        trained.append(config.name)
+        return train(config, **options)
+
+    train = several.train
+    monkeypatch.setattr(several, "train", interrupted)
+    with pytest.raises(SightlineError) as caught:
+        repeated(photos, tmp_path / "r", seeds="0,1,2")
+    assert caught.value.status == INTERRUPTED and "resume the repetition in" in caught.value.cure
+    page = sightline.report(tmp_path / "r", quiet=True)
+    assert "Not finished: seed-1, seed-2" in page.read_text()
+    monkeypatch.setattr(several, "train", train)
+    assert repeated(photos, tmp_path / "r", seeds="0,1,2").missing == () and trained == ["seed-0"]
+
+
+def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) -> None:
+    def error(**options: Any) -> SightlineError:
+        with pytest.raises(SightlineError) as caught:
+            repeated(photos, **{"out": tmp_path / "r", **options})
+        assert caught.value.cure
+        return caught.value
+
+    assert error().what == "there is nothing to repeat"
+    assert error(folds=2).what == "2 folds are too few"
+    assert error(seeds="0,0").what == "a seed is listed twice"
+    assert "a, b" not in error(seeds="a,b").cure and "--seeds 0,1,2" in error(seeds="a,b").cure
+    assert error(folds=5).what.startswith("these data have a validation split")
+    assert "3 folds" in error(folds=4, out=folds.path).what
+    with pytest.raises(SightlineError, match="other settings than the repetition"):
+        sightline.repeat(configured(SMALL | {"optim.lr": 0.5}), photos / "train", folds=3, out=folds.path, quiet=True)
+
+
+def test_the_command_takes_settings(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [token for key, value in SMALL.items() if key not in ("task", "name")
+                for token in (f"--{key}", json.dumps(value) if not isinstance(value, str) else value)]  # fmt: skip
+    out = ["--out", str(tmp_path / "r"), "--quiet"]
+    assert command_line(["repeat", "photos_scratch", "--data", str(photos), "--seeds", "3,4", *out, *settings]) == 0
+    assert capsys.readouterr().out.strip().endswith("r/report.html")

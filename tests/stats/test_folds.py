@@ -1,0 +1,17 @@
+"""The interval of a metric over the folds of a cross-validation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sightline.stats.folds import fold_interval
+
+
+def test_the_interval_has_nadeau_and_bengios_correction() -> None:
+    scores = np.array([0.74, 0.78, 0.75, 0.80, 0.77])
+    half = stats.t.ppf(0.975, 4) * scores.std(ddof=1) * (1 / 5 + 1 / 4) ** 0.5
+    assert fold_interval(scores) == pytest.approx((0.768 - half, 0.768 + half))
+
+
+def test_two_folds_have_no_interval() -> None:
+    assert np.isnan(fold_interval(np.array([0.5, 0.6]))).all()
