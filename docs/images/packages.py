@@ -3,7 +3,7 @@
 from pathlib import Path
 
 LAYERS = (
-    ("commands", ("cli", "train", "evaluate · predict · reporting · demo", "transfer", "sweep", "start", "repeat", "recipes")),
+    ("commands", ("cli", "train", "evaluate · predict · reporting", "transfer", "sweep", "start", "repeat", "recipes")),
     ("one command each", ("export", "serve", "doctor", "segment_anything")),
     ("tasks", ("classify", "segment", "pretrain", "contract · TASKS")),
     ("reports, predictions", ("report", "inference")),

@@ -11,9 +11,10 @@ import pytest
 import sightline
 from accessibility import violations_of_file
 from config_toys import configured
-from sightline import SightlineError, several
+from sightline import SightlineError
 from sightline.__main__ import run as command_line
 from sightline.errors import INTERRUPTED
+from sightline.repeat import several
 from sightline.repeat.results import RepeatResult
 from sightline.stats.folds import fold_interval
 from sightline.tasks.files import load_recipe_file

@@ -14,12 +14,12 @@ from ..report.page import layout
 from ..report.sections import figure
 from ..runs.atomic import atomic_write
 from ..tasks.files import load_recipe_file
-from .results import Plan, RepeatResult, final_numbers, read_results, write_tables
+from .results import RepeatResult, Repeats, final_numbers, read_results, write_tables
 
 NOT_REPEATED = ("name", "data.fold", "train.seed")
 
 
-def write_result(folder: Path, plan: Plan) -> RepeatResult:
+def write_result(folder: Path, plan: Repeats) -> RepeatResult:
     """Write report.html, repeat.csv, repeat.json and the figure of a repetition from its runs; returns the result."""
     result = read_results(folder, plan)
     write_tables(result)

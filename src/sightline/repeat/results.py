@@ -40,7 +40,7 @@ class Repetition:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Repeats:
     """What is repeated. name: of the recipe. folds: their number, or 0."""
 
     name: str
@@ -65,7 +65,7 @@ class RepeatResult:
     """
 
     path: Path
-    plan: Plan
+    plan: Repeats
     metric: TaskComparison
     scores: np.ndarray
     score: float
@@ -87,15 +87,15 @@ class RepeatResult:
         return f"[{self.text(low)}, {self.text(high)}]"
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> Repeats | None:
     """The plan in repeat.json; None if the folder has none."""
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
         return None
-    return Plan(known["name"], known["folds"], tuple(known["seeds"]))
+    return Repeats(known["name"], known["folds"], tuple(known["seeds"]))
 
 
-def read_results(folder: Path, plan: Plan) -> RepeatResult:
+def read_results(folder: Path, plan: Repeats) -> RepeatResult:
     """Read the finished runs of a repetition. Raises SightlineError if none is finished."""
     names = list(plan.runs)
     done = {name: final for name in names if (final := final_numbers(folder / name)) is not None}
@@ -130,8 +130,8 @@ def of_folds(scores: np.ndarray, share: bool) -> tuple[Interval | None, list[str
     """(interval of the mean over folds, notes). scores: [S, K]. share: whether scores are from 0 to 1."""
     low, high = fold_interval(scores.mean(0))
     note = (
-        "The interval (of at least 95%) has the correction of Nadeau and Bengio (2003), because any two of the trainings share most of "
-        "their images. It is for training on all but one of the folds."
+        "The interval (of at least 95%) has the correction of Nadeau and Bengio (2003), because any two of the "
+        "trainings share most of their images. It is for training on all but one of the folds."
     )
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high), [note]
 
@@ -193,7 +193,7 @@ def write_tables(result: RepeatResult) -> None:
     })  # fmt: skip
 
 
-def write_mark(folder: Path, plan: Plan, numbers: dict[str, Any]) -> None:
+def write_mark(folder: Path, plan: Repeats, numbers: dict[str, Any]) -> None:
     """Write repeat.json: what is repeated, and the numbers so far."""
     fixed = {"format": 1, "name": plan.name, "folds": plan.folds, "seeds": list(plan.seeds)}
     write_json(folder / MARK, finite(fixed | numbers))

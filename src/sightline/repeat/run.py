@@ -15,14 +15,13 @@ from ..runs import run_folder
 from ..runs.lock import lock_run
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
-from ..several import Several, train_or_resume
 from ..stats.folds import FEWEST_FOLDS
 from ..tasks import TASKS
 from ..tasks.files import typed
-from ..transfer.run import parse_seeds
 from ..user_code import accepts_code
 from .page import write_result
-from .results import Plan, RepeatResult, read_plan, write_mark
+from .results import RepeatResult, Repeats, read_plan, write_mark
+from .several import Several, parse_seeds, train_or_resume
 
 NOTHING_CHOSEN = {"train.best_metric": "epoch", "train.patience": 0}
 
@@ -58,7 +57,7 @@ def repeat(
     given = settings | ({"data.path": os.fspath(data)} if data is not None else {})
     usual = NOTHING_CHOSEN if TASKS[base.task].selects_epochs else {}
     config = resolve(base, usual | given)
-    plan = Plan(config.name, folds, chosen)
+    plan = Repeats(config.name, folds, chosen)
     folder = Path(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
     run_folder.require_outside_data(folder, config.data.path)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
@@ -88,7 +87,7 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
         raise SightlineError("there is nothing to repeat", where="sightline repeat", cure=cure)
 
 
-def with_earlier_seeds(folder: Path, plan: Plan, overwrite: bool) -> Plan:
+def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
     """The plan with the seeds of earlier calls in this folder. With `overwrite`, the runs of another plan are deleted.
 
     Raises SightlineError if the folder has other content, or a repetition with another number of folds.
@@ -105,4 +104,4 @@ def with_earlier_seeds(folder: Path, plan: Plan, overwrite: bool) -> Plan:
         what = f"this folder has a repetition with {old.folds or 'no'} folds"
         cure = "choose another folder: --out FOLDER; or delete its runs: --overwrite"
         raise SightlineError(what, where=str(folder), cure=cure)
-    return Plan(plan.name, plan.folds, tuple(dict.fromkeys(old.seeds + plan.seeds)))
+    return Repeats(plan.name, plan.folds, tuple(dict.fromkeys(old.seeds + plan.seeds)))

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from ..errors import SightlineError
+from ..repeat.several import recipe_changes
 from ..runs.atomic import atomic_write
-from ..several import recipe_changes
 from .checks import check_weights_unchanged
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file
 from .plan import needed_pretrainings

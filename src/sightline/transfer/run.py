@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.paths import absolute_or_name
-from ..errors import SightlineError
 from ..recipes import load_grid
+from ..repeat.several import parse_seeds
 from ..runs import run_folder
 from ..runs.lock import lock_run
 from ..runs.signals import StopRequest
@@ -103,13 +103,3 @@ def is_weights(path: Path) -> bool:
     if path.is_dir():
         return (path / "recipe.yaml").is_file() or (path / "model.safetensors").is_file()
     return path.suffix.lower() in WEIGHT_SUFFIXES
-
-
-def parse_seeds(text: str, option: str) -> tuple[int, ...]:
-    """Parse `0,1,2` into integers. option: the name of the option, for messages."""
-    parts = text.replace(" ", "").split(",")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SightlineError(
-            f"{option} must be whole numbers, found {text!r}", cure=f"separate whole numbers by commas: {option} 0,1,2"
-        )
-    return tuple(map(int, parts))

@@ -7,8 +7,8 @@ from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import SightlineError
 from ..evaluate import evaluate
+from ..repeat.several import Several, train_or_resume
 from ..runs import run_folder
-from ..several import Several, train_or_resume
 from .checks import open_data, with_default_probe
 from .grid import SETTINGS, Grid
 from .output import write_grid_report

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config.resolve import resolve
-from .config.schema import Config
-from .errors import INTERRUPTED, SightlineError
-from .models.pretrained.preprocessing import with_own_preprocessing
-from .runs import run_folder
-from .runs.signals import StopRequest
-from .tasks.files import load_recipe_file
-from .train import resume, train
+from ..config.resolve import resolve
+from ..config.schema import Config
+from ..errors import INTERRUPTED, SightlineError
+from ..models.pretrained.preprocessing import with_own_preprocessing
+from ..runs import run_folder
+from ..runs.signals import StopRequest
+from ..tasks.files import load_recipe_file
+from ..train import resume, train
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,13 @@ def recipe_changes(old: Config, new: Config) -> list[str]:
     """
     harmless = {*run_folder.CHANGEABLE} - {"data.path", *run_folder.DECIDES_RESULT}
     return [key for key in run_folder.differences(old, new) if key not in harmless]
+
+
+def parse_seeds(text: str, option: str) -> tuple[int, ...]:
+    """Parse `0,1,2` into integers. option: the name of the option, for messages."""
+    parts = text.replace(" ", "").split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise SightlineError(
+            f"{option} must be whole numbers, found {text!r}", cure=f"separate whole numbers by commas: {option} 0,1,2"
+        )
+    return tuple(map(int, parts))
