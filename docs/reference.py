@@ -154,6 +154,8 @@ FINAL = {
     "exact": "Share of the images whose labels are all right, with none missing.",
     "classes_without_positive": "Number of classes without a validation image.",
     "classes_with_few_positives": "Number of classes with 1 to 9 validation images or groups.",
+    "auc": "Area under the ROC curve of a classifier of two classes: the probability that an image of the second class "
+    "gets a higher probability of it than an image of the first.",
     "knn_accuracy": "Accuracy of the 20 nearest training images by features, without further training.",
     "bfloat16": "How many predictions would change if the network were computed in bfloat16.",
     "baselines": "Scores that need no training, see below.",

@@ -1,10 +1,11 @@
 """The claims of all pages and commands, by area. Each row simulates data whose truth is known, and calls the functions
 of `sightline` that make the claim."""
 
-from . import calibration, comparisons, doctor, folds, groups, hints, intervals, ladder
+from . import calibration, comparisons, doctor, folds, groups, hints, intervals, ladder, ranking
 
 CLAIMS = (
     *intervals.CLAIMS,
+    *ranking.CLAIMS,
     *groups.CLAIMS,
     *comparisons.CLAIMS,
     *folds.CLAIMS,

@@ -3,7 +3,7 @@ section of one page, with a headless Chromium.
 
 python -c "from sightline.data.scenes import write_scenes; write_scenes('land', 300, 30, size=192)"
 sightline train digits --out runs/digits
-sightline train landcover_finetune --data land --data.palette landcover --data.size 192 --train.epochs 12 --out runs/scenes
+sightline train landcover_finetune --data land --data.palette landcover --train.epochs 12 --out runs/scenes
 python docs/images/pages.py runs
 sightline repeat digits --folds 4 --train.epochs 3 --out runs/folds
 python docs/images/pages.py runs/folds folds.png

@@ -79,6 +79,7 @@ class Section(pydantic.BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A copy of the section with other values of some settings, which are not validated."""
+        assert changes.keys() <= type(self).model_fields.keys(), f"{type(self).__name__} has not all of {[*changes]}"
         return self.model_copy(update=changes)
 
     @pydantic.field_validator("*", mode="before")

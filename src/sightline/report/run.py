@@ -35,7 +35,7 @@ class Predictions:
     """The N rows of predictions/val.csv, one per validation image.
 
     names: file names of the images. predicted, truth: int64 [N], indices into `classes`. confidence: float64 [N], of
-    the predicted class.
+    the predicted class. second: float64 [N], of two classes the probability of the second one.
     """
 
     names: tuple[str, ...]
@@ -43,6 +43,7 @@ class Predictions:
     truth: np.ndarray
     confidence: np.ndarray
     classes: tuple[str, ...]
+    second: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def read_predictions(path: Path) -> Predictions:
         header = next(lines)
         if tuple(header[:4]) != RUN_COLUMNS:
             raise ValueError(f"its first columns are not {', '.join(RUN_COLUMNS)}")
-        rows = [line[:4] for line in lines]
+        rows = [line[: 4 if len(header) != 6 else 6] for line in lines]
     if not rows:
         raise ValueError("it has no rows")
     classes = classes_of(header[4:])
@@ -262,6 +263,7 @@ def read_predictions(path: Path) -> Predictions:
         truth=np.array([index[row[2]] for row in rows], dtype=np.int64),
         confidence=np.array([float(row[3]) for row in rows]).clip(0, 1),
         classes=classes,
+        second=np.array([float(row[5]) for row in rows]).clip(0, 1) if len(classes) == 2 else None,
     )
 
 

@@ -19,6 +19,7 @@ from ...stats.calibration import SignedError, chance_error
 from ...stats.groups import ids_in
 from ...stats.intervals import effective_images, mean_interval, wilson_interval
 from ..contract import Metric
+from .two_classes import plan_roc, two_classes
 
 CLASS_TABLE = (
     "Sorted by F1, lowest first; click a heading to sort. Recall: share of the class's images predicted as it. "
@@ -54,7 +55,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     files = with_samples(with_predictions(files))
     findings = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
-    figures = draw_all(plan(findings, files.classes, drawn))
+    figures = draw_all(plan(findings, files.classes, drawn) | plan_roc(files.predictions))
     hints = sections.hints_list(classifier_hints(findings, files.classes))
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
@@ -189,6 +190,7 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
         table(["Truth", "Prediction", "Count", "Of its images, %"], pairs, "Most confused pairs", numeric=2)
         if pairs
         else element("p", "No image was misclassified."),
+        *two_classes(files.predictions, figures, scores.groups),
         element("h3", "Calibration"),
         sections.figure(figures, "calibration", calibration_text(scores), caption),
         element("h3", "Answering only with enough confidence"),

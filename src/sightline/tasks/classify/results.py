@@ -48,6 +48,8 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
         intervals["bfloat16"] = {"changed": int(changed.sum()), "of": changed.size, "unit": "images"}
     edges = bracketed(intervals["accuracy_interval"])
     sentence = f"validation accuracy {numbers['accuracy']:.4f}{edges}{said(groups, intervals)}"
+    if "auc" in intervals:
+        sentence += f", AUC {intervals['auc']:.4f}{bracketed(intervals['auc_interval'])}"
     if training.config.optim.name == "lbfgs":
         assert parts.learner.fixed is not None
         bank, queries = (features() for features in parts.learner.fixed)

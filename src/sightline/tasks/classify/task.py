@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +15,7 @@ from ...inference.predictor import mirror_mean
 from ...stats.groups import Groups, ids_in
 from ...stats.intervals import effective_images, mean_interval
 from ...stats.metrics import accuracy, calibration_error, top_k
+from ...stats.ranking import area_under_curve
 from ..whole_image.learner import ImageLearner
 from . import losses
 
@@ -68,8 +70,8 @@ def classification_numbers(probabilities: torch.Tensor, truth: torch.Tensor, los
 
 
 def classification_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
-    """95 % intervals [low, high] of accuracy, top-5 accuracy and loss, by name, and the facts of the groups. The top-5
-    accuracy of at most five classes, which is always 1, has none.
+    """95 % intervals [low, high] of accuracy, top-5 accuracy and loss, by name, and the facts of the groups; `auc` with
+    its interval for two classes. The top-5 accuracy of at most five classes, which is always 1, has no interval.
 
     arrays: as returned by `ClassifyLearner.metrics`. groups: of the images, or None.
     """
@@ -79,7 +81,19 @@ def classification_intervals(arrays: Arrays, groups: Groups | None) -> dict[str,
         items["accuracy_top5"] = (probabilities.topk(5, 1).indices == labels[:, None]).any(1).numpy()
     ids = ids_in(groups)
     found: dict[str, Any] = {f"{name}_interval": list(mean_interval(values, ids)) for name, values in items.items()}
+    found |= auc_numbers(arrays["probabilities"], arrays["labels"], groups)
     return found | (groups.facts(effective_images(items["accuracy"], ids)) if groups else {})
+
+
+def auc_numbers(probabilities: np.ndarray, truth: np.ndarray, groups: Groups | None) -> dict[str, Any]:
+    """`auc`, the area under the ROC curve, and `auc_interval`, if there are two classes and both have images.
+
+    probabilities: float [N, K]. truth: int64 [N].
+    """
+    if probabilities.shape[1] != 2 or not 0 < int(truth.sum()) < len(truth):
+        return {}
+    area, interval = area_under_curve(probabilities[:, 1], truth == 1, ids_in(groups))
+    return {"auc": area, "auc_interval": list(interval)}
 
 
 def negative_log_likelihood(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
