@@ -15,7 +15,7 @@ def draw_roc(scores: np.ndarray, positive: np.ndarray, classes: tuple[str, str])
     figure = new_figure(4.4, 4.2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
-    axes.step(*roc_points(scores, positive), where="post", color=BLUE, linewidth=1.8, clip_on=False)
+    axes.plot(*roc_points(scores, positive), color=BLUE, linewidth=1.8, clip_on=False)  # equal scores: a slope
     first, second = (short(name) for name in classes)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"{first} predicted as {second}", ylabel=f"recall of {second}")
     for axis in (axes.xaxis, axes.yaxis):
