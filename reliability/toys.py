@@ -1,6 +1,7 @@
 """Toy runs of each task that take a fraction of a second, in forked child processes that can be killed."""
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import os
@@ -112,6 +113,7 @@ def preload() -> None:
     ):
         importlib.import_module(name)
     Image.init()
+    gc.freeze()  # else each child copies all pages of memory with objects when it collects garbage
 
 
 def unavailable() -> str:

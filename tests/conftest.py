@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.name != "test_short_run_passes")
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom, and without a scan of the half a million objects of the imported modules."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Cache decoded images in a folder of the test session instead of the user's cache."""
@@ -79,17 +87,26 @@ def figures(wanted: Callable[[tuple[str, str]], bool]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Draw no figures of run reports, and write the figures of comparisons as images of one pixel."""
+    with figures(lambda figure: False), pytest.MonkeyPatch.context() as patch:
+        for name in ("report.compare.files", "start.results", "transfer.output"):
+            patch.setattr(importlib.import_module(f"sightline.{name}"), "png", lambda figure: BLANK)
+        yield
+
+
 @pytest.fixture(scope="module")
 def quick_figures() -> Iterator[None]:
     """Draw no figures in the tests of a module; drawing takes nine tenths of the time of a toy run."""
-    with figures(lambda figure: False):
+    with undrawn():
         yield
 
 
 @pytest.fixture
 def no_figures() -> Iterator[None]:
     """Draw no figures in one test."""
-    with figures(lambda figure: False):
+    with undrawn():
         yield
 
 

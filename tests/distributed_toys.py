@@ -1,6 +1,7 @@
 """Executed by engine/test_distributed.py in several processes, each of which writes its results to a JSON file."""
 
 import copy
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -148,6 +149,11 @@ def collectives() -> dict[str, Any]:
         "gradient": rows.grad[:, 0].tolist() if rows.grad is not None else None,
         "error": error_text,
     }
+
+
+def torchrun(*arguments: str) -> None:
+    """Run the command torchrun; its processes are new interpreters."""
+    importlib.import_module("torch.distributed.run").main(arguments)
 
 
 def main(photos: str, scenes: str, sets: str, out: str, rank: int) -> None:

@@ -34,9 +34,22 @@ from sightline.config.resolve import to_yaml
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE
 from sightline.insight import curves, features, figures, mask_figures, neighbors, projection
+from sightline.insight.ranking import draw_roc
 from sightline.report import findings
 from sightline.report.page import write_report
-from sightline.stats import baselines, class_weights, groups, intervals, metrics, nested, paired, segmentation, units
+from sightline.stats import (
+    baselines,
+    class_weights,
+    folds,
+    groups,
+    intervals,
+    metrics,
+    nested,
+    paired,
+    ranking,
+    segmentation,
+    units,
+)
 
 PACKAGE, DOCS = Path(sightline.__file__).parent, Path(__file__).parent.parent / "docs"
 
@@ -157,6 +170,11 @@ def binary(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return sample.correct[None, None], (sample.labels == 0)[None, None]
 
 
+def with_both(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of images, and whether each is of the second of two classes, with images of both."""
+    return np.append(sample.confidence, [0.5, 0.5]), np.append(sample.correct, [False, True])
+
+
 def maps_of(sample: Sample) -> list[projection.EpochMap]:
     labels = sample.labels[: len(sample.features)]
     return projection.epoch_maps([1, 2], [sample.features, sample.features], labels, with_tsne=False)
@@ -185,6 +203,9 @@ CASES: dict[str, Case] = {
     "jackknife": lambda s: intervals.jackknife(s.correct.mean(), s.correct * 1.0, share=True).interval(),
     "wilson_interval": lambda s: intervals.wilson_interval(int(s.correct.sum()), len(s.correct)),
     "verdict": lambda s: [intervals.verdict(0.0, edges, "A", "B") for edges in ((0.0, 0.0), intervals.NONE)],
+    "fold_interval": lambda s: [folds.fold_interval(part) for part in (s.confidence, s.correct * 1.0)],
+    "area_under_curve": lambda s: [ranking.area_under_curve(s.confidence, s.correct, g) for g in (None, s.groups)],
+    "roc_points": lambda s: ranking.roc_points(*with_both(s)),
     "nested_mean": lambda s: nested.nested_mean(binary(s)[0], s.groups),
     "mean_iou_values": lambda s: nested.mean_iou_values(s.per_image),
     "nested_difference": lambda s: nested.nested_difference(*binary(s), s.groups).interval(),
@@ -243,6 +264,7 @@ FIGURES: dict[str, Callable[[Sample], Figure]] = {
     "draw_confusion": lambda s: figures.draw_confusion(s.confusion, s.names),
     "draw_together": lambda s: figures.draw_together(0 * s.confusion, s.names),
     "draw_calibration": lambda s: figures.draw_calibration(s.confidence, s.correct),
+    "draw_roc": lambda s: draw_roc(*with_both(s), (s.names[0], s.names[-1])),
     "draw_maps": lambda s: figures.draw_maps([0 * s.features[:, [0, 0]]] if np.isfinite(s.features).all() else
                                              [np.zeros((len(s.labels), 2))], ["one"], s.labels, s.names),
     "draw_image_grid": lambda s: figures.draw_image_grid([], []),

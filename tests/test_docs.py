@@ -99,7 +99,7 @@ def toy(tokens: list[str]) -> list[str]:
     given = [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)]
     if tokens[0] == "masks" and "--points-per-side" not in tokens:
         return [*tokens, "--points-per-side", "4"]
-    if tokens[0] not in ("train", "sweep") or tokens[1].endswith(".yaml"):
+    if tokens[0] not in ("train", "sweep", "repeat") or tokens[1].endswith(".yaml"):
         return given
     recipe = RECIPES[tokens[1]]() if tokens[1] in RECIPES else None
     settings = {"segment": TOY_MASKS, "pretrain": TOY_PRETRAINING}.get(recipe.task if recipe else "", TOY)

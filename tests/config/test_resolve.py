@@ -407,3 +407,8 @@ def test_any_configuration_round_trips_through_yaml(
 @pytest.mark.parametrize("text", [string.printable, "".join(map(chr, range(256)))])
 def test_any_character_in_a_name_round_trips(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, to_yaml(ClassifyConfig(name=text))).name == text
+
+
+def test_a_recipe_cannot_replace_a_setting_that_its_section_lacks() -> None:
+    with pytest.raises(AssertionError, match=r"Train has not all of .*clip_norm"):
+        Train().replace(clip_norm=3.0)

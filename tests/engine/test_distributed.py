@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -177,7 +175,7 @@ def test_sigterm_saves_and_another_number_of_processes_can_resume(
     assert weights_apart(run, uninterrupted) < 0.02
 
 
-def pid_of_rank(launcher: int, rank: int) -> int | None:
+def pid_of_rank(launcher: int | None, rank: int) -> int | None:
     """The process ID of a rank started by torchrun, whose process ID is `launcher`."""
     for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
         with contextlib.suppress(OSError):
@@ -192,18 +190,18 @@ def test_processes_restarted_by_torchrun_resume_the_run(tmp_path: Path, make_pho
     packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    launcher += ["--master-port", str(free_port()), str(HERE / "without_report.py"), *command(packed, run, *more)]
-    with subprocess.Popen(launcher, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: process.poll() is not None or train_records(run))
-        pid = pid_of_rank(process.pid, 1)
+    options = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
+    arguments = [*options, str(HERE / "without_report.py"), *command(packed, run, *more)]
+    launcher = fork(distributed_toys.torchrun, *arguments, output=tmp_path / "launcher.txt")
+    try:
+        wait_until(lambda: not launcher.is_alive() or train_records(run))
+        pid = pid_of_rank(launcher.pid, 1)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        try:
-            errors = process.communicate(timeout=90)[1].decode()
-        finally:
-            process.terminate()  # torchrun then ends its processes, in case they hang
-    assert process.returncode == 0, errors
+        launcher.join(90)
+    finally:
+        launcher.terminate()  # torchrun then ends its processes, in case they hang
+    assert ended(launcher) == 0, (tmp_path / "launcher.txt").read_text()
     run_alone(*command(packed, uninterrupted, *more), folder=tmp_path)
     assert [record["step"] for record in train_records(run)] == list(range(1, 33))
     assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]

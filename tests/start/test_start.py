@@ -19,6 +19,7 @@ from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.engine.schedules import training_side
 from sightline.errors import ENVIRONMENT, INTERRUPTED
+from sightline.insight.style import png
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
@@ -53,9 +54,14 @@ def weights(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.usefixtures("toy_ladder")
-def test_the_page_satisfies_wcag_aa(photos: Path, weights: str, tmp_path: Path, browser: "Browser") -> None:
+def test_the_page_satisfies_wcag_aa(
+    photos: Path, weights: str, tmp_path: Path, browser: "Browser", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "png", png)  # draws the figures
     page = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True).report
     assert violations_of_file(browser, page) == []
+    drawn = [path.stat().st_size for path in (page.parent / "figures").iterdir()]
+    assert drawn and min(drawn) > 2000, "the other tests write images of one pixel"
 
 
 @pytest.mark.usefixtures("toy_ladder")
