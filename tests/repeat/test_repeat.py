@@ -15,8 +15,9 @@ from sightline import SightlineError
 from sightline.__main__ import run as command_line
 from sightline.errors import INTERRUPTED
 from sightline.repeat import several
-from sightline.repeat.results import RepeatResult
+from sightline.repeat.results import RepeatResult, Repeats, of_folds
 from sightline.stats.folds import fold_interval
+from sightline.stats.intervals import mean_interval
 from sightline.tasks.files import load_recipe_file
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def test_every_image_is_validated_once_and_the_mean_has_the_interval_of_folds(
     accuracies = [run.metrics["accuracy"] for run in runs]
     assert folds.scores.tolist() == [accuracies] and folds.score == pytest.approx(np.mean(accuracies))
     low, high = fold_interval(np.array(accuracies))
-    assert folds.interval == (max(low, 0.0), min(high, 1.0))
+    correct = np.repeat([1.0, 0.0], [round(64 * folds.score), 64 - round(64 * folds.score)])
+    least = mean_interval(correct)
+    assert folds.interval == pytest.approx((max(min(low, least[0]), 0), min(max(high, least[1]), 1)), abs=0.01)
     assert folds.sentence.startswith(f"Accuracy {100 * folds.score:.1f} [") and "mean of 3 folds" in folds.sentence
 
 
@@ -86,7 +89,8 @@ def test_folds_and_seeds_together(folds: RepeatResult, photos: Path, tmp_path: P
     both = repeated(photos / "train", tmp_path / "both", folds=3, seeds="0,1")
     assert both.scores[0].tolist() == folds.scores[0].tolist() and both.scores.shape == (2, 3)
     low, high = fold_interval(both.scores.mean(0))
-    assert both.interval == (max(low, 0.0), min(high, 1.0)) and "3 folds and 2 seeds" in both.sentence
+    assert both.interval and both.interval[0] <= max(low, 0) and both.interval[1] >= min(high, 1)
+    assert "3 folds and 2 seeds" in both.sentence
 
 
 def test_an_interrupted_repetition_is_resumed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +113,28 @@ def test_an_interrupted_repetition_is_resumed(photos: Path, tmp_path: Path, monk
     assert repeated(photos, tmp_path / "r", seeds="0,1,2").missing == () and trained == ["seed-0"]
 
 
+def test_folds_that_agree_have_an_interval_with_width(tmp_path: Path) -> None:
+    plan, equal, apart = Repeats("r", 3, (0,)), np.ones((1, 3)), np.array([[0.5, 0.6, 0.7]])
+
+    def interval(scores: np.ndarray, images: int, why: str = "") -> tuple[object, list[str]]:
+        names = tuple(map(str, range(images)))
+        return of_folds(tmp_path, plan, scores, True, lambda run, split: (names, np.ones(images), why))
+
+    assert interval(equal, 40)[0] == pytest.approx(mean_interval(np.ones(120)))
+    few, notes = interval(equal, 2)
+    assert few is None and "at least 10 images" in notes[0]
+    rare, notes = interval(equal, 9, "a class is rare")
+    assert rare is None and "fold-1-seed-0: a class is rare" in notes[0]
+    assert of_folds(tmp_path, plan, equal, True, None)[0] is None
+    assert of_folds(tmp_path, plan, apart, True, None)[0] == pytest.approx(fold_interval(apart[0]))
+
+
+def test_a_rejected_command_leaves_nothing_that_blocks_the_next_one(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="65 folds cannot be made of 64"):
+        repeated(photos / "train", tmp_path / "r", folds=65)
+    assert repeated(photos / "train", tmp_path / "r", folds=3).plan.folds == 3
+
+
 def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) -> None:
     def error(**options: Any) -> SightlineError:
         with pytest.raises(SightlineError) as caught:
@@ -122,7 +148,9 @@ def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) ->
     assert "a, b" not in error(seeds="a,b").cure and "--seeds 0,1,2" in error(seeds="a,b").cure
     assert error(folds=5).what.startswith("these data have a validation split")
     assert "3 folds" in error(folds=4, out=folds.path).what
-    with pytest.raises(SightlineError, match="other settings than the repetition"):
+    with pytest.raises(SightlineError, match="and is no run"):
+        sightline.report(folds.path, folds.path / "fold-1-seed-0", out=tmp_path / "c")
+    with pytest.raises(SightlineError, match="other settings than the repetition now"):
         sightline.repeat(configured(SMALL | {"optim.lr": 0.5}), photos / "train", folds=3, out=folds.path, quiet=True)
 
 

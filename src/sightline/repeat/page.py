@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..errors import counted
 from ..insight.curves import number
 from ..insight.style import BLUE, MUTED, new_figure, png, styled
 from ..report.formatting import duration
@@ -30,8 +31,15 @@ def write_result(folder: Path, plan: Repeats) -> RepeatResult:
         ("Runs", runs(result)),
         ("How it was made", settings(result)),
     ]
-    atomic_write(folder / "report.html", layout("Sightline repetition", plan.name, "", content))
+    atomic_write(folder / "report.html", layout("Sightline repetition", plan.name, origin(folder, plan), content))
     return result
+
+
+def origin(folder: Path, plan: Repeats) -> str:
+    """A line on the data, the folds and the seeds."""
+    data = load_recipe_file(folder / next(iter(plan.runs)) / "recipe.yaml").data.path
+    parts = [counted(plan.folds, "fold")] * (plan.folds > 0) + [counted(len(plan.seeds), "seed")]
+    return f"{Path(data).name}: {', '.join(parts)}"
 
 
 def summary(result: RepeatResult, drawn: dict[str, bytes]) -> list[Child]:
@@ -93,4 +101,7 @@ def draw_runs(result: RepeatResult) -> Figure:
     axes.set_yticks(range(rows + 1), [*reversed(names), "mean"])
     axes.set_ylim(-0.6, rows + 0.6)
     axes.set_xlabel(result.metric.heading)
+    if result.metric.percent:
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -1), min(high, 101))
     return drawing

@@ -16,9 +16,9 @@ from ..runs.atomic import atomic_write, finite, read_json, read_json_lines, writ
 from ..runs.csv_io import csv_text
 from ..stats.folds import fold_interval
 from ..stats.groups import ids_in, read_groups
-from ..stats.intervals import Interval
+from ..stats.intervals import Interval, mean_interval
 from ..stats.nested import nested_mean
-from ..stats.units import FEWEST
+from ..stats.units import FEWEST, count_units, ids_of
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
 
@@ -112,7 +112,7 @@ def read_results(folder: Path, plan: Repeats) -> RepeatResult:
         notes = [f"Not finished: {', '.join(missing)}. Repeat the command to train them."]
         interval: Interval | None = None
     elif plan.folds:
-        interval, notes = of_folds(scores, metric.percent)
+        interval, notes = of_folds(folder, plan, scores, metric.percent, task.image_scores)
     else:
         interval, notes = of_seeds(folder, names, task.image_scores)
     result = replace(result, interval=interval, notes=(*notes, *caveats(result)))
@@ -126,9 +126,23 @@ def final_numbers(run: Path) -> dict[str, Any] | None:
     return [record for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "done"][-1]
 
 
-def of_folds(scores: np.ndarray, share: bool) -> tuple[Interval | None, list[str]]:
-    """(interval of the mean over folds, notes). scores: [S, K]. share: whether scores are from 0 to 1."""
+def of_folds(
+    folder: Path, plan: Repeats, scores: np.ndarray, share: bool, image_scores: Any
+) -> tuple[Interval | None, list[str]]:
+    """(interval of the mean over folds or None, notes). scores: [S, K]. share: whether scores are from 0 to 1.
+
+    The interval is never narrower than that over the images: folds may agree by chance, for example if all are right.
+    """
     low, high = fold_interval(scores.mean(0))
+    if image_scores is None and low == high:
+        return None, ["There is no interval, because all folds have the same score."]
+    if image_scores is not None:
+        names = [name for name, run in plan.runs.items() if run.seed == plan.seeds[0]]
+        values, groups, why = image_values(folder, names, image_scores)
+        if why:
+            return None, [f"There is no interval: {why}."]
+        edges = mean_interval(values, groups)
+        low, high = min(low, edges[0]), max(high, edges[1])
     note = (
         "The interval (of at least 95%) has the correction of Nadeau and Bengio (2003), because any two of the "
         "trainings share most of their images. It is for training on all but one of the folds."
@@ -136,20 +150,41 @@ def of_folds(scores: np.ndarray, share: bool) -> tuple[Interval | None, list[str
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high), [note]
 
 
+def image_values(folder: Path, names: list[str], image_scores: Any) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """(values [N] of the validation images of all these runs, their groups or None, why no interval can be given or
+    "")."""
+    values, ids = [], []
+    for name in names:
+        try:
+            images, found, why = image_scores(folder / name, "val")
+        except UNREADABLE as error:
+            return np.zeros(0), None, f"predictions cannot be read ({error})"
+        if why:
+            return np.zeros(0), None, f"{name}: {why}"
+        groups = ids_in(read_groups(folder / name, images, "val"))
+        values.append(found)
+        ids += [(name, one) for one in (range(len(images)) if groups is None else groups.tolist())]
+    units = ids_of(ids)
+    if count_units(len(units), units) < FEWEST:
+        return np.zeros(0), None, f"it needs at least {FEWEST} images, or groups of images that belong together"
+    alone = count_units(len(units), units) == len(units)
+    return np.concatenate(values), None if alone else units, ""
+
+
 def of_seeds(folder: Path, names: list[str], image_scores: Any) -> tuple[Interval | None, list[str]]:
     """(interval of the mean over images and seeds or None, notes)."""
     if image_scores is None:
         return None, ["There is no interval over images and seeds for this metric; each run has its own over images."]
-    try:
-        found = [image_scores(folder / name, "val") for name in names]
-    except UNREADABLE as error:
-        return None, [f"There is no interval, because predictions cannot be read ({error})."]
-    images, why = found[0][0], next((why for _, _, why in found if why), "")
-    if why or any(others != images for others, _, _ in found) or len(images) < FEWEST:
-        return None, [f"There is no interval: {why or 'the runs were evaluated on different or too few images'}."]
-    values, groups = np.array([[each for _, each, _ in found]]), read_groups(folder / names[0], images, "val")
-    _, interval = nested_mean(values, ids_in(groups), shares=bool(np.isin(values, (0, 1)).all()))
-    return interval if np.isfinite(interval).all() else None, ["The interval is over the validation images and seeds."]
+    every = [image_values(folder, [name], image_scores) for name in names]
+    why = next((why for _, _, why in every if why), "")
+    if not why and len({len(values) for values, _, _ in every}) > 1:
+        why = "the runs were evaluated on different images"
+    if why:
+        return None, [f"There is no interval: {why}."]
+    values = np.array([[values for values, _, _ in every]])
+    _, interval = nested_mean(values, every[0][1], shares=bool(np.isin(values, (0, 1)).all()))
+    note = "The 95% interval is over the validation images and the seeds."
+    return interval if np.isfinite(interval).all() else None, [note]
 
 
 def caveats(result: RepeatResult) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..errors import SightlineError
+from ..errors import SightlineError, counted
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
 from ..runs import run_folder
@@ -65,8 +65,10 @@ def repeat(
         if note:
             say(f"warning: {note}")
         plan = with_earlier_seeds(folder, plan, overwrite)
+        if earlier := [str(seed) for seed in plan.seeds if seed not in chosen]:
+            say(f"the seeds of earlier commands are included: {', '.join(earlier)}")
         write_mark(folder, plan, {})
-        several = Several("repetition", folder, say, quiet, StopRequest.received)
+        several = Several("repetition", True, folder, say, quiet, StopRequest.received)
         for name, run in plan.runs.items():
             own = {"train.seed": run.seed} | ({"data.fold": f"{run.fold}/{folds}"} if folds else {})
             train_or_resume(several, name, resolve(config, own))
@@ -79,12 +81,13 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
     """Raise SightlineError for numbers of folds and seeds with which nothing is repeated."""
     if folds and folds < FEWEST_FOLDS:
         why = f"the interval of the mean needs at least {FEWEST_FOLDS} folds"
-        raise SightlineError(f"{folds} folds are too few", where="--folds", why=why, cure="use --folds 5")
+        raise SightlineError(f"{counted(folds, 'fold')} are too few", where="--folds", why=why, cure="use --folds 5")
     if len(set(seeds)) < len(seeds):
         raise SightlineError("a seed is listed twice", where="--seeds", cure="list each seed once: --seeds 0,1,2")
     if not folds and len(seeds) < 2:
         cure = "train on five parts of the data: --folds 5; or with several seeds: --seeds 0,1,2"
-        raise SightlineError("there is nothing to repeat", where="sightline repeat", cure=cure)
+        why = "one seed without folds is one run, which `sightline train` trains"
+        raise SightlineError("there is nothing to repeat", where="sightline repeat", why=why, cure=cure)
 
 
 def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
@@ -95,13 +98,14 @@ def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
     old = read_plan(folder)
     if old is None:
         require_own_folder(folder, False, "repetition")
+    if old is None or not any(run_folder.is_started(folder / name) for name in old.runs):
         return plan
     if overwrite:
         for name in old.runs:
             shutil.rmtree(folder / name, ignore_errors=True)
         return plan
     if old.folds != plan.folds:
-        what = f"this folder has a repetition with {old.folds or 'no'} folds"
+        what = f"this folder has the runs of a repetition with {old.folds or 'no'} folds"
         cure = "choose another folder: --out FOLDER; or delete its runs: --overwrite"
         raise SightlineError(what, where=str(folder), cure=cure)
     return Repeats(plan.name, plan.folds, tuple(dict.fromkeys(old.seeds + plan.seeds)))

@@ -10,6 +10,7 @@ from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError
 from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..runs import run_folder
+from ..runs.run_folder import value_of
 from ..runs.signals import StopRequest
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
@@ -20,10 +21,11 @@ class Several:
     """A folder of several runs and the command that trains them.
 
     whole: what the runs are together, for messages: "grid". signals: the number of signals that the process had
-    received before.
+    received before. replaces: whether --overwrite deletes all runs.
     """
 
     whole: str
+    replaces: bool
     folder: Path
     say: Callable[[str], None]
     quiet: bool
@@ -50,9 +52,11 @@ def train_or_resume(several: Several, name: str, config: Config) -> bool:
     old = load_recipe_file(run / "recipe.yaml") if started else config
     changed = recipe_changes(old, run_folder.built_in(run, config)) if started else []
     if changed:
-        why = f"these settings differ: {', '.join(changed)}"
-        what = f"this run has other settings than the {several.whole}"
-        raise SightlineError(what, where=str(run), why=why, cure="choose another folder: --out FOLDER")
+        differing = [f"{key} was {value_of(old, key)}, is {value_of(config, key)} now" for key in changed]
+        what = f"this run has other settings than the {several.whole} now"
+        cure = "choose another folder: --out FOLDER"
+        cure += "; or delete the runs in this one: --overwrite" * several.replaces
+        raise SightlineError(what, where=str(run), why="; ".join(differing), cure=cure)
     if started and run_folder.is_finished(run):
         several.say(f"{name}: done")
         return False

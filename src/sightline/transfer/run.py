@@ -83,7 +83,7 @@ def transfer(
         if note:
             say(f"warning: {note}")
         merged = write_grid_file(folder, grid, overwrite)
-        train_all(Command("grid", folder, say, quiet, StopRequest.received, grid, merged))
+        train_all(Command("grid", False, folder, say, quiet, StopRequest.received, grid, merged))
         result = write_grid_report(folder, merged)
     say(text_table(result))
     say(f"report: {result.report}")

@@ -43,7 +43,7 @@ def test_a_fold_of_a_folder_is_its_validation_set(tmp_path: Path) -> None:
         name for split in folds[0].splits.values() for name in split.names
     )
     assert any({"a/0.png", "a/copy.png"} <= each for each in names), "copies are in one fold"
-    assert "validation set: fold 2/4 (seed 0)" in folds[1].notes
+    assert "validation set: fold 2/4 (split seed 0)" in folds[1].notes
 
 
 def test_groups_and_an_inner_split_within_a_fold(tmp_path: Path) -> None:
@@ -67,6 +67,6 @@ def test_more_folds_than_images_or_groups(tmp_path: Path) -> None:
 
 def test_folds_need_labels_and_no_validation_split(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     error = open_error(make_photos(tmp_path / "split"), fold="1/5")
-    assert error.what.startswith("these data have a validation split") and "photos/train" in error.cure
+    assert error.what.startswith("these data have a validation split") and "--seeds 0,1,2" in error.cure
     put(tmp_path / "flat", "1.png", "2.png")
     assert "no labels" in open_error(tmp_path / "flat", fold="1/2").what

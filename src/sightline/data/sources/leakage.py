@@ -46,7 +46,8 @@ def finish_source(source: Source, data: Data, seed: int, hold_out: bool = True, 
         if data.fold and ("val" in splits or not annotated):
             what = "these data have a validation split" if annotated else "these images have no labels or masks"
             why = "folds are parts of labeled training images, and each is once the validation set"
-            cure = "give training images alone, such as --data photos/train; or " * annotated + "leave out the folds"
+            cure = "give the folder of the training images as the data; or use --seeds 0,1,2 instead of folds"
+            cure = cure if annotated else "add labels: a folder for each class, or a table (docs/data.md)"
             raise SightlineError(f"{what}, so there are no folds", where="data.fold", why=why, cure=cure)
         if "val" not in splits and annotated:
             splits = with_validation(source.path, splits, data, seed, notes)
@@ -84,7 +85,7 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     share = f"{percent} of {whole}" if groups is None else f"complete groups, about {percent} of the images,"
     aside = "; the split test is not used for validation" if "test" in splits else ""
     chosen = f"no validation split: {share} held out of train" if not data.fold else f"validation set: fold {data.fold}"
-    notes += [f"{chosen} (seed {seed}){aside}", *details]
+    notes += [f"{chosen} ({'split ' * bool(data.fold)}seed {seed}){aside}", *details]
     kept, val = train.subset(np.flatnonzero(~mask)), train.subset(np.flatnonzero(mask))
     others = {split: items for split, items in splits.items() if split != "train"}
     return {"train": kept, "val": val, **others}

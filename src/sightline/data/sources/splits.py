@@ -105,11 +105,14 @@ def fold_mask(labels: np.ndarray, groups: Sequence[str], fold: str, seed: int) -
     number, count = map(int, fold.split("/"))
     different = len(set(groups))
     if not 1 <= number <= count or count < 2:
+        why = "the parts of K are numbered from 1 to K, and K is at least 2"
         cure = "give the number of a part and the number of parts: --data.fold 2/5"
-        raise SightlineError(f"there is no fold {fold}", where="data.fold", cure=cure)
+        raise SightlineError(f"there is no fold {fold}", where="data.fold", why=why, cure=cure)
     if different < count:
         what = f"{count} folds cannot be made of {different} different images or groups"
-        raise SightlineError(what, where="data.fold", cure=f"use fewer folds, such as --folds {max(different, 2)}")
+        why = "images of a group, and identical files, are in one fold"
+        cure = "use fewer folds, such as --folds 5" if different >= 5 else "add images or groups"
+        raise SightlineError(what, where="data.fold", why=why, cure=cure)
     alone = different == len(groups)
     units = np.unique(np.array(groups), return_inverse=True)[1]
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)

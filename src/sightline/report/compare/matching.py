@@ -46,7 +46,8 @@ def class_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) ->
 def name_mismatch(first: str, a: ImageResults, second: str, b: ImageResults) -> Fault | None:
     """(reason, remedy) if two runs have images of different names, or several images of the same name, else None."""
     ours, theirs = set(a.names), set(b.names)
-    cure = "validate both on the same images: the same --data.path, --data.split_seed and --data.val_fraction"
+    settings = "--data.path, --data.fold, --data.split_seed and --data.val_fraction"
+    cure = f"validate both on the same images: the same {settings}"
     if ours == theirs:
         duplicates = [len(names) > len(set(names)) for names in (a.names, b.names)]
         if any(duplicates) and a.names != b.names:
