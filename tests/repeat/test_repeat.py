@@ -148,6 +148,9 @@ def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) ->
     assert "a, b" not in error(seeds="a,b").cure and "--seeds 0,1,2" in error(seeds="a,b").cure
     assert error(folds=5).what.startswith("these data have a validation split")
     assert "3 folds" in error(folds=4, out=folds.path).what
+    with pytest.raises(SightlineError, match="the initial weights have seen the folds"):
+        seen = {"model.weights": str(folds.path / "fold-1-seed-0")}
+        repeated(photos / "train", tmp_path / "r", folds=3, **seen)
     with pytest.raises(SightlineError, match="and is no run"):
         sightline.report(folds.path, folds.path / "fold-1-seed-0", out=tmp_path / "c")
     with pytest.raises(SightlineError, match="other settings than the repetition now"):

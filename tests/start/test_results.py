@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from sightline import SightlineError
+from sightline.config.resolve import to_yaml
+from sightline.config.schema import Model
 from sightline.runs.atomic import write_json
 from sightline.start.results import Outcome, highest, left_out, next_commands, read_outcomes, sentences
+from sightline.tasks.classify.config import ClassifyConfig
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
 
@@ -55,6 +58,18 @@ def test_commands_name_the_folder_unless_it_is_the_usual_one(tmp_path: Path) -> 
     assert next_commands(Path("runs/start"), {"data.path": "photos"}, STEPS[1], more)[-1] == wanted
     other = next_commands(tmp_path, {"data.path": "photos"}, STEPS[1], more)[-1]
     assert other == f"sightline start photos --out {tmp_path} --minutes 9"
+
+
+def test_folds_are_suggested_where_few_images_were_held_out_and_no_weights_have_seen_them(tmp_path: Path) -> None:
+    def commands() -> str:
+        return " ".join(next_commands(tmp_path, {"data.path": "p", "data.val_fraction": 0.3}, STEPS[1], []))
+
+    recipe = tmp_path / STEPS[1].name / "recipe.yaml"
+    assert f"sightline repeat {recipe} --folds 5" in commands()
+    assert "repeat" not in " ".join(next_commands(tmp_path, {"data.path": "p"}, STEPS[1], []))
+    recipe.parent.mkdir()
+    recipe.write_text(to_yaml(ClassifyConfig(model=Model(weights=str(tmp_path)))))
+    assert "repeat" not in commands()
 
 
 def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -> None:

@@ -191,8 +191,8 @@ def simsiam_fast() -> PretrainConfig:
     """Small photographs: SimSiam (arXiv 2011.10566), which has no target network, for short pre-trainings.
 
     From the paper: a three-layer projector with batch norm on its output, a predictor with a bottleneck, SGD. Ours: the
-    optimizer, the predictor's learning rate and the views of `byol_fast`, with which it was a little better in pilots
-    of 8 epochs (docs/pretrain.md); not measured in full.
+    optimizer, the predictor's learning rate and the views of `byol_fast`. With 2e14 training FLOPs it is a little
+    better than `byol_fast` (docs/pretrain.md); the 68 epochs of the recipe were not measured.
 
         sightline train simsiam_fast --data unlabeled/ --pretrain.probe labeled/
     """
@@ -247,8 +247,11 @@ def distill_fast() -> PretrainConfig:
     Teacher and trained network see the same view; the loss is the squared distance of their features, the teacher's
     standardized over 1,000 training images, after scaling to length 1. The default teacher is small enough for a CPU;
     others, such as timm/vit_small_patch14_dinov2.lvd142m, need a GPU or few images. Ours: the teacher's images of 64
-    pixels, network, views and optimizer of `moco_fast`. In pilots better than `moco_fast` at equal epochs
-    (docs/pretrain.md); not measured in full.
+    pixels, network, views and optimizer of `moco_fast`.
+
+    Measured after 9 epochs of 25,000 photographs of 32x32 (1.9e14 training FLOPs with those of the teacher, three
+    seeds), on 50 other classes: k-NN accuracy 0.447 (0.439 to 0.452), logistic regression 0.517. `moco_fast` has 0.333
+    and 0.405 at equal compute (docs/pretrain.md). The 36 epochs of the recipe were not measured.
 
         sightline train distill_fast --data unlabeled/ --pretrain.probe labeled/
     """

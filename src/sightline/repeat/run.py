@@ -17,7 +17,7 @@ from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..stats.folds import FEWEST_FOLDS
 from ..tasks import TASKS
-from ..tasks.files import typed
+from ..tasks.files import load_recipe_file, typed
 from ..user_code import accepts_code
 from .page import write_result
 from .results import RepeatResult, Repeats, read_plan, write_mark
@@ -57,6 +57,8 @@ def repeat(
     given = settings | ({"data.path": os.fspath(data)} if data is not None else {})
     usual = NOTHING_CHOSEN if TASKS[base.task].selects_epochs else {}
     config = resolve(base, usual | given)
+    if folds:
+        require_unseen(config)
     plan = Repeats(config.name, folds, chosen)
     folder = Path(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
     run_folder.require_outside_data(folder, config.data.path)
@@ -88,6 +90,18 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
         cure = "train on five parts of the data: --folds 5; or with several seeds: --seeds 0,1,2"
         why = "one seed without folds is one run, which `sightline train` trains"
         raise SightlineError("there is nothing to repeat", where="sightline repeat", why=why, cure=cure)
+
+
+def require_unseen(config: Config) -> None:
+    """Raise SightlineError if the initial weights are those of a run on the same data: it has seen every fold."""
+    recipe = Path(config.model.weights) / "recipe.yaml"
+    if not recipe.is_file():
+        return
+    own, before = (run_folder.with_absolute_paths(one).data.path for one in (config, load_recipe_file(recipe)))
+    if own == before:
+        why = f"{config.model.weights} was trained on {before}, so that every fold would be validated on known images"
+        cure = "begin with other weights: --model.weights pretrained, or none; or use --seeds 0,1,2 instead of folds"
+        raise SightlineError("the initial weights have seen the folds", where="model.weights", why=why, cure=cure)
 
 
 def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:

@@ -20,6 +20,7 @@ from ..report.html import Child, element, table
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..stats.units import FEWEST
+from ..tasks.files import load_recipe_file
 
 MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
@@ -239,12 +240,19 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
     run = shlex.quote(str(folder / best.name))
     lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
     more = [one for one in outcomes if one.cure.startswith("give more time: ")]
+    if "data.val_fraction" in settings and not begins_with_run(recipe := folder / best.name / "recipe.yaml"):
+        lines.append(f"sightline repeat {shlex.quote(str(recipe))} --folds 5")  # few images: validate on all of them
     if more:
         words = ["sightline", "start", settings["data.path"]]
         words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]
         words += ["--out", str(folder)] if folder != run_folder.default_folder("start") else []
         lines.append(f"{shlex.join(words)} {more[0].cure.removeprefix('give more time: ')}")
     return lines
+
+
+def begins_with_run(recipe: Path) -> bool:
+    """Whether a run began with the weights of another one, which has seen images that folds would validate on."""
+    return recipe.is_file() and Path(load_recipe_file(recipe).model.weights).is_dir()
 
 
 def page_lead(
