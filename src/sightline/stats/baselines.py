@@ -14,7 +14,7 @@ TITLES = {
     "most_frequent_class_pixel_accuracy": "its pixel accuracy",
     "class_frequencies": "class frequencies",
     "knn_raw_pixels": "k-NN on raw pixels",
-    "knn_untrained": "k-NN on the untrained network",
+    "knn_untrained": "k-NN on the network with random weights",
 }
 """The baselines in words, by their key in the field `baselines` of a run's final results."""
 

@@ -122,16 +122,16 @@ def test_the_values_are_computed_once_for_the_same_data(training: Any, monkeypat
 def test_the_numbers_of_images_are_bounded_and_stated(training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST_IMAGES", 32)
     found, notes = classify.baselines(training, 1e12)
-    assert notes == ["k-NN classifies 16 of 16 validation images by 32 of 64 labeled images"] and len(found) == 3
+    assert notes == ["k-NN: of 16 of 16 validation images, by 32 of 64 training images"] and len(found) == 3
     for name, value in (("FREE_FLOPS", 1.0), ("FEWEST_IMAGES", 5)):
         monkeypatch.setattr(baselines, name, value)
     cost = baselines.forward_flops(training.parts.model.backbone, 16)
     _, notes = classify.baselines(training, 24 * cost / baselines.SHARE)
     assert notes[1:] == [
-        "k-NN on the untrained network classifies 8 of 16 validation images by 16 of 64 labeled images"
+        "k-NN on the network with random weights: of 8 of 16 validation images, by 16 of 64 training images"
     ]
     found, notes = classify.baselines(training, 1.0)
-    assert notes[1:] == ["no k-NN on the untrained network, which would take over 2% of the training"]
+    assert notes[1:] == ["no k-NN on the network with random weights: it would take over 2% of the training"]
     assert set(found) == {"most_frequent_class", "knn_raw_pixels"}
 
 

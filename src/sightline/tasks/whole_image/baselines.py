@@ -28,7 +28,7 @@ from ...stats.baselines import neighbor_scores, stratified_rows
 MOST_IMAGES = 10_000
 """Maximum number of images among which neighbors are searched, and of images that are classified by them."""
 FEWEST_IMAGES = 100
-"""There is no k-NN on the untrained network if its cost allows fewer labeled images than this."""
+"""There is no k-NN on the network with random weights if its cost allows fewer labeled images than this."""
 SIDE = 32
 """Larger images are resized to this height and width for k-NN on raw pixels."""
 SHARE, FREE_FLOPS = 0.02, 2e11
@@ -76,12 +76,15 @@ class ImageBaselines:
         affordable = max(SHARE * flops, FREE_FLOPS) / forward_flops(network.backbone, config.data.size, channels)
         fewer = self.rows(min(1.0, affordable / sum(map(len, rows))))
         if len(fewer[0]) < min(FEWEST_IMAGES, len(rows[0])):
-            return found, [*notes, "no k-NN on the untrained network, which would take over 2% of the training"]
+            return found, [
+                *notes,
+                "no k-NN on the network with random weights: it would take over 2% of the training",
+            ]
         found["knn_untrained"] = self.remembered(
             fewer, self.network_content(), lambda: self.knn(fewer, self.features_of(network))
         )
         if len(fewer[0]) < len(rows[0]):
-            notes += self.notes("k-NN on the untrained network", fewer)
+            notes += self.notes("k-NN on the network with random weights", fewer)
         return found, notes
 
     def network_content(self) -> list[Any]:
@@ -104,7 +107,7 @@ class ImageBaselines:
         """A note if not all images are used, else []."""
         parts = [f"{len(each):,} of {len(split.names):,}" for each, split in zip(rows, self.splits, strict=True)]
         whole = all(len(each) == len(split.names) for each, split in zip(rows, self.splits, strict=True))
-        return [] if whole else [f"{what} classifies {parts[1]} validation images by {parts[0]} labeled images"]
+        return [] if whole else [f"{what}: of {parts[1]} validation images, by {parts[0]} training images"]
 
     def remembered(self, rows: Rows, content: list[Any], compute: Callable[[], float]) -> float:
         """Return a value from the cache folder, or compute and store it. content: what it depends on besides data."""
