@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import sightline
 from sightline.engine.parts import epoch_cost, flops_by_side, training_flops
@@ -153,6 +154,9 @@ def curves(runs: list[Path]) -> Figure:
             panels[0].axhline(value, color="gray", linestyle=":", linewidth=1)
     for panel, title in zip(panels, ("k-NN", "logistic regression"), strict=True):
         panel.set(xscale="log", xlabel="training FLOPs", title=title)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
+        panel.xaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel("accuracy")
     panels[1].legend()
     return figure
