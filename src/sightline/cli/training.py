@@ -71,14 +71,27 @@ def train(
     """
     from ..train import train as function
 
-    chosen = recipe
-    if chosen is None:
-        from ..start.first import first_recipe
-
-        chosen = first_recipe(data, settings or {})
-    run = function(chosen, data, out=out, overwrite=overwrite, quiet=quiet, watch=watch, code=code, **(settings or {}))
+    run = function(
+        recipe_or_first(recipe, data, settings),
+        data,
+        out=out,
+        overwrite=overwrite,
+        quiet=quiet,
+        watch=watch,
+        code=code,
+        **(settings or {}),
+    )
     if quiet:
         print_path(run.report)
+
+
+def recipe_or_first(recipe: str | None, data: str | None, settings: dict[str, Any] | None) -> Any:
+    """The recipe that was named, or else the one that the data need."""
+    if recipe is not None:
+        return recipe
+    from ..start.first import first_recipe
+
+    return first_recipe(data, settings or {})
 
 
 @app.command
@@ -153,11 +166,7 @@ def repeat(
     """
     import sightline
 
-    chosen: Any = recipe
-    if chosen is None:
-        from ..start.first import first_recipe
-
-        chosen = first_recipe(data, settings or {})
+    chosen = recipe_or_first(recipe, data, settings)
     options: dict[str, Any] = {"folds": folds, "seeds": seeds, "out": out, "overwrite": overwrite, "quiet": quiet}
     result = sightline.repeat(chosen, data, **options, code=code, **(settings or {}))
     if quiet:

@@ -10,12 +10,11 @@ from ..insight.curves import number
 from ..insight.style import BLUE, MUTED, new_figure, png, styled
 from ..report.formatting import duration
 from ..report.html import Child, element, missing_note, table, typeset
-from ..report.origin import flat, shown
+from ..report.origin import changed_settings, flat
 from ..report.page import layout
 from ..report.sections import figure
 from ..runs.atomic import atomic_write
-from ..tasks.files import load_recipe_file
-from .results import RepeatResult, Repeats, final_numbers, read_results, write_tables
+from .results import RepeatResult, Repeats, read_results, write_tables
 
 NOT_REPEATED = ("name", "data.fold", "train.seed")
 
@@ -31,15 +30,15 @@ def write_result(folder: Path, plan: Repeats) -> RepeatResult:
         ("Runs", runs(result)),
         ("How it was made", settings(result)),
     ]
-    atomic_write(folder / "report.html", layout("Sightline repetition", plan.name, origin(folder, plan), content))
+    atomic_write(folder / "report.html", layout("Sightline repetition", plan.name, origin(result), content))
     return result
 
 
-def origin(folder: Path, plan: Repeats) -> str:
+def origin(result: RepeatResult) -> str:
     """A line on the data, the folds and the seeds."""
-    data = load_recipe_file(folder / next(iter(plan.runs)) / "recipe.yaml").data.path
+    plan = result.plan
     parts = [counted(plan.folds, "fold")] * (plan.folds > 0) + [counted(len(plan.seeds), "seed")]
-    return f"{Path(data).name}: {', '.join(parts)}"
+    return f"{Path(result.config.data.path).name}: {', '.join(parts)}"
 
 
 def summary(result: RepeatResult, drawn: dict[str, bytes]) -> list[Child]:
@@ -56,10 +55,8 @@ def summary(result: RepeatResult, drawn: dict[str, bytes]) -> list[Child]:
 def runs(result: RepeatResult) -> list[Child]:
     """Section: table of the runs, with links to their reports."""
     rows: list[list[Child]] = []
-    for name, run in result.plan.runs.items():
-        final = final_numbers(result.path / name)
-        if final is None:
-            continue
+    for name, final in result.finished.items():
+        run = result.plan.runs[name]
         edges = final.get(f"{result.metric.field}_interval")
         value = result.text(number(final.get(result.metric.field)))
         interval = f" {result.range_text(*edges)}" if edges and None not in edges else ""
@@ -73,14 +70,8 @@ def runs(result: RepeatResult) -> list[Child]:
 
 def settings(result: RepeatResult) -> list[Child]:
     """Section: table of the settings that differ from the defaults, the same in all runs."""
-    config = load_recipe_file(result.path / next(iter(result.plan.runs)) / "recipe.yaml")
-    usual, values = flat(type(config)().model_dump(mode="json")), flat(config.model_dump(mode="json"))
-    rows: list[list[Child]] = [
-        [key, shown(value), shown(usual.get(key))]
-        for key, value in values.items()
-        if value != usual.get(key) and key not in NOT_REPEATED
-    ]
-    return [table(["Setting", "Value", "Default"], rows, "Settings that differ from the defaults", kind="facts")]
+    usual, values = (flat(one.model_dump(mode="json")) for one in (type(result.config)(), result.config))
+    return [changed_settings({key: values[key] for key in values if key not in NOT_REPEATED}, usual, "Value")]
 
 
 @styled

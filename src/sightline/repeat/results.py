@@ -1,18 +1,20 @@
 """The result of `sightline repeat`: the metric of each run, their mean with its interval, tables and sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config.schema import Config
 from ..errors import SightlineError, counted
 from ..insight.curves import number
 from ..report.compare.kinds import TaskComparison
 from ..report.formatting import percent
 from ..report.run import UNREADABLE
 from ..runs import run_folder
-from ..runs.atomic import atomic_write, finite, read_json, read_json_lines, write_json
+from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..runs.csv_io import csv_text
 from ..stats.folds import fold_interval
 from ..stats.groups import ids_in, read_groups
@@ -58,25 +60,31 @@ class Repeats:
 class RepeatResult:
     """The result of a repetition.
 
-    metric: how runs of the task are compared, with the metric's name. scores: float64 [S, K], the metric of each run,
-    by seed and fold (K is 1 without folds). score: their mean. interval: of at least 95 %, or None. images: the number
-    of images on which the runs were evaluated, each once for every seed. missing: names of unfinished runs. notes:
-    sentences on what limits the result. sentence: the result in words.
+    config: the recipe of the first finished run. metric: how runs of the task are compared, with the metric's name.
+    finished: the final numbers of each finished run, by its name. scores: float64 [S, K], the metric of each run, by
+    seed and fold (K is 1 without folds), NaN for an unfinished one. score: their mean. interval: of at least 95 %, or
+    None. notes: sentences on what limits the result. sentence: the result in words.
     """
 
     path: Path
     plan: Repeats
+    config: Config
     metric: TaskComparison
+    finished: Mapping[str, dict[str, Any]]
     scores: np.ndarray
     score: float
     interval: Interval | None
-    missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sentence: str = ""
 
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of unfinished runs."""
+        return tuple(name for name in self.plan.runs if name not in self.finished)
 
     def text(self, value: float) -> str:
         """A value of the metric as text, in percent if it is a share."""
@@ -85,6 +93,16 @@ class RepeatResult:
     def range_text(self, low: float, high: float) -> str:
         """Two values and what is between them: "[74.9, 77.8]"."""
         return f"[{self.text(low)}, {self.text(high)}]"
+
+
+class ImageValues(NamedTuple):
+    """images: their names. values: float64 [N], a value of each. groups: int64 [N] or None. why: why no interval can be
+    given, or ""."""
+
+    images: tuple[str, ...] = ()
+    values: np.ndarray = np.zeros(0)
+    groups: np.ndarray | None = None
+    why: str = ""
 
 
 def read_plan(folder: Path) -> Repeats | None:
@@ -98,32 +116,25 @@ def read_plan(folder: Path) -> Repeats | None:
 def read_results(folder: Path, plan: Repeats) -> RepeatResult:
     """Read the finished runs of a repetition. Raises SightlineError if none is finished."""
     names = list(plan.runs)
-    done = {name: final for name in names if (final := final_numbers(folder / name)) is not None}
+    done = {name: final for name in names if (final := run_folder.final_record(folder / name)) is not None}
     if not done:
         cure = "repeat the command `sightline repeat`; it resumes unfinished runs"
         raise SightlineError("no run of this repetition is finished", where=str(folder), cure=cure)
-    task = TASKS[load_recipe_file(folder / next(iter(done)) / "recipe.yaml").task]
+    config = load_recipe_file(folder / next(iter(done)) / "recipe.yaml")
+    task = TASKS[config.task]
     metric = task.comparison()
     scores = np.array([number(done[name].get(metric.field)) if name in done else np.nan for name in names])
     scores = scores.reshape(max(plan.folds, 1), len(plan.seeds)).T
-    score, missing = float(np.nanmean(scores)), tuple(name for name in names if name not in done)
-    result = RepeatResult(folder, plan, metric, scores, score, None, missing)
-    if missing:
-        notes = [f"Not finished: {', '.join(missing)}. Repeat the command to train them."]
+    result = RepeatResult(folder, plan, config, metric, done, scores, float(np.nanmean(scores)), None)
+    if result.missing:
+        notes = [f"Not finished: {', '.join(result.missing)}. Repeat the command to train them."]
         interval: Interval | None = None
     elif plan.folds:
         interval, notes = of_folds(folder, plan, scores, metric.percent, task.image_scores)
     else:
         interval, notes = of_seeds(folder, names, task.image_scores)
-    result = replace(result, interval=interval, notes=(*notes, *caveats(result)))
+    result = replace(result, interval=interval, notes=(*notes, *caveats(config)))
     return replace(result, sentence=sentence_of(result))
-
-
-def final_numbers(run: Path) -> dict[str, Any] | None:
-    """The final numbers of a finished run; None if it is not finished."""
-    if not run_folder.is_started(run) or not run_folder.is_finished(run):
-        return None
-    return [record for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "done"][-1]
 
 
 def of_folds(
@@ -138,10 +149,10 @@ def of_folds(
         return None, ["There is no interval, because all folds have the same score."]
     if image_scores is not None:
         names = [name for name, run in plan.runs.items() if run.seed == plan.seeds[0]]
-        values, groups, why = image_values(folder, names, image_scores)
-        if why:
-            return None, [f"There is no interval: {why}."]
-        edges = mean_interval(values, groups)
+        found = image_values(folder, names, image_scores)
+        if found.why:
+            return None, [f"There is no interval: {found.why}."]
+        edges = mean_interval(found.values, found.groups)
         low, high = min(low, edges[0]), max(high, edges[1])
     note = (
         "The interval (of at least 95%) has the correction of Nadeau and Bengio (2003), because any two of the "
@@ -150,25 +161,24 @@ def of_folds(
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high), [note]
 
 
-def image_values(folder: Path, names: list[str], image_scores: Any) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """(values [N] of the validation images of all these runs, their groups or None, why no interval can be given or
-    "")."""
-    values, ids = [], []
+def image_values(folder: Path, names: list[str], image_scores: Any) -> ImageValues:
+    """The values of the validation images of all these runs."""
+    images, values, ids = [], [], []
     for name in names:
         try:
-            images, found, why = image_scores(folder / name, "val")
+            own, found, why = image_scores(folder / name, "val")
         except UNREADABLE as error:
-            return np.zeros(0), None, f"predictions cannot be read ({error})"
+            return ImageValues(why=f"predictions cannot be read ({error})")
         if why:
-            return np.zeros(0), None, f"{name}: {why}"
-        groups = ids_in(read_groups(folder / name, images, "val"))
+            return ImageValues(why=f"{name}: {why}")
+        groups = ids_in(read_groups(folder / name, own, "val"))
+        images += own
         values.append(found)
-        ids += [(name, one) for one in (range(len(images)) if groups is None else groups.tolist())]
+        ids += [(name, one) for one in (range(len(own)) if groups is None else groups.tolist())]
     units = ids_of(ids)
-    if count_units(len(units), units) < FEWEST:
-        return np.zeros(0), None, f"it needs at least {FEWEST} images, or groups of images that belong together"
-    alone = count_units(len(units), units) == len(units)
-    return np.concatenate(values), None if alone else units, ""
+    count = count_units(len(units), units)
+    why = f"it needs at least {FEWEST} images, or groups of images that belong together" if count < FEWEST else ""
+    return ImageValues(tuple(images), np.concatenate(values), None if count == len(units) else units, why)
 
 
 def of_seeds(folder: Path, names: list[str], image_scores: Any) -> tuple[Interval | None, list[str]]:
@@ -176,20 +186,19 @@ def of_seeds(folder: Path, names: list[str], image_scores: Any) -> tuple[Interva
     if image_scores is None:
         return None, ["There is no interval over images and seeds for this metric; each run has its own over images."]
     every = [image_values(folder, [name], image_scores) for name in names]
-    why = next((why for _, _, why in every if why), "")
-    if not why and len({len(values) for values, _, _ in every}) > 1:
+    why = next((one.why for one in every if one.why), "")
+    if not why and len({one.images for one in every}) > 1:
         why = "the runs were evaluated on different images"
     if why:
         return None, [f"There is no interval: {why}."]
-    values = np.array([[values for values, _, _ in every]])
-    _, interval = nested_mean(values, every[0][1], shares=bool(np.isin(values, (0, 1)).all()))
+    values = np.array([[one.values for one in every]])
+    _, interval = nested_mean(values, every[0].groups, shares=bool(np.isin(values, (0, 1)).all()))
     note = "The 95% interval is over the validation images and the seeds."
     return interval if np.isfinite(interval).all() else None, [note]
 
 
-def caveats(result: RepeatResult) -> list[str]:
+def caveats(config: Config) -> list[str]:
     """Notes on epochs that were chosen on the images of the scores."""
-    config = load_recipe_file(result.path / next(iter(result.plan.runs)) / "recipe.yaml")
     chosen = TASKS[config.task].selects_epochs and config.train.best_metric != "epoch"
     return ["The epoch of each run was chosen on its validation images, so the scores are too high."] * chosen
 

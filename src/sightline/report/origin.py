@@ -19,6 +19,7 @@ NAMES = {
     "train_flops_done": "FLOPs of the training, done",
     "train_flops_per_image": "FLOPs of the training per image",
 }
+CHANGED = "Settings that differ from the defaults"
 PLAIN = (
     "device",
     "git_commit",
@@ -37,15 +38,19 @@ def recipe(files: RunFiles, defaults: Mapping[str, Any]) -> list[Child]:
     parts = commands(files)
     if not files.recipe:
         return [*parts, missing_note("recipe.yaml is missing or cannot be read.")]
-    changed = [[key, shown(value), shown(defaults.get(key))] for key, value in flat(files.recipe).items()
-               if key not in defaults or value != defaults[key]]  # fmt: skip
-    heading = "Settings that differ from the defaults"
     return [
         *parts,
-        element("h3", heading),
-        table(["Setting", "This run", "Default"], changed, heading, kind="facts") if changed else element("p", "None."),
+        element("h3", CHANGED),
+        changed_settings(flat(files.recipe), defaults, "This run"),
         element("details", element("summary", "Complete recipe"), element("pre", element("code", files.recipe_text))),
     ]
+
+
+def changed_settings(values: Mapping[str, Any], defaults: Mapping[str, Any], heading: str) -> Html:
+    """Table of the settings, by dotted key, that differ from the defaults. heading: of the column of values."""
+    rows = [[key, shown(value), shown(defaults.get(key))] for key, value in values.items()
+            if key not in defaults or value != defaults[key]]  # fmt: skip
+    return table(["Setting", heading, "Default"], rows, CHANGED, kind="facts") if rows else element("p", "None.")
 
 
 def commands(files: RunFiles) -> list[Child]:

@@ -82,8 +82,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        done = [record for record in read_json_lines(self.path / "metrics.jsonl") if record.get("event") == "done"]
-        return done[-1] if done and is_finished(self.path) else {}
+        return final_record(self.path) or {}
 
     @property
     def report(self) -> Path:
@@ -254,6 +253,13 @@ def is_finished(folder: Path) -> bool:
     """Whether the run is complete: in metrics.jsonl there is a `done` event, and no `resume` event after it."""
     events = [r["event"] for r in read_json_lines(folder / "metrics.jsonl") if r.get("event") in ("resume", "done")]
     return bool(events) and events[-1] == "done"
+
+
+def final_record(folder: Path) -> dict[str, Any] | None:
+    """The final numbers of a finished run, from its metrics.jsonl; None if it is not finished, or no run."""
+    if not folder.is_dir() or not is_finished(folder):
+        return None
+    return [record for record in read_json_lines(folder / "metrics.jsonl") if record.get("event") == "done"][-1]
 
 
 def provenance(folder: Path) -> dict[str, Any]:

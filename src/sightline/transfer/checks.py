@@ -21,7 +21,7 @@ from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
 from .grid import PRETRAININGS, SETTINGS, TRAINED_WITH, Grid
-from .plan import final_record, needed_pretrainings
+from .plan import needed_pretrainings
 from .tuning import INNER_FRACTION
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def check_sources(grid: Grid, folder: Path) -> None:
         config: Config = getattr(grid, stage)
         if getattr(grid, f"{stage}_weights"):
             faults += attempt(lambda stage=stage: check_weights(grid, stage, target))[1]
-            given = final_record(Path(getattr(grid, f"{stage}_weights")))
+            given = run_folder.final_record(Path(getattr(grid, f"{stage}_weights")))
             if SETTINGS["F"].compute_of == stage and "F" in grid.settings and not (given or {}).get("train_flops"):
                 faults.append(f"setting F needs the training FLOPs of --{stage}, which only a finished run records")
                 cures.append(f"give images or a run: --{stage} PATH; or leave F out of --settings")

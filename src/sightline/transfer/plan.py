@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import counted
-from ..runs import run_folder
 from ..runs.atomic import read_json_lines
+from ..runs.run_folder import final_record
 from .grid import PRETRAININGS, SETTINGS, Grid
 
 
@@ -50,13 +50,6 @@ def own_pretrainings(grid: Grid) -> list[tuple[str, int]]:
 def log_of(run: Path) -> list[dict[str, Any]]:
     """The records in the metrics.jsonl of a run; none for a file of weights."""
     return read_json_lines(run / "metrics.jsonl") if run.is_dir() else []
-
-
-def final_record(run: Path) -> dict[str, Any] | None:
-    """The final numbers of a finished run, from its metrics.jsonl; None if it is not finished, or no run."""
-    if not run.is_dir() or not run_folder.is_finished(run):
-        return None
-    return [record for record in log_of(run) if record.get("event") == "done"][-1]
 
 
 def longer_epochs(folder: Path, grid: Grid) -> int | None:

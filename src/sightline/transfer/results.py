@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import counted
 from ..insight.curves import number
 from ..report.run import UNREADABLE
+from ..runs import run_folder
 from ..runs.run_folder import provenance
 from ..stats.baselines import baselines_of
 from ..stats.groups import Groups, ids_in, read_groups
@@ -20,7 +21,7 @@ from ..tasks import TASKS
 from ..tasks.pretrain.collapse import collapse
 from .grid import COMPARISONS, PRETRAININGS, SETTINGS, SPLIT_NAMES, Grid
 from .outcomes import GridResult, Interval, SettingComparison, SettingResult
-from .plan import GridRun, final_record, log_of, needed_pretrainings, pretraining_folder, runs_of
+from .plan import GridRun, log_of, needed_pretrainings, pretraining_folder, runs_of
 from .tuning import chosen_settings, read_choice
 
 
@@ -74,7 +75,7 @@ def read_results(folder: Path, grid: Grid) -> GridResult:
 
 def read_run(run: Path, grid: Grid) -> tuple[tuple[str, ...], RunResult | None, str]:
     """(names of the images, results, note on an error) of a run; ((), None, "") if it has no results yet."""
-    done, split, image_scores = final_record(run), grid.split, TASKS[grid.full.task].image_scores
+    done, split, image_scores = run_folder.final_record(run), grid.split, TASKS[grid.full.task].image_scores
     if done is None or (split == "test" and not (run / "predictions" / "test.csv").is_file()):
         return (), None, ""
     assert image_scores is not None

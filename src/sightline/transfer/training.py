@@ -12,7 +12,7 @@ from ..runs import run_folder
 from .checks import open_data, with_default_probe
 from .grid import SETTINGS, Grid
 from .output import write_grid_report
-from .plan import final_record, longer_epochs, own_pretrainings, pretraining_folder, runs_of, summary_of_runs
+from .plan import longer_epochs, own_pretrainings, pretraining_folder, runs_of, summary_of_runs
 from .tuning import candidates, chosen_settings, config_of_try, name_of_try
 
 
@@ -83,7 +83,7 @@ def look_at_test(command: Command, setting: str) -> None:
     """Evaluate the finished runs of a setting on the test split, each once; every evaluation is counted."""
     for run in runs_of(command.merged, setting):
         path = command.folder / run.name
-        if final_record(path) and not (path / "predictions" / "test.csv").is_file():
+        if run_folder.final_record(path) and not (path / "predictions" / "test.csv").is_file():
             evaluate(path, split="test", quiet=command.quiet)
 
 

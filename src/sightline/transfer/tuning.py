@@ -13,8 +13,9 @@ from typing import Any
 
 from ..config.resolve import resolve
 from ..config.schema import Config
+from ..runs.run_folder import final_record
 from .grid import SETTINGS, Grid
-from .plan import final_record, longer_epochs
+from .plan import longer_epochs
 
 RATES = (0.3, 1.0, 3.0)
 """The learning rates that are tried, as multiples of the recipe's."""
