@@ -15,7 +15,7 @@ from sightline import SightlineError
 from sightline.__main__ import run as command_line
 from sightline.errors import INTERRUPTED
 from sightline.repeat import several
-from sightline.repeat.results import RepeatResult, Repeats, of_folds
+from sightline.repeat.results import RepeatResult, Repeats, of_folds, of_seeds
 from sightline.stats.folds import fold_interval
 from sightline.stats.intervals import mean_interval
 from sightline.tasks.files import load_recipe_file
@@ -163,3 +163,11 @@ def test_the_command_takes_settings(photos: Path, tmp_path: Path, capsys: pytest
     out = ["--out", str(tmp_path / "r"), "--quiet"]
     assert command_line(["repeat", "photos_scratch", "--data", str(photos), "--seeds", "3,4", *out, *settings]) == 0
     assert capsys.readouterr().out.strip().endswith("r/report.html")
+
+
+def test_runs_on_different_images_have_no_interval_together(tmp_path: Path) -> None:
+    def scores(run: Path, split: str) -> tuple[tuple[str, ...], np.ndarray, str]:
+        return tuple(f"{run.name}-{number}" for number in range(20)), np.ones(20), ""
+
+    interval, notes = of_seeds(tmp_path, ["seed-0", "seed-1"], scores)
+    assert interval is None and "different images" in notes[0]

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 import sightline
 from accessibility import violations_of_file
 from sightline.report.formatting import percent
+from sightline.tasks.classify.two_classes import threshold_row
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -47,3 +48,11 @@ def test_the_page_has_the_curve_and_recall_at_thresholds(run: sightline.Run, bro
 def test_more_classes_have_none(photos: Path, tiny: dict[str, object], tmp_path: Path) -> None:
     run = sightline.train("photos_scratch", photos, out=tmp_path / "run", quiet=True, **tiny)
     assert "auc" not in run.metrics and "ROC curve" not in run.report.read_text()
+
+
+def test_recall_of_both_classes_at_a_threshold() -> None:
+    scores, positive = np.array([0.9, 0.5, 0.4, 0.3, 0.6]), np.array([True, True, True, False, False])
+    cells = threshold_row(scores, positive, None, 0.5)
+    assert [cells[0], cells[1], cells[3]] == ["50%", "66.7", "50.0"]
+    alone = threshold_row(scores, positive, np.zeros(5, np.int64), 0.5)
+    assert [alone[2], alone[4]] == ["none", "none"], "all images are of one group"
