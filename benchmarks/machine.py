@@ -106,5 +106,6 @@ def warm_speed(records: list[dict[str, Any]], steps: int, batch: int) -> float:
     """
     logged = [record for record in records if record["event"] == "train"]
     warm = [(after["step"] - before["step"], after) for before, after in pairwise(logged) if after["step"] > steps]
+    assert warm, "no step was logged after the first epoch"
     seconds = sum(count * batch / record["images_per_second"] for count, record in warm)
     return batch * sum(count for count, _ in warm) / seconds

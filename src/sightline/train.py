@@ -326,7 +326,9 @@ def evaluate_epoch(training: Training) -> str:
             training.log.warn(
                 f"the validation loss of epoch {training.epoch} is not finite; it cannot be the best epoch"
             )
-        alarm = parts.alarm(numbers)
+        # Random weights may have nearly equal features too, and the warm-up's small steps do not change that.
+        settled = training.epoch > min(config.schedule.warmup_epochs, config.train.epochs - 1)
+        alarm = parts.alarm(numbers) if settled else ""
         if alarm and not any(warning.startswith("collapsed") for warning in training.log.warnings):
             training.log.warn(alarm)
         name, metrics = config.train.best_metric, TASKS[config.task].metrics

@@ -121,6 +121,20 @@ def test_a_cuda_index_that_does_not_exist_has_status_2(monkeypatch: pytest.Monke
         assert error.status == 2 and error.why == why
 
 
+def test_more_processes_than_cuda_devices_is_an_error_with_the_number_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
+    for processes in ("2", "3"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert device.pick_device("cpu").type == "cpu"
+        if processes == "2":
+            assert device.pick_device("auto").type == "cuda"
+    with pytest.raises(SightlineError, match="more processes than devices") as caught:
+        device.pick_device("auto")
+    assert "has 2, and runs 3" in caught.value.why and "--nproc-per-node 2" in caught.value.cure
+
+
 def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch, "empty", lambda *shape, device: None)

@@ -38,7 +38,7 @@ def test_auto_measures_the_network_of_the_run_with_its_batches(
     monkeypatch.setattr(device, "has_bfloat16", lambda: True)
     monkeypatch.setattr(device, "step_gain", step_gain)
     data = make_scenes(tmp_path / "scenes") if task == "segment" else photos
-    auto = {"data.path": str(data), "train.precision": "auto"}
+    auto = {"data.path": str(data), "train.precision": "auto", "train.device": "cpu"}
     config = configured(tiny | auto) if task == "classify" else {"segment": toy, "pretrain": small}[task](**auto)
     parts = build(config, lambda text: None)
     ((model, shape),) = measured

@@ -132,7 +132,7 @@ def test_the_network_with_the_transform_agrees_with_predict(
         assert inputs.shape == (3, 16, 16) and inputs.dtype == torch.float32
         logits = model.model(inputs[None])
         logits.sum().backward()  # not an inference tensor
-        probabilities = logits.detach().softmax(1)[0].numpy()
+        probabilities = logits.detach().softmax(1)[0].cpu().numpy()
         np.testing.assert_allclose(probabilities, model.predict(image).probabilities, atol=1e-6)
 
 

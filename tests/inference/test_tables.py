@@ -57,6 +57,7 @@ def test_bfloat16_is_used_only_on_request(
         assert not run(model, torch.zeros(2, *shape[1:])).requires_grad
         return gain
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(device, "has_bfloat16", lambda: True)
     monkeypatch.setattr(device, "step_gain", forward_gain)
     sightline.predict(run, photos / "val", out=tmp_path / "a.csv", precision=precision)

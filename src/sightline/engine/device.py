@@ -72,6 +72,11 @@ def usable_device(name: str, cure: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and count and (device.index or 0) >= count:
         raise unusable("the only CUDA device is cuda:0" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    if device.type == "cuda" and processes > count > 0:
+        why = f"each process needs a CUDA device of its own: this machine has {count}, and runs {processes} processes"
+        fewer = f"torchrun --nproc-per-node {count} -m sightline ...; or use the CPU: --train.device cpu"
+        raise SightlineError("there are more processes than devices", where="torchrun", why=why, cure=fewer)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -19,7 +19,7 @@ from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.pretrain.build import build_siamese
+from sightline.tasks.pretrain.build import build_siamese, open_images
 from sightline.tasks.pretrain.task import target_momentum
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -40,6 +40,30 @@ def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
     assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)
     assert all("knn_accuracy" not in r for r in evaluations) and run.report.is_file()
     assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.png", "masks/{}.png"),
+        ("{}_sat.png", "{}_mask.png"),
+        ("train/{}.png", "trainannot/{}.png"),
+    ],
+)
+def test_masks_beside_the_images_are_not_trained_on(
+    small: Toy, photos: Path, tmp_path: Path, image: str, mask: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masks are images too: they were taken for a second class, and class ids in classes.txt for wrong labels."""
+    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+        for template, picture in ((image, Image.open(path)), (mask, Image.new("L", (SIZE, SIZE), number % 3))):
+            file = tmp_path / "land" / template.format(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(file)
+    (tmp_path / "land" / "classes.txt").write_text("road\ncar\ntree\n")
+    source = open_images(small(**{"data.path": str(tmp_path / "land")}), print)
+    (items,) = source.splits.values()
+    assert set(items.names) == {image.format(n) for n in range(number + 1)} and items.labels is None
+    assert source.classes == () and "the masks are not used" in capsys.readouterr().out
 
 
 def test_with_an_inner_split_the_validation_images_report(small: Toy, photos: Path, tmp_path: Path) -> None:
@@ -214,6 +238,18 @@ def test_a_collapse_is_reported_even_if_quiet(small: Toy, photos: Path, tmp_path
     run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
     said = capsys.readouterr().err
     assert said.count("collapsed") == 1 and "--optim.lr" in said and run.report.is_file()
+
+
+@pytest.mark.parametrize(("warmup", "checked"), [(0, 2), (1, 1), (2, 1)])
+def test_features_of_the_warm_up_are_no_collapse_before_the_last_epoch(
+    small: Toy, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup: int, checked: int
+) -> None:
+    """Those of a segmentation encoder with random weights were: spread 0.009 after 6 steps, 0.8 in the end."""
+    seen: list[float] = []
+    alarm = "sightline.tasks.pretrain.build.collapse"
+    monkeypatch.setattr(alarm, lambda numbers: seen.append(numbers["feature_std"]) or "")
+    sightline.train(small(**{"schedule.warmup_epochs": warmup}), photos, out=tmp_path / "run", quiet=True)
+    assert len(seen) == checked
 
 
 def test_a_probe_may_change_before_a_resume(

@@ -149,6 +149,17 @@ def is_segmentation(data: Data) -> bool:
     return holds_pairs(data.path)
 
 
+def open_without_masks(data: Data) -> Source | None:
+    """The images of a folder of images and masks, for training without labels; None for data in other layouts."""
+    if is_sharded(data) or parquet_files(data)[1] or data.layout in READERS or not is_segmentation(data):
+        return None
+    if read_annotations(locate(data)[0], data, hold_out=False):
+        return None
+    source, palette = open_pairs(data.replace(layout="unlabelled"), data.split_seed, hold_out=False)
+    notes = [note for note in source.notes if note not in palette_notes(source.path, data, palette)]
+    return replace(source, classes=(), notes=(*notes, "the masks are not used"))
+
+
 def holds_shapes(root: str, data: Data) -> bool:
     """Whether annotation files in `root` have shapes from which masks can be drawn."""
     annotated = read_annotations(root, data, hold_out=False)

@@ -17,6 +17,7 @@ from ...data.loader import evaluation_batches
 from ...data.shards.stream import sampled
 from ...data.sources.leakage import reject_leaks
 from ...data.sources.open import open_source
+from ...data.sources.pairs import open_without_masks
 from ...data.sources.splits import ALL
 from ...data.types import Decoded, Source
 from ...doctor.quick import quick_line
@@ -208,14 +209,15 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
     """List the images and their splits. Labels are optional and never used for training.
 
     If the data have labels and `pretrain.probe` is not set, a validation split is held out for the k-NN accuracy, as in
-    the training of a classifier. Otherwise all images outside of `val` and `test` are training images.
+    the training of a classifier. Otherwise all images outside of `val` and `test` are training images. Masks beside the
+    images are neither images nor labels.
     """
     if not config.data.path:
         raise SightlineError(
             "the option --data is missing",
             cure="give a folder of images, without labels if there are none: --data PATH",
         )
-    source = open_source(config.data, config.data.split_seed, hold_out=False)
+    source = open_without_masks(config.data) or open_source(config.data, config.data.split_seed, hold_out=False)
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not config.pretrain.probe and labels and len(source.classes) > 1:
         source = open_source(config.data, config.data.split_seed)
