@@ -44,7 +44,7 @@ def grid(toy: Callable[..., Config], small: Callable[..., Config]) -> Grid:
 def done(grid: Grid, scenes: Path, tmp_path_factory: pytest.TempPathFactory, quick_figures: None) -> Path:
     """The folder of a complete grid."""
     folder = tmp_path_factory.mktemp("grid") / "grid"
-    sightline.transfer(grid, scenes, unlabeled=scenes / "train", labeled=scenes, out=folder, quiet=True)
+    sightline.transfer(grid, scenes, unlabeled=scenes, labeled=scenes, out=folder, quiet=True)
     return folder
 
 
@@ -73,6 +73,23 @@ def test_a_frozen_encoder_has_the_pretrained_weights_and_the_decoder_is_trained(
     assert torch.equal(after[name], before[first]) and not torch.equal(full[name], before[first])
     config = load_recipe(str(done / "E-p0-0"))
     assert config.model.freeze and config.train.best_metric == "mean_iou"
+
+
+def test_the_unlabeled_images_are_those_with_masks_without_the_masks(done: Path, scenes: Path) -> None:
+    with open(done / "pretrain-unlabeled-0" / "splits.csv", newline="") as file:
+        used = {row["filename"] for row in csv.DictReader(file) if row["split"] == "train"}
+    assert used == {f"train/{path.name}" for path in (scenes / "train").glob("*_sat.jpg")}
+
+
+def test_masks_that_cannot_be_used_are_an_error_before_the_pretrainings(
+    grid: Grid, make_scenes: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Their pixels are read when the first segmenter is trained, which is that without pre-training."""
+    land = make_scenes(tmp_path / "land")
+    (land / "train" / "0003_mask.png").write_bytes(b"no image")
+    with pytest.raises(SightlineError, match="0003_mask.png"):
+        sightline.transfer(grid, land, unlabeled=land, labeled=land, out=tmp_path / "grid", quiet=True)
+    assert not list((tmp_path / "grid").glob("pretrain*"))
 
 
 def test_only_the_encoder_is_taken_from_a_pretraining_with_masks(done: Path) -> None:

@@ -37,9 +37,11 @@ def train_all(command: Command) -> None:
     folders += [folder / run.name for each in runs.values() for run in each]
     finished = sum(run_folder.is_finished(path) for path in [*folders, *(folder / "tune").glob("*")])
     command.say(summary_of_runs(grid, sum(map(len, tries.values())), finished))
-    for stage, seed in own:
-        pretrain(command, stage, seed)
-    for setting, wanted in runs.items():
+    for setting, wanted in runs.items():  # A first: it shows in minutes that the target data can be used
+        needed = (SETTINGS[setting].pretraining, SETTINGS[setting].compute_of)
+        for stage, seed in [one for one in own if one[0] in needed]:
+            own.remove((stage, seed))
+            pretrain(command, stage, seed)
         tune(command, setting)
         chosen = chosen_settings(folder, merged, setting)
         assert chosen is not None, f"{setting} is not tuned"
