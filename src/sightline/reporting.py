@@ -7,6 +7,7 @@ from pathlib import Path
 from .errors import SightlineError
 from .repeat.page import write_result as write_repetition
 from .repeat.results import read_plan
+from .repeat.versus import write_versus
 from .report.compare.files import write_comparison
 from .report.page import write_report
 from .report.pdf import write_pdf
@@ -34,7 +35,7 @@ def report(
     code: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write figures and report.html of a run, a grid, a sweep, a start or a repetition again. Of several
-    runs, write a comparison.
+    runs, or of several repetitions with the same folds, write a comparison.
 
     A comparison uses the validation images that the runs share, with paired intervals. What cannot be compared is left
     out, with a note. split: another split, on which `sightline evaluate` has evaluated all of the runs. out: the folder
@@ -62,7 +63,11 @@ def report(
         )
         raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)
     if others:
-        page, lines = write_comparison([folder, *map(Path, others)], Path(out or "runs/compare"), overwrite, split)
+        folders, there = [folder, *map(Path, others)], Path(out or "runs/compare")
+        if all(read_plan(one) for one in folders) and split == "val":
+            page, lines = write_versus(folders, there, overwrite)
+        else:
+            page, lines = write_comparison(folders, there, overwrite, split)
         if not quiet:
             print_plain("\n".join(lines))
     elif (folder / "grid.yaml").is_file():

@@ -87,7 +87,7 @@ def test_masks_that_cannot_be_used_are_an_error_before_the_pretrainings(
     """Their pixels are read when the first segmenter is trained, which is that without pre-training."""
     land = make_scenes(tmp_path / "land")
     (land / "train" / "0003_mask.png").write_bytes(b"no image")
-    with pytest.raises(SightlineError, match="0003_mask.png"):
+    with pytest.raises(SightlineError, match=r"0003_mask\.png"):
         sightline.transfer(grid, land, unlabeled=land, labeled=land, out=tmp_path / "grid", quiet=True)
     assert not list((tmp_path / "grid").glob("pretrain*"))
 

@@ -77,7 +77,8 @@ def fault_of(path: Path, before: Sequence[Path]) -> SightlineError | None:
         return SightlineError("this folder is a transfer grid, not a run", where=where, cure=cure)
     if (path / "repeat.json").is_file():
         inside = sorted(str(file.parent) for file in path.glob("*/metrics.jsonl"))
-        cure = f"write its report: sightline report {shlex.quote(where)}; or list single runs:\n{listing(inside, 10)}"
+        cure = f"write its report: sightline report {shlex.quote(where)}; or list repetitions only; or single runs:\n"
+        cure += listing(inside, 10)
         return SightlineError("this folder has the runs of a repetition, and is no run", where=where, cure=cure)
     if (path / MARK).is_file():
         return SightlineError(
