@@ -84,6 +84,16 @@ def test_more_seeds_are_added_to_a_finished_repetition(photos: Path, tmp_path: P
     assert (tmp_path / "r" / "repeat.csv").read_text().split()[-1].startswith("seed-2,,2,")
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"name": "a", "folds": "x", "seeds": [0]}', '{"name": "a", "folds": 3, "seeds": 1}']
+)
+def test_a_damaged_mark_is_an_error_with_a_cure(tmp_path: Path, content: str) -> None:
+    (tmp_path / "repeat.json").write_text(content)
+    with pytest.raises(SightlineError, match="is damaged") as caught:
+        sightline.report(tmp_path, quiet=True)
+    assert "delete this file" in caught.value.cure
+
+
 def test_folds_and_seeds_together(folds: RepeatResult, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(folds.path, tmp_path / "both")
     both = repeated(photos / "train", tmp_path / "both", folds=3, seeds="0,1")

@@ -106,11 +106,18 @@ class ImageValues(NamedTuple):
 
 
 def read_plan(folder: Path) -> Repeats | None:
-    """The plan in repeat.json; None if the folder has none."""
+    """The plan in repeat.json; None if the folder has none. Raises SightlineError if the file is damaged."""
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
         return None
-    return Repeats(known["name"], known["folds"], tuple(known["seeds"]))
+    try:
+        return Repeats(str(known["name"]), int(known["folds"]), tuple(int(seed) for seed in known["seeds"]))
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"it has no valid name, number of folds and seeds ({error!r})"
+        cure = "delete this file and repeat the command `sightline repeat`, which keeps the finished runs"
+        raise SightlineError(
+            "this file of a repetition is damaged", where=str(folder / MARK), why=why, cure=cure
+        ) from error
 
 
 def read_results(folder: Path, plan: Repeats) -> RepeatResult:
