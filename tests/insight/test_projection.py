@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from sightline.insight import projection
 from sightline.insight.projection import (
     epoch_maps,
     first_middle_last,
@@ -51,11 +52,13 @@ def test_alignment_inverts_rotation_and_reflection_and_keeps_distances():
     np.testing.assert_allclose(stretched, 3 * points, atol=1e-12)
 
 
-def test_tsne_separates_clusters_and_is_reproducible():
+def test_tsne_separates_clusters_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = clusters(0)
     scores = principal_components(features, 50)[0]
     first = tsne(scores, None)
     np.testing.assert_array_equal(first, tsne(scores, None))
+    monkeypatch.setattr(projection, "processors", lambda: 6)
+    np.testing.assert_array_equal(first, tsne(scores, None), "three threads")
     distance = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(len(first))
     assert (labels[distance.argmin(1)] == labels).mean() > 0.9
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..data.parallel import processors
 from ..errors import counted
 from ..stats.metrics import knn_accuracy
 from .features import silhouette
@@ -16,6 +17,9 @@ COMPONENTS = 50
 """Number of principal components that are the input of t-SNE; van der Maaten & Hinton (2008) use 30."""
 PERPLEXITY = 30
 """Maximum perplexity of t-SNE; with N samples, at most (N - 1) / 3."""
+MOST_JOBS = 8
+"""Maximum number of threads of t-SNE. It has at most half of the processors: its threads wait for each other after each
+iteration, and on two processors, one of them busy, they took four times as long as one."""
 NEIGHBORS = 20
 """Maximum k of the k-NN accuracy; with N samples, at most N - 1."""
 
@@ -126,7 +130,8 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
     epochs: the k-NN accuracy in the map was 0.91 instead of 0.99 for 2,500 samples of 50 classes.
 
     150 iterations with early exaggeration and 300 without take two thirds of the time of openTSNE's default (250 and
-    500). The k-NN accuracy in the map is about the same: 0.35 and 0.34 on features of low accuracy.
+    500). The k-NN accuracy in the map is about the same: 0.35 and 0.34 on features of low accuracy. The map does not
+    depend on the number of threads.
     """
     from openTSNE import TSNE
 
@@ -139,7 +144,7 @@ def tsne(scores: np.ndarray, start: np.ndarray | None, seed: int = 0) -> np.ndar
         n_iter=300,
         neighbors="exact" if len(scores) <= 5000 else "auto",
         random_state=seed,
-        n_jobs=1,
+        n_jobs=max(1, min(MOST_JOBS, processors() // 2)),
     )
     return centered(np.asarray(model.fit(scores), dtype=np.float64))
 
