@@ -137,6 +137,25 @@ def test_earlier_outputs_are_not_inputs(run: sightline.Run, pixels: np.ndarray, 
     assert "skipped 4 files" in said
 
 
+@pytest.mark.parametrize(("image", "mask"), [("images/{}.jpg", "masks/{}.png"), ("val/{}.png", "valannot/{}.png")])
+def test_masks_in_their_own_folder_are_not_inputs(
+    run: sightline.Run, pixels: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str], image: str, mask: str
+) -> None:
+    """They were predicted as if they were images. A folder of images named `labels` has no other images."""
+    for template in (image, mask):
+        for number in range(2):
+            path = tmp_path / "land" / template.format(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    sightline.predict(run.path, tmp_path / "land", out=tmp_path / "out")
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert written == [f"{image.partition('/')[0]}/{number}_mask.png" for number in range(2)]
+    assert "skipped 2 files" in capsys.readouterr().out
+    (tmp_path / "land" / image.partition("/")[0]).rename(tmp_path / "labels")
+    sightline.predict(run.path, tmp_path / "labels", out=tmp_path / "out2", quiet=True)
+    assert len([*(tmp_path / "out2").glob("*_mask.png")]) == 2
+
+
 def test_nothing_readable_is_an_error(run: sightline.Run, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "text.jpg").write_text("no picture")

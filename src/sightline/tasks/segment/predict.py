@@ -24,6 +24,7 @@ from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
 from ...data.decode.rasters import read_for
 from ...data.parallel import share_of
+from ...data.sources.pair_layouts import named_as_masks
 from ...data.sources.scan import left_out, walk
 from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
@@ -96,8 +97,8 @@ def predict(
     names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
     if outputs := len(images) - len(names):
         say(
-            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask) and overlays (NAME_overlay) of images in "
-            "the list"
+            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask, or in a folder such as masks/) and overlays "
+            "(NAME_overlay) of images in the list"
         )
     channels = channels_of_run(folder)
     jobs = mask_jobs([image for image in images if image.name in names], out, limit, channels.plain)
@@ -135,16 +136,24 @@ def predict(
 
 
 def without_outputs(names: list[str]) -> list[str]:
-    """Remove names of masks and overlays that belong to images in the same list: `0013_mask.png` beside
-    `0013_sat.jpg`."""
+    """Remove names of masks and overlays that belong to images in the same list: `0013_mask.png` beside `0013_sat.jpg`,
+    `masks/0013.png` with `images/0013.jpg`."""
     stems = {Path(name).stem for name in names}
+    outside = {Path(name).stem for name in names if not in_mask_folder(name)}
 
     def is_output(name: str) -> bool:
         stem = Path(name).stem
+        if stem in outside and in_mask_folder(name):
+            return True
         bases = {stem.removesuffix(ending) for ending in (MASK_ENDING, OVERLAY_ENDING)} - {stem}
         return any({f"{base}_sat", base} & stems for base in bases)
 
     return [name for name in names if not is_output(name)]
+
+
+def in_mask_folder(name: str) -> bool:
+    """Whether a folder in a path has a usual name for masks, such as `masks` or `trainannot`."""
+    return any(named_as_masks(folder) for folder in PurePosixPath(name).parts[:-1])
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int, rgb: bool = True) -> list[MaskJob]:
