@@ -25,7 +25,7 @@ def jobs() -> dict[str, Any]:
 
 def test_workflow_names_the_three_systems_and_the_python_versions() -> None:
     systems = set()
-    for job in jobs().values():
+    for job in [jobs()[name] for name in ("suite", "demo")]:
         systems |= {*job["strategy"]["matrix"].get("os", [job["runs-on"]])}
         assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
         assert {"python-version": "${{ matrix.python }}"} in [step.get("with") for step in job["steps"]]
@@ -36,7 +36,11 @@ def test_workflow_names_the_three_systems_and_the_python_versions() -> None:
 def test_workflow_runs_commands_that_exist() -> None:
     """`make TARGET` with a target of the Makefile, commands of Sightline, and pip with extras of the project."""
     targets = re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    lines = [step["run"] for job in jobs().values() for step in job["steps"] if "run" in step]
+    steps = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs().items()}
+    package = steps.pop("package")
+    assert package[-1].split()[:2] == ["make", "docs"] and "docs" in targets
+    assert any(line.startswith("empty/bin/sightline start sklearn:digits") for line in package)
+    lines = [line for each in steps.values() for line in each]
     assert any(line.startswith("make test") for line in lines)
     assert "make test" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for line in lines:
