@@ -1,13 +1,14 @@
 """The claims of all pages and commands, by area. Each row simulates data whose truth is known, and calls the functions
 of `sightline` that make the claim."""
 
-from . import calibration, comparisons, doctor, folds, groups, hints, intervals, ladder, ranking
+from . import calibration, classes, comparisons, doctor, folds, groups, hints, intervals, ladder, ranking
 
 CLAIMS = (
     *intervals.CLAIMS,
     *ranking.CLAIMS,
     *groups.CLAIMS,
     *comparisons.CLAIMS,
+    *classes.CLAIMS,
     *folds.CLAIMS,
     *ladder.CLAIMS,
     *calibration.CLAIMS,

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.metrics import f1_score, recall_score
 
 from sightline.stats.metrics import confusion_matrix, per_class
-from sightline.stats.paired import holm, holm_levels, iou_difference, paired_classes, paired_ious
+from sightline.stats.paired import holm, holm_levels, iou_difference, paired_classes, paired_ious, paired_share_interval
 from sightline.stats.segmentation import Counts, class_iou, mean_iou, summed
 
 
@@ -57,6 +57,47 @@ def test_ious_of_classes_and_missing_intervals() -> None:
     np.testing.assert_allclose(apart.first, class_iou(summed(first)))
     assert np.isfinite(apart.low[:2]).all() and np.isfinite(apart.difference[2]) and np.isnan(apart.low[2])
     assert np.isnan(apart.difference[3]) and np.isnan(apart.high[3])
+
+
+def test_the_interval_of_a_paired_share_is_the_score_interval() -> None:
+    """At its edges, the difference is z standard errors from the estimate, with the error at the largest likelihood of
+    this difference (found numerically), and only there (Tango 1998)."""
+    z = 1.959964
+    for gained, lost, total in ((12, 2, 50), (7, 0, 20), (3, 4, 40), (40, 20, 160)):
+        counts = np.array([[gained], [lost], [total]])
+        for edge, sign in zip(paired_share_interval(*counts, 0.95), (1, -1), strict=True):
+            cut = score_edge(gained, lost, total, sign * z)
+            assert sign * (edge[0] - cut) <= 1e-6 and abs(edge[0] - cut) < 0.04, "the score interval or a little wider"
+    low, high = paired_share_interval(np.array([0]), np.array([0]), np.array([14]), 0.95)
+    assert (-low[0], high[0]) == pytest.approx((z**2 / (14 + z**2),) * 2, abs=1e-6)
+    one, other = (
+        paired_share_interval(np.array([a]), np.array([b]), np.array([30]), 0.99) for a, b in ((5, 1), (1, 5))
+    )
+    assert one[0][0] == pytest.approx(-other[1][0]) and one[1][0] == pytest.approx(-other[0][0])
+
+
+def score_edge(gained: int, lost: int, total: int, z: float) -> float:
+    """The difference whose score is z."""
+
+    def score(apart: float) -> float:
+        def unlikely(rare: float) -> float:
+            cells = (gained, rare + apart), (lost, rare), (total - gained - lost, 1 - 2 * rare - apart)
+            return -sum(count * np.log(max(share, 1e-300)) for count, share in cells if count)
+
+        bounds = max(0.0, -apart), (1 - apart) / 2
+        rare = optimize.minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+        return (gained - lost - total * apart) / np.sqrt(total * (2 * rare + apart - apart**2)) - z
+
+    return optimize.brentq(score, -0.999, 0.999)
+
+
+def test_classes_with_few_images_have_wide_intervals() -> None:
+    """14 images of a class of 84: they had those of 84 images, -/+ 5.8 points where no prediction differs."""
+    truth = np.repeat(np.arange(6), 14)
+    (same, f1), (worst, _) = (paired_classes(truth, one, truth, 6) for one in (truth, (truth + 1) % 6))
+    z = 2.638257  # of the level 1 - 0.05 / 6
+    np.testing.assert_allclose(same.high, z**2 / (14 + z**2), atol=1e-5)
+    assert (worst.low < 0.7).all() and (worst.difference == 1).all() and (f1.high > 0.3).all()
 
 
 def test_recall_and_f1_of_classes_equal_scikit_learn() -> None:

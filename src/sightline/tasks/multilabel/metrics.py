@@ -136,7 +136,8 @@ def paired_precision(
     (point, left), (other, other_left) = (without_blocks(scores, truth, groups) for scores in (first, second))
     effective = effective_units(len(truth), groups)
     apart, left_apart = other - point, other_left - left
-    classes = class_differences(point, other, jackknife(apart, left_apart, effective), units)
+    of_class = np.minimum(effective, units)
+    classes = class_differences(point, other, jackknife(apart, left_apart, of_class), units)
     if not present.any():
         return Estimate(float("nan"), float("nan"), float("nan"), 1.0), classes
     return jackknife(apart[present].mean(), nan_mean(left_apart[:, present]), effective), classes
