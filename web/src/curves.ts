@@ -45,7 +45,7 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
     cursor: { sync: { key }, focus: { prox: 24 }, points: { size: 7 } },
     legend: { live: true },
     scales: { x: { time: false, range: (_, low, high) => (low === high ? [0, last * 1.02] : [low, high]) } },
-    axes: [{ ...axis, size: 32 }, { ...axis, size: 54 }],
+    axes: [{ ...axis, size: 32 }, { ...axis, size: 54, values: (_, splits) => ticks(splits) }],
     series: [
       { label: "epoch", value: (_, raw) => (raw === null ? "" : raw.toFixed(1).replace(/\.0$/, "")) },
       ...curve.lines.map((one) => ({
@@ -63,6 +63,15 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
   const plot = new uPlot(options, joined(curve), box);
   showLastValues(plot);
   return plot;
+}
+
+/** The labels of an axis: small values, such as learning rates, would all be rounded to 0. */
+function ticks(values: number[]): string[] {
+  const small = Math.max(...values.map(Math.abs)) < 0.01;
+  return values.map((value) => {
+    const rounded = Number(value.toPrecision(6));
+    return small && rounded ? rounded.toExponential() : String(rounded);
+  });
 }
 
 /** Without a cursor, show the last value of each line in the legend. */
