@@ -224,6 +224,33 @@ def test_a_folder_with_other_content_is_not_overwritten(photos: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("toy_ladder")
+def test_other_settings_are_taken_while_nothing_is_trained(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    """The cure of a start that stopped at a damaged image is a setting."""
+    photos = make_photos(tmp_path / "photos", train=12, val=12)
+    damaged = next((photos / "train").rglob("*.png"))
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(SightlineError, match="cannot be") as caught:
+        sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True)
+    assert "--data.on_bad_image skip" in caught.value.cure
+    skipping = {"data.on_bad_image": "skip"}
+    assert sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True, **skipping).report.is_file()
+
+
+def test_the_network_is_named_by_the_option_of_this_command(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError) as caught:
+        sightline.start(photos, out=tmp_path / "s", quiet=True, **{"model.name": "resnet18"})
+    assert "--model resnet18" in caught.value.cure and not (tmp_path / "s").exists()
+
+
+def test_a_step_that_is_slower_than_estimated_is_stopped() -> None:
+    config = configured({"task": "classify", "train.epochs": 5})
+    assert run.limited(config, 400.0).train.max_minutes == pytest.approx(1.25 * 400 / 60, abs=0.01)
+    assert run.limited(config, 2.0).train.max_minutes == 1.0
+    assert run.limited(resolve(config, {"train.epochs": 1}), 400.0).train.max_minutes == 0
+    assert run.limited(resolve(config, {"train.max_minutes": 3}), 400.0).train.max_minutes == 3
+
+
+@pytest.mark.usefixtures("toy_ladder")
 def test_a_start_with_weights_is_not_written_again_without_them(photos: Path, weights: str, tmp_path: Path) -> None:
     first = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
     before = first.report.read_bytes()

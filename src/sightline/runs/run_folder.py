@@ -194,7 +194,7 @@ def existing(run: str | Any) -> Path:
     cure = (
         "pass one of these runs:\n" + listing([str(path) for path in near])
         if near
-        else "start a run: sightline train RECIPE --data DATA"
+        else "list the runs below a folder: sightline runs FOLDER; or train one: sightline start DATA"
     )
     why = (
         "it has no recipe.yaml" if folder.is_dir() else "it is a file" if folder.exists() else "there is no such folder"

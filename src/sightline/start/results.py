@@ -52,12 +52,13 @@ class Outcome:
 @dataclass(frozen=True)
 class StartResult:
     """The result of a start. best: the name of the run that was worth it. sentences: the result in words. next:
-    commands to type next."""
+    commands to type next. used: the run in these commands, in words."""
 
     path: Path
     best: str
     sentences: tuple[str, ...]
     next: tuple[str, ...]
+    used: str = ""
 
     @property
     def report(self) -> Path:
@@ -76,7 +77,7 @@ def read_outcomes(
 
     pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until the run of
     such a step is started. Raises SightlineError if the folder has other content, or a start with other settings; with
-    `overwrite`, the runs of that start are deleted.
+    `overwrite`, and if none of its steps is finished, the runs of that start are deleted.
     """
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
@@ -88,7 +89,7 @@ def read_outcomes(
     used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
     if not changed or ({*changed} <= {"weights", "model"} and not used):
         return {name: one for name, one in outcomes.items() if not one.why}
-    if not overwrite:
+    if not overwrite and (trained or any(map(run_folder.is_finished, folder.glob("*/")))):
         was, now = known["settings"], settings
         differing = [
             f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
@@ -139,7 +140,12 @@ def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[O
     lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
     atomic_write(folder / "report.html", page)
-    return StartResult(folder, best.name, tuple(lines), tuple(commands))
+    other = (
+        ""
+        if used is best
+        else f", which has the highest value; {best.name} is the cheapest that is not shown to be worse"
+    )
+    return StartResult(folder, best.name, tuple(lines), tuple(commands), f"with {used.name}{other}")
 
 
 def climbed(folder: Path, trained: Sequence[Outcome]) -> tuple[Outcome, list[RunPair]]:
@@ -203,8 +209,7 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
         lines = [
             f"{capitalized(top.title)} has the highest value: {value}. Whether it is better than {best.title}, "
             f"{texts[best.name]}, cannot be shown: this needs at least {FEWEST} validation images, or groups of images "
-            "that belong together, with each class. More are held out by --data.val_fraction 0.3, and all are used in "
-            "turn by `sightline repeat --folds 5`."
+            "that belong together, with each class. All images are validated in turn by `sightline repeat --folds 5`."
         ]
     elif top is not best:
         lines[0] += f" The highest value is that of {top.title}: {texts[top.name]}."
@@ -241,7 +246,9 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
     lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
     more = [one for one in outcomes if one.cure.startswith("give more time: ")]
     if "data.val_fraction" in settings and not begins_with_run(recipe := folder / best.name / "recipe.yaml"):
-        lines.append(f"sightline repeat {shlex.quote(str(recipe))} --folds 5")  # few images: validate on all of them
+        limited = recipe.is_file() and load_recipe_file(recipe).train.max_minutes > 0  # by the time of this command
+        limit = " --train.max_minutes 0" * limited
+        lines.append(f"sightline repeat {shlex.quote(str(recipe))} --folds 5{limit}")  # few images: all are validated
     if more:
         words = ["sightline", "start", settings["data.path"]]
         words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]

@@ -39,6 +39,8 @@ from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_
 
 MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
 """Of fewer images than MANY_IMAGES without a validation split, about 100 are held out, at most MOST_HELD_OUT of all."""
+LATE, SHORTEST_LIMIT = 1.25, 60.0
+"""A step is stopped after LATE times the seconds that were left at its start, but not before SHORTEST_LIMIT."""
 RESERVE = 15.0
 """Seconds for the comparison after the last step."""
 
@@ -101,13 +103,18 @@ def start(
     if not minutes > 0:
         cure = "give a positive number of minutes: --minutes 10"
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
+    if "model.name" in settings:
+        cure = f"name the network of the pre-trained steps: --model {settings['model.name']}"
+        why = "the steps have different networks"
+        raise SightlineError("model.name is not a setting of all steps", where="--model.name", why=why, cure=cure)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     weights = weights or str(settings.pop("model.weights", ""))
     wanted = settings | {"data.path": absolute_or_name(os.fspath(data))}
     with option_names():
         error = unavailable(weights, model) if weights != "none" else None
     if error:
-        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {typed(error.cure)}")
+        have = "" if weights else "if you have such a file: --weights FILE; "
+        say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {have}{typed(error.cure)}")
     kind, source, wanted = look(wanted, say)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
@@ -121,13 +128,15 @@ def start(
         signals = StopRequest.received
         for step in steps:
             if not (step.pretrained and weights == "none"):
-                take(climb, step)
+                with option_names():
+                    take(climb, step)
             if StopRequest.received > signals:
                 raise interrupted(folder)
         result = write_result(folder, asked, [*climb.outcomes.values()])
         if (over := climb.spent - 60 * minutes) > 0:
             say(f"\nThe steps took {duration(over)} more than {minutes:g} min: estimates are from a few steps.")
-    say("\n".join(["", *result.sentences, f"report: {result.report}", "next:", *(f"  {line}" for line in result.next)]))
+    said = ["", *result.sentences, f"report: {result.report}", f"next, {result.used}:"]
+    say("\n".join([*said, *(f"  {line}" for line in result.next)]))
     return result
 
 
@@ -209,7 +218,7 @@ def take(climb: Climb, step: LadderStep) -> None:
             fit = fit_of(climb, for_few_images(after_earlier(climb, step), climb.sizes.train))
             outcome = replace(outcome, network=fit.network, title=titled(step, fit.config))
             climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
-            train(fit.config, out=run, overwrite=True, quiet=climb.quiet)
+            train(limited(fit.config, climb.left), out=run, overwrite=True, quiet=climb.quiet)
         climb.side = side_after(climb, step)
         outcome = replace(outcome, trained=True)
     except TooLong as error:
@@ -234,6 +243,14 @@ def take(climb: Climb, step: LadderStep) -> None:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
         climb.say(f"\n{step.title}: left out, {reason}")
+
+
+def limited(config: Config, left: float) -> Config:
+    """The recipe of a step with a limit, should the machine be slower than it was when the step was estimated: LATE of
+    the seconds that are left, and at least SHORTEST_LIMIT."""
+    if config.train.max_minutes or config.train.epochs < 2:
+        return config
+    return resolve(config, {"train.max_minutes": round(max(LATE * left, SHORTEST_LIMIT) / 60, 2)})
 
 
 def fit_of(climb: Climb, step: LadderStep) -> Fit:
@@ -272,8 +289,8 @@ def option_names() -> Generator[None]:
 
 
 def typed(cure: str) -> str:
-    """A cure with the option of this command for the weights."""
-    return cure.replace("--model.weights", "--weights")
+    """A cure with the options of this command for the weights and the network."""
+    return cure.replace("--model.weights", "--weights").replace("--model.name", "--model")
 
 
 def after_earlier(climb: Climb, step: LadderStep) -> LadderStep:
