@@ -1,4 +1,4 @@
-"""The claim of the table of classes in a comparison: all of its intervals contain the true differences."""
+"""The claims of the tables of classes in comparisons: all of their intervals contain the true differences."""
 
 from functools import partial
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from sightline.stats.paired import paired_classes
+from sightline.stats.paired import paired_classes, paired_ious
+from sightline.stats.segmentation import class_iou, summed
 
 from .comparisons import AREA
 from .intervals import AT_LEAST
+from .masks import confusions
 from .row import Claim, Row
 
 CLASSES = 6
@@ -50,6 +52,34 @@ def all_covered(
     return found
 
 
+def masks_of(seed: int, count: int, better: float) -> tuple[np.ndarray, np.ndarray]:
+    """Confusion matrices [N, K, K] of two segmentation models on the same images; each loses some pixels of its own."""
+    models = [confusions(np.random.default_rng(seed), count, better=more) for more in (0.0, better)]
+    own = np.random.default_rng([seed, 1])
+    for matrix in models:
+        right = np.einsum("nkk->nk", matrix)
+        lost = np.rint(right * own.beta(1, 4, right.shape)).astype(np.int64)
+        index = np.arange(matrix.shape[1])
+        matrix[:, index, index] -= lost
+        matrix[:, index, (index + 1) % len(index)] += lost
+    return models[0], models[1]
+
+
+def ious_covered(rng: np.random.Generator, sets: int, count: int, better: float) -> list[float]:
+    """Whether the intervals of the IoU of all classes contain the true differences, those of many images."""
+    first, second = (class_iou(summed(one)) for one in masks_of(0, 20_000, better))
+    found = []
+    for seed in rng.integers(1, 2**31, sets):
+        apart, wanted = paired_ious(*masks_of(int(seed), count, better)), second - first
+        inside = (apart.low <= wanted) & (wanted <= apart.high)
+        found.append(float((inside | np.isnan(apart.low)).all()))
+    return found
+
+
+def ious(simulated: str, better: float, sizes: tuple[int, ...], target: tuple[float, float] | None) -> Row:
+    return Row(simulated, "coverage", partial(ious_covered, better=better), target, sizes, 500)
+
+
 def row(simulated: str, measure: str, sizes: tuple[int, ...] = (14, 30, 100), **rest: Any) -> Row:
     return Row(simulated, "coverage", partial(all_covered, measure=measure, **rest), AT_LEAST, sizes, 1000)
 
@@ -68,5 +98,17 @@ CLAIMS = (
             row("F1, the first always predicts one class", "F1", skill=4.5, better=0, constant=True),
         ),
         "n is the number of images of each of six classes. The intervals of all classes together have 95 %.",
+    ),
+    Claim(
+        AREA,
+        "IoU of each class with the interval of the difference",
+        "the table of classes in the comparison of segmenters",
+        (
+            ious("equal models", 0, (20, 50, 100), AT_LEAST),
+            ious("the second is better", 0.7, (20, 50, 100), AT_LEAST),
+            ious("the second is better, few images", 0.7, (12, 15), None),
+        ),
+        "n is the number of images, of which the six classes are in 10 % to all. There is no interval for classes in "
+        "fewer than 10 images. The intervals of all classes together have 95 %; with fewer than 20 images, a little less.",
     ),
 )  # fmt: skip

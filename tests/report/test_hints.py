@@ -40,14 +40,16 @@ def test_hints_on_overfitting_too_few_epochs_and_slow_data() -> None:
     assert not curve_hints(history(once)), "the first batches always wait"
 
 
-def hints_for(truth: Sequence[int], predicted: Sequence[int], confidence: float) -> list[str]:
+def hints_for(
+    truth: Sequence[int], predicted: Sequence[int], confidence: float, lowered: Sequence[str] = ()
+) -> list[str]:
     """The hints for predictions of three classes."""
     arrays = (np.array(predicted), np.array(truth), np.full(len(truth), confidence))
     predictions = Predictions(tuple(map(str, range(len(truth)))), *arrays, ("a", "b", "c"))
     summary, none = summarize(predictions, None), np.zeros(0, np.int64)
     confused = confused_pairs(predictions, summary.pairs, {})
     found = Findings(history([]), summary, [], confused, [], none, (), [], none)
-    return [text for text, _ in classifier_hints(found, predictions.classes)]
+    return [text for text, _ in classifier_hints(found, predictions.classes, lowered)]
 
 
 def test_classes_of_few_images_and_single_mistakes_have_no_hint() -> None:
@@ -63,6 +65,8 @@ def test_overconfidence_and_underconfidence() -> None:
     assert hints_for(right, right, 0.7) == [
         "The model is underconfident: mean confidence minus accuracy is -30.0 [-30.0, -21.2] points"
     ]
+    (smoothed,) = hints_for(right, right, 0.7, ["loss.smoothing 0.1"])
+    assert smoothed.endswith(". It was trained with loss.smoothing 0.1, which lowers confidences")
     over = hints_for(right, wrong, 0.99)[-1]
     assert over.startswith("The model is overconfident: mean confidence minus accuracy is +19.0 [+6.0, +3")
     assert hints_for(right, right, 0.95) == [], "40 right predictions of 95 % confidence are no evidence"

@@ -56,7 +56,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
     findings = compute_findings(files, neighbors=not watched)
     drawn = [MetricCurve("accuracy", metrics["accuracy"].title, second=("accuracy_top5", "top 5"))]
     figures = draw_all(plan(findings, files.classes, drawn) | plan_roc(files.predictions))
-    hints = sections.hints_list(classifier_hints(findings, files.classes))
+    hints = sections.hints_list(classifier_hints(findings, files.classes, lowering(files)))
     titled: list[tuple[str, list[Child]]] = [
         ("Summary", [*summary(files, findings), hints, thumbnails(files)]),
         (sections.maps_title(files), maps(files, figures, findings)),
@@ -117,7 +117,7 @@ def lead(files: RunFiles, findings: Findings) -> str:
     return f"{sentence} The most frequent confusion is {truth} predicted as {predicted} ({times(often)})."
 
 
-def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[sections.Hint]:
+def classifier_hints(findings: Findings, classes: Sequence[str], lowered: Sequence[str] = ()) -> list[sections.Hint]:
     """Hints on the class with the lowest recall, the most frequent confusion, calibration, and the training curves."""
     scores = findings.summary
     hints: list[sections.Hint] = []
@@ -144,8 +144,18 @@ def classifier_hints(findings: Findings, classes: Sequence[str]) -> list[section
     if scores.overconfidence.p < 0.05:
         side = "overconfident" if scores.overconfidence.error > 0 else "underconfident"
         text = f"The model is {side}: mean confidence minus accuracy is {signed_text(scores.overconfidence)} points"
+        if scores.overconfidence.error < 0 and lowered:
+            verb = "lowers" if len(lowered) == 1 else "lower"
+            text += f". It was trained with {' and '.join(lowered)}, which {verb} confidences"
         hints.append((text, "errors-by-class"))
     return hints + sections.curve_hints(findings.past)
+
+
+def lowering(files: RunFiles) -> list[str]:
+    """The settings of the recipe, as text, whose targets are less than certain."""
+    kinds = (("loss", "smoothing"), ("augment", "mixup"), ("augment", "cutmix"))
+    values = [(f"{group}.{name}", number(section(files.recipe, group).get(name), 0.0)) for group, name in kinds]
+    return [f"{key} {value:g}" for key, value in values if value > 0]
 
 
 def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings) -> list[Child]:
