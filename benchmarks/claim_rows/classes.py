@@ -109,6 +109,6 @@ CLAIMS = (
             ious("the second is better, few images", 0.7, (12, 15), None),
         ),
         "n is the number of images, of which the six classes are in 10 % to all. There is no interval for classes in "
-        "fewer than 10 images. The intervals of all classes together have 95 %; with fewer than 20 images, a little less.",
+        "fewer than 10 images. The intervals of all classes together have 95 %.",
     ),
 )  # fmt: skip
