@@ -14,6 +14,7 @@ from PIL import Image
 
 import sightline
 from conftest import class_image
+from film_toys import write_films
 from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
@@ -281,14 +282,7 @@ def test_shards_are_checked_like_the_folder_that_was_packed(
     ],
 )
 def test_films_that_a_split_divides(splits: list[str], options: list[str], kind: str | None, tmp_path: Path) -> None:
-    for index, name in enumerate(("street", "park", "beach", "wood")):
-        steps = np.random.default_rng(index).integers(0, 256, (7, 6, 6, 3)).astype(float)
-        for frame in range(30):
-            place, share = divmod(frame / 5, 1)
-            pixels = (1 - share) * steps[int(place)] + share * steps[int(place) + 1]
-            path = tmp_path / "data" / splits[frame % len(splits)] / f"class_{index % 2}" / f"{name}_{frame:03}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.astype(np.uint8)).resize((48, 48)).save(path)
+    write_films(tmp_path / "data", tuple(splits))
     run(["doctor", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--quiet", *options])
     found = json.loads((tmp_path / "out" / "doctor.json").read_text())["findings"]
     films = {one["kind"]: one for one in found if one["kind"].startswith("film_")}

@@ -11,6 +11,7 @@ import pytest
 import sightline
 from accessibility import violations_of_file
 from config_toys import configured
+from film_toys import write_films
 from sightline import SightlineError
 from sightline.__main__ import run as command_line
 from sightline.errors import INTERRUPTED
@@ -82,6 +83,18 @@ def test_more_seeds_are_added_to_a_finished_repetition(photos: Path, tmp_path: P
     more = repeated(photos, tmp_path / "r", seeds="2,0")
     assert more.plan.seeds == (0, 1, 2) and more.scores.shape == (3, 1) and weights.stat().st_mtime_ns == before
     assert (tmp_path / "r" / "repeat.csv").read_text().split()[-1].startswith("seed-2,,2,")
+
+
+def test_folds_that_divide_films_give_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The images of a fold are too far apart to be found as frames of a film, and would count as independent."""
+    films = write_films(tmp_path / "films", frames=20)
+    divided = sightline.repeat(configured(SMALL), films, out=tmp_path / "r", folds=3)
+    assert "warning: 80 of 80 images are of 4 films" in capsys.readouterr().out
+    assert divided.interval is None and any("4 films" in note for note in divided.notes)
+    sightline.report(tmp_path / "r", quiet=True)
+    assert "4 films" in (tmp_path / "r" / "report.html").read_text()
+    kept = {"data.group": "none"}
+    assert not any("films" in note for note in repeated(films, tmp_path / "k", folds=3, **kept).notes)
 
 
 @pytest.mark.parametrize(

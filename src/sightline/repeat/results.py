@@ -43,11 +43,13 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What is repeated. name: of the recipe. folds: their number, or 0."""
+    """What is repeated. name: of the recipe. folds: their number, or 0. films: a sentence on the films that the folds
+    divide, or ""."""
 
     name: str
     folds: int
     seeds: tuple[int, ...]
+    films: str = ""
 
     @property
     def runs(self) -> dict[str, Repetition]:
@@ -111,7 +113,12 @@ def read_plan(folder: Path) -> Repeats | None:
     if not isinstance(known, dict):
         return None
     try:
-        return Repeats(str(known["name"]), int(known["folds"]), tuple(int(seed) for seed in known["seeds"]))
+        return Repeats(
+            str(known["name"]),
+            int(known["folds"]),
+            tuple(int(seed) for seed in known["seeds"]),
+            str(known.get("films", "")),
+        )
     except (KeyError, TypeError, ValueError) as error:
         why = f"it has no valid name, number of folds and seeds ({error!r})"
         cure = "delete this file and repeat the command `sightline repeat`, which keeps the finished runs"
@@ -151,6 +158,8 @@ def of_folds(
 
     The interval is never narrower than that over the images: folds may agree by chance, for example if all are right.
     """
+    if plan.films:
+        return None, [f"There is no interval: {plan.films}."]
     low, high = fold_interval(scores.mean(0))
     if image_scores is None and low == high:
         return None, ["There is no interval, because all folds have the same score."]
@@ -246,5 +255,5 @@ def write_tables(result: RepeatResult) -> None:
 
 def write_mark(folder: Path, plan: Repeats, numbers: dict[str, Any]) -> None:
     """Write repeat.json: what is repeated, and the numbers so far."""
-    fixed = {"format": 1, "name": plan.name, "folds": plan.folds, "seeds": list(plan.seeds)}
+    fixed = {"format": 1, "name": plan.name, "folds": plan.folds, "seeds": list(plan.seeds), "films": plan.films}
     write_json(folder / MARK, finite(fixed | numbers))

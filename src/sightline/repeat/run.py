@@ -3,11 +3,15 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config.resolve import resolve
 from ..config.schema import Config
+from ..data.sources.open import open_source
+from ..data.sources.pairs import is_segmentation, open_pairs
+from ..doctor.films import divided_films
 from ..errors import SightlineError, counted
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
@@ -69,6 +73,9 @@ def repeat(
         plan = with_earlier_seeds(folder, plan, overwrite)
         if earlier := [str(seed) for seed in plan.seeds if seed not in chosen]:
             say(f"the seeds of earlier commands are included: {', '.join(earlier)}")
+        plan = replace(plan, films=films_in(config) if folds else "")
+        if plan.films:
+            say(f"warning: {plan.films}")
         write_mark(folder, plan, {})
         several = Several("repetition", True, folder, say, quiet, StopRequest.received)
         for name, run in plan.runs.items():
@@ -77,6 +84,14 @@ def repeat(
         result = write_result(folder, plan)
     say("\n".join(["", result.sentence, *result.notes, f"report: {result.report}"]))
     return result
+
+
+def films_in(config: Config) -> str:
+    """A sentence on the films of the data that folds would divide, or ""."""
+    data = config.data
+    if is_segmentation(data):
+        return divided_films(open_pairs(data, data.split_seed, hold_out=False)[0], data)
+    return divided_films(open_source(data, data.split_seed, hold_out=False), data)
 
 
 def require_several(folds: int, seeds: tuple[int, ...]) -> None:
@@ -122,4 +137,4 @@ def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
         what = f"this folder has the runs of a repetition with {old.folds or 'no'} folds"
         cure = "choose another folder: --out FOLDER; or delete its runs: --overwrite"
         raise SightlineError(what, where=str(folder), cure=cure)
-    return Repeats(plan.name, plan.folds, tuple(dict.fromkeys(old.seeds + plan.seeds)))
+    return replace(plan, seeds=tuple(dict.fromkeys(old.seeds + plan.seeds)))

@@ -130,7 +130,7 @@ def differences(names: Sequence[str], results: Sequence[RepeatResult]) -> list[D
         low, high = fold_interval(folds, level)
         if (over_images := image_interval(first, one, level)) is not None:
             low, high = min(low, over_images[0]), max(high, over_images[1])
-        if low == high:  # no variation, of which no interval can be computed
+        if low == high or first.plan.films:  # no variation, of which no interval can be computed
             low = high = float("nan")
         said = sentence(first.metric, float(folds.mean()), (low, high), names[0], name)
         found.append(Difference(name, folds, (low, high), said))

@@ -140,11 +140,9 @@ def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[O
     lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
     atomic_write(folder / "report.html", page)
-    other = (
-        ""
-        if used is best
-        else f", which has the highest value; {best.name} is the cheapest that is not shown to be worse"
-    )
+    compared = any(not math.isnan(pair.interval[0]) for pair in pairs)
+    cheapest = f"; {best.name} is the cheapest that is not shown to be worse" * compared
+    other = "" if used is best else f", which has the highest value{cheapest}"
     return StartResult(folder, best.name, tuple(lines), tuple(commands), f"with {used.name}{other}")
 
 
@@ -209,7 +207,8 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
         lines = [
             f"{capitalized(top.title)} has the highest value: {value}. Whether it is better than {best.title}, "
             f"{texts[best.name]}, cannot be shown: this needs at least {FEWEST} validation images, or groups of images "
-            "that belong together, with each class. All images are validated in turn by `sightline repeat --folds 5`."
+            "that belong together, with each class. Unless they are of few films, all images can be validated in turn by "
+            "`sightline repeat --folds 5`."
         ]
     elif top is not best:
         lines[0] += f" The highest value is that of {top.title}: {texts[top.name]}."

@@ -19,6 +19,7 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
 from ..data.sources.row_matching import table_hint
 from ..data.types import Source
+from ..doctor.films import divided_films
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..models.encoder_weights import require_weights
 from ..recipes.ladders import LADDERS, LadderStep
@@ -157,6 +158,8 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
         settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
     opened = opener(config, say)
+    if films := divided_films(source, data):
+        say(f"warning: {films}")
     counts = ", ".join(f"{len(items.names):,} in {name}" for name, items in opened.splits.items())
     say(f"{len(opened.classes):,} classes; images: {counts}; {TASKS[config.task].does}")
     return kind, opened, settings
