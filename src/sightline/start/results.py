@@ -207,8 +207,8 @@ def sentences(comparison: Comparison, best: Outcome, trained: Sequence[Outcome],
         lines = [
             f"{capitalized(top.title)} has the highest value: {value}. Whether it is better than {best.title}, "
             f"{texts[best.name]}, cannot be shown: this needs at least {FEWEST} validation images, or groups of images "
-            "that belong together, with each class. Unless they are of few films, all images can be validated in turn by "
-            "`sightline repeat --folds 5`."
+            "that belong together, with each class. Unless they are of few films, all images can be validated in turn "
+            "by `sightline repeat --folds 5`."
         ]
     elif top is not best:
         lines[0] += f" The highest value is that of {top.title}: {texts[top.name]}."

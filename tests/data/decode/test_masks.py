@@ -252,6 +252,9 @@ def test_ids_without_a_name_are_an_error(tmp_path: Path) -> None:
     assert "3 of the mask's 15 pixels" in error.why and "0..11" in error.why
     assert "12 (2 px, first at x=3, y=1), 200 (1 px, first at x=4, y=2)" in error.why
     assert "--data.ignore '[\"12\"]'" in error.cure
+    assert "one name is missing" not in error.cure
+    ids[2, 4] = 12  # the one id after the last name
+    assert "one name is missing" in mask_error(put(tmp_path / "one.png", ids), wanted).cure
     deep = np.full((2, 2), 300, np.uint16)
     assert "300 (4 px" in mask_error(put(tmp_path / "deep.png", deep), wanted).why  # not 300 % 256
     negative = np.array([[0, -1], [70_000, 1]], np.int32)

@@ -141,7 +141,8 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
     if image.mode in ("RGB", "RGBA"):
         count = len(image.getbands())
         cure = (
-            "set --data.palette landcover, or define colors: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}'"
+            "if the other masks have class ids, export this one as class ids too, or leave it out; if all have colors, "
+            "define them: --data.colors '{road: [128, 64, 128], car: [64, 0, 128]}', or --data.palette landcover"
         )
         raise SightlineError(
             f"the mask has {count} channels: colors, for which no palette is set; class ids need 1 channel", cure=cure
@@ -180,6 +181,8 @@ def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoR
         cure = "if 255 is a class: --data.palette binary; if 255 marks pixels to ignore: --data.ignore '[\"255\"]'"
         raise SightlineError(f"{why}; the mask has only 0 and 255", cure=cure)
     cure = "name all ids in order, from 0, in --data.classes or classes.txt"
+    if found.tolist() == [max(palette.ids, default=-1) + 1]:
+        cure += " (if one name is missing there, all names after it belong to wrong ids)"
     if 0 <= found[order[0]] <= LARGEST_ID:
         cure += f"; or ignore this id in the loss and the metrics: --data.ignore '[\"{found[order[0]]}\"]'"
     raise SightlineError(why, cure=cure)
