@@ -145,7 +145,10 @@ def transfer_masks() -> Grid:
     `landcover_frozen` for D and E, whose only trained part is the decoder. Pre-training without labels: MoCo v3 on
     views of 96 pixels of your own images, which need no masks. B and D need --labeled: the weights of a classifier with
     this network, such as those that timm publishes, or a run on other images with masks. Validation images and near
-    copies of them are left out of the pre-training. Not measured.
+    copies of them are left out of the pre-training.
+
+    Measured on CamVid, one seed, 30 epochs without tuning: mean IoU A 0.575, B 0.712 (ImageNet weights), C 0.604, D
+    0.627, E 0.369, on films that training knows. See docs/pretrain.md and LOG.md.
 
         sightline transfer transfer_masks --data land/ --unlabeled land/ --labeled encoder.safetensors
     """

@@ -11,7 +11,7 @@ from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
-from ..doctor.films import divided_films
+from ..doctor.quick import divided_films
 from ..errors import SightlineError, counted
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder

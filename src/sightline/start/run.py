@@ -19,7 +19,7 @@ from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
 from ..data.sources.row_matching import table_hint
 from ..data.types import Source
-from ..doctor.films import divided_films
+from ..doctor.quick import divided_films
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..models.encoder_weights import require_weights
 from ..recipes.ladders import LADDERS, LadderStep

@@ -107,6 +107,8 @@ def remarks(grid: Grid, result: GridResult) -> list[str]:
             "Nothing was chosen on these images: settings were chosen on a part of the training images, and each run "
             "keeps the weights of its last epoch."
         )
+    elif "epoch" == grid.full.train.best_metric == grid.frozen.train.best_metric:
+        chosen = "Each run keeps the weights of its last epoch."
     else:
         where = "these" if result.split == "val" else "the validation"
         chosen = f"The best epoch of each run was selected on {where} images."

@@ -7,8 +7,8 @@ import pytest
 from film_toys import write_films
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
-from sightline.doctor import films
-from sightline.doctor.films import divided_films
+from sightline.doctor import quick
+from sightline.doctor.quick import divided_films
 
 
 def said(**settings: str) -> str:
@@ -23,7 +23,7 @@ def test_films_are_named_with_the_option_that_keeps_them_together(
     found = said(path=path)
     assert found.startswith("120 of 120 images are of 4 films") and "--data.group '{group}_*'" in found
     assert said(path=path, group="{group}_*") == "" and said(path=path, group="none") == ""
-    monkeypatch.setattr(films, "MOST", 100)
+    monkeypatch.setattr(quick, "MOST_READ", 100)
     assert said(path=path) == "", "too many to read"
 
 
