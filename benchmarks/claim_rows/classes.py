@@ -11,7 +11,7 @@ from sightline.stats.segmentation import class_iou, summed
 
 from .comparisons import AREA
 from .intervals import AT_LEAST
-from .masks import confusions
+from .masks import confusions, with_errors
 from .row import Claim, Row
 
 CLASSES = 6
@@ -54,15 +54,9 @@ def all_covered(
 
 def masks_of(seed: int, count: int, better: float) -> tuple[np.ndarray, np.ndarray]:
     """Confusion matrices [N, K, K] of two segmentation models on the same images; each loses some pixels of its own."""
-    models = [confusions(np.random.default_rng(seed), count, better=more) for more in (0.0, better)]
+    first, second = (confusions(np.random.default_rng(seed), count, better=more) for more in (0.0, better))
     own = np.random.default_rng([seed, 1])
-    for matrix in models:
-        right = np.einsum("nkk->nk", matrix)
-        lost = np.rint(right * own.beta(1, 4, right.shape)).astype(np.int64)
-        index = np.arange(matrix.shape[1])
-        matrix[:, index, index] -= lost
-        matrix[:, index, (index + 1) % len(index)] += lost
-    return models[0], models[1]
+    return with_errors(own, first), with_errors(own, second)
 
 
 def ious_covered(rng: np.random.Generator, sets: int, count: int, better: float) -> list[float]:

@@ -21,7 +21,7 @@ from sightline.transfer.outcomes import SettingResult
 from sightline.transfer.results import compare_settings
 
 from .intervals import AT_LEAST, label_sets
-from .masks import confusions
+from .masks import confusions, with_errors
 from .row import Claim, Row, contains
 
 AREA = "Comparisons"
@@ -103,14 +103,8 @@ def classifiers(rng: np.random.Generator, count: int, runs: int, better: float =
 def segmenters(rng: np.random.Generator, count: int, runs: int, group: int = 1) -> list[ImageResults]:
     """Runs of equally good segmentation models on the same images: two runs exchange parts of their results."""
     base = confusions(rng, count, group)
-    truth, noise = base.sum(2), []
-    for _ in range(runs):  # each class of each image loses up to a third of its correct pixels to the next class
-        lost = np.rint(np.einsum("nkk->nk", base) * rng.beta(1, 4, truth.shape)).astype(np.int64)
-        matrix, index = base.copy(), np.arange(truth.shape[1])
-        matrix[:, index, index] -= lost
-        matrix[:, index, (index + 1) % len(index)] += lost
-        noise.append(image_results(truth, matrix, truth.shape[1]))
-    return noise
+    models = [with_errors(rng, base) for _ in range(runs)]
+    return [image_results(base.sum(2), matrix, base.shape[1]) for matrix in models]
 
 
 def several_labels(rng: np.random.Generator, count: int, runs: int) -> list[ImageResults]:

@@ -37,3 +37,14 @@ def confusions(
     spread = (1 - recall)[:, :, None] * others / others.sum(2, keepdims=True)
     matrix = present[:, :, None] * (spread + np.eye(CLASSES) * recall[:, :, None])
     return np.rint(PIXELS * matrix).astype(np.int64)
+
+
+def with_errors(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
+    """Confusion matrices in which each class of each image loses up to a third of its correct pixels to the next
+    class."""
+    right = np.einsum("nkk->nk", base)
+    lost = np.rint(right * rng.beta(1, 4, right.shape)).astype(np.int64)
+    matrix, index = base.copy(), np.arange(base.shape[1])
+    matrix[:, index, index] -= lost
+    matrix[:, index, (index + 1) % len(index)] += lost
+    return matrix

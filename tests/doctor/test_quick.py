@@ -1,4 +1,4 @@
-"""The doctor's line in the output of `train`."""
+"""What is said on the data before a training: the doctor's line, and films."""
 
 import shlex
 import shutil
@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from film_toys import write_films
 from sightline.config.resolve import resolve
 from sightline.config.schema import Data
 from sightline.data.cache import DIGESTS, seal_of
 from sightline.data.image_cache import decode
 from sightline.data.sources.open import open_source
-from sightline.doctor.quick import doctor_command, quick_line
+from sightline.doctor import quick
+from sightline.doctor.quick import divided_films, doctor_command, quick_line
 from sightline.recipes import RECIPES
 from sightline.runs.atomic import read_json, write_json
 
@@ -77,3 +80,30 @@ def test_cache_entries_without_digests_are_used(
 def test_the_suggested_command_reads_label_sets_as_the_run_did() -> None:
     data = Data(path="labels.csv", labels="several", separator="|")
     assert doctor_command(data) == "sightline doctor labels.csv --data.labels several --data.separator '|'"
+
+
+def said(**settings: str) -> str:
+    data = Data.model_validate(settings)
+    return divided_films(open_source(data, 0, hold_out=False), data)
+
+
+def test_films_are_named_with_the_option_that_keeps_them_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_films(tmp_path / "films"))
+    found = said(path=path)
+    assert found.startswith("120 of 120 images are of 4 films") and "--data.group '{group}_*'" in found
+    assert said(path=path, group="{group}_*") == "" and said(path=path, group="none") == ""
+    monkeypatch.setattr(quick, "MOST_READ", 100)
+    assert said(path=path) == "", "too many to read"
+
+
+def test_given_splits_and_other_pictures_are_no_films(tmp_path: Path, photos: Path) -> None:
+    assert said(path=str(write_films(tmp_path / "films", ("train", "val")))) == ""
+    assert said(path=str(photos / "train")) == ""
+
+
+def test_images_that_cannot_be_read_are_left_to_the_training(tmp_path: Path) -> None:
+    path = write_films(tmp_path / "films")
+    next(path.rglob("*.png")).write_bytes(b"no picture")
+    assert said(path=str(path)) == ""

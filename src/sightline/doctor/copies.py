@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..data.near import LEAST_SIDE, candidates, confirmed, connected
 from ..data.sources.splits import ALL
-from ..stats.groups import found_by_name, name_parts, rows_by
+from ..stats.groups import Groups, found_by_name, name_parts, rows_by
 from .facts import Facts
 from .findings import Finding, Group, finding
 
@@ -79,6 +79,13 @@ def near_checks(
     return [one for kind, groups in kinds.items() for one in finding(kind, groups, frames=frames)], notes
 
 
+def films_of(names: Sequence[str], thumbs: Sequence[bytes], labels: Sequence[int]) -> Groups | None:
+    """The films, scenes and the like of one or more images, by the names of their files and by pixels. thumbs: as of
+    `near.thumbnail`. labels: only images of one label are compared."""
+    small = np.frombuffer(b"".join(thumbs), np.uint8).reshape(len(names), -1)
+    return found_by_name([name_parts(PurePosixPath(name).name) for name in names], small.astype(np.float32), labels)
+
+
 def film_checks(facts: Sequence[Facts], classes: Sequence[str], stated: bool = False) -> list[Finding]:
     """Find films, scenes and the like, by name and pixels, that have images in several splits, or that a random split
     would divide. stated: whether the data or settings say which images belong together."""
@@ -86,9 +93,7 @@ def film_checks(facts: Sequence[Facts], classes: Sequence[str], stated: bool = F
     unsplit = {fact.split for fact in usable} == {ALL}
     if len({fact.split for fact in usable}) < 2 and (stated or not unsplit):
         return []
-    thumbs = np.frombuffer(b"".join(fact.thumb for fact in usable), np.uint8).reshape(len(usable), -1)
-    parts = [name_parts(PurePosixPath(fact.name).name) for fact in usable]
-    found = found_by_name(parts, thumbs.astype(np.float32), [fact.label for fact in usable])
+    found = films_of([fact.name for fact in usable], [fact.thumb for fact in usable], [fact.label for fact in usable])
     members = [[usable[row] for row in rows] for rows in rows_by(found.ids.tolist())] if found else []
     groups = [described(f"{len(some):,} images", some, classes) for some in members]
     if unsplit:

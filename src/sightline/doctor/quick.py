@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -14,8 +13,8 @@ from ..data.near import thumbnail
 from ..data.sources.splits import ALL
 from ..data.types import Decoded, Source
 from ..errors import SightlineError, counted
-from ..stats.groups import found_by_name, name_parts
 from .checks import imbalance, missing_classes
+from .copies import films_of
 from .masks import RARE_PIXELS
 
 READING = (
@@ -24,8 +23,6 @@ READING = (
     "channels",
 )
 """Settings of `data` that affect how the files are read, so that the suggested command repeats them."""
-
-
 MOST_READ = 1000
 """In data with more images, films are not searched, because all images would have to be read."""
 SIDE = 64
@@ -104,12 +101,10 @@ def divided_films(source: Source, data: Data) -> str:
     except (SightlineError, OSError, ValueError):
         return ""
     plain = [picture.convert("RGB") for picture in pictures if isinstance(picture, Image.Image)]
-    if len(plain) < len(pictures):
+    if len(plain) < len(pictures) or not plain:
         return ""  # other channels than red, green and blue
-    thumbs = [np.frombuffer(thumbnail(picture), np.uint8) for picture in plain]
-    labels = items.labels.tolist() if items.labels is not None and items.labels.ndim == 1 else [0] * len(items.names)
-    parts = [name_parts(PurePosixPath(name).name) for name in items.names]
-    found = found_by_name(parts, np.stack(thumbs).astype(np.float32), labels) if parts else None
+    labels = items.labels.tolist() if items.labels is not None and items.labels.ndim == 1 else [0] * len(plain)
+    found = films_of(items.names, [thumbnail(picture) for picture in plain], labels)
     if found is None:
         return ""
     sizes = np.bincount(found.ids)

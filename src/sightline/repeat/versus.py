@@ -12,6 +12,7 @@ from ..errors import SightlineError
 from ..insight.style import BLUE, MUTED, new_figure, png, styled
 from ..report.compare.files import must_replace, relative
 from ..report.compare.kinds import TaskComparison
+from ..report.compare.page import capitalized
 from ..report.compare.runs import MARK, distinct_names
 from ..report.html import Child, element, table, typeset
 from ..report.origin import flat
@@ -70,21 +71,16 @@ def write_versus(folders: Sequence[Path], out: Path, overwrite: bool = False) ->
     atomic_write(out / "figures" / "folds.png", drawn["folds"])
     content: list[tuple[str, list[Child]]] = [
         ("Result", [
-            *(element("p", typeset(started(one.sentence)), class_="lead") for one in found),
+            *(element("p", typeset(capitalized(one.sentence)), class_="lead") for one in found),
             figure(drawn, "folds", f"Difference of each fold from {names[0]}, with the mean and its interval"),
             element("p", NOTE, class_="small"),
         ]),
-        ("Folds", [by_fold(names, results)]),
+        ("Folds", [by_fold(names, scores, results[0])]),
         ("Recipe differences", [recipes(names, results)]),
     ]  # fmt: skip
     title = " and ".join(names) if len(names) == 2 else f"{names[0]} and {len(names) - 1} others"
     page = layout("Sightline comparison of repetitions", title, f"The reference is {names[0]}.", content)
     return atomic_write(out / "report.html", page), [one.sentence for one in found]
-
-
-def started(sentence: str) -> str:
-    """A sentence with a capital letter, unless it begins with a name."""
-    return f"N{sentence[1:]}" if sentence.startswith("no difference") else sentence
 
 
 def require_same_folds(names: Sequence[str], results: Sequence[RepeatResult]) -> None:
@@ -156,25 +152,22 @@ def image_interval(first: RepeatResult, second: RepeatResult, level: float) -> I
 
 def sentence(metric: TaskComparison, difference: float, interval: Interval, first: str, second: str) -> str:
     """The result in words. difference: of the second from the first."""
-    title = metric.title[:1].lower() + metric.title[1:]
     if metric.percent:
-        return f"{verdict(difference, interval, first, second, title)}."
+        return f"{verdict(difference, interval, first, second, metric.name)}."
     low, high = interval
     by = f"{difference:+.4g} [{low:+.4g}, {high:+.4g}]" if np.isfinite(interval).all() else f"{difference:+.4g}"
     if not np.isfinite(interval).all() or low <= 0 <= high:
-        return f"no difference in {title} between {first} and {second} can be shown: {by}."
-    better = second if (difference < 0) == metric.lower_is_better else first
-    return f"{better} beats {second if better == first else first}: {title} of {second} minus that of {first} is {by}."
+        return f"no difference in {metric.name} between {first} and {second} can be shown: {by}."
+    better, worse = (second, first) if (difference < 0) == metric.lower_is_better else (first, second)
+    return f"{better} beats {worse}: {metric.name} of {second} minus that of {first} is {by}."
 
 
-def by_fold(names: Sequence[str], results: Sequence[RepeatResult]) -> Child:
-    """Table of the metric of each fold (mean over seeds) and repetition."""
-    scores = np.array([one.scores.mean(0) for one in results]).T
-    rows: list[list[Child]] = [
-        [f"fold {fold}", *(results[0].text(score) for score in row)] for fold, row in enumerate(scores, 1)
-    ]
-    rows.append(["mean", *(results[0].text(one.score) for one in results)])
-    return table(["Fold", *names], rows, f"{results[0].metric.heading} of each fold", numeric=1)
+def by_fold(names: Sequence[str], scores: np.ndarray, first: RepeatResult) -> Child:
+    """Table of the metric of each fold and repetition. scores: float64 [K, R], means over seeds."""
+    titles = [*(f"fold {fold}" for fold in range(1, len(scores) + 1)), "mean"]
+    values = [*scores, scores.mean(0)]
+    rows: list[list[Child]] = [[title, *map(first.text, row)] for title, row in zip(titles, values, strict=True)]
+    return table(["Fold", *names], rows, f"{first.metric.heading} of each fold", numeric=1)
 
 
 def recipes(names: Sequence[str], results: Sequence[RepeatResult]) -> Child:
@@ -201,5 +194,5 @@ def draw_differences(found: Sequence[Difference], metric: TaskComparison) -> Fig
     axes.set_yticks(range(len(found)), [one.name for one in reversed(found)])
     axes.set_ylim(-0.7, len(found) - 0.3)
     points = " (points)" if metric.percent else ""
-    axes.set_xlabel(f"difference in {metric.title[:1].lower()}{metric.title[1:]}{points}")
+    axes.set_xlabel(f"difference in {metric.name}{points}")
     return drawing

@@ -116,7 +116,7 @@ def start(
     if error:
         have = "" if weights else "if you have such a file: --weights FILE; "
         say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {have}{typed(error.cure)}")
-    kind, source, wanted = look(wanted, say)
+    kind, source, wanted = look(wanted, say, films=True)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
     steps = ladder(kind, source, weights, model, wanted)
@@ -141,10 +141,13 @@ def start(
     return result
 
 
-def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Source, dict[str, Any]]:
+def look(
+    settings: dict[str, Any], say: Callable[[str], None], films: bool = False
+) -> tuple[str, Source, dict[str, Any]]:
     """Open the data, and print what was understood: (what a task can learn from them, the data, the settings).
 
-    Raises SightlineError for data without labels or masks, and for numbers.
+    films: whether to read the images to warn of films that the split divides. Raises SightlineError for data without
+    labels or masks, and for numbers.
     """
     data = resolve(Config(), {key: value for key, value in settings.items() if key.startswith("data.")}).data
     masked = is_segmentation(data)
@@ -158,8 +161,8 @@ def look(settings: dict[str, Any], say: Callable[[str], None]) -> tuple[str, Sou
         settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
     opened = opener(config, say)
-    if films := divided_films(source, data):
-        say(f"warning: {films}")
+    if films and (divided := divided_films(source, data)):
+        say(f"warning: {divided}")
     counts = ", ".join(f"{len(items.names):,} in {name}" for name, items in opened.splits.items())
     say(f"{len(opened.classes):,} classes; images: {counts}; {TASKS[config.task].does}")
     return kind, opened, settings

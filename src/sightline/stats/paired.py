@@ -106,8 +106,7 @@ def iou_difference(
     (full, left), (other, other_left) = found
     effective: Any = effective_units(len(kept.truth), ids)
     if np.ndim(full):  # a value for each class
-        either = Counts(kept.hits, kept.truth, kept.predicted)
-        effective = np.minimum(effective, units_with_class(either, ids))
+        effective = np.minimum(effective, units_with_class(kept, ids))
     return jackknife(other - full, other_left - left, effective)
 
 

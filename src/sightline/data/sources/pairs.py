@@ -151,9 +151,9 @@ def is_segmentation(data: Data) -> bool:
 
 def open_without_masks(data: Data) -> Source | None:
     """The images of a folder of images and masks, for training without labels; None for data in other layouts."""
-    if is_sharded(data) or parquet_files(data)[1] or data.layout in READERS or not is_segmentation(data):
-        return None
-    if read_annotations(locate(data)[0], data, hold_out=False):
+    if is_sharded(data) or parquet_files(data)[1] or not (data.mask or holds_pairs(data.path)):
+        return None  # before `is_segmentation`, which lists all files twice
+    if not is_segmentation(data) or read_annotations(locate(data)[0], data, hold_out=False):
         return None
     source, palette = open_pairs(data.replace(layout="unlabelled"), data.split_seed, hold_out=False)
     notes = [note for note in source.notes if note not in palette_notes(source.path, data, palette)]
