@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from sightline.data.decode.palettes import Palette
 from sightline.errors import SightlineError
 from sightline.report.compare.files import write_comparison
 from sightline.report.compare.numbers import Comparison, compare
+from sightline.report.compare.page import differences
 from sightline.runs.atomic import append_line
 from sightline.stats.nested import paired_difference
 from sightline.stats.paired import iou_difference
@@ -411,3 +414,10 @@ def test_every_task_is_compared_on_the_test_split(tmp_path: Path) -> None:
     assert lost.cure == f"sightline evaluate {quote(str(pair[1]))} --split test"
     found = compare([evaluated(pretraining(tmp_path / f"p{n}", 0.5)) for n in (1, 2)], "test")
     assert [entry.quality for entry in found.entries] == [0.25, 0.25], "of the test split, not of the validation"
+
+
+def test_without_an_interval_there_is_no_p_value() -> None:
+    pair = SimpleNamespace(difference=0.4, interval=(np.nan, np.nan), holm=1.0, significant=False)
+    comparison: Any = SimpleNamespace(pair_of=lambda name: pair, reference=None)
+    entry: Any = SimpleNamespace(name="b")
+    assert differences(comparison, entry) == ["+40.00, no interval", "none"]

@@ -100,6 +100,14 @@ def test_classes_with_few_images_have_wide_intervals() -> None:
     assert (worst.low < 0.7).all() and (worst.difference == 1).all() and (f1.high > 0.3).all()
 
 
+def test_the_sample_of_an_iou_is_the_images_of_its_class() -> None:
+    """Two models that never differ: the interval is as wide as a difference that 12 of 60 images may not show."""
+    same = matrices(60)
+    same[12:, 2], same[12:, :, 2] = 0, 0
+    apart = paired_ious(same, same)
+    assert apart.high[2] > 0.2 and apart.high[0] < 0.1
+
+
 def test_recall_and_f1_of_classes_equal_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, 300)
