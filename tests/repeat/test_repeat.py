@@ -89,7 +89,9 @@ def test_folds_that_divide_films_give_no_interval(tmp_path: Path, capsys: pytest
     """The images of a fold are too far apart to be found as frames of a film, and would count as independent."""
     films = write_films(tmp_path / "films", frames=20)
     divided = sightline.repeat(configured(SMALL), films, out=tmp_path / "r", folds=3)
-    assert "warning: 80 of 80 images are of 4 films" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warning: 80 of 80 images are of 4 films" in said
+    assert said.count("found 2 class folders") == 1, "the same for all folds"
     assert divided.interval is None and any("4 films" in note for note in divided.notes)
     sightline.report(tmp_path / "r", quiet=True)
     assert "4 films" in (tmp_path / "r" / "report.html").read_text()

@@ -58,6 +58,7 @@ def test_the_page_satisfies_wcag_aa(
     photos: Path, weights: str, tmp_path: Path, browser: "Browser", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "png", png)  # draws the figures
+    monkeypatch.setattr(run, "say_so_far", lambda *arguments: None)  # once is enough
     page = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True).report
     assert violations_of_file(browser, page) == []
     drawn = [path.stat().st_size for path in (page.parent / "figures").iterdir()]
@@ -137,9 +138,13 @@ def test_an_interrupted_start_goes_on(
     with pytest.raises(SightlineError, match="was interrupted") as caught:
         sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
     assert caught.value.status == INTERRUPTED and "same command" in caught.value.cure
+    page = (tmp_path / "s/report.html").read_text(encoding="utf-8")
+    following = "logistic regression on frozen features, fine-tuning, training from scratch follow"
+    assert f"This start is not finished: {following}." in page and "k-NN on frozen features" in page
     monkeypatch.setattr(run, "train", real)
     found = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
-    assert trained == ["most-frequent", "knn-pixels", "knn"] and found.report.is_file()
+    assert trained == ["most-frequent", "knn-pixels", "knn"]
+    assert "is not finished" not in found.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("toy_ladder")

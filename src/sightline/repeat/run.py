@@ -17,11 +17,13 @@ from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
 from ..runs import run_folder
 from ..runs.lock import lock_run
+from ..runs.log import said_once
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..stats.folds import FEWEST_FOLDS
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file, typed
+from ..tasks.opening import opened_once
 from ..user_code import accepts_code
 from .page import write_result
 from .results import RepeatResult, Repeats, read_plan, write_mark
@@ -31,6 +33,8 @@ NOTHING_CHOSEN = {"train.best_metric": "epoch", "train.patience": 0}
 
 
 @accepts_code
+@opened_once()
+@said_once()
 def repeat(
     recipe: str | Config,
     data: str | os.PathLike[str] | None = None,

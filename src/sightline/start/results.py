@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import SightlineError
+from ..errors import SightlineError, some_of
 from ..insight.style import png
 from ..report.compare.figures import plan_comparison
 from ..report.compare.files import as_csv, as_values, report_link, require_own_folder
@@ -117,8 +117,11 @@ def write_again(folder: Path) -> Path:
     return write_result(folder, known["settings"], [Outcome(**one) for one in known["steps"]]).report
 
 
-def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[Outcome]) -> StartResult:
-    """Compare the finished runs and write report.html, start.csv and figures; returns the result."""
+def write_result(
+    folder: Path, settings: Mapping[str, Any], outcomes: Sequence[Outcome], coming: Sequence[str] = ()
+) -> StartResult:
+    """Compare the finished runs and write report.html, start.csv and figures; returns the result. coming: titles of the
+    steps that follow."""
     trained = [one for one in outcomes if one.trained]
     if not trained:
         left = "; ".join(f"{one.title}: {one.why}" for one in outcomes)
@@ -137,7 +140,7 @@ def write_result(folder: Path, settings: Mapping[str, Any], outcomes: Sequence[O
     atomic_write(folder / "start.csv", as_csv(comparison))
     write_json(folder / "compare.json", finite(as_values(comparison, folder)))
     links = [report_link(entry.files.path, folder) for entry in comparison.entries]
-    lead = [("What was worth it", page_lead(lines, comparison, outcomes, commands, links))]
+    lead = [("What was worth it", page_lead([*lines, *unfinished(coming)], comparison, outcomes, commands, links))]
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
     atomic_write(folder / "report.html", page)
     compared = any(not math.isnan(pair.interval[0]) for pair in pairs)
@@ -287,6 +290,14 @@ def page_lead(
         element("p", "Next:"),
         element("ul", [element("li", element("code", line)) for line in commands]),
     ]
+
+
+def unfinished(coming: Sequence[str]) -> list[str]:
+    """The sentence of a page that is written before the last step."""
+    if not coming:
+        return []
+    verb = "follow" if len(coming) > 1 else "follows"
+    return [f"This start is not finished: {some_of(coming)} {verb}. Open the page again after each step."]
 
 
 def left_out(outcomes: Sequence[Outcome]) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ RESERVE = 15.0
 class Climb:
     """A call of `sightline start`. settings: of all steps, with `weights` and `model` if they were given. outcomes: of
     the steps so far, by name. side: of the images of the pre-trained steps, 0 before the first one. missing: seconds of
-    the steps that did not fit into the time."""
+    the steps that did not fit into the time. compared: seconds of the comparisons between steps."""
 
     source: Source
     folder: Path
@@ -62,6 +62,7 @@ class Climb:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     side: int = 0
     missing: float = 0.0
+    compared: float = 0.0
 
     @property
     def spent(self) -> float:
@@ -71,7 +72,7 @@ class Climb:
     @property
     def left(self) -> float:
         """Remaining seconds for steps."""
-        return 60 * self.minutes - RESERVE - self.spent
+        return 60 * self.minutes - RESERVE - self.spent - self.compared
 
 
 @accepts_code
@@ -127,12 +128,14 @@ def start(
         outcomes = read_outcomes(folder, asked, overwrite, [step.name for step in steps if step.pretrained])
         climb = Climb(source, folder, asked, Sizes.of(source), minutes, say, quiet, outcomes)
         signals = StopRequest.received
-        for step in steps:
-            if not (step.pretrained and weights == "none"):
-                with option_names():
-                    take(climb, step)
+        steps = [step for step in steps if not (step.pretrained and weights == "none")]
+        for step, later in zip(steps, range(1, len(steps) + 1), strict=True):
+            with option_names():
+                taken = take(climb, step)
             if StopRequest.received > signals:
                 raise interrupted(folder)
+            if taken and later < len(steps):
+                say_so_far(climb, steps[later:])
         result = write_result(folder, asked, [*climb.outcomes.values()])
         if (over := climb.spent - 60 * minutes) > 0:
             say(f"\nThe steps took {duration(over)} more than {minutes:g} min: estimates are from a few steps.")
@@ -203,15 +206,15 @@ def median_side(source: Source) -> int:
     return int(np.median([side for row in rows for side in train.read(int(row), 0).size]))
 
 
-def take(climb: Climb, step: LadderStep) -> None:
-    """Train or resume the run of a step, or note why it is left out."""
+def take(climb: Climb, step: LadderStep) -> bool:
+    """Train or resume the run of a step, or note why it is left out; returns whether it was trained now."""
     run, before = climb.folder / step.name, climb.outcomes.get(step.name)
     if before and before.trained:
         climb.say(
             f"{before.title}: done, in {duration(before.seconds)}, which count toward --minutes {climb.minutes:g}"
         )
         climb.side = side_after(climb, step)
-        return
+        return False
     begin = time.monotonic()
     outcome = before or Outcome(step.name, step.title, False, 0.0)
     try:
@@ -249,6 +252,18 @@ def take(climb: Climb, step: LadderStep) -> None:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
         climb.say(f"\n{step.title}: left out, {reason}")
+    return outcome.trained
+
+
+def say_so_far(climb: Climb, coming: Sequence[LadderStep]) -> None:
+    """Write the report of the steps so far, if there are two to compare, so that nobody waits for the last one."""
+    if sum(one.trained for one in climb.outcomes.values()) < 2:
+        return
+    begin = time.monotonic()
+    titles = [step.title for step in coming]
+    result = write_result(climb.folder, climb.settings, [*climb.outcomes.values()], titles)
+    climb.compared += time.monotonic() - begin
+    climb.say(f"\nso far: {result.sentences[0]}\nreport so far: {result.report}")
 
 
 def limited(config: Config, left: float) -> Config:

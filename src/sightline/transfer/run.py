@@ -10,6 +10,7 @@ from ..recipes import load_grid
 from ..repeat.several import parse_seeds
 from ..runs import run_folder
 from ..runs.lock import lock_run
+from ..runs.log import said_once
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..user_code import accepts_code
@@ -25,6 +26,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @accepts_code
+@said_once()
 def transfer(
     recipe: str | Grid,
     data: str | os.PathLike[str] | None = None,
