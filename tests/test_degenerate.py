@@ -33,7 +33,7 @@ from sightline.__main__ import run as run_command
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE
-from sightline.insight import curves, features, figures, mask_figures, neighbors, projection
+from sightline.insight import class_maps, curves, features, figures, mask_figures, neighbors, projection
 from sightline.insight.ranking import draw_roc
 from sightline.report import findings
 from sightline.report.page import write_report
@@ -258,6 +258,7 @@ CASES: dict[str, Case] = {
     "class_order": lambda s: figures.shown_classes(s.confusion),
     "score_text": lambda s: [mask_figures.score_text(matrix) for matrix in s.per_image],
     "most_frequent_error": lambda s: [mask_figures.most_frequent_error(matrix, s.names) for matrix in s.per_image],
+    "class_maps": lambda s: finite(drawn_map(s)),
     "overlay": lambda s: [mask_figures.overlay(*pair, s.colors) for pair in zip(s.images, s.truth, strict=True)],
 }
 FIGURES: dict[str, Callable[[Sample], Figure]] = {
@@ -283,6 +284,17 @@ FIGURES: dict[str, Callable[[Sample], Figure]] = {
     "draw_loss": lambda s: curves.draw_loss(past(s)),
     "draw_metric": lambda s: curves.draw_metric(past(s), ACCURACY),
 }  # fmt: skip
+
+
+def drawn_map(s: Sample) -> np.ndarray:
+    """The overlay of the class activation map of a network that gives all images the same outputs."""
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    head = torch.nn.Linear(2, s.classes)
+    torch.nn.init.zeros_(head.weight)
+    labels = torch.zeros(len(s.labels), dtype=torch.int64)
+    maps = class_maps.class_maps(backbone, head, torch.from_numpy(s.images).float(), labels)
+    assert maps is not None
+    return class_maps.overlay(s.images[0], maps[0].numpy())
 
 
 def finite(*arrays: np.ndarray) -> bool:

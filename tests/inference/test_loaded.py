@@ -136,6 +136,22 @@ def test_the_network_with_the_transform_agrees_with_predict(
         np.testing.assert_allclose(probabilities, model.predict(image).probabilities, atol=1e-6)
 
 
+def test_a_class_map_has_the_size_of_the_image(model: LoadedPredictor, folder: Path) -> None:
+    """The image is 28 pixels wide and 40 high, of which the network sees the square in the middle."""
+    predicted = model.predict(folder / "0.png").label
+    found = {name: model.class_map(folder / "0.png", name) for name in model.classes}
+    assert all(values.shape == (40, 28) and values.dtype == np.float32 for values in found.values())
+    assert not any(values[:6].any() or values[34:].any() for values in found.values()), "not seen"
+    assert max(values.max() for values in found.values()) == 1 and min(values.min() for values in found.values()) == 0
+    np.testing.assert_array_equal(model.class_map(folder / "0.png"), found[predicted])
+    assert len({values.tobytes() for values in found.values()}) > 2, "each class has its own, or none"
+    with pytest.raises(SightlineError, match="there is no class") as caught:
+        model.class_map(folder / "0.png", model.classes[0] + "s")
+    assert model.classes[0] in caught.value.cure
+    with pytest.raises(SightlineError, match="one image"):
+        model.class_map([folder / "0.png"])
+
+
 def test_transform_takes_one_image(model: LoadedPredictor, folder: Path) -> None:
     with pytest.raises(SightlineError, match="takes one image") as caught:
         model.transform([folder / "0.png"])

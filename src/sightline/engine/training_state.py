@@ -256,12 +256,12 @@ def subsampled(images: np.ndarray, side: int = MASK_SIDE) -> np.ndarray:
     return np.ascontiguousarray(images[..., rows[:, None].clip(max=height - 1), columns.clip(max=width - 1)])
 
 
-def thumbnails(decoded: Decoded, rows: np.ndarray) -> np.ndarray:
+def thumbnails(decoded: Decoded, rows: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
     """The images with the indices `rows`, in colors and scaled down: uint8 [len(rows), 3, h, w]. The longest side is at
-    most THUMBNAIL pixels."""
+    most `side` pixels."""
     chosen = torch.from_numpy(np.ascontiguousarray(decoded.channels.composite(decoded.images[rows])))
     height, width = chosen.shape[2:]
-    scale = THUMBNAIL / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1 or not len(rows):
         return chosen.numpy()
     size = (max(1, round(height * scale)), max(1, round(width * scale)))

@@ -1,5 +1,6 @@
 """A trained model as an object for Python, which `sightline.load` returns."""
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..config.schema import Config
 from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
+from ..insight.class_maps import class_maps, enlarged
 from ..models.folding import unfold_norms
 from ..runs.terminal import print_plain
 from .batching import PredictedBatch, batch_size, predict_batches
@@ -83,6 +85,11 @@ class Loaded:
         """Convert one image to the network's input, on the device of the network: resized and normalized, float32 [C,
         h, w]. The output for the image is `model(transform(image)[None])`."""
         raise NotImplementedError
+
+    def class_map(self, image: Any, label: str = "") -> np.ndarray:
+        """Where the image raises the network's output for a class; see `LoadedPredictor.class_map`."""
+        cure = "predict a mask: loaded.predict(image)"
+        raise SightlineError("only classifiers have class activation maps", where=str(self.run), cure=cure)
 
     def one(self, image: Any, side: int) -> Any:
         """Decode one image. Raises SightlineError for several. side: see `open_image`."""
@@ -161,6 +168,34 @@ class LoadedPredictor(Loaded):
     def transform(self, image: Any) -> torch.Tensor:
         pixels = self.predictor.resized(self.one(image, self.predictor.square.side))
         return self.predictor.transform(torch.tensor(pixels[None], device=self.predictor.device))[0]
+
+    def class_map(self, image: Any, label: str = "") -> np.ndarray:
+        """Where the image raises the network's output for a class, by default the predicted one: float32 [H, W] of the
+        image's size, from 0 to 1, see `insight.class_maps`. Parts of the image that the network does not see are 0.
+
+        Raises SightlineError for a network without such maps: a vision transformer, and neighbors' votes.
+        """
+        square = self.predictor.square
+        model: Any = self.model
+        if not self.classes or self.config.model.head == "knn":
+            why = "the model has no classes" if not self.classes else "its head is a vote of neighbors"
+            cure = "use a trained classifier: sightline train photos_finetune"
+            raise SightlineError("this model has no class activation maps", where=str(self.run), why=why, cure=cure)
+        if label and label not in self.classes:
+            near = difflib.get_close_matches(label, self.classes, 1) or self.classes[:1]
+            raise SightlineError(f"there is no class {label!r}", where=str(self.run), cure=f"perhaps: {near[0]!r}")
+        prepared, (width, height) = self.transform(image)[None].float(), self.one(image, 0).size
+        with torch.no_grad():
+            index = self.classes.index(label) if label else int(model(prepared).argmax())
+        maps = class_maps(model.backbone, model.head, prepared, torch.tensor([index], device=prepared.device))
+        if maps is None:
+            why = "its last layer with positions has tokens, or there is none"
+            cure = "use a convolutional network"
+            raise SightlineError("this network has no class activation maps", where=str(self.run), why=why, cure=cure)
+        left, top, right, bottom = (round(edge) for edge in square.box(width, height))
+        whole = np.zeros((height, width), np.float32)
+        whole[top:bottom, left:right] = enlarged(maps[0].cpu().numpy(), bottom - top, right - left)
+        return whole
 
     def batches(self, images: Any, predictor: Predictor) -> Iterator[PredictedBatch]:
         """Yield the predictions of images in batches. Raises the SightlineError of the first unreadable image."""

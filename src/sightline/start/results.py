@@ -297,7 +297,7 @@ def unfinished(coming: Sequence[str]) -> list[str]:
     if not coming:
         return []
     verb = "follow" if len(coming) > 1 else "follows"
-    return [f"This start is not finished: {some_of(coming)} {verb}. Open the page again after each step."]
+    return [f"This start is not finished: {some_of(list(coming))} {verb}. Open the page again after each step."]
 
 
 def left_out(outcomes: Sequence[Outcome]) -> list[str]:

@@ -86,3 +86,9 @@ def test_a_segmenter_has_no_features(model: Any, pixels: np.ndarray) -> None:
     with pytest.raises(SightlineError, match="takes one image"):
         model.transform([pixels])
     assert repr(model) == f"<sightline model unet, 6 classes, any size, {model.run}>"
+
+
+def test_a_segmenter_has_no_class_map(model: Any, pixels: np.ndarray) -> None:
+    with pytest.raises(SightlineError, match="only classifiers") as caught:
+        model.class_map(pixels)
+    assert "mask" in caught.value.cure

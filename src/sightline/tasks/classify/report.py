@@ -19,6 +19,7 @@ from ...stats.calibration import SignedError, chance_error
 from ...stats.groups import ids_in
 from ...stats.intervals import effective_images, mean_interval, wilson_interval
 from ..contract import Metric
+from ..whole_image.class_maps import class_map_section
 from .two_classes import plan_roc, two_classes
 
 CLASS_TABLE = (
@@ -63,6 +64,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
         *sections.training_curves(files, figures, findings.past, drawn),
         ("Errors by class", class_errors(files, figures, findings)),
         ("Misclassified images", galleries(findings)),
+        *class_map_section(files, files.classes, captions(files), "those of the highest confidence"),
     ]
     return sections.Content(files, titled, figures, findings.past, sections.displayed_images(files, findings))
 
@@ -281,6 +283,14 @@ def galleries(findings: Findings) -> list[Child]:
         name = [element("b", truth), " predicted as ", element("b", predicted), f", {times(often)}"]
         parts += [element("p", name, class_="row"), gallery(images)]
     return parts
+
+
+def captions(files: RunFiles) -> dict[int, tuple[tuple[int, ...], bool]]:
+    """{row of predictions/val.csv: ((the true class,), whether it is predicted)}."""
+    if (found := files.predictions) is None:
+        return {}
+    pairs = zip(found.truth.tolist(), found.predicted.tolist(), strict=True)
+    return {row: ((truth,), truth == predicted) for row, (truth, predicted) in enumerate(pairs)}
 
 
 def gallery(images: Sequence[GalleryImage]) -> Html:

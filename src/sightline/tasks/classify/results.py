@@ -22,6 +22,7 @@ from ...stats.groups import said, write_groups
 from ...stats.intervals import bracketed
 from ...stats.metrics import accuracy, knn_votes
 from ..whole_image.baselines import image_baselines
+from ..whole_image.class_maps import save_class_maps
 from .task import ClassifyLearner, classification_intervals, classification_numbers, negative_log_likelihood
 
 MISTAKES = 200
@@ -42,6 +43,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["probabilities"])
     save_mistakes(folder, parts.val, arrays)
     assert isinstance(parts.learner, ClassifyLearner)
+    save_class_maps(folder, training.config, parts.learner, parts.val, *explained(arrays))
     if parts.dtype == torch.bfloat16 and parts.learner.fixed is None:  # fixed features are evaluated in float32 only
         _, half = evaluate_checkpoints(parts.learner, folders, parts.val, size, parts.device, parts.dtype)
         changed = half["probabilities"].argmax(1) != arrays["probabilities"].argmax(1)
@@ -99,11 +101,18 @@ def preview(training: Training, batch: Batch) -> Figure:
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays) -> None:
     """Write snapshots/mistakes.npz: thumbnails of up to MISTAKES misclassified images, the most confident mistake
     first."""
-    probabilities, labels = arrays["probabilities"], arrays["labels"]
-    confidence = probabilities.max(1)
-    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    worst = explained(arrays)[0][:MISTAKES, 0]
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val, worst), "index": worst})
+
+
+def explained(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """(the wrong predictions, the most confident first: int64 [M, 3], rows (image, predicted class, true class); the
+    right ones in the order of the images: int64 [N - M, 2], rows (image, class))."""
+    probabilities, labels = arrays["probabilities"], arrays["labels"]
+    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
+    wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return np.stack([wrong, predicted[wrong], labels[wrong]], 1), np.stack([right, predicted[right]], 1)
 
 
 def evaluate_checkpoints(

@@ -151,3 +151,10 @@ def losses_of(sets: LabelSets) -> np.ndarray:
     """Binary cross-entropy of each image, float64 [N]: the mean over the classes."""
     likelihood = np.where(sets.truth, sets.probabilities, 1 - sets.probabilities)
     return -np.log(np.maximum(likelihood, 1e-7)).mean(1)
+
+
+def captions(sets: LabelSets) -> dict[int, tuple[tuple[int, ...], bool]]:
+    """{row of predictions/val.csv: (the true classes, whether exactly these are predicted)}."""
+    right = (sets.predicted == sets.truth).all(1).tolist()
+    true = (tuple(np.flatnonzero(row).tolist()) for row in sets.truth)
+    return dict(enumerate(zip(true, right, strict=True)))

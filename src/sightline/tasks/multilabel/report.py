@@ -23,8 +23,9 @@ from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.intervals import effective_images
 from ...stats.units import FEWEST
 from ..contract import Metric
+from ..whole_image.class_maps import class_map_section
 from .metrics import FEW, Decisions, Precision, decisions, precision_intervals
-from .predictions import LabelSets, Pair, confused_pairs, confusion, losses_of, read_label_sets
+from .predictions import LabelSets, Pair, captions, confused_pairs, confusion, losses_of, read_label_sets
 
 CLASS_TABLE = (
     "Sorted by average precision, lowest first; click a heading to sort. Average precision: the area under the curve "
@@ -84,6 +85,7 @@ def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> se
         ("Classes", class_table(summary) if summary else [missing_note(MISSING)]),
         ("Confused classes", confused(figures, summary, images) if summary else [missing_note(MISSING)]),
         ("Wrong label sets", gallery_of_wrong(summary, images) if summary else [missing_note(MISSING)]),
+        *(class_map_section(files, sets.classes, captions(sets), "those with the largest loss") if sets else []),
     ]
     shown = sections.displayed_sentence([counted(len(images), "validation image")] if images else [])
     return sections.Content(files, titled, figures, past, shown)

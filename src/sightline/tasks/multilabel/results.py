@@ -22,6 +22,7 @@ from ...runs.run_folder import THRESHOLDS_FILE, shipped_checkpoints
 from ...stats.groups import Groups, ids_in, said, write_groups
 from ...stats.intervals import bracketed, effective_images
 from ..whole_image.baselines import image_baselines
+from ..whole_image.class_maps import save_class_maps
 from .build import THRESHOLDS
 from .metrics import MEANS, average_precision, choose_thresholds, decision_intervals, decisions, precision_intervals
 from .predictions import write_predictions
@@ -51,6 +52,7 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     write_predictions(folder / "predictions" / "val.csv", parts.val, arrays["label_probabilities"], thresholds)
     save_mistakes(folder, parts.val, arrays, thresholds)
     assert isinstance(parts.learner, MultilabelLearner)
+    save_class_maps(folder, config, parts.learner, parts.val, *explained(arrays, thresholds))
     if parts.dtype == torch.bfloat16 and parts.learner.fixed is None:  # fixed features are evaluated in float32 only
         _, half = evaluate(parts.learner, parts.val, size, parts.device, parts.dtype)
         changed = (half["label_probabilities"] >= thresholds) != (arrays["label_probabilities"] >= thresholds)
@@ -100,6 +102,17 @@ def preview(training: Training, batch: Batch) -> Figure:
 
 def save_mistakes(folder: Path, val: Decoded, arrays: Arrays, thresholds: np.ndarray) -> None:
     """Write snapshots/mistakes.npz: thumbnails of images with a wrong label set, those with the largest loss first."""
-    wrong = np.flatnonzero(((arrays["label_probabilities"] >= thresholds) != arrays["labels"]).any(1))
-    worst = wrong[np.argsort(-arrays["losses"][wrong], kind="stable")][:MISTAKES]
+    worst = explained(arrays, thresholds)[0][:MISTAKES, 0]
     save_arrays(folder / "snapshots" / "mistakes.npz", {"images": thumbnails(val, worst), "index": worst})
+
+
+def explained(arrays: Arrays, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (image, class) int64 [M, 2] of the images with a wrong label set, those with the largest loss first, each
+    with its class that is decided wrongly by the largest margin; and of the others with a label, each with its most
+    probable one."""
+    probabilities, labels = arrays["label_probabilities"], arrays["labels"].astype(bool)
+    different = (probabilities >= thresholds) != labels
+    wrong, right = np.flatnonzero(different.any(1)), np.flatnonzero(~different.any(1) & labels.any(1))
+    wrong = wrong[np.argsort(-arrays["losses"][wrong], kind="stable")]
+    margin = np.where(different, np.abs(probabilities - thresholds), -1.0)[wrong].argmax(1)
+    return np.stack([wrong, margin], 1), np.stack([right, probabilities[right].argmax(1)], 1)
