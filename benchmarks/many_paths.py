@@ -1,6 +1,8 @@
-"""Time and memory of a data set with many files: from the command `sightline train` to its first step.
+"""Time and memory of a data set with many files: from the command `sightline train` or `start` to the first step of a
+training, or of `sightline doctor` to its end.
 
     python benchmarks/many_paths.py --images 10000 100000 1000000 --json many_paths.json
+    python benchmarks/many_paths.py --command start --kinds folders
 
 The images are uncompressed, with 8x8 random pixels and a random number of unused bytes, in 1,000 classes. `folders`:
 class folders. `table`: one folder and a CSV with a row for each image. `scattered`: the class folders and a CSV that
@@ -51,22 +53,39 @@ def write_images(root: Path, count: int, kinds: Sequence[str]) -> None:
         (root / kind / "labels.csv").write_text("filename,label\n" + "".join(rows))
 
 
-def first_step(data: Path, run: Path, cache: Path) -> tuple[float, float, int]:
-    """Train until the first step: (seconds and processor seconds since the command started, peak memory in bytes)."""
+def arguments_of(command: str, data: Path, run: Path) -> list[str]:
+    """The arguments of a command of Sightline on the data, for images of 8x8 pixels. run: folder of its results."""
+    if command == "doctor":
+        return ["doctor", str(data), "--out", str(run)]
+    layout = "csv" if data.name == "scattered" else "auto"
+    if command == "start":
+        return ["start", str(data), "--weights", "none", "--out", str(run), "--data.layout", layout]
     settings: dict[str, str | int] = {"data.size": SIDE, "augment.resize": 0, "train.epochs": 1, "report.samples": 0}
-    settings |= {"model.name": "small_cnn", "data.layout": "csv" if data.name == "scattered" else "auto"}
-    command = [sys.executable, "-m", "sightline", "train", "photos_scratch", "--data", str(data), "--out", str(run)]
-    command += ["--quiet", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+    settings |= {"model.name": "small_cnn", "data.layout": layout}
+    words = (word for key, value in settings.items() for word in (f"--{key}", str(value)))
+    return ["train", "photos_scratch", "--data", str(data), "--out", str(run), "--quiet", *words]
+
+
+def first_step(command: str, data: Path, run: Path, cache: Path) -> tuple[float, float, int]:
+    """Run a command until the first step of a training, or, without one, to its end: (seconds and processor seconds
+    since it started, peak memory in bytes)."""
+    words = [sys.executable, "-m", "sightline", *arguments_of(command, data, run)]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"SIGHTLINE_CACHE": str(cache)})
-    log = run / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and '"start"' in log.read_text()):
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=os.environ | {"SIGHTLINE_CACHE": str(cache)})
+    logs = ("metrics.jsonl", "*/metrics.jsonl")
+    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if any('"start"' in log.read_text() for pattern in logs for log in run.glob(pattern)):
+            break
         time.sleep(0.02)
     seconds = time.perf_counter() - start
-    if process.poll() is not None:
-        raise SystemExit(f"sightline train failed with exit status {process.returncode}; its error message is above")
     folder = Path(f"/proc/{process.pid}")
-    ticks = sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:13]))
+    ticks = sum(map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:15]))
+    if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):  # its status has no memory any more
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if command != "doctor" or process.returncode not in (0, 5):  # 5: it found something
+            raise SystemExit(f"sightline {command} ended with exit status {process.returncode}")
+        return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
     peak = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM"))
     process.kill()
     process.wait()
@@ -77,6 +96,7 @@ def main() -> None:
     """Print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--command", default="train", choices=("train", "start", "doctor"))
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--folder", help="where to write the images; default: a temporary folder")
     parser.add_argument("--json", type=Path)
@@ -89,10 +109,10 @@ def main() -> None:
             root = Path(folder)
             write_images(root, count, options.kinds)
             for kind in options.kinds:
-                cold = first_step(root / kind, root / "run0", root / "cache")
-                warm = first_step(root / kind, root / "run1", root / "cache")
-                shutil.rmtree(root / "run0")
-                shutil.rmtree(root / "run1")
+                cold = first_step(options.command, root / kind, root / "run0", root / "cache")
+                warm = first_step(options.command, root / kind, root / "run1", root / "cache")
+                for run in ("run0", "run1"):
+                    shutil.rmtree(root / run, ignore_errors=True)
                 row = {"kind": kind, "images": count, "cold": cold, "warm": warm}
                 before = next((one for one in reversed(results) if one["kind"] == kind), row)
                 more = max(1, count - before["images"])

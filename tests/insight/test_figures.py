@@ -123,3 +123,12 @@ def test_the_preview_shows_every_image_with_its_class():
     figure = draw_preview(images, MEAN, STD, [0, 1, 1, 0, 1], ["cat", "dog"])
     assert [axes.get_xlabel() for axes in figure.axes] == ["cat", "dog", "dog", "cat", "dog"]
     assert all(axes.get_xlabel() == "" for axes in draw_preview(images, MEAN, STD, None, []).axes)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.5"), (3, "3"), (1234, "1234"), (9999.4, "9999.4"), (9999.6, "10k"), (123_456, "123k"), (999_499, "999k"),
+     (999_500, "1M"), (3_410_000, "3.4M")],
+)  # fmt: skip
+def test_counts_fit_into_a_cell(value: float, text: str) -> None:
+    assert figures.in_cell(value) == text

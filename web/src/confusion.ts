@@ -1,5 +1,5 @@
 // The confusion matrix with a choice of class orders; a cell lists its images.
-import { type ConfusionData } from "./data";
+import { type ConfusionData, inCell } from "./data";
 import { choice, h, inkOn, onTheme, variable } from "./dom";
 import { type Thumbnails, showList } from "./thumbnails";
 
@@ -133,7 +133,7 @@ export class ConfusionMatrix {
         context.globalAlpha = 1;
         if (this.cell < 22) return;
         context.fillStyle = inkOn(i === j ? right : wrong, opacity, page);
-        context.fillText(String(count), x + this.cell / 2, y + this.cell / 2);
+        context.fillText(inCell(count), x + this.cell / 2, y + this.cell / 2);
       }),
     );
     context.strokeStyle = ink;

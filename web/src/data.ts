@@ -118,3 +118,10 @@ export function percent(value: number): string {
   const inside = value > 0 && value < 65535 ? Math.min(Math.max(share, 0.1), 99.9) : share;
   return `${inside.toFixed(1)}%`;
 }
+
+/** A count with at most four digits, so that it fits into a cell: 1234, 12k, 3.4M. */
+export function inCell(count: number): string {
+  if (count >= 999500) return `${(count / 1e6).toFixed(1).replace(/\.0$/, "")}M`;
+  if (count >= 9999.5) return `${(count / 1000).toFixed(0)}k`;
+  return String(count);
+}

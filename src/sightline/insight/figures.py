@@ -158,23 +158,20 @@ def percent_bar(figure: Figure, axes: Axes, norm: PowerNorm, colors: LinearSegme
 
 
 def write_counts(axes: Axes, counts: np.ndarray, colors: np.ndarray) -> None:
-    """Write each nonzero count into its cell: white text on dark cells, black on bright ones.
-
-    Fractions are rounded to one decimal.
-    """
+    """Write each nonzero count into its cell, as `in_cell`: white text on dark cells, black on bright ones."""
     dark = colors[..., :3] @ np.array([0.299, 0.587, 0.114]) < 0.55
     size = 8 if len(counts) <= 12 else 6.5
     for row, column in np.argwhere(counts):
         shade = "white" if dark[row, column] else INK
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]:.1f}".removesuffix(".0"),
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=shade,
-        )
+        text = in_cell(float(counts[row, column]))
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=shade)
+
+
+def in_cell(value: float) -> str:
+    """A count with at most four digits, so that it fits into a cell: 0.5, 1234, 12k, 3.4M; fractions with a decimal."""
+    if value >= 999_500:
+        return f"{value / 1e6:.1f}".removesuffix(".0") + "M"
+    return f"{value / 1000:.0f}k" if value >= 9_999.5 else f"{value:.1f}".removesuffix(".0")
 
 
 @styled

@@ -75,10 +75,9 @@ class Score:
 
     names: paths of the true masks. per_image: Counts uint32 [N, K]. confusion: int64 [K + 1, K + 1] of all pairs, rows:
     true class, columns: predicted class, ignored pixels last. numbers: the metrics of
-    `stats.segmentation.segment_numbers`, with mean_iou_interval and pixel_accuracy_interval, [low, high]
-    or [None, None].
-    class_intervals: of the IoU of each class, float64 [K, 2]. others: other definitions of mean IoU. notes: sentences
-    for the user.
+    `stats.segmentation.segment_numbers`, with mean_iou_interval and pixel_accuracy_interval, [low, high] or [None,
+    None]. class_intervals: of the IoU of each class, float64 [K, 2]. others: other definitions of mean IoU. notes:
+    sentences for the user.
     """
 
     names: tuple[str, ...]
@@ -331,7 +330,10 @@ def text(result: Score) -> str:
     """The text that `sightline score` prints: a table of classes, the main metrics, other definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
-    lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; 95 % intervals over images", ""]
+    edges = (
+        "95 % intervals over images" if np.isfinite(result.class_intervals).any() else "too few images for intervals"
+    )
+    lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; {edges}", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
     for index, name in enumerate(result.classes):
         iou, precision, recall = (fixed(values[index]) for values in numbers[:3])
