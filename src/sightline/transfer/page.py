@@ -124,8 +124,6 @@ def remarks(grid: Grid, result: GridResult) -> list[str]:
     ]
     if any(SETTINGS[one.setting].training == "frozen" for one in result.outcomes) and not grid.classifies:
         notes.append("The head of a segmenter is its decoder: with a frozen encoder, only the decoder is trained.")
-    if not grid.classifies:
-        notes.append("How often such sentences on the mean IoU are wrong was not simulated.")
     if any(one.knn is not None for one in result.outcomes):
         notes.append(
             "Frozen backbones are evaluated by their features of images without augmentation: by logistic regression, "
