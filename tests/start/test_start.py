@@ -450,6 +450,13 @@ def test_weights_that_do_not_exist_are_refused_before_the_data_are_opened(
     assert caught.value.cure and not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("key", ["train.epoch", "trian.epochs", "epochs"])
+def test_unknown_settings_are_refused_before_the_weights_are_looked_up(key: str, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=f"no setting '{key}'") as caught:
+        sightline.start(tmp_path / "none", weights=str(tmp_path / "none.pt"), **{key: 3})
+    assert "train.epochs" in caught.value.cure
+
+
 def test_no_time_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.start(tmp_path / "nowhere", minutes=0, quiet=True)

@@ -79,7 +79,8 @@ def load_encoder(
         hint = f"choose with --model.name a segmenter whose encoder is {source.model or 'the network of these weights'}"
         raise mismatch_error(match, state, source, model.name, inside, hint)
     found = [key in match.tensors for key in state if key.startswith(inside)]
-    return copy_matched(match, model, source, [*notes, f"encoder: {sum(found)} of {len(found)} tensors"])
+    report = copy_matched(match, model, source, [*notes, f"encoder: {sum(found)} of {len(found)} tensors"])
+    return dataclasses.replace(report, encoder=inside)
 
 
 def find_encoder(model: Segmenter, weights: str, say: Say) -> SourceWeights:

@@ -37,7 +37,8 @@ class LoadReport:
 
     total: number of the model's tensors. matched: number of those that were loaded. new: names of those that keep their
     initialization. ignored: names of tensors in the file that are not used. source: the file or library. share:
-    fraction of the model's parameter values that were loaded. sha256: of the file.
+    fraction of the model's parameter values that were loaded. sha256: of the file. encoder: for a segmenter, the
+    beginning of the names of its encoder's tensors.
     """
 
     matched: int
@@ -48,12 +49,16 @@ class LoadReport:
     share: float = 1.0
     notes: tuple[str, ...] = ()
     sha256: str = ""
+    encoder: str = ""
 
     def __str__(self) -> str:
         share = f"{100 * self.share:.1f} % of the parameters"
         parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
-        head = all(name.startswith("head.") for name in self.new)
-        new = "the head is new" if head else f"initialized, not loaded: {abbreviated(self.new)}"
+        new = f"initialized, not loaded: {abbreviated(self.new)}"
+        if all(name.startswith("head.") for name in self.new):
+            new = "the head is new"
+        elif self.encoder and not any(name.startswith(self.encoder) for name in self.new):
+            new = "the decoder is new"
         parts += [new] if self.new else []
         heads = [name for name in self.ignored if without_prefixes(name).startswith(CLASSIFIERS)]
         others = [name for name in self.ignored if name not in heads]

@@ -2,17 +2,19 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from ..config.checks import FITTED
-from ..config.resolve import resolve
+from ..config.resolve import field_type, resolve, unknown_key
 from ..config.schema import Config
 from ..data.types import Source
-from ..recipes.ladders import LadderStep
-from ..tasks import TASKS
+from ..recipes.ladders import LADDERS, LadderStep
+from ..tasks import TASKS, task_learning_from
 
 OVERHEAD = 10.0
 """Seconds of a run besides its network (start, evaluation, report), before a run has shown how many it takes."""
@@ -30,6 +32,14 @@ class Fit:
     config: Config
     seconds: float
     network: float
+
+
+def require_settings(settings: Mapping[str, Any]) -> None:
+    """Raise SightlineError for a setting that no task of a ladder has, before weights are looked up and data opened."""
+    kinds = [type(task_learning_from(kind).config()) for kind in LADDERS]
+    for key in settings:
+        if not key.startswith("model.args.") and all(field_type(key, kind) is None for kind in kinds):
+            raise unknown_key(key, "the command line", kinds[0])
 
 
 class TooLong(Exception):

@@ -281,7 +281,7 @@ def page_lead(
         if one.name in texts
     ]
     first, *others = [*lines, *left_out(outcomes)]
-    head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time"]
+    head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time of the step"]
     return [
         element("p", first, class_="lead"),
         element("ul", [element("li", line) for line in others]) if others else None,

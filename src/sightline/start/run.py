@@ -34,7 +34,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
-from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, with_start_settings
+from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, require_settings, with_start_settings
 from .pretrained import unavailable
 from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
@@ -109,6 +109,7 @@ def start(
         cure = f"name the network of the pre-trained steps: --model {settings['model.name']}"
         why = "the steps have different networks"
         raise SightlineError("model.name is not a setting of all steps", where="--model.name", why=why, cure=cure)
+    require_settings(settings)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     weights = weights or str(settings.pop("model.weights", ""))
     wanted = settings | {"data.path": absolute_or_name(os.fspath(data))}

@@ -50,6 +50,7 @@ def test_the_backbone_of_a_classifier_becomes_the_encoder(
     assert report.new and all(key.startswith(("network.projections.", "network.classes.")) for key in report.new)
     count = len(model.encoder.state_dict())
     assert f"encoder: {count} of {count} tensors" in str(report)
+    assert "the decoder is new" in str(report) and "not loaded" not in str(report)
     backbone: Any = classifier.eval().backbone
     with torch.no_grad():
         expected = backbone.forward_intermediates(images(1, size, size), intermediates_only=True)[-1]
