@@ -78,6 +78,10 @@ def __getattr__(name: str) -> Any:
     return importlib.import_module(f".{_MODULES[name]}", __name__).__dict__[name]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
 class _Package(ModuleType):
     """Class of this module, which keeps `sightline.train` the function although a submodule has the same name. The
     import of a submodule sets it as an attribute of its package, which would replace the function."""

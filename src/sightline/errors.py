@@ -85,7 +85,7 @@ def nearest_path(path: str | os.PathLike[str]) -> str:
     else `check the path`."""
     parent, name = os.path.split(os.path.normpath(path))
     with contextlib.suppress(OSError, ValueError):  # ValueError: a null byte
-        if close := difflib.get_close_matches(name, os.listdir(parent or "."), 1, 0.7):
+        if close := difflib.get_close_matches(name, os.listdir(parent or "."), 1, 0.6):
             return f"did you mean {os.path.join(parent, close[0])!r}?"
     return "check the path"
 

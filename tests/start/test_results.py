@@ -10,7 +10,7 @@ from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Model
 from sightline.runs.atomic import write_json
-from sightline.start.results import Outcome, highest, left_out, next_commands, read_outcomes, sentences
+from sightline.start.results import Outcome, highest, left_out, more_time, next_commands, read_outcomes, sentences
 from sightline.tasks.classify.config import ClassifyConfig
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
@@ -58,6 +58,15 @@ def test_commands_name_the_folder_unless_it_is_the_usual_one(tmp_path: Path) -> 
     assert next_commands(Path("runs/start"), {"data.path": "photos"}, STEPS[1], more)[-1] == wanted
     other = next_commands(tmp_path, {"data.path": "photos"}, STEPS[1], more)[-1]
     assert other == f"sightline start photos --out {tmp_path} --minutes 9"
+
+
+def test_the_advice_has_the_minutes_of_all_steps_but_the_last() -> None:
+    def late(name: str, minutes: int) -> Outcome:
+        return Outcome(name, name, False, 0.0, "too long", f"give more time: --minutes {minutes}")
+
+    done = Outcome("knn", "k-NN", True, 1.0)
+    assert more_time([done, late("probe", 4), late("finetune", 11), late("scratch", 30)]) == late("", 11).cure
+    assert more_time([done, late("scratch", 30)]) == late("", 30).cure and more_time([done]) == ""
 
 
 def test_folds_are_suggested_where_few_images_were_held_out_and_no_weights_have_seen_them(tmp_path: Path) -> None:

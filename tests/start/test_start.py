@@ -1,6 +1,7 @@
 """`sightline start`: the ladder within a time, what is left out, and which step was worth it."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_more_minutes_add_the_steps_that_did_not_fit(
     minutes = float(cure.rpartition(" ")[2])
     assert 5 < minutes < 9
     sightline.start(photos, weights=weights, minutes=minutes, out=tmp_path / "s", quiet=True)
-    assert sightline.Run(tmp_path / "s/finetune").metrics["epoch"] == 3
+    assert sightline.Run(tmp_path / "s/finetune").metrics["epoch"] in (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +357,27 @@ def test_a_step_that_does_not_fit_says_what_it_takes() -> None:
     with pytest.raises(TooLong) as caught:
         fitted(step_with(None), None, SIZES, 40.0, 10.0)  # ty: ignore
     assert caught.value.needed == pytest.approx(caught.value.seconds / 0.3), "features may take 0.3 of the time"
+
+
+def test_few_sides_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing takes seconds for each side: the first one, and those that fit by their number of pixels."""
+    timed: list[int] = []
+
+    def costs(config: Any, *rest: Any) -> tuple[float, float]:
+        timed.append(config.data.size)
+        return 0.0, 100 * (config.data.size / 224) ** 2
+
+    monkeypatch.setattr(plan, "costs", costs)
+    assert fitted(step_with(3), None, SIZES, 150.0, 10.0).config.data.size == 112  # ty: ignore
+    assert timed == [224, 112]
+    timed.clear()
+    with pytest.raises(TooLong):
+        fitted(step_with(3), None, SIZES, 20.0, 10.0)  # ty: ignore
+    assert timed == [224]
+    timed.clear()
+    with pytest.raises(TooLong) as caught:
+        fitted(step_with(3), None, SIZES, 9.0, 10.0)  # ty: ignore
+    assert timed == [] and math.isnan(caught.value.seconds), "no time is left"
 
 
 class Pair(NamedTuple):

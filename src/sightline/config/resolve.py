@@ -18,6 +18,7 @@ C = TypeVar("C", bound=Config)
 OTHERS = {
     "learning_rate": "lr", "wd": "weight_decay", "bs": "batch_size", "batch": "batch_size", "imgsz": "size",
     "image_size": "size", "img_size": "size", "num_epochs": "epochs", "max_epochs": "epochs",
+    "target": "label_column", "target_column": "label_column", "label_col": "label_column", "y_col": "label_column",
 }  # fmt: skip
 """Names of settings in other programs, and ours."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.paths import expanded
-from ..errors import SightlineError, nearest_path
+from ..errors import SightlineError, nearest_hint, nearest_path
 from . import MODELS
 from .formats import RGB, Match, match_first_layer, match_names, read_tensors, without_prefixes
 from .pretrained.downloads import Say, file_digest, library_file
@@ -37,9 +37,8 @@ class LoadReport:
 
     total: number of the model's tensors. matched: number of those that were loaded. new: names of those that keep their
     initialization. ignored: names of tensors in the file that are not used. source: the file or library. share:
-    fraction of the model's parameter values that were loaded. sha256: of the file. encoder: for a segmenter, the
-    beginning of the names of its encoder's tensors.
-    """
+    fraction of the model's parameter values that were loaded. sha256: of the file. encoder: the beginning of the names
+    of a segmenter's encoder."""
 
     matched: int
     total: int
@@ -54,11 +53,10 @@ class LoadReport:
     def __str__(self) -> str:
         share = f"{100 * self.share:.1f} % of the parameters"
         parts = [f"loaded {self.matched} of {self.total} tensors ({share}) from {self.source}"]
+        head = all(name.startswith("head.") for name in self.new)
+        decoder = self.encoder and not any(name.startswith(self.encoder) for name in self.new)
         new = f"initialized, not loaded: {abbreviated(self.new)}"
-        if all(name.startswith("head.") for name in self.new):
-            new = "the head is new"
-        elif self.encoder and not any(name.startswith(self.encoder) for name in self.new):
-            new = "the decoder is new"
+        new = "the head is new" if head else "the decoder is new" if decoder else new
         parts += [new] if self.new else []
         heads = [name for name in self.ignored if without_prefixes(name).startswith(CLASSIFIERS)]
         others = [name for name in self.ignored if name not in heads]
@@ -190,7 +188,7 @@ def find_weights(weights: str, name: str, say: Say = lambda text: None) -> Sourc
             "the weights were not found",
             where=f"model.weights: {weights}",
             why="there is no file or folder with this path",
-            cure=f"{nearest_path(path)}; or use --model.weights none, --model.weights pretrained, or the path of a "
+            cure=f"{nearest_path(path)}{nearest_hint(weights, LIBRARY)}; or use none, pretrained, or the path of a "
             ".safetensors or .pt file or of a run folder",
         )
     tensors, entry = read_tensors(path)

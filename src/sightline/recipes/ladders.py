@@ -63,9 +63,9 @@ def images(knn: Config, probe: Config, tuned: Config, scratch: Config) -> tuple[
     return (
         LadderStep("most-frequent", "the frequencies of the classes", constant(knn)),
         LadderStep("knn-pixels", "k-NN on raw pixels", on_pixels(knn)),
-        LadderStep("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES, shares=(0.3,)),
+        LadderStep("knn", "k-NN on frozen features", knn, pretrained=True, sides=SIDES, shares=(0.3, 1.0)),
         LadderStep(
-            "probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES, shares=(0.3,)
+            "probe", "logistic regression on frozen features", probe, pretrained=True, sides=SIDES, shares=(0.3, 1.0)
         ),
         LadderStep("finetune", "fine-tuning", tuned, pretrained=True, sides=SIDES, epochs=3, shares=(0.65, 1.0)),
         LadderStep("scratch", "training from scratch", scratch, epochs=8),

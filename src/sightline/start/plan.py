@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,8 @@ def require_settings(settings: Mapping[str, Any]) -> None:
 
 
 class TooLong(Exception):
-    """A step does not fit into the remaining time. seconds: what it would take at least. share: the share of the
-    remaining time that it may take."""
+    """A step does not fit into the remaining time. seconds: what it would take at least; NaN if it was not timed,
+    because no time is left. share: the share of the remaining time that it may take."""
 
     def __init__(self, seconds: float, share: float = 1.0):
         super().__init__(seconds)
@@ -78,22 +77,43 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
     """Choose image side and epochs of a step for the remaining time. left, overhead: in seconds. side: that of earlier
     pre-trained steps, whose images and features are in the cache; larger ones are not tried.
 
-    Raises TooLong if not even the smallest side and the fewest epochs fit.
+    The first side is timed. Others are taken to cost as their numbers of pixels say, and are timed if they fit then.
+    Raises TooLong if not even the smallest side and the fewest epochs fit; nothing is timed if less than the overhead
+    is left.
     """
+    if left < overhead:
+        raise TooLong(math.nan)
     sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
-    cost_of = cache(lambda each: costs(sized(step, each), source, sizes, each == side))
-    fewest = min(step.epochs or 0, step.config.train.epochs)
+    measured: dict[int, tuple[float, float]] = {}
+
+    def cost_of(each: int, exact: bool) -> tuple[float, float]:
+        if exact or not measured:
+            measured[each] = measured.get(each) or costs(sized(step, each), source, sizes, each == side)
+        known = min(measured, key=lambda other: abs(other - each))
+        once, epoch = measured[known]
+        return once * (each / known) ** 2, epoch * (each / known) ** 2
+
     for share in step.shares:
-        for each in sides:  # the costs are measured when they are first needed
-            once, epoch = cost_of(each)
-            config, rest = sized(step, each), share * left - overhead - once
-            if step.epochs is None and rest >= 0:
-                return Fit(config, overhead + once, once)
-            epochs = min(config.train.epochs, int(rest / epoch)) if epoch and rest > 0 else 0
-            if fewest and epochs >= fewest:
-                network = once + epochs * epoch
-                return Fit(resolve(config, {"train.epochs": epochs}), overhead + network, network)
-    raise TooLong(min(overhead + once + fewest * epoch for once, epoch in map(cost_of, sides)), step.shares[-1])
+        for each in sides:
+            guess = fit_of_side(step, each, share * left - overhead, *cost_of(each, False))
+            fit = guess and fit_of_side(step, each, share * left - overhead, *cost_of(each, True))
+            if fit:
+                return replace(fit, seconds=fit.network + overhead)
+    fewest = min(step.epochs or 0, step.config.train.epochs)
+    smallest = min(once + fewest * epoch for once, epoch in (cost_of(each, False) for each in sides))
+    raise TooLong(overhead + smallest, step.shares[-1])
+
+
+def fit_of_side(step: LadderStep, side: int, left: float, once: float, epoch: float) -> Fit | None:
+    """The step with images of `side` pixels and as many epochs as fit into `left` seconds; None if too few fit."""
+    config, fewest = sized(step, side), min(step.epochs or 0, step.config.train.epochs)
+    if step.epochs is None:
+        return Fit(config, once, once) if once <= left else None
+    epochs = min(config.train.epochs, int((left - once) / epoch)) if epoch and left > once else 0
+    if not fewest or epochs < fewest:
+        return None
+    network = once + epochs * epoch
+    return Fit(resolve(config, {"train.epochs": epochs}), network, network)
 
 
 def sized(step: LadderStep, side: int) -> Config:

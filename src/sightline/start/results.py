@@ -24,6 +24,7 @@ from ..tasks.files import load_recipe_file
 
 MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
+MORE = "give more time: --minutes "
 ALPHA = 0.05
 OWN = ("data.path", "data.val_fraction")
 """Settings that a repeated command does not need."""
@@ -125,14 +126,16 @@ def write_result(
     trained = [one for one in outcomes if one.trained]
     if not trained:
         left = "; ".join(f"{one.title}: {one.why}" for one in outcomes)
-        raise SightlineError("no step fits into the time", where=str(folder), why=left, cure="give more: --minutes 30")
+        raise SightlineError("no step fits into the time", where=str(folder), why=left, cure=more_time(outcomes))
     if len(trained) == 1:
-        cure = "give more time: --minutes 30"
+        cure = more_time(outcomes)
         raise SightlineError("only one step fits into the time", where=str(folder), why=outcomes[-1].why, cure=cure)
     best, pairs = climbed(folder, trained)
     order = [best, *(one for one in trained if one is not best)]
     comparison = corrected(compare([folder / one.name for one in order]))
     lines, used = sentences(comparison, best, trained, pairs), highest(comparison, best, trained)
+    if late := [one.title for one in outcomes if one.cure.startswith(MORE)]:
+        lines[0] += f" {capitalized(' and '.join(late))} did not fit into the time."
     commands = next_commands(folder, settings, used, outcomes)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
     for name, image in figures.items():
@@ -246,7 +249,7 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
     """Commands to type next: how to use the best run, and how to go on."""
     run = shlex.quote(str(folder / best.name))
     lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
-    more = [one for one in outcomes if one.cure.startswith("give more time: ")]
+    more = more_time(outcomes)
     if "data.val_fraction" in settings and not begins_with_run(recipe := folder / best.name / "recipe.yaml"):
         limited = recipe.is_file() and load_recipe_file(recipe).train.max_minutes > 0  # by the time of this command
         limit = " --train.max_minutes 0" * limited
@@ -255,8 +258,16 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
         words = ["sightline", "start", settings["data.path"]]
         words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]
         words += ["--out", str(folder)] if folder != run_folder.default_folder("start") else []
-        lines.append(f"{shlex.join(words)} {more[0].cure.removeprefix('give more time: ')}")
+        lines.append(f"{shlex.join(words)} --minutes {more.removeprefix(MORE)}")
     return lines
+
+
+def more_time(outcomes: Sequence[Outcome]) -> str:
+    """The advice to give more time, for all steps that were left out but the last one; without such, for that one; ""
+    if there is none. The last step, training from scratch, may take many times as long."""
+    cures = [one.cure for one in outcomes if one.cure.startswith(MORE)]
+    several = [one.cure for one in outcomes[:-1] if one.cure.startswith(MORE)]
+    return max(several or cures, key=lambda cure: float(cure.removeprefix(MORE)), default="")
 
 
 def begins_with_run(recipe: Path) -> bool:

@@ -1,6 +1,7 @@
 """`sightline start`: train baselines and networks within a time, and say which step was worth it."""
 
 import contextlib
+import math
 import os
 import shlex
 import time
@@ -36,12 +37,14 @@ from ..train import resume, train
 from ..user_code import accepts_code
 from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, require_settings, with_start_settings
 from .pretrained import unavailable
-from .results import Outcome, StartResult, read_outcomes, write_outcomes, write_result
+from .results import MORE, Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
 MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
 """Of fewer images than MANY_IMAGES without a validation split, about 100 are held out, at most MOST_HELD_OUT of all."""
 LATE, SHORTEST_LIMIT = 1.25, 60.0
 """A step is stopped after LATE times the seconds that were left at its start, but not before SHORTEST_LIMIT."""
+MARGIN = 1.25
+"""Factor on the seconds of steps that did not fit, in the advice to give more time."""
 RESERVE = 15.0
 """Seconds for the comparison after the last step."""
 
@@ -232,13 +235,7 @@ def take(climb: Climb, step: LadderStep) -> bool:
         climb.side = side_after(climb, step)
         outcome = replace(outcome, trained=True)
     except TooLong as error:
-        minutes, left = climb.minutes + (climb.missing + error.needed - climb.left) / 60, max(climb.left, 0)
-        climb.missing += error.seconds
-        why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
-        if error.seconds <= left:
-            why += f", of which it may take {error.share:.0%}"
-        outcome = replace(outcome, title=step.title, network=0.0, why=why)
-        outcome = replace(outcome, cure=f"give more time: --minutes {np.ceil(minutes):.0f}")
+        outcome = replace(outcome, title=step.title, network=0.0, **left_out(climb, error))
     except SightlineError as error:
         if error.status == INTERRUPTED:
             raise interrupted(climb.folder) from error
@@ -267,6 +264,20 @@ def say_so_far(climb: Climb, coming: Sequence[LadderStep]) -> None:
     climb.say(f"\nso far: {result.sentences[0]}\nreport so far: {result.report}")
 
 
+def left_out(climb: Climb, error: TooLong) -> dict[str, str]:
+    """Why a step does not fit, and the minutes with which it would: with a margin, as the time of a step is estimated
+    anew by each call."""
+    left = max(climb.left, 0.0)
+    if math.isnan(error.seconds):
+        return {"why": "no time is left", "cure": f"{MORE}{np.ceil(2 * climb.minutes):.0f}"}
+    climb.missing += MARGIN * error.seconds
+    seconds = climb.missing + MARGIN * (error.needed - error.seconds) - climb.left
+    why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
+    if error.seconds <= left:
+        why += f", of which it may take {error.share:.0%}"
+    return {"why": why, "cure": f"{MORE}{np.ceil(climb.minutes + seconds / 60):.0f}"}
+
+
 def limited(config: Config, left: float) -> Config:
     """The recipe of a step with a limit, should the machine be slower than it was when the step was estimated: LATE of
     the seconds that are left, and at least SHORTEST_LIMIT."""
@@ -293,10 +304,10 @@ def side_after(climb: Climb, step: LadderStep) -> int:
 
 
 def titled(step: LadderStep, config: Config) -> str:
-    """The title of a step, with what was chosen for it to fit into the time, if it trains for several epochs."""
-    if step.epochs is None or config.train.epochs < 2:
-        return step.title
+    """The title of a step, with what was chosen for it to fit into the time."""
     side = f" at {config.data.size} pixels" if step.sides else ""
+    if step.epochs is None or config.train.epochs < 2:
+        return step.title + side * (config.data.size < max(step.sides, default=0))
     return f"{step.title} ({config.train.epochs} epochs{side})"
 
 

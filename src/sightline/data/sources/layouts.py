@@ -44,6 +44,10 @@ def recognize(root: str, data: Data, hold_out: bool = True) -> Layout:
         predictions = []  # reading it raises the error for a table of predictions
     here = here._replace(tables=tuple(name for name in here.tables if name not in predictions))
     layout = list_layout(root, data, here, hold_out)
+    if data.label_column and not here.tables and (layout.by_folder or layout.name in ("filename", "unlabelled")):
+        why = f"{root} has no table of labels (.csv or .tsv)"
+        cure = "give the table: --data TABLE.csv; or leave the option out"
+        raise SightlineError("data.label_column names a column", where="data.label_column", why=why, cure=cure)
     note = f"not used, because it has predictions and not labels: {some_of(predictions)}"
     return replace(layout, notes=(*layout.notes, note)) if predictions else layout
 
@@ -102,7 +106,8 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
     splits: folder of each split. first: folder of the first split, or ''."""
     if first and list_folder(root, first).folders:
         return "splits"
-    if any(has_columns(os.path.join(root, table), data) for table in here.tables):
+    named = data.label_column or data.file_column  # a wrong name is the error of reading the table
+    if any(has_columns(os.path.join(root, table), data) for table in here.tables) or (named and here.tables):
         return "csv"
     if splits:
         return "splits"

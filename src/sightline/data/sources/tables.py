@@ -203,7 +203,7 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
                 where=f"{path}, line 1",
                 why=f"the first line must name the columns; it has {some_of([repr(cell.strip()) for cell in header])}",
                 cure=f"name exactly one column {what!r}, for example with the first line "
-                f"filename,label{nearest_hint(what, header)}" + COLUMN_CURES[what] * (not found),
+                f"filename,label{nearest_hint(given_names[what] or what, header)}" + COLUMN_CURES[what] * (not found),
             )
         columns[what] = names.index(found)
     for what, accepted in (("name", NAME_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):

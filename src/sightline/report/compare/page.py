@@ -98,8 +98,7 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
         notes.append(
             f"With {len(comparison.pairs)} comparisons, the chance that some p value is below 0.05 is larger than 5%. "
             f"{comparison.correction}'s p is corrected for that, and the sentences use it; the .csv file beside this "
-            "page also has the uncorrected p. "
-            "Each interval is for one comparison."
+            "page also has the uncorrected p."
         )
     text = "Difference between each run and the reference, with its interval"
     return [

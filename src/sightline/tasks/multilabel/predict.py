@@ -20,7 +20,7 @@ from ..contract import Say
 from ..whole_image.predict import predictor
 from ..whole_image.serve import served_classifier
 from .config import MultilabelConfig
-from .predictions import load_thresholds
+from .predictions import confidences, load_thresholds
 from .task import MultilabelLearner, logit_mean
 
 
@@ -28,9 +28,9 @@ def decision(thresholds: np.ndarray) -> Decision:
     """Sigmoid probabilities; the label is the names of the classes at or above their threshold, float64 [K]."""
 
     def label(probabilities: np.ndarray, classes: Sequence[str]) -> tuple[str, float]:
-        """(names in class order, separated by SEPARATOR; the highest probability)."""
+        """(names in class order, separated by SEPARATOR; the highest probability of one of them, 0 without any)."""
         chosen = np.flatnonzero(probabilities >= thresholds)
-        return SEPARATOR.join(classes[index] for index in chosen), float(probabilities.max())
+        return SEPARATOR.join(classes[index] for index in chosen), float(confidences(probabilities, thresholds))
 
     return Decision(torch.sigmoid, lambda logits, mirrored: logit_mean(torch.stack([logits, mirrored]).float()), label)
 

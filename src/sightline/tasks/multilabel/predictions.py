@@ -86,12 +86,18 @@ def load_thresholds(folder: Path, classes: tuple[str, ...]) -> np.ndarray:
     return np.array([found[name] for name in classes], np.float64)
 
 
+def confidences(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The highest probability [...] of a predicted label; 0 where none is predicted. probabilities: [..., K]. A class
+    with a higher probability may be below its own threshold."""
+    return np.where(probabilities >= thresholds, probabilities, 0.0).max(-1)
+
+
 def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray, thresholds: np.ndarray) -> Path:
     """Write a CSV: filename, label (the predicted label set), truth, confidence, a probability for each class.
 
-    probabilities: float [N, K], written with nine digits, from which a float32 is read back exactly. confidence: the
-    probability of the most likely class.
+    probabilities: float [N, K], written with nine digits, from which a float32 is read back exactly.
     """
+    sure = confidences(probabilities, thresholds)
     predicted = label_texts(probabilities >= thresholds, decoded.classes)
     truth = [""] * len(predicted) if decoded.labels is None else label_texts(decoded.labels, decoded.classes)
 
@@ -99,7 +105,7 @@ def write_predictions(path: Path, decoded: Decoded, probabilities: np.ndarray, t
         yield [*RUN_COLUMNS, *class_columns(decoded.classes)]
         for row, name in enumerate(decoded.names):
             values = [f"{value:.9g}" for value in probabilities[row]]
-            yield [name, predicted[row], truth[row], f"{probabilities[row].max():.9g}", *values]
+            yield [name, predicted[row], truth[row], f"{sure[row]:.9g}", *values]
 
     return atomic_write(path, csv_text(rows()))
 
