@@ -210,7 +210,7 @@ def text(found: Diagnosis) -> str:
         lines += [listing([line_of(group) for group in finding.groups], 5)] if finding.groups else []
         lines.append(f"  why:   {finding.why}\n  cure:  {finding.cure}")
     if not found.findings:
-        lines.append(f"\nnothing found in {counted(sum(found.counts.values()), 'image')}")
+        lines.append(f"\nno problems found in {counted(sum(found.counts.values()), 'image')}")
     if found.clean_list:
         lines += [found.notes[-1], f"train on it: sightline train RECIPE --data {shlex.quote(str(found.clean_list))}"]
     return "\n".join([*lines, f"details: {found.page}; as JSON: {found.json}"])

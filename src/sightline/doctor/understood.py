@@ -1,6 +1,7 @@
 """What the doctor understood of a data set: a few lines that are printed first, and pictures with their labels."""
 
 import contextlib
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from ..data.decode.images import Square, planes, preview
 from ..data.decode.kinds import Raster
 from ..data.decode.palettes import Palette, display_colors
 from ..data.label_arrays import are_numbers, are_sets, class_counts, label_texts, strata
+from ..data.sources.row_matching import table_above
 from ..data.sources.splits import ALL
 from ..data.types import Items
 from ..errors import SightlineError, counted
@@ -27,6 +29,7 @@ NAMED = 12
 """Of more classes than this, the ones with the most and the fewest images are printed."""
 PICTURES = 10
 """Number of pictures on the page that show how a network gets the images."""
+NO_LABELS = "no labels"
 MODES = {
     "RGB": "color",
     "L": "gray",
@@ -56,6 +59,8 @@ def understood(
         "palette": palette_text(opened.palette) if opened.palette else "",
         "groups": groups_text(opened.splits, good, data),
     }
+    if (lines["classes"] == NO_LABELS) and (table := table_above(opened.root, data)):
+        lines["classes"] += f", but there is a table above this folder: sightline doctor {shlex.quote(table)}"
     return {topic: text for topic, text in lines.items() if text}
 
 
@@ -71,7 +76,7 @@ def classes_text(splits: Mapping[str, Items], classes: Sequence[str]) -> str:
     """The classes with their numbers of images, or the range of the numbers that are the labels."""
     labels = [items.labels for items in splits.values() if items.labels is not None]
     if not labels:
-        return "no labels"
+        return NO_LABELS
     every = np.concatenate(labels)
     if are_numbers(every):
         low, middle, high = np.quantile(every, (0, 0.5, 1))

@@ -22,14 +22,17 @@ GROUPS = (
     "nothing about the quality of the features; set --pretrain.probe to labeled images to measure it."
 )
 TSNE = (
-    "t-SNE of the first 50 principal components. Each epoch is initialized with the map of the epoch before and "
-    "rotated to match it, with shared axes. Neighborhoods are meaningful; distances between clusters and their sizes "
-    "are not."
+    "t-SNE of the first 50 principal components.{epochs} Neighborhoods are meaningful; distances between clusters and "
+    "their sizes are not."
 )
+TSNE_EPOCHS = " Each epoch is initialized with the map of the epoch before and rotated to match it, with shared axes."
 PCA = (
-    "The two largest principal components of each epoch's own features, in units of that epoch's spread, then "
-    "rotated or mirrored (never scaled) to match the last epoch. Distances are meaningful, but only for the share of "
-    "the variance that is shown."
+    "PCA: the two largest principal components{epochs}. Distances are meaningful, but only for the share of the "
+    "variance that is shown."
+)
+PCA_EPOCHS = (
+    " of each epoch's own features, in units of that epoch's spread, then rotated or mirrored (never scaled) to match "
+    "the last epoch"
 )
 
 
@@ -55,6 +58,13 @@ def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
         parts.append(sampled_note(len(labels), files.train_stored))
         parts += maps_of(figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training")
     return parts
+
+
+def map_notes(epochs: int, with_tsne: bool) -> list[Html]:
+    """How to read the maps. epochs: number of maps of each kind."""
+    several = epochs > 1
+    notes = [TSNE.format(epochs=TSNE_EPOCHS * several)] * with_tsne + [PCA.format(epochs=PCA_EPOCHS * several)]
+    return [element("p", note, class_="small") for note in notes]
 
 
 def sampled_note(shown: int, stored: int) -> Html | None:
@@ -106,8 +116,7 @@ def maps_of(
         with_live_views(still, map_block(name, maps, snapshots, len(classes)), live("map", name, items_name)),
         features_table(maps, maps[0].knn is not None),
         element("p", f"No k-NN accuracy and no silhouette: {why}.", class_="small") if why else None,
-        element("p", TSNE, class_="small") if f"tsne{ending}" in figures else None,
-        element("p", PCA, class_="small"),
+        *map_notes(len(maps), f"tsne{ending}" in figures),
     ]  # fmt: skip
 
 

@@ -23,8 +23,8 @@ Hint = tuple[str, str]
 """(sentence on a possible problem, the identifier of the section with its details)."""
 
 CURVES = (
-    "Training loss is measured on augmented images while the weights change, and includes label smoothing and class "
-    "weights of the recipe; validation loss is plain cross-entropy: compare their shapes, not their heights."
+    "Training loss is measured on augmented images while the weights change, with all terms of the recipe, such as "
+    "label smoothing and class weights; validation loss is without them: compare their shapes, not their heights."
 )
 SCROLL = "Scroll horizontally to see the whole figure. "
 NARROW = 330  # CSS pixels; wider figures scroll on a phone
@@ -188,7 +188,7 @@ def curve_hints(past: History) -> list[Hint]:
         text = "The last epoch is the best; more may be better: sightline resume RUN --train.epochs N"
         hints.append((text, "curves"))
     wait = past.train["data_wait"][np.isfinite(past.train["data_wait"])]
-    if len(wait) and np.median(wait) > WAITING:
+    if len(wait) and np.median(wait) > WAITING and past.last_epoch > 1:  # a single epoch may be that of the features
         hints.append((f"{percent(float(np.median(wait)))}% of the time was spent waiting for data", "curves"))
     return hints
 

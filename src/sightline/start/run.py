@@ -180,7 +180,7 @@ def kind_of(source: Source, data: Data) -> str:
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
     if not labels:
         why = "`sightline start` compares steps by their accuracy on labeled images"
-        cure = table_hint(source.path, data)
+        cure = table_hint(source.path, data).replace("--data ", "sightline start ")
         cure += (
             "put the images of each class into a folder of its own; or pre-train without labels: sightline train "
             f"moco_fast --data {shlex.quote(data.path)}"

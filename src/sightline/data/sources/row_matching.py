@@ -189,8 +189,11 @@ def match_rows(
         searched = some_of(sorted({repr(folder or ".") for folder in [*owns.values(), *others]}))
         if absent == len(table.rows):
             raise none_found(table, root, searched)
+        wrong = "name an image that does not exist"
+        if absent < len(faults):
+            wrong = f"cannot be matched to one image with {'the same labels' if table.sets else 'one label'}"
         raise SightlineError(
-            f"{len(faults):,} of {len(table.rows):,} rows cannot be matched to one image with one label",
+            f"{len(faults):,} of {len(table.rows):,} rows {wrong}",
             where=table.path,
             why=f"the images were searched in the folders {searched}\n{listing(faults, 100)}",
             cure="correct or remove these rows of the table, or add the missing images",

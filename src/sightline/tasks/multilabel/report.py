@@ -17,7 +17,7 @@ from ...report.findings import GALLERY_IMAGES, IMAGES_PER_PAIR, PAIRS, without_m
 from ...report.formatting import epochs_text, percent, section, status
 from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
-from ...report.maps import PCA, TSNE, sampled_note
+from ...report.maps import map_notes, sampled_note
 from ...report.run import RunFiles, Thumbnails
 from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.intervals import effective_images
@@ -227,10 +227,9 @@ def gallery_of_wrong(summary: Summary, images: Mapping[int, np.ndarray]) -> list
     rows = [row for row in summary.wrong.tolist() if row in images][:GALLERY_IMAGES]
     if not rows:
         return [missing_note("No thumbnails of these images are stored in snapshots/mistakes.npz and samples.npz.")]
-    text = (
-        f"{len(summary.wrong):,} of {len(summary.sets.names):,} images have a wrong label set. These have the largest "
-        "loss. Check them first for labels that are wrong or missing."
-    )
+    wrong, count = len(summary.wrong), len(summary.sets.names)
+    text = f"{wrong:,} of {count:,} images have a wrong label set. These have the largest loss."
+    text += " Check them first for labels that are wrong or missing." * (2 * wrong < count)
     return [element("p", text, class_="small"), gallery(summary.sets, rows, images)]
 
 
@@ -316,8 +315,7 @@ def feature_maps(
         sampled_note(len(files.samples.rows), files.stored),
         points_block(files.samples, files.mistakes, summary.sets),
         with_live_views(still, map_block("map-data", maps, files.snapshots, 0), live("map", "map-data", "items-data")),
-        element("p", TSNE, class_="small") if "tsne" in figures else None,
-        element("p", PCA, class_="small"),
+        *map_notes(len(maps), "tsne" in figures),
     ]
 
 

@@ -80,9 +80,12 @@ class ImageBaselines:
                 *notes,
                 "no k-NN on the network with random weights: it would take over 2% of the training",
             ]
-        found["knn_untrained"] = self.remembered(
-            fewer, self.network_content(), lambda: self.knn(fewer, self.features_of(network))
-        )
+
+        def untrained() -> float:
+            self.training.log.say("computing k-NN on the network with random weights (report.baselines)")
+            return self.knn(fewer, self.features_of(network))
+
+        found["knn_untrained"] = self.remembered(fewer, self.network_content(), untrained)
         if len(fewer[0]) < len(rows[0]):
             notes += self.notes("k-NN on the network with random weights", fewer)
         return found, notes

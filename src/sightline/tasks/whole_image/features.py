@@ -24,6 +24,7 @@ from ...runs.code_file import loaded_code
 from ...runs.tensor_file import read_tensors, write_tensors
 from ..contract import Say
 
+PROGRESS_SECONDS = 10.0
 BLOCK = 4096
 """Largest number of images in a file of features. An interrupted computation goes on after the last file."""
 
@@ -65,12 +66,19 @@ class FeatureExtractor:
         digests = pixel_digests(decoded)
         known = stored_features(folder)
         missing = [row for row, digest in enumerate(digests) if digest not in known]
-        title = f"features of {len(digests):,} {split} images"
+        title, said = f"features of {len(digests):,} {split} images", start
         if len(missing) > BLOCK:
             self.say(f"{title}: {len(missing):,} to compute")
+
+        def tell(done: int) -> None:
+            nonlocal said
+            if time.monotonic() - said > PROGRESS_SECONDS and done < len(missing):
+                said = time.monotonic()
+                self.say(f"{title}: {done:,} of {len(missing):,} computed")
+
         for begin in range(0, len(missing), BLOCK):
             rows = missing[begin : begin + BLOCK]
-            computed = self.compute(decoded, torch.tensor(rows), dtype)
+            computed = self.compute(decoded, torch.tensor(rows), dtype, lambda done, before=begin: tell(before + done))
             known |= {digests[row]: feature for row, feature in zip(rows, computed, strict=True)}
             self.store(folder, [digests[row] for row in rows], computed)
         seconds = time.monotonic() - start
@@ -78,14 +86,16 @@ class FeatureExtractor:
         self.model.train(training)
         return torch.stack([known[digest] for digest in digests]).to(self.device)
 
-    def compute(self, decoded: Decoded, rows: Tensor, dtype: torch.dtype) -> Tensor:
-        """The features of the images at these indices, float32 [N, D], on the CPU."""
+    def compute(self, decoded: Decoded, rows: Tensor, dtype: torch.dtype, tell: Callable[[int], None]) -> Tensor:
+        """The features of the images at these indices, float32 [N, D], on the CPU. tell: called after each batch with
+        the number of images so far."""
         parts, limit = [], self.config.train.eval_batch_size
         size = evaluation_batch_size(decoded.images.shape, limit, self.device)
         with autocast(self.device, dtype):
             for each in rows.split(size):
                 images = gather(decoded, each, 0, self.device).images
                 parts.append(self.model.features(self.transform(images)).float().cpu())
+                tell(sum(map(len, parts)))
         return torch.cat(parts)
 
     def folder(self, decoded: Decoded, dtype: torch.dtype) -> Path:
