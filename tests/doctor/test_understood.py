@@ -110,3 +110,11 @@ def test_pictures_are_spread_over_the_classes() -> None:
     assert [int(labels[index]) for index in chosen].count(2) == 1 and {*labels[chosen].tolist()} == {0, 1, 2}
     assert spread(None, 100) == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
     assert len(spread(np.arange(40), 40)) == 10 and spread(None, 3) == [0, 1, 2]
+
+
+def test_a_table_above_the_folder_is_named(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos") / "train" / "class_0"
+    assert diagnose(root, tmp_path).understood["classes"] == "no labels"
+    rows = "".join(f"{path.name},cat\n" for path in root.iterdir())
+    (root.parent / "labels.csv").write_text("filename,label\n" + rows)
+    assert f"sightline doctor {root.parent / 'labels.csv'}" in diagnose(root, tmp_path).understood["classes"]

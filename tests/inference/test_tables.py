@@ -47,6 +47,21 @@ def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tm
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
 
 
+def test_training_images_are_counted(
+    run: sightline.Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sightline.predict(run, photos, out=tmp_path / "all.csv")
+    trained = sum(1 for _ in (photos / "train").rglob("*.png"))
+    assert f"{trained} of them are training images of this run" in capsys.readouterr().out
+    one = next((photos / "train").rglob("*.png"))
+    sightline.predict(run, [one], out=tmp_path / "one.csv")
+    assert "1 of them is a training image" in capsys.readouterr().out
+    other = Path(shutil.copytree(photos / "train", tmp_path / "other"))
+    for images in (photos / "val", other):
+        sightline.predict(run, images, out=tmp_path / "new.csv", overwrite=True)
+        assert "training image" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("precision", "gain", "dtype"), [("fp32", 9, "fp32"), ("auto", 9, "bf16"), ("auto", 1, "fp32")]
 )

@@ -1,12 +1,15 @@
-"""Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data."""
+"""Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data; images that
+the run was trained on."""
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..config.paths import absolute
+from ..config.schema import Data
 from ..data.channels import Channels
 from ..data.decode.rasters import read_for
 from ..data.sources.splits import ALL, OUTER
@@ -110,6 +113,31 @@ def training_names(folder: Path) -> set[str]:
             return {row["filename"] for row in csv.DictReader(file) if row.get("split") == "train"}
     except OSError:
         return set()
+
+
+class SeenImages:
+    """Counts predicted images on which the run was trained, by their paths."""
+
+    def __init__(self, folder: Path, data: Data):
+        path = absolute(data.path)
+        self.folder, self.root = folder, path if os.path.isdir(path) else os.path.dirname(path)
+        self.names: set[str] | None = None
+        self.count = 0
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Count these paths of images. The names of the training images are read when they are first needed."""
+        for path in map(os.path.abspath, paths):
+            if path.startswith(os.path.join(self.root, "")):
+                self.names = training_names(self.folder) if self.names is None else self.names
+                self.count += os.path.relpath(path, self.root).replace(os.sep, "/") in self.names
+
+    @property
+    def note(self) -> str:
+        """A sentence on the number of these images; "" without any."""
+        if not self.count:
+            return ""
+        verb = "is a training image" if self.count == 1 else "are training images"
+        return f"{self.count:,} of them {verb} of this run, which it predicts better than new ones"
 
 
 def open_other(

@@ -20,6 +20,7 @@ from ..engine.memory import explain_out_of_memory
 from ..errors import INTERRUPTED, SightlineError, counted
 from ..runs import run_folder
 from .batching import ProgressLines, batch_size, predict_batches
+from .evaluation import SeenImages
 from .inputs import InputImage, PredictOptions, input_images
 from .parquet import require_parquet
 from .predictor import Predictor
@@ -59,17 +60,20 @@ def predict_table(
     table.begin({"weights": weights, "images": list(inputs), "features": features, "precision": precision}, overwrite)
     if table.rows:
         say(f"resuming after {counted(table.rows, 'row')}")
-    progress, unreadable, example = ProgressLines(say), 0, ""
+    progress, seen, unreadable, example = ProgressLines(say), SeenImages(folder, config.data), 0, ""
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"), resumable(table):
         given = remaining(chain(first, images), table)
         for batch in predict_batches(given, predictor, config.data.max_pixels, size, say):
             table.add(batch.rows(predictor), batch.features)
             progress.add(len(batch.images))
+            seen.add(image.path for image in batch.images if isinstance(image, InputImage))
             unreadable += len(batch.errors)
             example = example or next((batch.images[index].name for index in batch.errors), "")
         table.finish()
     left = f"; skipped: {left_out(skipped)}" if skipped else ""
     say(f"{counted(table.rows - unreadable, 'image')} predicted, {progress.speed:,.0f} per second{left}")
+    if seen.note:
+        say(seen.note)
     if unreadable:
         say(f"{counted(unreadable, 'image')} could not be read, see the column `error`; the first: {example}")
     if share.rank == 0 and (look := tests.record("predict", folder, inputs)):

@@ -147,3 +147,16 @@ def test_a_classifier_names_images_with_several_labels(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="the data have label sets") as caught:
         open_labeled(configured({"task": "classify", "data.path": str(folder)}), print)
     assert "0.png has 'cat;dog'" in caught.value.why and "--data.labels one" in caught.value.cure
+
+
+def test_a_named_column_is_never_ignored(tmp_path: Path) -> None:
+    """Otherwise the folders would be classes, and the images of one folder a class."""
+    put(tmp_path, "pictures/1.png", "pictures/2.png", "new/3.png", "new/4.png")
+    rows = "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(1, 5))
+    (tmp_path / "tags.csv").write_text("image,tags\n" + rows)
+    assert opened(tmp_path, label_column="tags").classes == ("a", "b")
+    wrong = open_error(tmp_path, label_column="tag")
+    assert "no column 'tag'" in wrong.what and "did you mean 'tags'" in wrong.cure
+    assert "no column 'file'" in open_error(tmp_path, file_column="file").what
+    (tmp_path / "tags.csv").unlink()
+    assert "has no table" in open_error(tmp_path, label_column="tags").why

@@ -65,6 +65,7 @@ def test_rows_of_train_do_not_match_images_of_val(tmp_path: Path) -> None:
     put(tmp_path, "train/0.png", "train/2.png", "val/1.png", "val/3.png")
     written(tmp_path, "filename,label\n" + ROWS, "train.csv")
     written(tmp_path, "filename,label\n1.png,cat\n3.png,dog\n", "val.csv")
+    assert "rows name an image that does not exist" in open_error(tmp_path).what
     assert "line 3: '1.png': there is no such image" in open_error(tmp_path).why
 
 
