@@ -105,7 +105,7 @@ def test_cached_images_are_not_decoded_again(settings: Callable[..., Data], monk
     data, messages = settings(), []
     source = open_source(data, 0)
     first = decode(source, "train", 16, data, messages.append)
-    assert messages == [f"decoding 8 images into the cache: 3 kB at {data.cache_dir}"]
+    assert messages == [f"decoding 8 images into the cache, 3 kB in all: {data.cache_dir}"]
     monkeypatch.setattr(image_cache, "write_images", None)
     again = decode(open_source(data, 0), "train", 16, data, messages.append)
     assert len(messages) == 1 and again.digest == first.digest and np.array_equal(again.images, first.images)

@@ -81,7 +81,7 @@ def test_all_steps_are_ordinary_runs_and_the_report_says_which_was_worth_it(
     page = found.report.read_text(encoding="utf-8")
     assert "What was worth it" in page and "was worth it: accuracy" in page
     assert page.index("k-NN on raw pixels") < page.index("fine-tuning")
-    assert any("sightline predict" in line for line in found.next)
+    assert any(line.startswith("sightline predict") and "--out predictions.csv" in line for line in found.next)
     assert (tmp_path / "s/start.csv").read_text().count("\n") == 7
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").glob("*/checkpoints/**/*.safetensors")}
     again = sightline.start(photos, weights=weights, out=tmp_path / "s", quiet=True)
@@ -262,6 +262,9 @@ def test_a_start_with_weights_is_not_written_again_without_them(photos: Path, we
     before = first.report.read_bytes()
     with pytest.raises(SightlineError, match="other settings") as caught:
         sightline.start(photos, weights="none", out=tmp_path / "s", quiet=True)
+    with pytest.raises(SightlineError, match="other settings") as omitted:
+        sightline.start(photos, out=tmp_path / "s", quiet=True)
+    assert omitted.value.cure.startswith(f"repeat the options of that start: --weights {weights}; or ")
     assert "weights was" in caught.value.why and first.report.read_bytes() == before
 
 

@@ -20,6 +20,7 @@ from ..report.html import Child, element, table
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..stats.units import FEWEST
+from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
 
 MARK = "start.json"
@@ -96,7 +97,10 @@ def read_outcomes(
             f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
         ]
         why = "; ".join(differing)
-        cure = "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
+        omitted = {key: was[key] for key in sorted(changed) if key not in now}
+        again = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in omitted.items())
+        cure = f"repeat the options of that start: {again}; or " * bool(omitted)
+        cure += "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
         raise SightlineError("this folder has a start with other settings", where=str(folder), why=why, cure=cure)
     for recipe in folder.glob("*/recipe.yaml"):  # also of a step that was killed before its outcome was written
         shutil.rmtree(recipe.parent, ignore_errors=True)
@@ -248,9 +252,12 @@ def capitalized(text: str) -> str:
 def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
     """Commands to type next: how to use the best run, and how to go on."""
     run = shlex.quote(str(folder / best.name))
-    lines = [f"sightline predict {run} IMAGES", f"sightline export {run} --format onnx"]
+    recipe = folder / best.name / "recipe.yaml"
+    masks = recipe.is_file() and TASKS[load_recipe_file(recipe).task].learns_from == "masks"
+    out = "predicted/" if masks else "predictions.csv"
+    lines = [f"sightline predict {run} IMAGES --out {out}", f"sightline export {run} --format onnx"]
     more = more_time(outcomes)
-    if "data.val_fraction" in settings and not begins_with_run(recipe := folder / best.name / "recipe.yaml"):
+    if "data.val_fraction" in settings and not begins_with_run(recipe):
         limited = recipe.is_file() and load_recipe_file(recipe).train.max_minutes > 0  # by the time of this command
         limit = " --train.max_minutes 0" * limited
         lines.append(f"sightline repeat {shlex.quote(str(recipe))} --folds 5{limit}")  # few images: all are validated

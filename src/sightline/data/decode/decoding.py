@@ -47,7 +47,7 @@ def decode_rows(
     dtypes = {name: np.dtype(dtype if name == "images" else "uint8") for name in shapes}
     row_bytes = sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items() if name != "digests")
     check_disk_space(folder, count * row_bytes, smaller)
-    announce(f"decoding {count:,} {noun} into the cache: {size_text(count * row_bytes)} at {folder.parent}")
+    announce(f"decoding {count:,} {noun} into the cache, {size_text(count * row_bytes)} in all: {folder.parent}")
     arrays = [new_array(folder / f"{name}.npy", (count, *shape), dtypes[name]) for name, shape in shapes.items()]
 
     def decode_chunk(rows: range) -> list[Facts | SightlineError]:
