@@ -35,6 +35,7 @@ from sightline.config.schema import Data
 from sightline.data.decode.palettes import IGNORE
 from sightline.insight import class_maps, curves, features, figures, mask_figures, neighbors, projection
 from sightline.insight.ranking import draw_roc
+from sightline.models import class_maps as of_network
 from sightline.report import findings
 from sightline.report.page import write_report
 from sightline.stats import (
@@ -292,9 +293,9 @@ def drawn_map(s: Sample) -> np.ndarray:
     head = torch.nn.Linear(2, s.classes)
     torch.nn.init.zeros_(head.weight)
     labels = torch.zeros(len(s.labels), dtype=torch.int64)
-    maps = class_maps.class_maps(backbone, head, torch.from_numpy(s.images).float(), labels)
+    maps = of_network.class_maps(backbone, head, torch.from_numpy(s.images).float(), labels)
     assert maps is not None
-    return class_maps.overlay(s.images[0], maps[0].numpy())
+    return class_maps.overlay(s.images[0], of_network.enlarged(maps[0].numpy(), *s.images.shape[2:]))
 
 
 def finite(*arrays: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from ..config.schema import Config
 from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
-from ..insight.class_maps import class_maps, enlarged
+from ..models.class_maps import class_maps, enlarged
 from ..models.folding import unfold_norms
 from ..runs.terminal import print_plain
 from .batching import PredictedBatch, batch_size, predict_batches

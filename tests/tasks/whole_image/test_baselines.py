@@ -35,7 +35,9 @@ NARROW = {"model.args": {"widths": [8, 16, 16], "hidden": 32}}
 def training_of(config: Config, data: Path) -> Any:
     """What the functions `baselines` need of a finished training."""
     config = resolve(config, {"data.path": str(data)})
-    return SimpleNamespace(config=config, parts=build(config, lambda text: None))
+    return SimpleNamespace(
+        config=config, parts=build(config, lambda text: None), log=SimpleNamespace(say=lambda text: None)
+    )
 
 
 @pytest.fixture

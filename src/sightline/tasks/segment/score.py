@@ -330,9 +330,7 @@ def text(result: Score) -> str:
     """The text that `sightline score` prints: a table of classes, the main metrics, other definitions, notes."""
     width = max(map(len, (*HEADLINES.values(), *result.classes)))
     numbers, total = result.by_class, result.by_class.support.sum()
-    edges = (
-        "95 % intervals over images" if np.isfinite(result.class_intervals).any() else "too few images for intervals"
-    )
+    edges = "95 % intervals over images" + " (too few)" * (not np.isfinite(result.class_intervals).any())
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; {edges}", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
     for index, name in enumerate(result.classes):

@@ -11,7 +11,8 @@ from PIL import Image
 from ...config.schema import Config
 from ...data.types import Decoded
 from ...engine.training_state import save_arrays, thumbnails
-from ...insight.class_maps import class_maps, overlay
+from ...insight.class_maps import overlay
+from ...models.class_maps import class_maps, enlarged
 from ...report.html import Child, Html, element, jpeg_uri
 from ...report.run import RunFiles, attempt, read_arrays
 
@@ -132,7 +133,7 @@ def group(
     for row in np.flatnonzero(arrays["places"] == place).tolist():
         label = int(arrays["classes"][row])
         words = "map" if right else "map: true class" if label in true else "map: predicted class"
-        pixels = overlay(image, arrays["maps"][row].astype(np.float64))
+        pixels = overlay(image, enlarged(arrays["maps"][row].astype(np.float64), *image.shape[1:]))
         found.append(panel(pixels, words, names[label], f"where the image raises the output for {names[label]}"))
     return found
 
