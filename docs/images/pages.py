@@ -13,6 +13,10 @@ python benchmarks/copied_digits.py digits && sightline doctor digits --out runs/
 python docs/images/pages.py runs/doctor doctor.png
 python docs/images/pages.py runs/grid grid.png
 python docs/images/pages.py runs/start start.png
+python docs/images/pages.py RUN multilabel.png   # RUN: that of benchmarks/class_maps.py
+python docs/images/pages.py RUN class-maps.png
+sightline sweep digits --trials 8 --optim.lr 1e-3..1 --train.batch_size 32,64,128 --train.epochs 5 --out runs/sweep
+python docs/images/pages.py runs/sweep sweep.png
 """
 
 import io
@@ -38,6 +42,9 @@ PICTURES = {  # the same for one page
     "folds.png": (("", 900, 760, "#result"),),
     "report.png": (("", 1000, 900, "#errors-by-class"), ("", 1000, 900, "#misclassified-images")),
     "segment.png": (("", 760, 1010, "#masks-over-the-epochs"), ("", 760, 800, "#class-by-class")),
+    "class-maps.png": (("", 1000, 1180, "#class-activation-maps"),),
+    "multilabel.png": (("", 1000, 720, "#classes"),),
+    "sweep.png": (("", 1000, 900, "#the-best-trial"), ("", 1000, 900, "#the-search")),
     "doctor.png": (("", 900, 900, "#summary"), ("", 900, 900, "#leak")),
 }
 
@@ -74,7 +81,7 @@ def main(runs: Path, name: str = "pages.png") -> None:
         sheet.paste(image, (left, GAP))
         left += image.width + GAP
     data = io.BytesIO()
-    sheet.save(data, "PNG", optimize=True)
+    sheet.quantize(256).save(data, "PNG", optimize=True)
     atomic_write(Path(__file__).with_name(name), data.getvalue())
 
 

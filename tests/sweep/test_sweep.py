@@ -93,7 +93,9 @@ def test_trials_are_chosen_on_an_inner_split_and_the_best_is_reported_on_the_val
     low, high = (f"{100 * edge:.2f}" for edge in again["accuracy_interval"])
     value = f"{100 * again['accuracy']:.2f}% [{low}, {high}]."
     assert second == f"On the 16 validation images, on which nothing was selected, its accuracy is {value}"
-    assert third.startswith("Compared with the second best: ") and "same 16 images of the split outer" in third
+    assert (
+        third.startswith("Compared with the second best: ") and "same 16 images, on which nothing was selected" in third
+    )
 
 
 def test_the_best_trial_is_reported_once_on_the_test_split(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...data.sources.splits import OUTER
 from ...errors import SightlineError, counted
 from ...stats.intervals import LEVEL, verdict
 from ...stats.paired import holm, holm_levels
@@ -40,7 +41,8 @@ def compare(folders: Sequence[str | Path], split: str = "val") -> Comparison:
     corrected = zip(pairs, holm(values), holm_levels(values), strict=True)
     pairs = tuple(with_verdict(pair, p, level, kind, len(pairs)) for pair, p, level in corrected)
     if split != "val":
-        pairs = tuple(replace(pair, sentence=f"{pair.sentence} of the split {split}") for pair in pairs)
+        of_split = ", on which nothing was selected" if split == OUTER else f" of the split {split}"
+        pairs = tuple(replace(pair, sentence=f"{pair.sentence}{of_split}") for pair in pairs)
     notes = [
         *([kind.no_pairs] if kind.no_pairs else []),
         *split_notes(entries, split),
