@@ -245,8 +245,8 @@ def points(pair: RunPair) -> str:
 
 
 def capitalized(text: str) -> str:
-    """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
+    """The text with its first letter in upper case, except for "k-NN"."""
+    return text if text.startswith("k-NN") else text[:1].upper() + text[1:]
 
 
 def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
