@@ -49,7 +49,7 @@ def test_without_intervals_the_highest_value_comes_first_and_what_is_missing() -
 
 def test_a_reason_is_said_once() -> None:
     same = [Outcome(name, name, False, 0.0, "no weights", "set --weights") for name in ("k-NN", "fine-tuning")]
-    assert left_out([STEPS[0], *same]) == ["K-NN, fine-tuning were left out: no weights; set --weights."]
+    assert left_out([STEPS[0], *same]) == ["k-NN, fine-tuning were left out: no weights; set --weights."]
 
 
 def test_commands_name_the_folder_unless_it_is_the_usual_one(tmp_path: Path) -> None:
