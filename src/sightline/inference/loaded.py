@@ -171,7 +171,7 @@ class LoadedPredictor(Loaded):
 
     def class_map(self, image: Any, label: str = "") -> np.ndarray:
         """Where the image raises the network's output for a class, by default the predicted one: float32 [H, W] of the
-        image's size, from 0 to 1, see `insight.class_maps`. Parts of the image that the network does not see are 0.
+        image's size, from 0 to 1, see `models.class_maps`. Parts of the image that the network does not see are 0.
 
         Raises SightlineError for a network without such maps: a vision transformer, and neighbors' votes.
         """
