@@ -33,7 +33,8 @@ def predict(
 
     images: folders, image files, patterns, lists of paths, or `-` for standard input; see `inference.inputs`. A
     classifier writes the table `out` (.csv or .parquet). A segmentation model writes one mask per image to the folder
-    `out`. overlay and tile apply only to masks, see `tasks.segment.predict.predict`.
+    `out`. tile applies only to masks, see `tasks.segment.predict.predict`. overlay: also draw the masks, or the class
+    activation maps of a classifier, over the images.
 
     Columns of the table: filename (relative to the input folder), label, confidence, one probability per class, and
     error (the reason if an image cannot be read). features: also write the features before the last layer, float32

@@ -47,6 +47,35 @@ def test_predictions_equal_those_of_the_run(run: sightline.Run, photos: Path, tm
         assert float(mine["confidence"]) == pytest.approx(float(row["confidence"]), abs=1e-6)
 
 
+def test_overlays_are_class_activation_maps(
+    run: sightline.Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    (images / "a").mkdir(parents=True)
+    for name, size in (("a/1.png", (40, 28)), ("large.jpg", (1500, 900))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(
+            images / name
+        )
+    (images / "empty.png").write_bytes(b"")
+    table = sightline.predict(run, images, out=tmp_path / "t.csv", overlay=True)
+    drawn = {path.relative_to(tmp_path / "t.maps").as_posix() for path in (tmp_path / "t.maps").rglob("*.png")}
+    assert table.is_file() and drawn == {"a/1.png.png", "large.jpg.png"}, "an unreadable image is a row of the table"
+    assert "class activation maps: " in capsys.readouterr().out
+    with Image.open(tmp_path / "t.maps/large.jpg.png") as large, Image.open(tmp_path / "t.maps/a/1.png.png") as small:
+        assert large.size == (1024, 614) and small.size == (40, 28) and len(small.convert("RGB").getcolors(2000)) > 50
+    sightline.predict(run, [images / "a/1.png"], out=tmp_path / "u.csv", overlay=True, quiet=True)
+    inside = (tmp_path / "u.maps").rglob("*.png")
+    assert [path.name for path in inside] == ["1.png.png"], "below the folder, also for absolute paths"
+
+
+def test_overlays_that_nothing_draws_are_errors(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="standard input"):
+        sightline.predict(run, "-", out=tmp_path / "t.csv", overlay=True)
+    with pytest.raises(SightlineError, match="--overlay has no effect"):
+        sightline.predict(run, photos, out=tmp_path / "t.json", format="coco", overlay=True)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_training_images_are_counted(
     run: sightline.Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

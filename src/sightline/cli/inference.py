@@ -45,7 +45,7 @@ def predict(
         out: The table to write (.csv or .parquet), or the folder for masks. Without it, predictions are printed.
         overwrite: Replace existing output.
         features: Also write the penultimate features to NAME.features.npy; runs of pre-training write only these.
-        overlay: Segmentation: also write the masks drawn over the images.
+        overlay: Also draw over the images: the masks, or where a classifier found its class, in NAME.maps/.
         tile: Segmentation: predict images larger than this many pixels in overlapping tiles of this side.
         format: coco or labelstudio: write a JSON file that annotation programs import, --out FILE.json.
         precision: Tables: fp32 (as the results of the run), bf16, fp16, or auto (a 16-bit format where it is faster).

@@ -24,8 +24,8 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a prediction. overlay, tile: only for masks. features, precision: only for tables. format: of a file
-    for annotation programs, see `prelabels`; "" for tables and masks."""
+    """Options of a prediction. overlay: for masks and class activation maps. tile: only for masks. features, precision:
+    only for tables. format: of a file for annotation programs, see `prelabels`; "" for tables and masks."""
 
     overwrite: bool = False
     features: bool = False

@@ -36,12 +36,16 @@ def predict_table(
     options: PredictOptions,
     load: Callable[[], Predictor],
     say: Callable[[str], None],
+    overlays: bool = False,
 ) -> Path:
     """Predict images and write the table, or under torchrun the part of this process; returns the path of the table.
 
     load: function that returns the predictor. It is called after the first images were found, so that wrong paths are
-    reported at once.
+    reported at once. overlays: whether the caller draws what `options.overlay` asks for; else it is an error.
     """
+    if options.overlay and not overlays:
+        why = "overlays show masks, or the class activation maps of classifiers"
+        raise SightlineError("--overlay has no effect on this prediction", why=why, cure="leave it out")
     target, overwrite = table_target(out, options.overwrite), options.overwrite
     features, precision = options.features, options.precision
     skipped, share, tests = Counter[str](), share_of(os.environ), TestImages()

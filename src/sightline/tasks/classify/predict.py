@@ -7,9 +7,8 @@ from pathlib import Path
 from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
 from ...inference.prelabels import predict_choices
-from ...inference.tables import predict_table
 from ..contract import Say
-from ..whole_image.predict import predictor
+from ..whole_image.predict import predict_with_maps, predictor
 from .config import ClassifyConfig
 from .task import ClassifyLearner
 
@@ -17,9 +16,10 @@ from .task import ClassifyLearner
 def predict(
     folder: Path, config: ClassifyConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a table with a row per image: label, confidence, and a probability per class; returns its path."""
+    """Write a table with a row per image: label, confidence, and a probability per class; returns its path.
+    With `options.overlay`, also pictures of the class activation maps."""
     load = partial(predictor, ClassifyLearner, folder, config, options.features)
-    return predict_table(folder, config, inputs, out, options, load, say)
+    return predict_with_maps(folder, config, inputs, out, options, load, say)
 
 
 def prelabel(

@@ -12,12 +12,11 @@ from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
 from ...inference.predictor import Decision, Predictor
 from ...inference.prelabels import predict_choices
-from ...inference.tables import predict_table
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import shipped_checkpoints
 from ...serve.models import ServedModel
 from ..contract import Say
-from ..whole_image.predict import predictor
+from ..whole_image.predict import predict_with_maps, predictor
 from ..whole_image.serve import served_classifier
 from .config import MultilabelConfig
 from .predictions import confidences, load_thresholds
@@ -45,9 +44,10 @@ def load_predictor(folder: Path, config: MultilabelConfig, features: bool) -> Pr
 def predict(
     folder: Path, config: MultilabelConfig, inputs: Sequence[str], out: Path, options: PredictOptions, say: Say
 ) -> Path:
-    """Write a table with a row per image: the labels above their thresholds, and a probability per class."""
+    """Write a table with a row per image: the labels above their thresholds, and a probability per class. With
+    `options.overlay`, also pictures of the class activation maps."""
     load = partial(load_predictor, folder, config, options.features)
-    return predict_table(folder, config, inputs, out, options, load, say)
+    return predict_with_maps(folder, config, inputs, out, options, load, say)
 
 
 def prelabel(

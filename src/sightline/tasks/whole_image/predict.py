@@ -1,13 +1,32 @@
-"""A predictor with the final weights of a run, for tasks that predict one vector for a whole image."""
+"""A predictor with the final weights of a run, for tasks that predict one vector for a whole image, and pictures of its
+class activation maps."""
 
-from pathlib import Path
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
 
 from ...config.schema import Config
+from ...data.decode.images import planes
+from ...data.parallel import share_of
 from ...errors import SightlineError
+from ...inference.inputs import STDIN, PredictOptions, input_images
+from ...inference.loaded import LoadedPredictor
 from ...inference.predictor import Decision, Predictor, with_weights
+from ...inference.tables import predict_table
+from ...insight.class_maps import overlay
 from ...runs import run_folder
+from ...runs.atomic import atomic_write
+from ..contract import Say
 from .build import build_for_inference
 from .learner import ImageLearner
+
+LARGEST = 1024
+"""Longest side in pixels of the pictures of class activation maps."""
 
 
 def predictor(
@@ -34,3 +53,48 @@ def predictor(
     return Predictor(
         models, parts.classes, transform, *rest, chosen, channels=parts.channels, normalization=parts.normalization
     )
+
+
+def predict_with_maps(
+    folder: Path,
+    config: Config,
+    inputs: Sequence[str],
+    out: Path,
+    options: PredictOptions,
+    load: Callable[[], Predictor],
+    say: Say,
+) -> Path:
+    """Write the table of predictions and, with `options.overlay`, a picture for each image beside the table: where the
+    image raises the output for the predicted class, of several labels for the most probable one.
+
+    For `predictions.csv` and `a/1.jpg`, the picture is `predictions.maps/a/1.jpg.png`. Raises SightlineError for
+    networks without class activation maps, after the table is written.
+    """
+    if options.overlay and set(inputs) & set(STDIN):
+        cure = "write the list of paths to a file: sightline predict RUN list.txt --overlay"
+        raise SightlineError("--overlay reads the images twice, and standard input can be read once", cure=cure)
+    table = predict_table(folder, config, inputs, out, options, load, say, overlays=True)
+    if options.overlay:
+        model, share, maps = LoadedPredictor(folder, config, load()), share_of(os.environ), table.with_suffix(".maps")
+        for image in islice(input_images(inputs, Counter()), share.rank, None, share.world):
+            try:
+                picture = map_picture(model, image.path)
+            except SightlineError as error:
+                if error.where == str(folder):  # of the network, not of the image, whose error is in the table
+                    raise
+                continue
+            name = PurePosixPath(
+                *(part for part in Path(image.name).parts if part not in ("..", Path(image.name).anchor))
+            )
+            atomic_write(maps / f"{name}.png", lambda file, drawn=picture: drawn.save(file, "PNG"))
+        say(f"class activation maps: {maps}")
+    return table
+
+
+def map_picture(model: LoadedPredictor, path: str) -> Image.Image:
+    """The class activation map of the predicted class over the image, at most LARGEST pixels wide and high."""
+    strength, pixels = model.class_map(path), planes(model.one(path, 0))
+    shown = Image.fromarray(model.channels.composite(pixels).transpose(1, 2, 0))
+    shown.thumbnail((LARGEST, LARGEST))
+    small = np.asarray(Image.fromarray(strength).resize(shown.size, Image.Resampling.BILINEAR)).clip(0, 1)
+    return Image.fromarray(overlay(np.asarray(shown).transpose(2, 0, 1), small))
