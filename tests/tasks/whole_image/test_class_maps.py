@@ -24,7 +24,7 @@ KNN |= {"augment.crop": "none", "augment.padding": 0, "augment.horizontal_flip":
 
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
-    settings = TINY | {"report.samples": 20, "train.epochs": 1, "optim.lr": 1e-6}  # many mistakes
+    settings = TINY | {"report.samples": 20, "train.epochs": 1, "optim.lr": 1e-6, "data.size": 32}  # many mistakes
     return sightline.train(configured(settings), photos, out=tmp_path_factory.mktemp("maps") / "run", quiet=True)
 
 
@@ -76,7 +76,9 @@ def test_a_damaged_file_is_left_out(
 
 
 @pytest.mark.usefixtures("quick_figures")
-@pytest.mark.parametrize("settings", [{"report.samples": 0}, KNN])
+@pytest.mark.parametrize(
+    "settings", [{"data.size": 16}, {"data.size": 32, "report.samples": 0}, {"data.size": 32, **KNN}]
+)
 def test_runs_without_maps(settings: dict[str, Any], photos: Path, tmp_path: Path) -> None:
     run = sightline.train(
         configured(TINY | {"report.samples": 20} | settings), photos, out=tmp_path / "run", quiet=True

@@ -19,6 +19,8 @@ from ...report.run import RunFiles, attempt, read_arrays
 FILE = "snapshots/class_maps.npz"
 SHOWN = 6
 """Number of wrong and of right images with maps."""
+FEWEST_POSITIONS = 9
+"""Maps with fewer positions are too coarse to show anything, and are left out of the page."""
 SIDE, TOGETHER = 160, 6
 """Longest side of the stored images in pixels, and number of images that the network takes together."""
 CAPTION = (
@@ -33,7 +35,8 @@ def save_class_maps(
     folder: Path, config: Config, learner: Any, val: Decoded, wrong: np.ndarray, right: np.ndarray
 ) -> None:
     """Write snapshots/class_maps.npz: the images, and the maps, classes and places (which of the images) of each map.
-    Nothing is written if the report has no images, the network no maps, or the head only votes of neighbors.
+    Nothing is written if the report has no images, the network no maps or coarse ones, or the head only votes of
+    neighbors.
 
     wrong, right: int64 [M, 1 + k], rows (index of the image, classes whose maps are stored). The first wrong images
     are taken, and right ones spread over all.
@@ -45,7 +48,7 @@ def save_class_maps(
     places = np.array([place for place, (_, *labels) in enumerate(chosen) for _ in labels])
     classes = np.array([label for _, *labels in chosen for label in labels])
     maps = maps_of(learner, val.images, index[places], classes)
-    if maps is not None:
+    if maps is not None and maps[0].size >= FEWEST_POSITIONS:
         arrays = {"images": thumbnails(val, index, SIDE), "index": index, "places": places}
         save_arrays(folder / FILE, arrays | {"classes": classes, "maps": maps})
 
