@@ -1,5 +1,6 @@
 """Claims of transfer grids of segmenters, whose score is a mean IoU: a ratio of sums, and no mean over images."""
 
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -54,17 +55,22 @@ def values_of(matrix: np.ndarray) -> np.ndarray:
     return np.stack([mean_iou_values(one) for one in flat]).reshape(matrix.shape[:4])
 
 
-def films(images: int, frames: int) -> np.ndarray | None:
-    """The film of each image; None for independent images."""
-    return np.arange(images) // frames if frames > 1 else None
+def drawn(
+    rng: np.random.Generator, sets: int, images: int, frames: int = 1
+) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+    """For each set what its runs have in common, None if a class is too rare for intervals; and the film of each image,
+    None for independent images."""
+    ids = np.arange(images) // frames if frames > 1 else None
+    for _ in range(sets):
+        base = confusions(rng, images, frames)
+        yield None if rare_classes(base, ids).any() else base, ids
 
 
 def page(rng: np.random.Generator, sets: int, images: int, seeds: int, spread: float) -> list[float]:
     """Whether the page of a grid of equal settings has any sentence with "beats"; NaN if it has no intervals."""
     found = []
-    for _ in range(sets):
-        base = confusions(rng, images)
-        if rare_classes(base, None).any():
+    for base, _ in drawn(rng, sets, images):
+        if base is None:
             found.append(float("nan"))
             continue
         values = values_of(runs(rng, base, (5, 1, seeds), spread))
@@ -101,9 +107,8 @@ def difference(
 ) -> list[float]:
     """Coverage of the interval of the difference of two settings, over images or films, seeds and pre-trainings."""
     true, found = gain(spread, better), []
-    for _ in range(sets):
-        base, ids = confusions(rng, images, frames), films(images, frames)
-        if rare_classes(base, ids).any():
+    for base, ids in drawn(rng, sets, images, frames):
+        if base is None:
             found.append(float("nan"))
             continue
         both = values_of(runs(rng, base, (2, *shape), spread, pretrained, better))
@@ -114,9 +119,8 @@ def difference(
 def score(rng: np.random.Generator, sets: int, images: int, seeds: int, spread: float, frames: int = 1) -> list[float]:
     """Coverage of the interval of the mean IoU of a setting."""
     true, found = expected(spread, frames), []
-    for _ in range(sets):
-        base, ids = confusions(rng, images, frames), films(images, frames)
-        if rare_classes(base, ids).any():
+    for base, ids in drawn(rng, sets, images, frames):
+        if base is None:
             found.append(float("nan"))
             continue
         values = values_of(runs(rng, base, (1, 1, seeds), spread))[0]

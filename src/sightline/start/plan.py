@@ -95,25 +95,28 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
 
     for share in step.shares:
         for each in sides:
-            guess = fit_of_side(step, each, share * left - overhead, *cost_of(each, False))
-            fit = guess and fit_of_side(step, each, share * left - overhead, *cost_of(each, True))
-            if fit:
-                return replace(fit, seconds=fit.network + overhead)
+            if not fit_of_side(step, each, share * left, overhead, cost_of(each, False)):
+                continue
+            if fit := fit_of_side(step, each, share * left, overhead, cost_of(each, True)):
+                return fit
     fewest = min(step.epochs or 0, step.config.train.epochs)
     smallest = min(once + fewest * epoch for once, epoch in (cost_of(each, False) for each in sides))
     raise TooLong(overhead + smallest, step.shares[-1])
 
 
-def fit_of_side(step: LadderStep, side: int, left: float, once: float, epoch: float) -> Fit | None:
-    """The step with images of `side` pixels and as many epochs as fit into `left` seconds; None if too few fit."""
-    config, fewest = sized(step, side), min(step.epochs or 0, step.config.train.epochs)
+def fit_of_side(step: LadderStep, side: int, left: float, overhead: float, cost: tuple[float, float]) -> Fit | None:
+    """The step with images of `side` pixels and as many epochs as fit into `left` seconds; None if too few fit. cost:
+    as returned by `costs`."""
+    config, (once, epoch) = sized(step, side), cost
+    rest = left - overhead - once
     if step.epochs is None:
-        return Fit(config, once, once) if once <= left else None
-    epochs = min(config.train.epochs, int((left - once) / epoch)) if epoch and left > once else 0
+        return Fit(config, overhead + once, once) if rest >= 0 else None
+    fewest, epochs = min(step.epochs, config.train.epochs), int(rest / epoch) if epoch and rest > 0 else 0
+    epochs = min(config.train.epochs, epochs)
     if not fewest or epochs < fewest:
         return None
     network = once + epochs * epoch
-    return Fit(resolve(config, {"train.epochs": epochs}), network, network)
+    return Fit(resolve(config, {"train.epochs": epochs}), overhead + network, network)
 
 
 def sized(step: LadderStep, side: int) -> Config:
