@@ -21,7 +21,7 @@ from sightline import SightlineError
 from sightline import __main__ as command
 from sightline.engine import device
 from sightline.errors import INTERRUPTED
-from sightline.inference import batching, inputs
+from sightline.inference import batching, inputs, loaded
 from sightline.inference.resumable_csv import ResumableTable
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -68,11 +68,16 @@ def test_overlays_are_class_activation_maps(
     assert [path.name for path in inside] == ["1.png.png"], "below the folder, also for absolute paths"
 
 
-def test_overlays_that_nothing_draws_are_errors(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+def test_overlays_that_nothing_draws_are_errors(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SightlineError, match="standard input"):
         sightline.predict(run, "-", out=tmp_path / "t.csv", overlay=True)
     with pytest.raises(SightlineError, match="--overlay has no effect"):
         sightline.predict(run, photos, out=tmp_path / "t.json", format="coco", overlay=True)
+    monkeypatch.setattr(loaded, "last_layer", lambda backbone, image: None)  # as for a vision transformer
+    with pytest.raises(SightlineError, match="this network has no class activation maps"):
+        sightline.predict(run, photos, out=tmp_path / "t.csv", overlay=True, quiet=True)
     assert not [*tmp_path.iterdir()]
 
 

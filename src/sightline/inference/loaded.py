@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..config.schema import Config
 from ..data.channels import Channels
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError, counted
-from ..models.class_maps import class_maps, enlarged
+from ..models.class_maps import Layer, class_maps, enlarged, last_layer
 from ..models.folding import unfold_norms
 from ..runs.terminal import print_plain
 from .batching import PredictedBatch, batch_size, predict_batches
@@ -175,27 +176,37 @@ class LoadedPredictor(Loaded):
 
         Raises SightlineError for a network without such maps: a vision transformer, and neighbors' votes.
         """
-        square = self.predictor.square
+        layer, square = self.layer_of_maps, self.predictor.square
         model: Any = self.model
-        if not self.classes or self.config.model.head == "knn":
-            why = "the model has no classes" if not self.classes else "its head is a vote of neighbors"
-            cure = "use a trained classifier: sightline train photos_finetune"
-            raise SightlineError("this model has no class activation maps", where=str(self.run), why=why, cure=cure)
         if label and label not in self.classes:
             near = difflib.get_close_matches(label, self.classes, 1) or self.classes[:1]
             raise SightlineError(f"there is no class {label!r}", where=str(self.run), cure=f"perhaps: {near[0]!r}")
         prepared, (width, height) = self.transform(image)[None].float(), self.one(image, 0).size
         with torch.no_grad():
             index = self.classes.index(label) if label else int(model(prepared).argmax())
-        maps = class_maps(model.backbone, model.head, prepared, torch.tensor([index], device=prepared.device))
-        if maps is None:
-            why = "its last layer with positions has tokens, or there is none"
-            cure = "use a convolutional network"
-            raise SightlineError("this network has no class activation maps", where=str(self.run), why=why, cure=cure)
+        maps = class_maps(model.backbone, model.head, prepared, torch.tensor([index], device=prepared.device), layer)
+        assert maps is not None
         left, top, right, bottom = (round(edge) for edge in square.box(width, height))
         whole = np.zeros((height, width), np.float32)
         whole[top:bottom, left:right] = enlarged(maps[0].cpu().numpy(), bottom - top, right - left)
         return whole
+
+    @cached_property
+    def layer_of_maps(self) -> Layer:
+        """The layer whose activations are in class activation maps. Raises SightlineError as `class_map` does."""
+        cure = "use a trained classifier: sightline train photos_finetune"
+        if not self.classes or self.config.model.head == "knn":
+            why = "the model has no classes" if not self.classes else "its head is a vote of neighbors"
+            raise SightlineError("this model has no class activation maps", where=str(self.run), why=why, cure=cure)
+        model: Any = self.model
+        side = self.predictor.square.side
+        empty = torch.tensor(np.zeros((1, len(self.channels), side, side), self.channels.dtype))
+        found = last_layer(model.backbone, self.predictor.transform(empty.to(self.predictor.device)).float())
+        if found is None:
+            why = "its last layer with positions has tokens, or there is none"
+            cure = "use a convolutional network"
+            raise SightlineError("this network has no class activation maps", where=str(self.run), why=why, cure=cure)
+        return found
 
     def batches(self, images: Any, predictor: Predictor) -> Iterator[PredictedBatch]:
         """Yield the predictions of images in batches. Raises the SightlineError of the first unreadable image."""

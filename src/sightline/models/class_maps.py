@@ -8,8 +8,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+Layer = tuple[nn.Module, int, int]
+"""A module, which of its calls in a forward pass, and the dimension of the channels in its output, 1 or 3."""
 
-def class_maps(backbone: nn.Module, head: Callable[[Tensor], Tensor], images: Tensor, classes: Tensor) -> Tensor | None:
+
+def class_maps(
+    backbone: nn.Module,
+    head: Callable[[Tensor], Tensor],
+    images: Tensor,
+    classes: Tensor,
+    layer: Layer | None = None,
+) -> Tensor | None:
     """How much each position of an image raises the output for a class: float32 [N, h, w], at least 0.
 
     The values are activation times gradient, summed over the channels of the last layer of the backbone that has
@@ -18,21 +27,22 @@ def class_maps(backbone: nn.Module, head: Callable[[Tensor], Tensor], images: Te
     tangent. Positions that lower the output are 0.
 
     backbone, in evaluation mode: images -> features [N, D]. head: features -> outputs [N, K]. images: [N, C, H, W], as
-    prepared for the network. classes: int64 [N], the output to explain for each image. None for a network whose last
-    layer with positions has tokens, such as a vision transformer, and for one without positions.
+    prepared for the network. classes: int64 [N], the output to explain for each image. layer: that of `last_layer`;
+    None: searched by one more forward pass. None for a network whose last layer with positions has tokens, such as a
+    vision transformer, and for one without positions.
     """
-    if (found := last_layer(backbone, images[:1])) is None:
+    if (found := layer or last_layer(backbone, images[:1])) is None:
         return None
-    layer, call, channel = found
-    with torch.no_grad(), cut(layer, call) as kept:
+    module, call, channel = found
+    with torch.no_grad(), cut(module, call) as kept:
         # From this layer on, gradients are recorded; before, they would only take memory.
         outputs = head(backbone(images)).float()
     (gradient,) = torch.autograd.grad(outputs.gather(1, classes[:, None]).sum(), kept)
     return (gradient * kept[0].detach()).float().sum(channel).clamp_min(0)
 
 
-def last_layer(backbone: nn.Module, image: Tensor) -> tuple[nn.Module, int, int] | None:
-    """The last layer with several positions: (module, which of its calls, dimension of the channels, 1 or 3)."""
+def last_layer(backbone: nn.Module, image: Tensor) -> Layer | None:
+    """The last layer with several positions. image: [1, C, H, W], as prepared for the network."""
     seen: list[tuple[nn.Module, torch.Size]] = []
 
     def record(module: nn.Module, inputs: object, output: object) -> None:

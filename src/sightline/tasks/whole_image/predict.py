@@ -4,6 +4,7 @@ class activation maps."""
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -68,20 +69,29 @@ def predict_with_maps(
     image raises the output for the predicted class, of several labels for the most probable one.
 
     For `predictions.csv` and `a/1.jpg`, the picture is `predictions.maps/a/1.jpg.png`. Raises SightlineError for
-    networks without class activation maps, after the table is written.
+    networks without class activation maps, before the table is computed.
     """
+
+    @cache
+    def explained() -> LoadedPredictor:
+        """The network once more: unfolding the batch norms of this one would change the last digits of the table."""
+        return LoadedPredictor(folder, config, load())
+
+    def checked() -> Predictor:
+        if options.overlay:
+            _ = explained().layer_of_maps
+        return load()
+
     if options.overlay and set(inputs) & set(STDIN):
         cure = "write the list of paths to a file: sightline predict RUN list.txt --overlay"
         raise SightlineError("--overlay reads the images twice, and standard input can be read once", cure=cure)
-    table = predict_table(folder, config, inputs, out, options, load, say, overlays=True)
+    table = predict_table(folder, config, inputs, out, options, checked, say, overlays=True)
     if options.overlay:
-        model, share, maps = LoadedPredictor(folder, config, load()), share_of(os.environ), table.with_suffix(".maps")
+        share, maps = share_of(os.environ), table.with_suffix(".maps")
         for image in islice(input_images(inputs, Counter()), share.rank, None, share.world):
             try:
-                picture = map_picture(model, image.path)
-            except SightlineError as error:
-                if error.where == str(folder):  # of the network, not of the image, whose error is in the table
-                    raise
+                picture = map_picture(explained(), image.path)
+            except SightlineError:  # which is in the table
                 continue
             name = PurePosixPath(
                 *(part for part in Path(image.name).parts if part not in ("..", Path(image.name).anchor))
