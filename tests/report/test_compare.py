@@ -46,7 +46,7 @@ def test_the_difference_is_paired(two: Comparison) -> None:
     expected = paired_difference(first, second)
     assert (pair.difference, pair.interval) == (expected.value, expected.interval())
     assert pair.difference == pytest.approx(10 / 60)
-    assert pair.p == pair.holm == expected.p == pytest.approx(stats.binomtest(2, 14).pvalue, abs=0.01)
+    assert pair.p == pair.corrected == expected.p == pytest.approx(stats.binomtest(2, 14).pvalue, abs=0.01)
     assert pair.numbers.agreement == {
         "both right": 44,
         "only first right": 2,
@@ -89,7 +89,7 @@ def test_several_runs_are_each_compared_with_the_first_and_corrected(tmp_path: P
     assert [(pair.first, pair.second) for pair in found.pairs] == [("a", "b"), ("a", "c")]
     b, c = found.pairs
     assert 0.03 < c.p < 0.0625 < b.p  # McNemar's exact p of five images is 0.0625
-    assert c.holm == pytest.approx(2 * c.p) and b.holm == pytest.approx(max(2 * c.p, b.p))
+    assert c.corrected == pytest.approx(2 * c.p) and b.corrected == pytest.approx(max(2 * c.p, b.p))
     assert c.level == b.level == 0.975 and c.interval[0] < 0, "the intervals are widened too"
     assert c.sentence.startswith("no difference")
     assert "corrected for 2 comparisons, on the same 60 images" in c.sentence
@@ -417,7 +417,7 @@ def test_every_task_is_compared_on_the_test_split(tmp_path: Path) -> None:
 
 
 def test_without_an_interval_there_is_no_p_value() -> None:
-    pair = SimpleNamespace(difference=0.4, interval=(np.nan, np.nan), holm=1.0, significant=False)
+    pair = SimpleNamespace(difference=0.4, interval=(np.nan, np.nan), corrected=1.0, significant=False)
     comparison: Any = SimpleNamespace(pair_of=lambda name: pair, reference=None)
     entry: Any = SimpleNamespace(name="b")
     assert differences(comparison, entry) == ["+40.00, no interval", "none"]

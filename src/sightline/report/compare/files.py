@@ -107,9 +107,10 @@ def as_values(comparison: Comparison, folder: Path) -> dict[str, Any]:
     """The content of compare.json: all numbers of a comparison."""
     field = comparison.kind.field
     return {
-        "format": 1,
+        "format": 2,
         "task": comparison.task,
         "metric": field,
+        "correction": comparison.correction,
         "split": comparison.reference.files.split,
         "reference": comparison.reference.name,
         "runs": [
@@ -148,7 +149,7 @@ def pair_values(pair: RunPair) -> dict[str, Any]:
     }
     pair_of = {"first": pair.first, "second": pair.second, "images": pair.count}
     found: dict[str, Any] = {"difference": pair.difference, "interval": pair.interval, "level": pair.level, "p": pair.p}
-    found |= {"p_holm": pair.holm, "agreement": numbers.agreement}
+    found |= {"p_corrected": pair.corrected, "agreement": numbers.agreement}
     return pair_of | found | {"sentence": pair.sentence, "classes": classes}
 
 
@@ -156,11 +157,11 @@ def as_csv(comparison: Comparison) -> bytes:
     """The content of compare.csv, one row per run: metric, difference to the reference, their intervals, p values,
     cost."""
     columns = ["run", comparison.kind.field, "low", "high", "difference", "difference_low", "difference_high", "p"]
-    rows: list[list[str]] = [[*columns, "p_holm", "seconds", "train_flops", "parameters", "epochs", "finished"]]
+    rows: list[list[str]] = [[*columns, "p_corrected", "seconds", "train_flops", "parameters", "epochs", "finished"]]
     for entry in comparison.entries:
         pair = comparison.pair_of(entry.name)
         own = [entry.quality, *(entry.interval or ("", ""))]
-        apart = [pair.difference, *pair.interval, pair.p, pair.holm] if pair else [""] * 5
+        apart = [pair.difference, *pair.interval, pair.p, pair.corrected] if pair else [""] * 5
         numbers = [*own, *apart, entry.seconds, entry.flops, entry.parameters, entry.epochs]
         rows.append([entry.name, *map(number_text, numbers), str(entry.past.finished).lower()])
     return csv_text(rows)

@@ -105,16 +105,17 @@ class ComparedRun:
 class RunPair:
     """The reference run `first` and a run `second`, compared on the same images.
 
-    results: the results of both runs, with images and classes in the order of the reference. holm: p value after Holm's
-    correction for all pairs of the comparison. level: of the interval, 0.95 or more, so that the interval excludes 0 if
-    and only if `holm` is below 0.05. sentence: the result in words.
+    results: the results of both runs, with images and classes in the order of the reference. corrected: p value after
+    the correction for all pairs of the comparison, Holm's, or Bonferroni's on a page of `start`. level: of the
+    interval, 0.95 or more, so that the interval excludes 0 if and only if `corrected` is below 0.05. sentence: the
+    result in words.
     """
 
     first: str
     second: str
     results: tuple[ImageResults, ImageResults]
     numbers: PairedNumbers
-    holm: float
+    corrected: float
     level: float
     sentence: str
     notes: tuple[str, ...]
@@ -143,7 +144,7 @@ class RunPair:
     @property
     def significant(self) -> bool:
         """Whether the corrected p value is below 0.05, and the interval excludes zero."""
-        return self.holm < 0.05
+        return self.corrected < 0.05
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def split_notes(entries: Sequence[ComparedRun], split: str) -> list[str]:
 def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskComparison) -> RunPair:
     """Compare a run with the reference image by image.
 
-    The fields `holm`, `level` and `sentence` of the result are not set here, see `with_verdict`.
+    The fields `corrected`, `level` and `sentence` of the result are not set here, see `with_verdict`.
     """
     assert reference.results and other.results and kind.paired
     a, b = reference.results, aligned_to(reference.results, other.results)
@@ -87,9 +87,9 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
 def with_verdict(pair: RunPair, corrected: float, level: float, kind: TaskComparison, several: int) -> RunPair:
     """Add the corrected p value, the level of the interval and the sentence to a pair.
 
-    corrected: p value after Holm's correction. several: number of comparisons in this correction.
+    corrected: p value after the correction. several: number of comparisons in this correction.
     """
-    pair = replace(pair, holm=corrected, level=level)
+    pair = replace(pair, corrected=corrected, level=level)
     sentence = verdict(pair.difference, pair.interval, pair.first, pair.second, kind.name)
     for_all = f", corrected for {several} comparisons," if several > 1 else ""
     groups = pair.results[0].groups

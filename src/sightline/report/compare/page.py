@@ -173,7 +173,7 @@ def differences(comparison: Comparison, entry: ComparedRun) -> list[Child]:
     value, low, high = (f"{100 * edge:+.2f}" for edge in (pair.difference, *pair.interval))
     edges = f"{value} [{low}, {high}]" if np.isfinite(pair.interval).all() else f"{value}, no interval"
     tested = not np.isnan(pair.interval[0])  # else no interval can be given, and the p value says nothing
-    return [element("b", edges) if pair.significant else edges, p_text(pair.holm if tested else float("nan"))]
+    return [element("b", edges) if pair.significant else edges, p_text(pair.corrected if tested else float("nan"))]
 
 
 def p_text(p: float) -> str:
