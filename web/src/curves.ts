@@ -44,7 +44,10 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
     title: curve.title,
     cursor: { sync: { key }, focus: { prox: 24 }, points: { size: 7 } },
     legend: { live: true },
-    scales: { x: { time: false, range: (_, low, high) => (low === high ? [0, last * 1.02] : [low, high]) } },
+    scales: {
+      x: { time: false, range: (_, low, high) => (low === high ? [0, last * 1.02] : [low, high]) },
+      y: { range: (_, low, high) => axisRange(low, high, curve.top) },
+    },
     axes: [{ ...axis, size: 32 }, { ...axis, size: 54, values: (_, splits) => ticks(splits) }],
     series: [
       { label: "epoch", value: (_, raw) => (raw === null ? "" : raw.toFixed(1).replace(/\.0$/, "")) },
@@ -63,6 +66,12 @@ function plotOf(curve: Curve, box: HTMLElement, last: number, key: string): uPlo
   const plot = new uPlot(options, joined(curve), box);
   showLastValues(plot);
   return plot;
+}
+
+/** The ends of a y axis: a tenth beyond the values, and at most the largest possible value. */
+function axisRange(low: number | null, high: number | null, top: number | null): [number, number] {
+  const [start, end] = uPlot.rangeNum(low ?? 0, high ?? 1, 0.1, true);
+  return [start ?? 0, top === null ? (end ?? 1) : Math.min(end ?? 1, top)];
 }
 
 /** The labels of an axis: small values, such as learning rates, would all be rounded to 0. */

@@ -51,6 +51,7 @@ export interface Curve {
   name: string;
   title: string;
   digits: number;
+  top: number | null; // the largest possible value
   lines: { label: string; kind: "train" | "validation" | "other"; x: number[]; y: (number | null)[] }[];
   marks: { at: number; kind: "best" | "resumed" | "stopped"; label: string }[];
 }

@@ -187,17 +187,18 @@ def confusion_block(name: str, findings: Findings, classes: Sequence[str]) -> Ht
 
 
 def curves_block(name: str, past: History, metrics: Sequence[MetricCurve]) -> Html | None:
-    """The JSON block of the curves of a run; None before its first epoch."""
+    """The JSON block of the curves of a run; None before its first epoch. The axis of a percentage ends at 100."""
     train, evaluation = (past.train, "train"), (past.evaluation, "validation")
-    panels = [("loss", "Loss", 3, [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")])]
+    losses = [curve(*train, "loss", "training"), curve(*evaluation, "loss", "validation")]
+    panels: list[tuple[str, str, int, Any, list[Any]]] = [("loss", "Loss", 3, None, losses)]
     for one in (*metrics, *TRAINING_CURVES):
         lines = [curve(*(train if one.records == "train" else evaluation), one.field, one.label, one.factor)]
         if one.second:
             lines.append(curve(past.evaluation, "other", *one.second, one.factor))
-        panels.append((one.name, one.heading, one.digits, lines))
+        panels.append((one.name, one.heading, one.digits, 100 if one.factor == 100 else None, lines))
     drawn = [
-        {"name": own, "title": title, "digits": digits, "lines": kept, "marks": marks(past)}
-        for own, title, digits, lines in panels
+        {"name": own, "title": title, "digits": digits, "top": top, "lines": kept, "marks": marks(past)}
+        for own, title, digits, top, lines in panels
         if (kept := [line for line in lines if line])
     ]
     return block(name, drawn) if drawn else None
