@@ -5,7 +5,7 @@ sightline train digits --train.epochs 8 --out runs/digits
 sightline train landcover_finetune --data land --data.palette landcover --train.epochs 8 --out runs/scenes
 python docs/images/terminals.py export.svg "sightline export runs/digits --int8"
 python docs/images/terminals.py score.svg \
-    "sightline score --truth land/validation --pred runs/scenes/predictions/val --palette landcover" --lines 16
+    "sightline score --truth land/validation --pred runs/scenes/predictions/val --palette landcover" --lines 14
 python docs/images/terminals.py recipes.svg "sightline recipes photos_finetune" --lines 48
 python docs/images/terminals.py predict.svg "sightline predict runs/digits new/1703.png"   # a handwritten 0
 """
@@ -22,7 +22,7 @@ from rich.text import Text
 
 from sightline.runs.atomic import atomic_write
 
-COLUMNS = 108
+LEAST, MOST = 96, 124  # columns
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("commands", nargs="+")
     parser.add_argument("--lines", type=int, default=60, help="of the output of each command; the rest is left out")
     given = parser.parse_args()
-    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    texts: list[Text] = []
     for command in given.commands:
         name, *arguments = shlex.split(command)
         assert name == "sightline"
@@ -55,10 +55,12 @@ def main() -> None:
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         lines = ran.stdout.rstrip().split("\n")
-        console.print(Text(f"$ {command}", style="bold"))
-        console.print(Text("\n".join(lines[: given.lines])))
-        if len(lines) > given.lines:
-            console.print(Text("...", style="dim"))
+        texts += [Text(f"$ {command}", style="bold"), *map(Text, lines[: given.lines])]
+        texts += [Text("...", style="dim")] * (len(lines) > given.lines)
+    width = min(MOST, max(LEAST, 1 + max(map(len, texts))))
+    console = Console(record=True, width=width, file=io.StringIO())
+    for text in [*texts, Text("")]:
+        console.print(text)
     picture = console.export_svg(title="", code_format=SVG, unique_id=Path(given.picture).stem)
     atomic_write(Path(__file__).with_name(given.picture), picture.encode())
 
