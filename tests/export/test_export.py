@@ -98,6 +98,19 @@ def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Pat
     assert facts["task"] == "classify" and facts["preprocessing"]["size"] == 16
 
 
+def test_a_vision_transformer_is_exported(photos: Path, tiny: dict, tmp_path: Path) -> None:
+    small = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 32, "num_heads": 2}
+    network = {"model.name": "timm/vit_tiny_patch16_224", "model.args": small, "data.size": 32, "report.samples": 0}
+    run = sightline.train(resolve(Config(name="t"), tiny | network), photos, out=tmp_path / "run", quiet=True)
+    graph = session(sightline.export(run.path, quiet=True))
+    with open(run.path / "predictions" / "val.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    classes = json.loads(graph.get_modelmeta().custom_metadata_map["classes"])
+    for row in rows[::5]:
+        (values,) = graph.run(["probabilities"], {"images": as_input(photos / row["filename"])})[0]
+        assert values == pytest.approx([float(row[name]) for name in classes], abs=0.01)
+
+
 def test_the_results_of_the_check_are_saved_beside_the_graph(classifier: Path) -> None:
     facts = json.loads((classifier / "export" / "model.json").read_text(encoding="utf-8"))
     same, stored, files = facts["checks"]
