@@ -10,7 +10,16 @@ from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Model
 from sightline.runs.atomic import write_json
-from sightline.start.results import Outcome, highest, left_out, more_time, next_commands, read_outcomes, sentences
+from sightline.start.results import (
+    Outcome,
+    highest,
+    left_out,
+    more_time,
+    next_commands,
+    read_outcomes,
+    sentences,
+    write_outcomes,
+)
 from sightline.tasks.classify.config import ClassifyConfig
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
@@ -96,3 +105,13 @@ def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -
     with pytest.raises(SightlineError, match="other settings"):
         read_outcomes(tmp_path, now, False, ["frozen"])
     assert read_outcomes(tmp_path, now, True, ["frozen"]) == {} and not (tmp_path / "frozen").exists()
+
+
+def test_a_start_with_other_data_is_an_error(tmp_path: Path) -> None:
+    settings = {"data.path": "photos"}
+    write_outcomes(tmp_path, settings, {"constant": STEPS[0]}, "a digest")
+    assert list(read_outcomes(tmp_path, settings, False, data="a digest")) == ["constant"]
+    with pytest.raises(SightlineError, match="other data") as caught:
+        read_outcomes(tmp_path, settings, False, data="another digest")
+    assert caught.value.why == "images were added, removed or changed, or have other labels"
+    assert read_outcomes(tmp_path, settings, True, data="another digest") == {}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from sightline.insight.style import png
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
-from sightline.start.plan import Sizes, TooLong, fitted, for_few_images, sized
+from sightline.start.plan import Sizes, TooLong, digest_of, fitted, for_few_images, sized
 from sightline.start.results import climb
 
 if TYPE_CHECKING:
@@ -266,6 +267,20 @@ def test_a_start_with_weights_is_not_written_again_without_them(photos: Path, we
         sightline.start(photos, out=tmp_path / "s", quiet=True)
     assert omitted.value.cure.startswith(f"repeat the options of that start: --weights {weights}; or ")
     assert "weights was" in caught.value.why and first.report.read_bytes() == before
+
+
+def test_relabeled_and_changed_images_are_other_data_but_copies_are_not(photos: Path, tmp_path: Path) -> None:
+    def digest(folder: Path) -> str:
+        return digest_of(open_source(Data(path=str(folder)), 0))
+
+    copy = Path(shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copyfile))  # with new times
+    before = digest(photos)
+    assert digest(copy) == before
+    first = next((copy / "train" / "class_0").iterdir())
+    first.write_bytes(first.read_bytes() + b"more")
+    changed = digest(copy)
+    first.rename(copy / "train" / "class_1" / "new.png")
+    assert len({before, changed, digest(copy)}) == 3
 
 
 SIZES = Sizes(100, 50, 0.0)

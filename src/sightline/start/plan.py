@@ -1,6 +1,8 @@
 """How the steps of `sightline start` fit into the time: image sides, epochs, and what is left out."""
 
+import hashlib
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -57,11 +59,13 @@ class TooLong(Exception):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of images of a data set, and the seconds in which one is decoded."""
+    """Numbers of images of a data set, the seconds in which one is decoded, and a digest of names, labels and sizes of
+    files by which other data are recognized."""
 
     train: int
     val: int
     decoding: float
+    digest: str = ""
 
     @classmethod
     def of(cls, source: Source) -> "Sizes":
@@ -70,7 +74,18 @@ class Sizes:
         start = time.monotonic()
         for row in rows:
             train.read(int(row), 0)
-        return cls(len(train.names), len(source.splits["val"].names), (time.monotonic() - start) / len(rows))
+        seconds = (time.monotonic() - start) / len(rows)
+        return cls(len(train.names), len(source.splits["val"].names), seconds, digest_of(source))
+
+
+def digest_of(source: Source) -> str:
+    """A digest of classes, names, labels and the sizes of files; their times are left out, as a copy has others."""
+    found = hashlib.sha256(repr(source.classes).encode())
+    for name, items in sorted(source.splits.items()):
+        sizes = (re.sub(r"\b(\d+):\d+", r"\1", stamp) for stamp in items.stamps)
+        found.update("\n".join((name, *items.names, *sizes)).encode(errors="surrogateescape"))
+        found.update(b"" if items.labels is None else items.labels.tobytes())
+    return found.hexdigest()
 
 
 def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead: float, side: int = 0) -> Fit:

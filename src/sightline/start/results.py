@@ -73,13 +73,14 @@ class StartResult:
 
 
 def read_outcomes(
-    folder: Path, settings: Mapping[str, Any], overwrite: bool, pretrained: Collection[str] = ()
+    folder: Path, settings: Mapping[str, Any], overwrite: bool, pretrained: Collection[str] = (), data: str = ""
 ) -> dict[str, Outcome]:
     """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
 
     pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until the run of
-    such a step is started. Raises SightlineError if the folder has other content, or a start with other settings; with
-    `overwrite`, and if none of its steps is finished, the runs of that start are deleted.
+    such a step is started. data: a digest of the data. Raises SightlineError if the folder has other content, or a
+    start with other settings or data; with `overwrite`, and if none of its steps is finished, the runs of that start
+    are deleted.
     """
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
@@ -89,28 +90,31 @@ def read_outcomes(
     changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]
     trained = {name for name, one in outcomes.items() if one.trained}
     used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
-    if not changed or ({*changed} <= {"weights", "model"} and not used):
+    other_data = known.get("data", data) != data
+    if not other_data and (not changed or ({*changed} <= {"weights", "model"} and not used)):
         return {name: one for name, one in outcomes.items() if not one.why}
     if not overwrite and (trained or any(map(run_folder.is_finished, folder.glob("*/")))):
         was, now = known["settings"], settings
         differing = [
             f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
         ]
+        differing += ["images were added, removed or changed, or have other labels"] * other_data
         why = "; ".join(differing)
         omitted = {key: was[key] for key in sorted(changed) if key not in now}
         again = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in omitted.items())
         cure = f"repeat the options of that start: {again}; or " * bool(omitted)
         cure += "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
-        raise SightlineError("this folder has a start with other settings", where=str(folder), why=why, cure=cure)
+        what = "settings" if changed else "data"
+        raise SightlineError(f"this folder has a start with other {what}", where=str(folder), why=why, cure=cure)
     for recipe in folder.glob("*/recipe.yaml"):  # also of a step that was killed before its outcome was written
         shutil.rmtree(recipe.parent, ignore_errors=True)
     return {}
 
 
-def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> None:
-    """Write start.json: the settings of all steps, and their outcomes so far."""
+def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome], data: str) -> None:
+    """Write start.json: the settings of all steps, a digest of the data, and the outcomes so far."""
     steps = [asdict(one) for one in outcomes.values()]
-    write_json(folder / MARK, {"format": 1, "settings": dict(settings), "steps": steps})
+    write_json(folder / MARK, {"format": 1, "settings": dict(settings), "data": data, "steps": steps})
 
 
 def write_again(folder: Path) -> Path:

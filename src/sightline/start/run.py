@@ -124,13 +124,15 @@ def start(
     kind, source, wanted = look(wanted, say, films=True)
     folder = Path(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
-    steps = ladder(kind, source, weights, model, wanted)
+    steps, sizes = ladder(kind, source, weights, model, wanted), Sizes.of(source)
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
         asked = wanted | {name: value for name, value in (("weights", weights), ("model", model)) if value}
-        outcomes = read_outcomes(folder, asked, overwrite, [step.name for step in steps if step.pretrained])
-        climb = Climb(source, folder, asked, Sizes.of(source), minutes, say, quiet, outcomes)
+        outcomes = read_outcomes(
+            folder, asked, overwrite, [step.name for step in steps if step.pretrained], sizes.digest
+        )
+        climb = Climb(source, folder, asked, sizes, minutes, say, quiet, outcomes)
         signals = StopRequest.received
         steps = [step for step in steps if not (step.pretrained and weights == "none")]
         for step, later in zip(steps, range(1, len(steps) + 1), strict=True):
@@ -245,7 +247,7 @@ def take(climb: Climb, step: LadderStep) -> bool:
         outcome = replace(outcome, why=why, cure=typed(error.cure))
     finally:
         climb.outcomes[step.name] = replace(outcome, seconds=outcome.seconds + time.monotonic() - begin)
-        write_outcomes(climb.folder, climb.settings, climb.outcomes)
+        write_outcomes(climb.folder, climb.settings, climb.outcomes, climb.sizes.digest)
     if outcome.why:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
