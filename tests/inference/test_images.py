@@ -1,6 +1,7 @@
 """Images in memory become the same pixels as their files; other objects are errors with a cure."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from sightline import SightlineError
+from sightline.data.channels import RGB
 from sightline.data.decode.images import open_image
 from sightline.inference.images import GivenImage, images_in, is_several, item_image
 from sightline.inference.inputs import InputImage
@@ -62,14 +64,25 @@ def test_pil_images_are_rotated_as_files_are(tmp_path: Path, kind: str, orientat
         np.testing.assert_array_equal(pixels_of(image.convert("RGB")), expected)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_pil_images_of_every_mode_are_converted_as_files_are(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tif"
-    source = Image.fromarray(np.arange(54, dtype=np.uint16).reshape(6, 9) * 900) if mode == "I;16" else None
-    (source or Image.fromarray(PIXELS).convert("RGBA" if "A" in mode else "RGB").convert(mode)).save(path)
+    Image.fromarray(PIXELS).convert("RGBA" if "A" in mode else "RGB").convert(mode).save(path)
     with Image.open(path) as image:
         assert image.mode == mode
         np.testing.assert_array_equal(pixels_of(image), np.asarray(open_image(str(path), 10**6)))
+
+
+def test_deep_pil_images_are_scaled_as_the_files_of_the_training_or_refused() -> None:
+    deep = Image.fromarray(np.arange(54, dtype=np.uint16).reshape(6, 9) * 75)  # 12 bits
+    channels = replace(RGB, deep=4095.0)
+    found = np.asarray(GivenImage("a", deep).read(10**6, 0, channels))
+    np.testing.assert_array_equal(found[:, :, 0], np.rint(np.asarray(deep) * (255 / 4095)))
+    with pytest.raises(SightlineError, match="not the values of an image") as caught:
+        pixels_of(deep)
+    assert "uint16 from 0 to 3,975" in caught.value.why
+    low = Image.fromarray(PIXELS[:, :, 0]).convert("I")
+    np.testing.assert_array_equal(pixels_of(low)[:, :, 0], PIXELS[:, :, 0])
 
 
 def wide(values: np.ndarray) -> Image.Image:

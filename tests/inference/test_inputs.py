@@ -61,6 +61,8 @@ def test_lists_and_standard_input_are_used_unchanged(folder: Path) -> None:
     lines = b"in/b.png\r\n\nnowhere.png\nin/\xff.png\nspaces here .gif"
     Path("some.txt").write_bytes(lines)
     expected = ["in/b.png", "nowhere.png", odd, "spaces here .gif"]
+    Path("bom.txt").write_bytes(b"\xef\xbb\xbf" + lines)  # as Notepad and Excel write it
+    assert names("bom.txt") == expected
     assert names("some.txt") == expected and names("-", stdin=lines) == expected
     assert names("some.txt", "in/a.JPG") == [*expected, "in/a.JPG"]
 

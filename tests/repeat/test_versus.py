@@ -14,8 +14,9 @@ import sightline
 from accessibility import violations_of_file
 from config_toys import configured
 from sightline import SightlineError
-from sightline.repeat.results import RepeatResult
-from sightline.repeat.versus import differences, sentence
+from sightline.repeat import results
+from sightline.repeat.results import RepeatResult, sentence_of
+from sightline.repeat.versus import differences, sentence, validated
 from sightline.stats.folds import fold_interval
 from sightline.stats.nested import paired_difference
 from sightline.tasks import TASKS
@@ -109,6 +110,24 @@ def test_errors_are_better_if_they_are_lower(
     metric = replace(TASKS["classify"].comparison(), percent=False, lower_is_better=lower)
     text = sentence(metric, difference, interval, "a", "b")
     assert text.startswith(said) and "nan" not in text
+    assert sentence(replace(metric, percent=True), difference, interval, "a", "b").startswith(said)
+
+
+def test_repetitions_without_an_interval_over_images_have_none_for_their_difference(
+    pair: tuple[RepeatResult, RepeatResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "FEWEST", 1000)
+    (found,) = differences(["slow", "learns"], [pair[1], pair[0]])
+    assert found.sentence.startswith("no difference in accuracy") and np.isnan(found.interval).all()
+    assert "There is no interval: it needs at least 1000 images" in found.sentence
+
+
+def test_names_of_images_need_not_be_utf_8(pair: tuple[RepeatResult, RepeatResult], tmp_path: Path) -> None:
+    shutil.copytree(pair[0].path, tmp_path / "old")
+    for path in (tmp_path / "old").glob("*/splits.csv"):
+        path.write_bytes(path.read_bytes().replace(b"class_0", b"gr\xfcn"))
+    copy = replace(pair[0], path=tmp_path / "old")
+    assert all(any("gr\udcfcn" in name for name in names) for names in validated(copy))
 
 
 def test_what_cannot_be_compared(pair: tuple[RepeatResult, RepeatResult], photos: Path, tmp_path: Path) -> None:
@@ -128,3 +147,10 @@ def test_what_cannot_be_compared(pair: tuple[RepeatResult, RepeatResult], photos
     with pytest.raises(SightlineError, match="repetition") as caught:
         sightline.report(learns.path, learns.path / "fold-1-seed-0", out=tmp_path / "c", quiet=True)
     assert "list repetitions only" in caught.value.cure
+
+
+def test_folds_that_are_not_trained_yet_are_counted(pair: tuple[RepeatResult, RepeatResult]) -> None:
+    scores = pair[1].scores.copy()
+    scores[:, 1] = np.nan
+    said = sentence_of(replace(pair[1], scores=scores))
+    assert "mean of 2 of 3 folds and 2 seeds, which range from" in said and "nan" not in said

@@ -255,6 +255,19 @@ def test_segmenters_are_compared_image_by_image(tmp_path: Path) -> None:
     assert list(pair.numbers.classes) == ["IoU"]
 
 
+def test_mean_ious_over_different_classes_are_noted_and_not_compared(tmp_path: Path) -> None:
+    truth = np.zeros((20, 12, 16), np.uint8)
+    truth[:, :6] = 1
+    first, second = truth.copy(), truth.copy()
+    first[:, 0, :3], second[:, 0, :3] = 0, 0
+    first[:2, 11, :2] = 2  # no true mask has this class
+    found = compare([segmenter(tmp_path / "a", first, truth), segmenter(tmp_path / "b", second, truth)])
+    assert found.pairs[0].sentence.startswith("no difference in mean IoU between a and b can be shown")
+    assert "without an interval" in found.pairs[0].sentence and found.pairs[0].difference > 0.3
+    (note,) = [note for note in found.notes if "No true mask" in note]
+    assert f"No true mask has {LAND.classes[2]}, which one of a and b predicts" in note
+
+
 def test_masks_of_classes_and_images_in_another_order_are_matched(tmp_path: Path) -> None:
     (first, truth), (second, _) = masks(0.5, 1), masks(0.3, 2)
     a, b = segmenter(tmp_path / "a", first, truth), segmenter(tmp_path / "b", second, truth)

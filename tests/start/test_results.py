@@ -69,6 +69,13 @@ def test_commands_name_the_folder_unless_it_is_the_usual_one(tmp_path: Path) -> 
     assert other == f"sightline start photos --out {tmp_path} --minutes 9"
 
 
+def test_the_command_for_more_time_repeats_all_settings(tmp_path: Path) -> None:
+    late = Outcome("finetune", "fine-tuning", False, 0.0, "too long", "give more time: --minutes 9")
+    settings = {"data.path": "photos", "data.val_fraction": 0.2, "data.size": 32}
+    command = next_commands(tmp_path, settings, STEPS[1], [STEPS[0], late])[-1]
+    assert command == f"sightline start photos --data.val_fraction 0.2 --data.size 32 --out {tmp_path} --minutes 9"
+
+
 def test_the_advice_has_the_minutes_of_all_steps_but_the_last() -> None:
     def late(name: str, minutes: int) -> Outcome:
         return Outcome(name, name, False, 0.0, "too long", f"give more time: --minutes {minutes}")

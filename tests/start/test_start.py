@@ -25,7 +25,7 @@ from sightline.insight.style import png
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
-from sightline.start.plan import Sizes, TooLong, digest_of, fitted, for_few_images, sized
+from sightline.start.plan import Sizes, TooLong, digest_of, fitted, for_few_images, require_settings, sized
 from sightline.start.results import climb
 
 if TYPE_CHECKING:
@@ -267,6 +267,41 @@ def test_a_start_with_weights_is_not_written_again_without_them(photos: Path, we
         sightline.start(photos, out=tmp_path / "s", quiet=True)
     assert omitted.value.cure.startswith(f"repeat the options of that start: --weights {weights}; or ")
     assert "weights was" in caught.value.why and first.report.read_bytes() == before
+
+
+@pytest.mark.parametrize("setting", [{"train.best_metric": "accuracy"}, {"train.patience": 3}])
+def test_settings_by_which_validation_images_choose_are_errors(
+    photos: Path, tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    with pytest.raises(SightlineError, match="not possible in a start") as caught:
+        sightline.start(photos, out=tmp_path / "s", weights="none", quiet=True, **setting)
+    assert "sightline train photos_finetune" in caught.value.cure and not (tmp_path / "s").exists()
+    require_settings({"train.best_metric": "epoch", "train.patience": 0})
+
+
+def test_damaged_images_are_left_out_when_times_are_estimated(photos: Path) -> None:
+    source = open_source(Data(path=str(photos)), 0)
+    train = source.splits["train"]
+
+    def read(index: int, side: int = 0) -> object:
+        if index % 2 == 0 or every:
+            raise SightlineError("this image cannot be read", where=train.names[index])
+        return train.read(index, side)
+
+    every = False
+    damaged: Any = replace(source, splits=source.splits | {"train": replace(train, read=read)})
+    assert plan.median_side(damaged) == 16 and Sizes.of(damaged).decoding > 0
+    every = True
+    with pytest.raises(SightlineError, match="cannot be read"):
+        plan.median_side(damaged)
+
+
+def test_test_images_do_not_count_when_validation_images_are_held_out(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_photos(tmp_path / "d", train=60, val=0, test=250)
+    _, source, settings = run.look({"data.path": str(data)}, lambda text: None)
+    assert settings["data.val_fraction"] == 0.3 and len(source.splits["val"].names) == 72
 
 
 def test_relabeled_and_changed_images_are_other_data_but_copies_are_not(photos: Path, tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ from scipy import optimize, stats
 from sklearn.metrics import f1_score, recall_score
 
 from sightline.stats.metrics import confusion_matrix, per_class
-from sightline.stats.paired import holm, holm_levels, iou_difference, paired_classes, paired_ious, paired_share_interval
+from sightline.stats.paired import (
+    counted_by_one,
+    holm,
+    holm_levels,
+    iou_difference,
+    paired_classes,
+    paired_ious,
+    paired_share_interval,
+)
 from sightline.stats.segmentation import Counts, class_iou, mean_iou, summed
 
 
@@ -37,6 +45,18 @@ def test_the_same_images_are_left_out_for_both_models() -> None:
     assert 0 < low < high < 0.05
     same = iou_difference(first, first)
     assert same.value == 0 and same.p == 1
+
+
+def test_mean_ious_over_different_classes_have_no_interval_for_their_difference() -> None:
+    first = np.zeros((100, 3, 3), np.int64)
+    first[:, 0, 0], first[:, 1, 1], first[:, 0, 1] = 800, 100, 100  # no true mask has class 2
+    second = first.copy()
+    second[:3, 0, 2], second[:3, 0, 0] = 3, 797  # nine wrong pixels
+    found = iou_difference(first, second)
+    assert found.value == pytest.approx(-float(mean_iou(first.sum(0))) / 3, abs=1e-4)
+    assert np.isnan(found.interval()).all() and counted_by_one(first, second).tolist() == [False, False, True]
+    assert np.isfinite(iou_difference(first, second, class_iou).interval()).any(0)[:2].all(), "single classes have one"
+    assert np.isfinite(iou_difference(first, first).interval()).all()
 
 
 def test_copied_images_in_groups_count_once() -> None:

@@ -39,6 +39,12 @@ def test_the_best_try_is_chosen_and_ties_by_loss(tmp_path: Path) -> None:
     choice = read_choice(tmp_path, grid, "A")
     assert choice is not None and choice.chosen == tries[2] and choice.tried[1][1] == 0.5
     assert chosen_settings(tmp_path, tiny_grid(), "A") == {}
+    diverged = tmp_path / "tune" / name_of_try("A", tries[2])
+    (diverged / "metrics.jsonl").unlink()
+    assert read_choice(tmp_path, grid, "A") is None
+    (diverged / "not-finite-batch.txt").write_text("a.png")
+    choice = read_choice(tmp_path, grid, "A")
+    assert choice is not None and choice.chosen == tries[1] and np.isnan(choice.tried[2][1]) and len(choice.tried) == 6
 
 
 def test_the_number_of_runs_of_a_grid() -> None:

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 import sightline
 from sightline import SightlineError
+from sightline.config.resolve import resolve
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.transfer import tuning
+from sightline.transfer import training, tuning
+from sightline.transfer.checks import check_sources, with_usable_probe
 from sightline.transfer.grid import Grid, load_grid_file
 from sightline.transfer.plan import longer_epochs
 from sightline.transfer.results import read_results
@@ -181,3 +184,61 @@ def test_an_interrupted_try_is_resumed(
     calls.clear()
     assert not sightline.transfer(grid, target, **once).missing
     assert calls == ["A-lr0.0015-e2"] + ["A-lr0.005-e2"] * 2 + ["A-0"] * 2
+
+
+def test_a_try_that_diverges_is_not_chosen_and_does_not_stop_the_grid(
+    target: Path, tmp_path: Path, small_tuning: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild: list[str] = ["A-lr0.0015-e2"]
+    names: list[str] = []
+
+    def train(command: training.Command, name: str, config: object) -> bool:
+        names.append(name.removeprefix("tune/"))
+        run = command.folder / name
+        run.mkdir(parents=True, exist_ok=True)
+        if names[-1] in wild:
+            (run / "not-finite-batch.txt").write_text("a.png\n")
+            raise SightlineError("the loss is not finite at step 3")
+        (run / "metrics.jsonl").write_text(json.dumps({"event": "done", "accuracy": 0.5, "loss": 1.0}) + "\n")
+        return True
+
+    monkeypatch.setattr(training, "train_or_resume", train)
+    said: list[str] = []
+    grid = tiny_grid(settings=("A",), tune="small")
+    command = training.Command("grid", False, tmp_path, said.append, True, 0, grid, grid)
+    training.tune(command, "A")
+    assert said == ["tune/A-lr0.0015-e2: the loss is not finite at step 3; this try cannot be chosen"]
+    choice = read_choice(tmp_path, grid, "A")
+    assert choice is not None and choice.chosen["optim.lr"] == 0.005 and len(choice.tried) == 2
+    training.tune(command, "A")
+    assert names == ["A-lr0.0015-e2", "A-lr0.005-e2", "A-lr0.005-e2"], "it is not tried again"
+
+
+def test_tries_that_all_diverge_are_an_error_that_says_so(
+    target: Path, tmp_path: Path, small_tuning: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = tiny_grid(settings=("A",), tune="small")
+    for settings in tuning.candidates(grid, "A"):
+        run = tmp_path / "tune" / tuning.name_of_try("A", settings)
+        run.mkdir(parents=True)
+        (run / "not-finite-batch.txt").touch()
+    with pytest.raises(SightlineError, match="no try of setting A could be trained") as caught:
+        training.tune(training.Command("grid", False, tmp_path, print, True, 0, grid, grid), "A")
+    assert "--full.optim.lr 0.0005" in caught.value.cure
+
+
+def test_target_data_that_need_settings_do_not_stop_the_pretraining(target: Path, images: Path, tmp_path: Path) -> None:
+    data, rows = tmp_path / "target", []
+    data.mkdir()
+    for index, path in enumerate(sorted(target.rglob("*.png"))):
+        shutil.copy(path, data / f"{index}.png")
+        rows.append(f"{index}.png,{path.parent.name},{path.parent.parent.name}\n")
+    (data / "labels.csv").write_text("filename,species,split\n" + "".join(rows))
+    named = {"data.path": str(data), "data.label_column": "species"}
+    grid = tiny_grid(settings=("A", "C"))
+    grid = grid.model_copy(update={stage: resolve(getattr(grid, stage), named) for stage in ("full", "frozen")})
+    grid = grid.model_copy(update={"unlabeled": resolve(grid.unlabeled, {"data.path": str(images)})})
+    check_sources(grid, tmp_path / "grid")
+    said: list[str] = []
+    assert with_usable_probe(grid.unlabeled, grid.full, said.append) == grid.unlabeled
+    assert said and said[0].startswith("no k-NN accuracy is measured during pre-training")

@@ -51,7 +51,7 @@ class GivenImage(NamedTuple):
                 return to_rgb(image_of_array(self.image, self.name))
             if isinstance(self.image, Image.Image):
                 with DECODING:
-                    return to_rgb(upright_image(self.image))
+                    return to_rgb(of_8_bits(upright_image(self.image), channels.deep, self.name))
         except SightlineError as error:
             if error.cure:
                 raise
@@ -138,6 +138,19 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array.transpose(1, 2, 0) if array.ndim == 3 else array
+
+
+def of_8_bits(image: Image.Image, deep: float, name: str) -> Image.Image:
+    """An image of one channel of integers above 255 with 8 bits: `deep`, the largest value of the training images,
+    becomes 255, as in files. Other images are returned unchanged. Raises SightlineError if `deep` is unknown (0)."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > (deep or 255):
+        limit = f"; the training images had values up to {deep:,.0f}" if deep else ""
+        why = f"its values are {values.dtype} from {values.min():,} to {values.max():,}{limit}"
+        raise SightlineError("these are not the values of an image", where=name, why=why, cure=VALUES)
+    return Image.fromarray(np.rint(values * (255 / (deep or 255))).astype(np.uint8))
 
 
 def upright_image(image: Image.Image) -> Image.Image:

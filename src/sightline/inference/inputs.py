@@ -1,5 +1,6 @@
 """What `sightline predict` is given: options, and images from folders, files, patterns, lists or standard input."""
 
+import codecs
 import glob
 import os
 import sys
@@ -108,7 +109,8 @@ def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]
 
 def listed_images(lines: Iterable[bytes]) -> Iterator[InputImage]:
     """Yield the paths of a list, one per line; empty lines are skipped."""
-    for line in lines:
+    for number, line in enumerate(lines):
+        line = line if number else line.removeprefix(codecs.BOM_UTF8)
         path = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         if path.strip():
             yield InputImage(path, path)

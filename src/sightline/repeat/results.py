@@ -223,13 +223,16 @@ def sentence_of(result: RepeatResult) -> str:
     """The result in words."""
     plan, unit, several = result.plan, result.metric.unit, result.scores.size > 1
     edges = f" {result.range_text(*result.interval)}" if result.interval else ""
-    parts = [f"{counted(plan.folds, 'fold')}"] * (plan.folds > 0)
+    of_folds = int(np.isfinite(result.scores).any(0).sum()) if plan.folds else 0
+    some = f"{of_folds} of " * (of_folds < plan.folds)
+    parts = [f"{some}{counted(plan.folds, 'fold')}"] * (plan.folds > 0)
     parts += [counted(len(plan.seeds), "seed")] * (len(plan.seeds) > 1 or not plan.folds)
     found = f"{result.metric.title} {result.text(result.score)}{edges}{unit}: mean of {' and '.join(parts)}"
     known = result.scores[np.isfinite(result.scores)]
-    if several and len(known) > 1:
+    if several and len(known) > 1 and of_folds != 1:
         what = "folds" if plan.folds else "runs"
-        each = np.nanmean(result.scores, 0) if plan.folds else known
+        each = np.array([np.nanmean(column) for column in result.scores.T if np.isfinite(column).any()])
+        each = each if plan.folds else known
         spread = float(np.std(each, ddof=1)) * (100 if result.metric.percent else 1)
         points = "points" if result.metric.percent else ""
         found += f", which range from {result.text(each.min())} to {result.text(each.max())}{unit}"

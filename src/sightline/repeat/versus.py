@@ -112,7 +112,7 @@ def validated(result: RepeatResult) -> list[frozenset[str]]:
     found = []
     for fold in range(1, result.plan.folds + 1):
         name = next(name for name, run in result.plan.runs.items() if run.fold == fold)
-        with open(result.path / name / "splits.csv", newline="", encoding="utf-8") as file:
+        with open(result.path / name / "splits.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
             found.append(frozenset(row["filename"] for row in csv.DictReader(file) if row["split"] == "val"))
     return found
 
@@ -124,37 +124,44 @@ def differences(names: Sequence[str], results: Sequence[RepeatResult]) -> list[D
     for name, one in zip(names[1:], results[1:], strict=True):
         folds = one.scores.mean(0) - first.scores.mean(0)
         low, high = fold_interval(folds, level)
-        if (over_images := image_interval(first, one, level)) is not None:
+        over_images, why = image_interval(first, one, level)
+        if over_images is not None:
             low, high = min(low, over_images[0]), max(high, over_images[1])
-        if low == high or first.plan.films:  # no variation, of which no interval can be computed
+        if why or low == high or first.plan.films:  # without variation no interval can be computed
             low = high = float("nan")
         said = sentence(first.metric, float(folds.mean()), (low, high), names[0], name)
+        said += f" There is no interval: {why}." if why else ""
         found.append(Difference(name, folds, (low, high), said))
     return found
 
 
-def image_interval(first: RepeatResult, second: RepeatResult, level: float) -> Interval | None:
-    """The interval over the images of the mean difference per image; None for tasks without values of each image."""
+def image_interval(first: RepeatResult, second: RepeatResult, level: float) -> tuple[Interval | None, str]:
+    """(the interval over the images of the mean difference per image, or None; why a task with values of each image has
+    none, or "")."""
     scores = TASKS[first.config.task].image_scores
     if scores is None:
-        return None
+        return None, ""
     ones = []
     for result in (first, second):
         wanted = [name for name, run in result.plan.runs.items() if run.seed == result.plan.seeds[0]]
         ones.append(image_values(result.path, wanted, scores))
-    if any(one.why for one in ones) or ones[0].images != ones[1].images:
-        return None
+    if why := next((one.why for one in ones if one.why), ""):
+        return None, why
+    if ones[0].images != ones[1].images:
+        return None, "the runs were evaluated on different images"
     first_values, second_values = (one.values[None, None] for one in ones)
     shares = bool(np.isin([first_values, second_values], (0, 1)).all())
     low, high = nested_difference(first_values, second_values, ones[0].groups, shares).interval(level)
-    return float(low), float(high)
+    return (float(low), float(high)), ""
 
 
 def sentence(metric: TaskComparison, difference: float, interval: Interval, first: str, second: str) -> str:
     """The result in words. difference: of the second from the first."""
-    if metric.percent:
-        return f"{verdict(difference, interval, first, second, metric.name)}."
     low, high = interval
+    if metric.percent:
+        if metric.lower_is_better:
+            difference, low, high = -difference, -high, -low
+        return f"{verdict(difference, (low, high), first, second, metric.name)}."
     by = f"{difference:+.4g} [{low:+.4g}, {high:+.4g}]" if np.isfinite(interval).all() else f"{difference:+.4g}"
     if not np.isfinite(interval).all() or low <= 0 <= high:
         return f"no difference in {metric.name} between {first} and {second} can be shown: {by}."

@@ -8,8 +8,9 @@ from ..errors import ENVIRONMENT, SightlineError
 from ..models.encoder_weights import require_weights
 from ..recipes.ladders import FIRST, LADDERS
 from ..runs.terminal import print_plain
+from .plan import median_side
 from .pretrained import unavailable
-from .run import look, median_side
+from .run import look
 
 
 def first_recipe(data: str | None, settings: dict[str, Any]) -> Config:

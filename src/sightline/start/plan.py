@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..config.checks import FITTED
+from ..config.paths import absolute_or_name
 from ..config.resolve import field_type, resolve, unknown_key
 from ..config.schema import Config
-from ..data.types import Source
+from ..data.types import Items, Source
+from ..errors import SightlineError
 from ..recipes.ladders import LADDERS, LadderStep
 from ..tasks import TASKS, task_learning_from
 
@@ -22,6 +24,8 @@ OVERHEAD = 10.0
 FEWEST_STEPS, SMALLEST_BATCH = 8, 8
 """With 20 to 50 training images of 4 and 10 classes, fine-tuning by two or three large steps an epoch loses 3 points of
 what the fitted head had; batches of 8 and a lower learning rate lose none, see LOG.md."""
+ONLY = {"train.best_metric": "epoch", "train.patience": 0}
+"""Settings of all steps, with which the validation images choose nothing."""
 READ_IMAGES = 12
 """Number of images that are read to estimate how long decoding takes."""
 
@@ -36,11 +40,35 @@ class Fit:
 
 
 def require_settings(settings: Mapping[str, Any]) -> None:
-    """Raise SightlineError for a setting that no task of a ladder has, before weights are looked up and data opened."""
+    """Raise SightlineError for a setting that no task of a ladder has, or that would choose an epoch by the validation
+    images, before weights are looked up and data opened."""
+    for key, value in ONLY.items():
+        if settings.get(key, value) != value:
+            why = "the steps are compared on the validation images, so nothing is chosen by them"
+            cure = f"leave it out; or train one recipe: sightline train photos_finetune --{key} {settings[key]}"
+            raise SightlineError(
+                f"{key} {settings[key]} is not possible in a start", where=f"--{key}", why=why, cure=cure
+            )
     kinds = [type(task_learning_from(kind).config()) for kind in LADDERS]
     for key in settings:
         if not key.startswith("model.args.") and all(field_type(key, kind) is None for kind in kinds):
             raise unknown_key(key, "the command line", kinds[0])
+
+
+def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[LadderStep]:
+    """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
+    chosen = {}
+    if weights != "none":  # else these steps are not trained, and the recipes are not valid without weights
+        chosen |= {"model.weights": absolute_or_name(weights)} if weights else {}
+        encoder = kind == "masks" and model.startswith("timm/")
+        chosen |= {"model.name": model.replace("timm/", "light/", 1) if encoder else model} if model else {}
+    steps = LADDERS[kind](median_side(source))
+    return [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
+
+
+def median_side(source: Source) -> int:
+    """The median of height and width of some training images, in pixels."""
+    return int(np.median([side for image in some_images(source.splits["train"], 24) for side in image.size]))
 
 
 class TooLong(Exception):
@@ -69,13 +97,23 @@ class Sizes:
 
     @classmethod
     def of(cls, source: Source) -> "Sizes":
-        train = source.splits["train"]
-        rows = np.linspace(0, len(train.names) - 1, min(READ_IMAGES, len(train.names))).astype(int)
-        start = time.monotonic()
-        for row in rows:
-            train.read(int(row), 0)
-        seconds = (time.monotonic() - start) / len(rows)
+        train, start = source.splits["train"], time.monotonic()
+        read = len(some_images(train, READ_IMAGES))
+        seconds = (time.monotonic() - start) / read
         return cls(len(train.names), len(source.splits["val"].names), seconds, digest_of(source))
+
+
+def some_images(items: Items, count: int) -> list[Any]:
+    """Up to `count` decoded images, spread over a split. Those that cannot be read are left out, which is up to the
+    steps (`data.on_bad_image`); raises the SightlineError of the last one if none can be."""
+    rows, found = np.linspace(0, len(items.names) - 1, min(count, len(items.names))).astype(int), []
+    for row in rows.tolist():
+        try:
+            found.append(items.read(row, 0))
+        except SightlineError:
+            if row == rows[-1] and not found:
+                raise
+    return found
 
 
 def digest_of(source: Source) -> str:
@@ -171,5 +209,5 @@ def costs(config: Config, source: Source, sizes: Sizes, cached: bool) -> tuple[f
 def with_start_settings(step: LadderStep, settings: dict[str, object]) -> LadderStep:
     """The step with settings that hold for all steps: nothing is chosen on the validation images, and baselines, which
     are steps, are not computed again."""
-    common = {"train.best_metric": "epoch", "train.patience": 0, "report.baselines": False}
+    common = {**ONLY, "report.baselines": False}
     return replace(step, config=resolve(step.config, {"name": step.name} | common | settings))

@@ -27,8 +27,6 @@ MARK = "start.json"
 """Name of the file by which the folder of a start is recognized."""
 MORE = "give more time: --minutes "
 ALPHA = 0.05
-OWN = ("data.path", "data.val_fraction")
-"""Settings that a repeated command does not need."""
 NOTHING_CHOSEN = (
     "No epoch and no setting was chosen on these validation images. The steps are compared in the order of the table; "
     "the intervals of the differences are widened for the number of comparisons. The time of a step is that of its "
@@ -267,7 +265,7 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
         lines.append(f"sightline repeat {shlex.quote(str(recipe))} --folds 5{limit}")  # few images: all are validated
     if more:
         words = ["sightline", "start", settings["data.path"]]
-        words += [word for key, value in settings.items() if key not in OWN for word in (f"--{key}", str(value))]
+        words += [word for key, value in settings.items() if key != "data.path" for word in (f"--{key}", str(value))]
         words += ["--out", str(folder)] if folder != run_folder.default_folder("start") else []
         lines.append(f"{shlex.join(words)} --minutes {more.removeprefix(MORE)}")
     return lines

@@ -23,7 +23,7 @@ from ..data.types import Source
 from ..doctor.quick import divided_films
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from ..models.encoder_weights import require_weights
-from ..recipes.ladders import LADDERS, LadderStep
+from ..recipes.ladders import LadderStep
 from ..report.formatting import duration
 from ..runs import run_folder
 from ..runs.lock import lock_run
@@ -35,7 +35,7 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
-from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, require_settings, with_start_settings
+from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, ladder, require_settings
 from .pretrained import unavailable
 from .results import MORE, Outcome, StartResult, read_outcomes, write_outcomes, write_result
 
@@ -165,7 +165,9 @@ def look(
     kind = "masks" if masked else kind_of(source, data)
     config = resolve(task_learning_from(kind).config(), settings)
     opener = TASKS[config.task].open
-    total = 0 if "val" in source.splits else sum(len(each.names) for each in source.splits.values())
+    total = (
+        0 if "val" in source.splits else sum(len(source.splits[name].names) for name in source.splits if name != "test")
+    )
     if total and total < MANY_IMAGES and "data.val_fraction" not in settings:
         settings = settings | {"data.val_fraction": round(min(MOST_HELD_OUT, max(0.1, 100 / total)), 2)}
         config = resolve(config, settings)
@@ -192,24 +194,6 @@ def kind_of(source: Source, data: Data) -> str:
         cure = "see docs/extend.md, which trains networks that predict numbers"
         raise SightlineError("`sightline start` has no steps for labels that are numbers", where=data.path, cure=cure)
     return "label sets" if any(map(are_sets, labels)) else "labels"
-
-
-def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[str, Any]) -> list[LadderStep]:
-    """The steps for the data, with the settings of all steps and the pre-trained network that is wanted."""
-    chosen = {}
-    if weights != "none":  # else these steps are not trained, and the recipes are not valid without weights
-        chosen |= {"model.weights": absolute_or_name(weights)} if weights else {}
-        encoder = kind == "masks" and model.startswith("timm/")
-        chosen |= {"model.name": model.replace("timm/", "light/", 1) if encoder else model} if model else {}
-    steps = LADDERS[kind](median_side(source))
-    return [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
-
-
-def median_side(source: Source) -> int:
-    """The median of height and width of some training images, in pixels."""
-    train = source.splits["train"]
-    rows = np.linspace(0, len(train.names) - 1, min(24, len(train.names))).astype(int)
-    return int(np.median([side for row in rows for side in train.read(int(row), 0).size]))
 
 
 def take(climb: Climb, step: LadderStep) -> bool:

@@ -6,7 +6,7 @@ film. `data.group: none` switches this off. docs/data.md has the measurements.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -276,7 +276,7 @@ def said(groups: Groups | None, facts: Mapping[str, Any]) -> str:
 
 
 def write_groups(
-    run: Path | None, split: str, decoded: Decoded, data: Data, trained: Sequence[str] = ()
+    run: Path | None, split: str, decoded: Decoded, data: Data, trained: Collection[str] = ()
 ) -> Groups | None:
     """Find the groups of a split, and write them to predictions/SPLIT-groups.json of a run: `by`, `shared`, and
     `groups`, the file names of each group of several images. Without groups the file is removed. run: None for data
@@ -295,7 +295,7 @@ def write_groups(
     return groups
 
 
-def named_alike(groups: Groups, names: Sequence[str], trained: Sequence[str]) -> int:
+def named_alike(groups: Groups, names: Sequence[str], trained: Collection[str]) -> int:
     """The number of images in groups of several that have the name of a training image, but for its last numbers."""
     several = np.bincount(groups.ids)[groups.ids] > 1
     known = {prefix for name in trained for prefix in prefixes(name)}

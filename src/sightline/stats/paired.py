@@ -97,7 +97,8 @@ def iou_difference(
 ) -> Estimate:
     """Estimate statistic(second) - statistic(first) over all images.
 
-    first, second: confusion matrices [N, K, K] or Counts [N, K] of the same images in the same order.
+    first, second: confusion matrices [N, K, K] or Counts [N, K] of the same images in the same order. The difference of
+    two mean IoUs over different classes, see `counted_by_one`, has no interval.
     """
     a, b = as_counts(first), as_counts(second)
     assert a.truth.shape == b.truth.shape, f"{a.truth.shape} against {b.truth.shape}: not the same images"
@@ -107,7 +108,15 @@ def iou_difference(
     effective: Any = effective_units(len(kept.truth), ids)
     if np.ndim(full):  # a value for each class
         effective = np.minimum(effective, units_with_class(kept, ids))
-    return jackknife(other - full, other_left - left, effective)
+    found = jackknife(other - full, other_left - left, effective)
+    return found._replace(error=np.nan) if statistic is mean_iou and counted_by_one(a, b).any() else found
+
+
+def counted_by_one(first: Confusion, second: Confusion) -> np.ndarray:
+    """Which classes count in the mean IoU of one model only, bool [K]: no true mask has them, and one model predicts
+    them. A few such pixels change its mean by a part of 1 / K, and no sample of images shows that."""
+    a, b = (summed(labeled(as_counts(each), None)[0]).union > 0 for each in (first, second))
+    return a != b
 
 
 def paired_ious(first: Confusion, second: Confusion, groups: np.ndarray | None = None) -> ClassDifferences:

@@ -60,7 +60,7 @@ def check_sources(grid: Grid, folder: Path) -> None:
                 faults.append(f"setting F needs the training FLOPs of --{stage}, which only a finished run records")
                 cures.append(f"give images or a run: --{stage} PATH; or leave F out of --settings")
         elif config.data.path:
-            faults += attempt(lambda config=config: open_data(with_default_probe(config, grid.full)))[1]
+            faults += attempt(lambda config=config: open_data(config))[1]  # of its probe data, see `with_usable_probe`
         else:
             users = [s for s in grid.settings if SETTINGS[s].needs == stage]
             wanted = f"need{'s' * (len(users) == 1)} pre-training {TRAINED_WITH[grid.learns_from(stage)]}"
@@ -90,6 +90,21 @@ def with_default_probe(config: Config, target: Config) -> Config:
     if not setting or setting in paths_in(config) or TASKS[target.task].learns_from != "labels":
         return config
     return resolve(config, {setting: target.data.path, "data.split_seed": target.data.split_seed})
+
+
+def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
+    """The recipe of a pre-training, with the target data as probe data if these can be used.
+
+    The probe data are labeled images on which the k-NN accuracy is measured. If they cannot be read, a note is printed
+    and `config` is returned unchanged.
+    """
+    try:
+        probed = with_default_probe(config, target)
+        open_data(probed)
+    except SightlineError as error:
+        say(f"no k-NN accuracy is measured during pre-training: {error.what}")
+        return config
+    return probed
 
 
 def attempt(check: Callable[[], T]) -> tuple[T | None, list[str]]:

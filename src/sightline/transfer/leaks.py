@@ -9,7 +9,7 @@ from ..data.copies import Copies, copies_of, sentences
 from ..data.types import Source
 from ..errors import SightlineError, counted
 from ..tasks.files import load_recipe_file
-from .checks import attempt, needed_pretrainings, open_data, with_default_probe
+from .checks import attempt, needed_pretrainings, open_data, with_usable_probe
 from .grid import Grid
 
 EVALUATED = "validation or test images of the target"
@@ -60,7 +60,7 @@ def search(grid: Grid, stage: str, target: Source, say: Callable[[str], None]) -
         config = load_recipe_file(path) if path.is_file() else None
         source = attempt(lambda: open_data(config))[0] if config else None
     elif config and stage != "full":
-        source = open_data(with_default_probe(resolve(config, ALL_COPIES), grid.full))
+        source = open_data(with_usable_probe(resolve(config, ALL_COPIES), grid.full, lambda text: None))
     what = f"the training images{whose(stage)} were not compared with the {EVALUATED}"
     if config is None or source is None:
         say(f"note: {what}: the images from which {given} was trained are not known or cannot be read")

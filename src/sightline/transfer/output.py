@@ -88,7 +88,7 @@ def write_tables(folder: Path, result: GridResult) -> None:
 def setting_values(outcome: SettingResult, metric: str) -> dict[str, object]:
     """The entry of a setting in grid.json. runs, knn_accuracies: a list for each pre-training, with a number for each
     seed; `runs` is named `accuracies` in a grid of classifiers. tries: what was tried to choose the settings, with the
-    score on the inner split."""
+    score on the inner split, None if it diverged."""
     tried = outcome.choice.tried if outcome.choice else ()
     return {
         metric: outcome.score,
@@ -99,7 +99,7 @@ def setting_values(outcome: SettingResult, metric: str) -> dict[str, object]:
         "knn_accuracies": None if outcome.knn is None else outcome.knn.tolist(),
         "training": outcome.training,
         "train_flops": outcome.flops,
-        "tries": [{**settings, metric: score} for settings, score in tried],
+        "tries": [{**settings, metric: score if score == score else None} for settings, score in tried],
     }
 
 

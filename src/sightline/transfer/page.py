@@ -172,7 +172,7 @@ def tries_made(result: GridResult) -> list[Child]:
     rows: dict[str, dict[str, Child]] = {}
     for letter, choice in tuned:
         for settings, score in choice.tried:
-            text = percent(score)
+            text = percent(score) if score == score else "diverged"
             cell = element("strong", text) if settings == choice.chosen else text
             rows.setdefault(settings_text(settings), {})[letter] = cell
     edges = [

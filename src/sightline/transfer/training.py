@@ -1,19 +1,18 @@
 """Train the unfinished runs of a transfer grid: pre-trainings, tries of tuning, runs on the target data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..errors import SightlineError
+from ..errors import SightlineError, some_of
 from ..evaluate import evaluate
 from ..repeat.several import Several, train_or_resume
 from ..runs import run_folder
-from .checks import open_data, with_default_probe
+from .checks import with_usable_probe
 from .grid import SETTINGS, Grid
 from .output import write_grid_report
 from .plan import longer_epochs, own_pretrainings, pretraining_folder, runs_of, summary_of_runs
-from .tuning import candidates, chosen_settings, config_of_try, name_of_try
+from .tuning import candidates, chosen_settings, config_of_try, has_diverged, name_of_try
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,29 @@ def weights_of(command: Command, setting: str, seed: int | None) -> str:
 
 
 def tune(command: Command, setting: str) -> None:
-    """Train the unfinished tries of a setting, each from the first pre-training of the grid."""
+    """Train the unfinished tries of a setting, each from the first pre-training of the grid. Tries whose loss is not
+    finite are left out; raises SightlineError if all are."""
     merged = command.merged
     longer = longer_epochs(command.folder, merged) if SETTINGS[setting].compute_of else None
     first = merged.pretrainings(SETTINGS[setting].pretraining)[0]
-    for settings in candidates(merged, setting, longer):
+    tries = {f"tune/{name_of_try(setting, settings)}": settings for settings in candidates(merged, setting, longer)}
+    for name, settings in tries.items():
+        if has_diverged(command.folder / name):
+            continue
         config = config_of_try(merged, setting, settings, weights_of(command, setting, first))
-        train_or_resume(command, f"tune/{name_of_try(setting, settings)}", config)
+        try:
+            train_or_resume(command, name, config)
+        except SightlineError as error:
+            if not has_diverged(command.folder / name):
+                raise
+            command.say(f"{name}: {error.what}; this try cannot be chosen")
+    if tries and all(has_diverged(command.folder / name) for name in tries):
+        stage = SETTINGS[setting].training
+        cure = f"lower the learning rate, in a new folder: --{stage}.optim.lr {getattr(merged, stage).optim.lr / 10:g}"
+        why = "their loss is not finite: " + some_of(list(tries))
+        raise SightlineError(
+            f"no try of setting {setting} could be trained", where=str(command.folder), why=why, cure=cure
+        )
 
 
 def look_at_test(command: Command, setting: str) -> None:
@@ -87,18 +102,3 @@ def look_at_test(command: Command, setting: str) -> None:
         path = command.folder / run.name
         if run_folder.final_record(path) and not (path / "predictions" / "test.csv").is_file():
             evaluate(path, split="test", quiet=command.quiet)
-
-
-def with_usable_probe(config: Config, target: Config, say: Callable[[str], None]) -> Config:
-    """The recipe of a pre-training, with the target data as probe data if these can be used.
-
-    The probe data are labeled images on which the k-NN accuracy is measured. If they cannot be read, a note is printed
-    and `config` is returned unchanged.
-    """
-    try:
-        probed = with_default_probe(config, target)
-        open_data(probed)
-    except SightlineError as error:
-        say(f"no k-NN accuracy is measured during pre-training: {error.what}")
-        return config
-    return probed

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..runs.run_folder import final_record
+from ..runs.run_folder import NOT_FINITE, final_record
 from .grid import SETTINGS, Grid
 from .plan import longer_epochs
 
@@ -36,7 +36,7 @@ class Choice:
     """The result of tuning a setting.
 
     chosen: the settings with the highest score. tried: (settings, score on the inner split) of each try, by the
-    metric of the grid.
+    metric of the grid; NaN if the training diverged.
     """
 
     chosen: Mapping[str, float]
@@ -85,15 +85,21 @@ def config_of_try(grid: Grid, setting: str, settings: Mapping[str, Any], weights
 
 def read_choice(folder: Path, grid: Grid, setting: str) -> Choice | None:
     """The choice for a setting by its tries, which are runs in folder/tune; None without tuning, or if a try is not
-    finished. Of equal scores, the lower loss decides."""
+    finished. Of equal scores, the lower loss decides; tries that diverged are not chosen."""
     settings = candidates(grid, setting, longer_epochs(folder, grid) if SETTINGS[setting].compute_of else None)
-    records = [final_record(folder / "tune" / name_of_try(setting, values)) for values in settings]
-    found = [(values, record) for values, record in zip(settings, records, strict=True) if record]
-    if not found or len(found) < len(settings):
+    runs = [folder / "tune" / name_of_try(setting, values) for values in settings]
+    found = [(values, final_record(run)) for values, run in zip(settings, runs, strict=True)]
+    finished = [(values, record) for values, record in found if record]
+    if not finished or len(finished) + sum(map(has_diverged, runs)) < len(settings):
         return None
     metric, _ = grid.metric
-    best, _ = max(found, key=lambda pair: (pair[1][metric], -pair[1]["loss"]))
-    return Choice(best, tuple((values, float(record[metric])) for values, record in found))
+    best, _ = max(finished, key=lambda pair: (pair[1][metric], -pair[1]["loss"]))
+    return Choice(best, tuple((values, float(record[metric] if record else "nan")) for values, record in found))
+
+
+def has_diverged(run: Path) -> bool:
+    """Whether a run ended because its loss or gradient was not finite."""
+    return (run / NOT_FINITE).is_file()
 
 
 def chosen_settings(folder: Path, grid: Grid, setting: str) -> dict[str, Any] | None:

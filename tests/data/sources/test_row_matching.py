@@ -126,3 +126,42 @@ def test_tables_for_evaluation(tmp_path: Path, tables: list[str]) -> None:
     assert list(source.splits) == splits and source.classes == ("cat",)
     one = opened(tmp_path / tables[0], hold_out=False)
     assert list(one.splits) == ["all"] and one.notes[-1] == "all 2 images of 1 class"
+
+
+SPLIT_FOLDERS = ("train/p0/0.png", "train/p0/1.png", "train/p1/2.png", "train/p1/3.png")
+
+
+def test_a_table_beside_folders_in_splits_that_are_no_labels_is_ambiguous(tmp_path: Path) -> None:
+    put(tmp_path, *SPLIT_FOLDERS)
+    error = open_error(written(tmp_path, "filename,label\n" + ROWS))
+    assert "labels may be in a table or in the names of the folders" in error.what
+    assert "none of which, such as 'p0', is named like a label, such as 'cat'" in error.why
+    assert "--data.layout csv" in error.cure and opened(tmp_path, layout="splits").classes == ("p0", "p1")
+    paths = "".join(f"{name},{'cat' if index < 2 else 'dog'}\n" for index, name in enumerate(SPLIT_FOLDERS))
+    written(tmp_path, "filename,label\n" + paths)
+    assert opened(tmp_path, layout="csv").classes == ("cat", "dog")
+    assert opened(tmp_path, label_column="label").classes == ("cat", "dog"), "the column is named"
+
+
+@pytest.mark.parametrize("rows", [ROWS.replace("cat", "P0"), "9.png,cat\n8.png,dog\n", "0.png,cat\nbad\n"])
+def test_other_tables_beside_class_folders_in_splits_are_noted(tmp_path: Path, rows: str) -> None:
+    put(tmp_path, *SPLIT_FOLDERS)
+    source = opened(written(tmp_path, "filename,label\n" + rows))
+    assert source.classes == ("p0", "p1") and "not used: labels.csv" in source.notes
+
+
+def test_one_folder_in_a_split_is_not_a_class_if_a_table_has_the_labels(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/images/{name}" for name in FOUR))
+    written(tmp_path, "filename,label\n" + ROWS, "train.csv")
+    assert "of the table was found" in open_error(tmp_path).what, "and not: only 1 class was found"
+    written(tmp_path, "filename,label\n" + "".join(f"train/images/{row}\n" for row in ROWS.split()), "train.csv")
+    assert opened(tmp_path).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("text", ["filename\n4.png\n", "filename,group\n4.png,a\n", "filename,size\n4.png,9\n"])
+def test_a_table_of_test_images_without_labels_is_left_out(tmp_path: Path, text: str) -> None:
+    put(tmp_path, *FOUR, "4.png")
+    written(tmp_path, "filename,label\n" + ROWS, "train.csv")
+    source = opened(written(tmp_path, text, "test.csv"))
+    assert "test" not in source.splits and "test.csv has no labels and is not used" in source.notes
+    assert "no column" in open_error(written(tmp_path, text, "val.csv")).what

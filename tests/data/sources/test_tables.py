@@ -246,3 +246,10 @@ def test_repeated_rows_are_used_once_and_counted(tmp_path: Path) -> None:
     source = opened(written(tmp_path, "filename,label\n" + ROWS + "./0.png,cat\n3.png,dog\n3.png,dog\n"))
     assert sorted(labels_of(source)) == list(FOUR) and labels_of(source) == MEANING
     assert "3 repeated rows of labels.csv left out" in source.notes
+
+
+def test_numbers_that_are_chosen_as_labels_are_not_ids_of_another_column(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    rows = "".join(f"{index}.png,{'left' if index < 2 else 'right'},{index % 2}\n" for index in range(4))
+    source = opened(written(tmp_path, "filename,class,severity\n" + rows), label_column="severity")
+    assert source.classes == ("0", "1") and labels_of(source)["2.png"] == "0"

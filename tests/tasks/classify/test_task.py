@@ -1,5 +1,7 @@
 """Metrics of a classifier, and the loss of confident errors."""
 
+import json
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -7,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+import sightline
+from config_toys import configured
+from film_toys import write_films
+from sightline import SightlineError
+from sightline.data.types import Decoded
 from sightline.inference.predictor import mirror_mean
+from sightline.tasks.classify.evaluate import with_classes
 from sightline.tasks.classify.task import ClassifyLearner, classification_intervals, negative_log_likelihood
 
 
@@ -44,3 +52,20 @@ def test_the_top_5_accuracy_of_five_classes_has_no_interval(classes: int, known:
         "losses": np.ones(classes),
     }
     assert ("accuracy_top5_interval" in classification_intervals(arrays, None)) == known
+
+
+def test_label_sets_are_no_labels_of_a_classifier() -> None:
+    empty = np.zeros((2, 3, 4, 4), np.uint8)
+    decoded: Any = Decoded(empty, np.array([[True, True], [False, True]]), ("a", "b"), ("cat", "dog"), "", 0)
+    with pytest.raises(SightlineError, match="one label per image"):
+        with_classes(decoded, ("cat", "dog"), "other.csv")
+
+
+def test_evaluating_a_run_keeps_the_warning_of_known_films(tmp_path: Path, tiny: dict) -> None:
+    films = write_films(tmp_path / "films", ("train", "val"))
+    run = sightline.train(configured(tiny | {"report.samples": 0}), films, out=tmp_path / "run", quiet=True)
+    groups = run.path / "predictions" / "val-groups.json"
+    before = json.loads(groups.read_text())
+    assert before["shared"] == 60
+    sightline.evaluate(run, quiet=True)
+    assert json.loads(groups.read_text()) == before

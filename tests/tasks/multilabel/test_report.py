@@ -112,6 +112,14 @@ def test_a_page_without_a_file(copied: Path, name: str, content: bytes | None, s
     assert ("Class by class" in text) == (not name.startswith("predictions")) and "Curves" in text
 
 
+def test_the_page_says_whether_thresholds_were_chosen(copied: Path, page: str) -> None:
+    assert "at the chosen thresholds" in page and "which was chosen on images held out" in page
+    path = copied / "thresholds.json"
+    path.write_text(re.sub(r"0\.\d+", "0.5", path.read_text()))
+    text = write_report(copied).read_text(encoding="utf-8")
+    assert "chosen on images held out" not in text and text.count("at a probability of 0.5") == 4
+
+
 @pytest.mark.parametrize("change", ["class", "probability", "short"])
 def test_damaged_predictions_are_reported(copied: Path, change: str) -> None:
     path = copied / "predictions" / "val.csv"

@@ -243,6 +243,10 @@ def test_an_interrupted_folder_of_masks_is_resumed(
     with pytest.raises(SightlineError, match="unfinished") as caught:
         sightline.predict(run.path, scenes, out=tmp_path / "out", tile=64, quiet=True)
     assert "different values of: tile" in str(caught.value)
+    other = make_scenes(tmp_path / "other", train=5, val=1) / "train"  # with the same names
+    with pytest.raises(SightlineError, match="unfinished") as caught:
+        sightline.predict(run.path, other, out=tmp_path / "out", quiet=True)
+    assert "different values of: images" in str(caught.value)
     done.clear()
     monkeypatch.setattr(predict_masks, "predict_one", lambda *all: done.append(all[1].name) or predict_one(*all))
     out = sightline.predict(run.path, scenes, out=tmp_path / "out")

@@ -25,7 +25,7 @@ from .scan import (
     list_folder,
 )
 from .splits import ALIASES, ALL, split_folders, split_of
-from .tables import has_columns, holds_predictions
+from .tables import has_columns, holds_predictions, read_table
 
 FORCE = "choose the layout: --data.layout splits, classes, filename, csv or unlabelled"
 
@@ -104,8 +104,8 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
 def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
     """Detect the layout of a folder: one of the values of `data.layout`. Raises SightlineError if it is ambiguous.
     splits: folder of each split. first: folder of the first split, or ''."""
-    if first and list_folder(root, first).folders:
-        return "splits"
+    if first and (inside := list_folder(root, first).folders):
+        return "csv" if labels_in_table(root, data, here, first, inside) else "splits"
     named = data.label_column or data.file_column  # a wrong name is the error of reading the table
     if any(has_columns(os.path.join(root, table), data) for table in here.tables) or (named and here.tables):
         return "csv"
@@ -131,6 +131,42 @@ def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[st
     if not filled:
         require_images(root, "", Counter())  # raises the error for a folder without images
     return "classes"
+
+
+def labels_in_table(root: str, data: Data, here: DirectoryListing, first: str, inside: Sequence[str]) -> bool:
+    """Whether the labels are in a table, because the split `first` has one folder of images, and not one per class.
+
+    inside: the folders in `first`. Raises SightlineError if it has several folders, none of them is named like a label
+    in the table, and the table lists their images: they may be classes, or persons, places and so on.
+    """
+    for name in here.tables:
+        path = os.path.join(root, name)
+        try:
+            rows = read_table(path, data).rows if has_columns(path, data) else ()
+        except SightlineError:  # an invalid table, which is not used
+            rows = ()
+        if data.label_column and rows:
+            return True
+        if {label.lower() for row in rows for label in row.labels} & {folder.lower() for folder in inside}:
+            continue
+        images = {
+            posixpath.basename(file.name)
+            for each in inside
+            for file in images_below(root, f"{first}/{each}", Counter())
+        }
+        if images.isdisjoint(posixpath.basename(row.file.replace("\\", "/")) for row in rows):
+            continue
+        if len(inside) == 1:
+            return True
+        why = (
+            f"{name} lists images of the {len(inside):,} folders in {first}/, none of which, such as {inside[0]!r}, is "
+            f"named like a label, such as {some_of([repr(label) for label in rows[0].labels])}"
+        )
+        cure = "to take the labels from the table: --data.layout csv; from the folders: --data.layout splits"
+        raise SightlineError(
+            "the labels may be in a table or in the names of the folders", where=root, why=why, cure=cure
+        )
+    return False
 
 
 def split_images(root: str, folder: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from ...errors import SightlineError, counted, listing, some_of
 from ..label_arrays import SEPARATOR
 from .scan import EXTENSIONS, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
 from .splits import ALL, names_train, split_folders, split_names, split_of
-from .tables import LabelTable, Row, has_columns, read_table
+from .tables import LabelTable, Row, has_columns, is_unlabeled, read_table
 
 ENDINGS = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
 
@@ -59,7 +59,11 @@ def from_tables(
     matches: dict[str, tuple[File, Row]] = {}
     grouped = sets = False
     for split, name in tables.items():
-        table = read_table(os.path.join(root, name), data)
+        path = os.path.join(root, name)
+        if split == "test" and hold_out and is_unlabeled(path, data):
+            notes.append(f"{name} has no labels and is not used")
+            continue
+        table = read_table(path, data)
         notes += table.notes
         sets = sets or table.sets
         classes, grouped = classes or table.classes, grouped or table.grouped

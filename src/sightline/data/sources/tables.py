@@ -88,6 +88,8 @@ def read_table(path: str, data: Data) -> LabelTable:
         found = labels_of_cells(lines, columns, header[columns["label"]].strip(), path, data)
     faults += [f"line {line}: no filename" for line, cells in lines if not cells[columns["filename"]]]
     names, unclear = ({}, []) if hot or found.sets or data.labels == "number" else names_of_ids(lines, columns)
+    if data.label_column and unclear:  # the labels that were chosen are not ids of these names
+        names, unclear = {}, []
     splits, unknown, notes = splits_of_rows(lines, columns, path)
     faults += [*found.faults, *unclear, *unknown]
     if faults:
@@ -153,6 +155,21 @@ def has_columns(path: str, data: Data) -> bool:
     return not names.isdisjoint(file_columns(data)) and not names.isdisjoint(label_columns(data))
 
 
+def is_unlabeled(path: str, data: Data) -> bool:
+    """Whether a table has file names, and neither a column of labels nor one of 0 and 1 for each class."""
+    names = peek_header(path)
+    if names.isdisjoint(file_columns(data)) or not names.isdisjoint(label_columns(data)):
+        return False
+    (_, header), *lines = parse(path, read_text(path))
+    return not one_hot_columns(header, columns_of_images(header, data), lines)
+
+
+def columns_of_images(header: list[str], data: Data) -> set[int]:
+    """The columns of file names, splits and groups."""
+    known = (*file_columns(data), *SPLIT_COLUMNS, *GROUP_COLUMNS)
+    return {index for index, name in enumerate(normalized(header)) if name in known}
+
+
 def file_columns(data: Data) -> tuple[str, ...]:
     """The normalized names that a column of file names may have."""
     return tuple(normalized([data.file_column])) if data.file_column else FILE_COLUMNS
@@ -191,9 +208,8 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
             cure="give a table of true labels: --data TABLE.csv; if the column 'label' has the true labels, remove "
             "the column 'confidence'",
         )
-    others = {i for i, name in enumerate(names) if name in (*file_columns(data), *SPLIT_COLUMNS, *GROUP_COLUMNS)}
     given = data.labels == "number" or data.label_column or {*names} & {*LABEL_COLUMNS}
-    hot = {} if given else one_hot_columns(header, others, lines)
+    hot = {} if given else one_hot_columns(header, columns_of_images(header, data), lines)
     given_names = {"filename": data.file_column, "label": data.label_column}
     for what, accepted in (("filename", file_columns(data)), *([] if hot else [("label", label_columns(data))])):
         found = next((name for name in accepted if name in names), "")

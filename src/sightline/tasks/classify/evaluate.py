@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ...config.checks import FITTED
+from ...data.label_arrays import are_sets
 from ...data.types import Decoded
 from ...engine.parts import training_images
 from ...errors import SightlineError
-from ...inference.evaluation import log_test_evaluation
+from ...inference.evaluation import log_test_evaluation, training_names
 from ...runs import run_folder
 from ...stats.groups import write_groups
 from ..contract import Say
@@ -43,7 +44,7 @@ def evaluate(folder: Path, config: ClassifyConfig, data: str, split: str | None,
         else:
             bank, queries = features(train, "training").half(), features(decoded, split).half()
             numbers["knn_accuracy"] = nearest_accuracy(bank, train.labels, queries, decoded.labels)
-    groups = write_groups(None if data else folder, split, decoded, config.data)
+    groups = write_groups(None if data else folder, split, decoded, config.data, training_names(folder))
     numbers |= classification_intervals(arrays, groups)
     looks = {}
     if tests:
@@ -71,5 +72,8 @@ def with_classes(decoded: Decoded, classes: tuple[str, ...], where: str) -> Deco
     if decoded.labels is None:
         cure = "use labeled data: --data PATH; or predict without labels: sightline predict RUN IMAGES"
         raise SightlineError("evaluation needs labels", where=where, cure=cure)
+    if are_sets(decoded.labels):
+        why, cure = "these images may have several labels", "give data with one label for each image: --data PATH"
+        raise SightlineError("this run predicts one label per image", where=where, why=why, cure=cure)
     order = np.array([classes.index(name) for name in decoded.classes])
     return replace(decoded, labels=order[decoded.labels], classes=classes)

@@ -12,7 +12,7 @@ from ...data.label_arrays import are_sets
 from ...data.types import Decoded, Source
 from ...engine.evaluate import evaluate as evaluate_split
 from ...errors import SightlineError, some_of
-from ...inference.evaluation import log_test_evaluation
+from ...inference.evaluation import log_test_evaluation, training_names
 from ...runs import run_folder
 from ...runs.checkpoint import load_model
 from ...stats.groups import write_groups
@@ -39,7 +39,7 @@ def evaluate(folder: Path, config: MultilabelConfig, data: str, split: str | Non
         learner = replace(learner, fixed=of_images(of_run(parts, config, say), decoded, split))
     numbers, arrays = evaluate_split(learner, decoded, size, parts.device)
     thresholds = load_thresholds(folder, parts.classes)
-    groups = write_groups(None if data else folder, split, decoded, config.data)
+    groups = write_groups(None if data else folder, split, decoded, config.data, training_names(folder))
     found: dict[str, Any] = {**numbers, **measured(arrays, thresholds, groups)}
     looks = {}
     if tests:

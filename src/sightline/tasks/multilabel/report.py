@@ -30,8 +30,9 @@ from .predictions import LabelSets, Pair, captions, confused_pairs, confusion, l
 CLASS_TABLE = (
     "Sorted by average precision, lowest first; click a heading to sort. Average precision: the area under the curve "
     "of precision against recall over all thresholds. Its interval is over images or their groups. Precision, recall "
-    "and F1 are at the threshold of the class, which was chosen on images held out from training, not on these."
+    "and F1 are at {at}."
 )
+CHOSEN = "the threshold of the class, which was chosen on images held out from training, not on these"
 CONFUSION = (
     "Rows are true classes, columns predicted ones. The diagonal counts the images in which the class was found. If a "
     "class was missed in an image, its count is divided equally among the classes that were wrongly predicted in this "
@@ -68,6 +69,11 @@ class Summary:
     at: Decisions
     wrong: np.ndarray
     pairs: list[Pair]
+
+    @property
+    def at_half(self) -> bool:
+        """Whether all thresholds are 0.5, as without images held out to choose them."""
+        return bool((self.sets.thresholds == 0.5).all())
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:
@@ -123,8 +129,9 @@ def lead_and_facts(files: RunFiles, past: History, summary: Summary | None) -> l
         f"{percent(ranked.mean)}% ({edges}) over {int((ranked.positives > 0).sum())} classes."
     )
     facts = [("Mean average precision", f"{percent(ranked.mean, 2)}%", edges)]
+    where = "at a probability of 0.5" if summary.at_half else "at the chosen thresholds"
     for title, value in (("Macro F1", at.macro_f1), ("Micro F1", at.micro_f1), ("Exactly right", at.exact)):
-        facts.append((title, f"{percent(float(value[0]))}%", "at the chosen thresholds"))
+        facts.append((title, f"{percent(float(value[0]))}%", where))
     return [
         element("p", sentence, class_="lead"),
         sections.fact_cards(files, past, facts),
@@ -182,7 +189,8 @@ def class_table(summary: Summary) -> list[Child]:
         rows.append([*row, f"{sets.thresholds[index]:.3f}", f"{ranked.positives[index]:,}"])
     head = ["Class", "", "Average precision, %", "95% interval", "Precision, %", "Recall, %", "F1, %", "Threshold",
             "Images"]  # fmt: skip
-    return [element("p", CLASS_TABLE, class_="small"), table(head, rows, "Class by class", numeric=2, sortable=True)]
+    text = CLASS_TABLE.format(at="a probability of 0.5" if summary.at_half else CHOSEN)
+    return [element("p", text, class_="small"), table(head, rows, "Class by class", numeric=2, sortable=True)]
 
 
 def share(value: float) -> str:

@@ -34,7 +34,7 @@ from ...report.sections import Figures, figure
 from ...stats.groups import ids_in, read_groups
 from ...stats.intervals import Interval
 from ...stats.nested import mean_iou_values
-from ...stats.paired import iou_difference, paired_ious
+from ...stats.paired import counted_by_one, iou_difference, paired_ious
 from ...stats.segmentation import interval, mean_iou, pixel_accuracy, rare_classes, summed
 from ...stats.units import FEWEST
 from .report import read_palette
@@ -89,6 +89,23 @@ def paired(a: ImageResults, b: ImageResults) -> PairedNumbers:
     agreement = {name: int(which.sum()) for name, which in counts.items()}
     difference = iou_difference(a.predicted, b.predicted, groups=a.groups)
     return PairedNumbers(difference, agreement, {"IoU": paired_ious(a.predicted, b.predicted, a.groups)})
+
+
+def absent_classes(entries: Sequence[ComparedRun]) -> list[str]:
+    """Notes on runs whose mean IoU is over other classes than that of the reference."""
+    reference, notes = entries[0], []
+    for other in entries[1:]:
+        a, b = reference.results, other.results
+        if a is None or b is None or {*a.names} != {*b.names} or {*a.classes} != {*b.classes}:
+            continue
+        classes = np.array(a.classes)[counted_by_one(a.predicted, aligned_to(a, b).predicted)]
+        if classes.size:
+            notes.append(
+                f"No true mask has {', '.join(classes.tolist())}, which one of {reference.name} and {other.name} "
+                "predicts. Their mean IoUs are over different classes, so the difference has no interval; compare the "
+                "IoU of each class."
+            )
+    return notes
 
 
 @dataclass(frozen=True)
@@ -247,4 +264,5 @@ def comparison() -> TaskComparison:
         decoding=(),
         plan=plan,
         images=images,
+        notes=absent_classes,
     )

@@ -20,6 +20,7 @@ from ...inference.evaluation import (
     chosen_split,
     log_test_evaluation,
     open_other,
+    training_names,
     warn_if_changed,
     warn_of_bits,
 )
@@ -103,7 +104,7 @@ def evaluate(folder: Path, config: SegmentConfig, data: str, split: str | None, 
     if own:
         warn_if_changed(folder, split, decoded.digest, say)
     masks = folder / "predictions" / split if own else None
-    groups = write_groups(folder if own else None, split, decoded, config.data)
+    groups = write_groups(folder if own else None, split, decoded, config.data, training_names(folder))
     found, arrays = measure(parts, decoded, palette, masks, groups)
     if own:
         save_counts(folder, split, decoded, arrays)

@@ -108,7 +108,7 @@ def predict(
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
     weights = [*run_folder.weight_digests(folder).values()]
-    origin = {"weights": weights, "tile": tile, "overlay": options.overlay, **averaged}
+    origin = {"weights": weights, "images": list(inputs), "tile": tile, "overlay": options.overlay, **averaged}
     record, remaining = shard_path(out / "predict.part.json", share), jobs
     with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, tile // 2)}"):
         parts = load_segmenter(folder, config)

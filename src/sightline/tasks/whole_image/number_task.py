@@ -19,7 +19,7 @@ from ...engine.evaluate import evaluate as evaluate_learner
 from ...engine.parts import Arrays, Parts
 from ...engine.state import Training
 from ...errors import SightlineError
-from ...inference.evaluation import log_test_evaluation
+from ...inference.evaluation import log_test_evaluation, training_names
 from ...inference.inputs import PredictOptions
 from ...inference.loaded import LoadedPredictor
 from ...inference.predictor import Decision, Predictor
@@ -133,7 +133,7 @@ class NumberFunctions:
         parts.learner.model.load_state_dict(load_model(run_folder.shipped_checkpoints(folder)[0])[0])
         size = config.train.eval_batch_size
         numbers, arrays = evaluate_learner(parts.learner, decoded, size, parts.device)
-        groups = write_groups(None if data else folder, name, decoded, config.data)
+        groups = write_groups(None if data else folder, name, decoded, config.data, training_names(folder))
         found = numbers | self.intervals(arrays, groups)
         looks = {}
         if tests:
