@@ -19,6 +19,7 @@ from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
 from sightline.doctor.copies import FRAMES
+from sightline.doctor.diagnosis import of_run
 from sightline.doctor.findings import Diagnosis
 from sightline.errors import SightlineError
 
@@ -288,3 +289,61 @@ def test_films_that_a_split_divides(splits: list[str], options: list[str], kind:
     films = {one["kind"]: one for one in found if one["kind"].startswith("film_")}
     assert list(films) == [kind] * (kind is not None)
     assert all("--data.group" in one["cure"] for one in films.values())
+
+
+def test_a_clean_list_of_label_sets_and_groups_says_how_to_train_on_it(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / f"{index}.png")
+    labels = ["cat;dog", "dog", "cat", ""]
+    rows = "".join(f"{index}.png,{labels[index % 4]},p{index // 4}\n" for index in range(12))
+    (root / "labels.csv").write_text("filename,labels,group\n" + rows)
+    found = diagnose(root, tmp_path, fix=True)
+    assert found.notes[-1].endswith(f"--data {found.clean_list} --data.labels several --data.separator ';'")
+    data = Data(path=str(found.clean_list), labels="several", separator=";")
+    source = open_source(data, 0, hold_out=False)
+    items = source.splits["all"]
+    groups = {int(Path(name).stem): group for name, group in zip(items.names, items.groups or (), strict=True)}
+    assert source.classes == ("cat", "dog") and groups == {index: f"p{index // 4}" for index in range(12)}
+    before = open_source(Data(path=str(root), labels="several"), 0, hold_out=False)
+    np.testing.assert_array_equal(items.labels, before.splits["all"].labels)
+
+
+def test_a_clean_list_has_the_groups_of_names_and_keeps_settings(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        path = root / f"class_{index % 2}" / f"film{index // 4}_{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    settings = {"data.group": "{group}_*", "data.channels": "rgb"}
+    found = diagnose(root, tmp_path, fix=True, **settings)
+    assert found.notes[-1].endswith("--data.channels rgb")
+    source = open_source(Data(path=str(found.clean_list)), 0, hold_out=False)
+    assert {*(source.splits["all"].groups or ())} == {"film0", "film1", "film2"}
+
+
+def test_a_split_whose_images_are_all_damaged_is_a_finding(make_photos: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_photos(tmp_path / "photos", test=2)
+    for path in (root / "test").rglob("*.png"):
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    found = diagnose(root, tmp_path)
+    (one,) = [one for one in found.findings if one.kind == "unreadable"]
+    assert len(one.files) == 8 and one.cure.endswith(
+        "--data.on_bad_image skip; or write a table of the other images: --fix"
+    )
+
+
+def test_cures_of_masks_are_those_that_masks_have(make_scenes: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_scenes(tmp_path / "scenes")
+    next(root.rglob("*_sat.jpg")).write_bytes(b"torn")
+    found = diagnose(root, tmp_path, **{"data.palette": "landcover"})
+    (one,) = [one for one in found.findings if one.kind == "unreadable"]
+    assert "--fix" not in one.cure and "on_bad_image" not in one.cure
+
+
+def test_a_run_takes_the_place_of_moved_data_and_no_other_setting(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"--data\.size has no effect on a run"):
+        of_run(tmp_path, False, tmp_path, "", {"data.path": "new", "data.size": 9})

@@ -2,10 +2,13 @@
 all but one of identical images are not in it."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.paths import relative_path
+from ..config.schema import NO_GROUPS, Data, group_pattern
+from ..data.label_arrays import SEPARATOR
 from ..data.sources.labels import sorted_classes
 from ..data.sources.splits import ALL
 from ..errors import SightlineError, counted
@@ -14,7 +17,10 @@ from ..runs.csv_io import csv_text
 from .copies import identical, labels_of
 from .facts import Facts
 from .opened import OpenedData
+from .quick import READING, options
 
+ANSWERED = ("layout", "pattern", "labels", "separator", "group", "fold", "mask", "on_bad_image", "on_unpaired")
+"""Settings that the clean list needs no more."""
 PRECEDENCE = ("test", "val", "train", ALL)
 """If identical images are in several splits, the one in the first of these splits is kept: validation and test
 images must not be in train."""
@@ -49,8 +55,10 @@ def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
     return out
 
 
-def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> str:
-    """Write the clean list, with names relative to its folder; return a sentence with its counts of images."""
+def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData, data: Data, labels: str) -> list[str]:
+    """Write the clean list, with names relative to its folder; returns a sentence with its counts of images, and one
+    with the command that uses it. labels: of an image: "one", "several" or "number". Groups that the user states become
+    the column `group`."""
     out, folder = reasons_to_skip(facts), os.path.abspath(path.parent)
     kept = [fact for fact in facts if fact.name not in out]
     if not kept:
@@ -60,15 +68,34 @@ def write_clean_list(path: Path, facts: Sequence[Facts], opened: OpenedData) -> 
         )
         cure = "repair or label the images, and run the command again"
         raise SightlineError("the clean list would be empty", where=opened.root, why=why, cure=cure)
-    ordered = opened.classes == sorted_classes(set(opened.classes))
-    split = any(fact.split != ALL for fact in kept)
-    rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *["split"] * split]]
+    ordered = labels != "one" or opened.classes == sorted_classes(set(opened.classes))
+    split, groups = any(fact.split != ALL for fact in kept), groups_of_names(opened, data)
+    more = ["split"] * split + ["group"] * bool(groups)
+    rows: list[list[object]] = [["filename", "label", *["class_name"] * (not ordered), *more]]
     for fact in kept:
         name, file = opened.classes[fact.label], relative_path(fact.path, folder).replace(os.sep, "/")
-        rows.append([file, *([name] if ordered else [fact.label, name]), *[fact.split] * split])
+        own = [fact.split] * split + [groups.get(fact.name, "")] * bool(groups)
+        rows.append([file, *([name] if ordered else [fact.label, name]), *own])
     atomic_write(path, csv_text(rows))
     reasons = [f"{sum(why == reason for why in out.values()):,} {reason}" for reason in dict.fromkeys(out.values())]
-    return f"{counted(len(kept), 'image')} listed in {path}" + (f"; left out: {', '.join(reasons)}" if out else "")
+    sentence = f"{counted(len(kept), 'image')} listed in {path}" + (f"; left out: {', '.join(reasons)}" if out else "")
+    words = ["--data", str(path), *["--data.labels", labels] * (labels != "one")]
+    words += ["--data.separator", SEPARATOR] * (labels == "several")
+    words += options(data, [name for name in READING if name not in ANSWERED])
+    words += ["--data.group", NO_GROUPS] * (data.group == NO_GROUPS)
+    return [sentence, f"train on it: sightline train RECIPE {shlex.join(words)}"]
+
+
+def groups_of_names(opened: OpenedData, data: Data) -> dict[str, str]:
+    """The group of each image that the user stated, by its name; {} if there are none."""
+    found: dict[str, str] = {}
+    for items in opened.splits.values():
+        if data.group not in ("", NO_GROUPS):
+            expression = group_pattern(data.group)
+            found |= {name: match["group"] for name in items.names if (match := expression.search(name))}
+        elif items.groups is not None and not data.group:
+            found |= dict(zip(items.names, items.groups, strict=True))
+    return found
 
 
 def unlistable(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .clean import check_clean_list, write_clean_list
 from .copies import exact_checks, film_checks, near_checks
 from .facts import Facts, gather, opener
 from .features import OF_FEATURES, Network, feature_checks, network_of
-from .findings import KINDS, Diagnosis, Finding, Group
+from .findings import CLEAN, KINDS, SKIP, Diagnosis, Finding, Group
 from .labels import label_checks
 from .masks import mask_checks, open_masked
 from .opened import OpenedData, open_labeled, with_set_indices
@@ -60,7 +60,7 @@ def diagnose(
         what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
         raise SightlineError(what, where=str(out), cure="choose another folder: --out FOLDER")
     if is_run:
-        found, open_named = of_run(Path(path), fix, out, network[0])
+        found, open_named = of_run(Path(path), fix, out, network[0], settings)
     else:
         require_outside_data(out, path)
         clean = out / CLEAN_LIST if fix else None
@@ -71,9 +71,13 @@ def diagnose(
     return found
 
 
-def of_run(run: Path, fix: bool, out: Path, weights: str) -> tuple[Diagnosis, Opener | None]:
+def of_run(run: Path, fix: bool, out: Path, weights: str, settings: dict[str, Any]) -> tuple[Diagnosis, Opener | None]:
     """Check the validation labels of a run: (diagnosis, function that opens an image by its name; None if there are
-    no images)."""
+    no images). settings: `data.path` of data that were moved; others are errors."""
+    if other := [key for key in settings if key != "data.path"]:
+        cure = "leave it out; to check the data with it: sightline doctor DATA"
+        why = "a run has the settings of its recipe"
+        raise SightlineError(f"--{other[0]} has no effect on a run", where=str(run), why=why, cure=cure)
     if fix:
         cure = "pass the data instead of the run: sightline doctor DATA --fix"
         raise SightlineError("a clean list cannot be written for a run", where=str(run), cure=cure)
@@ -83,10 +87,11 @@ def of_run(run: Path, fix: bool, out: Path, weights: str) -> tuple[Diagnosis, Op
     findings, classes, count, config = label_checks(run)
     notes, open_named = (), None
     try:
-        source = open_source(config.data, config.data.split_seed)
+        source = open_source(resolve(config, settings).data, config.data.split_seed)
         open_named = opener(source.splits, source.path, config.data.max_pixels, source.channels)
     except SightlineError as error:
-        notes = (f"the page shows no images, because the data cannot be opened: {error.what}",)
+        moved = f"if they were moved: sightline doctor {shlex.quote(str(run))} --data.path NEW"
+        notes = (f"the page shows no images, because the data cannot be opened: {error.what}; {moved}",)
     known = (str(run), "labels", {"val": count}, classes, tuple(findings), checked("labels"), notes)
     return Diagnosis(*known, out / PAGE, out / FACTS), open_named
 
@@ -138,7 +143,10 @@ def of_data(
         per_class = {split: class_counts(each, len(opened.classes)) for split, each in labels.items()}
         findings += task.check_labels(labels, opened.classes) if task.check_labels and labels else []
         findings += [*missing_classes(per_class, opened.classes), *imbalance(per_class, opened.classes)]
-    notes += [write_clean_list(clean, facts, distinct)] if clean else []
+    kind = "several" if sets else "number" if numbers else "one"
+    notes += write_clean_list(clean, facts, distinct, data, kind) if clean else []
+    unusable = [SKIP] * masked + [CLEAN] * (not can_list)
+    findings = [replace(one, cure=without(one.cure, unusable)) for one in findings]
     findings.sort(key=lambda finding: finding.severity != "error")
     looked_at = checked(task.name, bool(network[0]))
     about = (opened.root, task.name, counts, opened.classes, tuple(findings), looked_at, tuple(notes))
@@ -211,9 +219,16 @@ def text(found: Diagnosis) -> str:
         lines.append(f"  why:   {finding.why}\n  cure:  {finding.cure}")
     if not found.findings:
         lines.append(f"\nno problems found in {counted(sum(found.counts.values()), 'image')}")
-    if found.clean_list:
-        lines += [found.notes[-1], f"train on it: sightline train RECIPE --data {shlex.quote(str(found.clean_list))}"]
+    if found.clean_list or found.task == "labels":
+        lines += found.notes[-2:]
     return "\n".join([*lines, f"details: {found.page}; as JSON: {found.json}"])
+
+
+def without(text: str, parts: Sequence[str]) -> str:
+    """The text without these parts."""
+    for part in parts:
+        text = text.replace(part, "")
+    return text
 
 
 def line_of(group: Group) -> str:

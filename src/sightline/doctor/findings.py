@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 STOPS = "training would stop with an error"
+SKIP = "; or train without a few of them: --data.on_bad_image skip"
+CLEAN = "; or write a table of the other images: --fix"
+"""SKIP and CLEAN are cures that data of some kinds do not have."""
 
 
 class FindingKind(NamedTuple):
@@ -21,8 +24,7 @@ class FindingKind(NamedTuple):
 
 KINDS = {
     "unreadable": FindingKind("error", "unreadable image*", STOPS,
-        "copy these images again or remove them; or train without a few of them: --data.on_bad_image skip; or write "
-        "a table of the intact images: --fix"),
+        "copy these images again or remove them" + SKIP + CLEAN),
     "wrong_extension": FindingKind("warning", "file* of another format than the extension",
         "Sightline reads such files by their content; other programs may fail, or take a lossy file for a lossless one",
         "rename these files by their content: mv NAME.jpg NAME.png"),
@@ -42,8 +44,7 @@ KINDS = {
         "transparent pixels become white, unlike the background of the opaque images",
         "composite the transparent images on the background of the opaque ones"),
     "other_pixels": FindingKind("error", "image* with other channels or bits than most", "{counts}; " + STOPS,
-        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb; or write a table "
-        "without them: --fix"),
+        "convert or remove these images; or convert all images to 8-bit RGB: --data.channels rgb" + CLEAN),
     "no_data": FindingKind("warning", "image* mostly without data",
         "values without data are 0 for the network; segmentation ignores pixels without data in all channels",
         "look at these images; remove those that have nothing to learn from"),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -31,12 +32,17 @@ SIDE = 64
 
 def doctor_command(data: Data) -> str:
     """The command `sightline doctor DATA` with the run's settings that affect reading, quoted for a shell."""
-    usual, words = Data(), ["sightline", "doctor", data.path]
-    for name in READING:
+    return shlex.join(["sightline", "doctor", data.path, *options(data, READING)])
+
+
+def options(data: Data, names: Iterable[str]) -> list[str]:
+    """The options for those of the settings `names` that are not the defaults."""
+    usual, words = Data(), []
+    for name in names:
         value = getattr(data, name)
         if value != getattr(usual, name):
             words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
-    return shlex.join(words)
+    return words
 
 
 def quick_line(data: Data, splits: dict[str, Decoded]) -> str:

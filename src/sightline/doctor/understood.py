@@ -153,7 +153,9 @@ def groups_text(splits: Mapping[str, Items], facts: Sequence[Facts], data: Data)
         if data.group or items.groups is not None:
             found = stated_groups(items.names, items.groups, data)
         else:
-            own = [fact for fact in facts if fact.split == split]
+            own = [fact for fact in facts if fact.split == split and fact.thumb]
+            if not own:  # none can be read
+                continue
             small = np.frombuffer(b"".join(fact.thumb for fact in own), np.uint8).reshape(len(own), -1)
             names = [name_parts(fact.name) for fact in own]
             found = found_by_name(names, small.astype(np.float32), [fact.label for fact in own])
