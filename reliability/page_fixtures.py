@@ -254,9 +254,9 @@ def masks_page(folder: Path, mark: str) -> str:
     synthetic_image((16, 12)).save(image.file("_overlay.png"))
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(12, 16) % 3).save(image.file("_segments.png"))
     counts, mask = [np.full((3, 3), 5)], np.zeros((12, 16), np.uint8)
-    parts = cast(Any, SimpleNamespace(palette=palette_of(mark)))
+    parts = cast(Any, SimpleNamespace(palette=palette_of(mark), learner=SimpleNamespace(config=Config())))
     shown = {name: [(title, mask, mark) for title in ("prediction", "cleaned up", "truth")]}
-    cleaned = CleanUp(parts, {}, {}, counts, counts, shown)
+    cleaned = CleanUp(parts, {}, {}, counts, counts, [f"{row}.png" for row in range(len(counts))], shown)
     settings = {"points_per_side": 8, "points_per_batch": 8, "quality": 0.5, "stability": 0.5, "nms": 0.7}
     record = {
         "seconds_per_image": 1.0, "errors": [{"filename": mark, "error": mark}], "settings": settings, "threads": 1,

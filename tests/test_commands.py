@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,6 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 import sightline
+from config_toys import configured
 from conftest import class_image
 from sightline import SightlineError
 from sightline.__main__ import run as main
@@ -21,6 +25,7 @@ from sightline.config.schema import Config
 from sightline.errors import FINDINGS
 from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.runs.atomic import read_json_lines
+from sightline.runs.run_folder import require_writable
 from sightline.transfer.grid import STAGES
 from sightline.transfer.outcomes import SettingComparison
 
@@ -272,3 +277,45 @@ def test_many_images_are_not_printed_and_a_few_are_named(tmp_path: Path, capsys:
     assert main(["predict", "run", *sorted(map(str, tmp_path.glob("*.png")))]) == 2
     error = capsys.readouterr().err
     assert "more than 20 images are not printed" in error and "07.png, ...\n" in error and "08.png" not in error
+
+
+def test_moved_data_of_a_run_are_its_own_also_with_splits(
+    make_photos: Callable[..., Path], tiny: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_photos(tmp_path / "old")
+    run = sightline.train(configured(tiny | {"report.samples": 0}), data, out=tmp_path / "run", quiet=True)
+    moved = data.rename(tmp_path / "new")
+    capsys.readouterr()
+    found = sightline.evaluate(run, data=moved)
+    assert "these are the data of the run in another folder" in capsys.readouterr().out
+    assert found["accuracy"] == run.metrics["accuracy"] and "look" not in found
+    assert found["selection"] == run.metrics["selection"]
+    other = sightline.evaluate(run, data=make_photos(tmp_path / "other", val=6), quiet=True)
+    assert other["look"] == 1 and "selection" not in other
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_run_that_cannot_be_written_to_is_an_error_before_it_is_evaluated(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").touch()
+    tmp_path.chmod(0o500)
+    with pytest.raises(SightlineError, match="this run cannot be written to") as caught:
+        require_writable(tmp_path, "evaluate")
+    assert f"cp -r {tmp_path} NEW; sightline evaluate NEW" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"port": 8000}, "--port needs --watch"),
+        ({"watch": True, "split": "test"}, "--watch shows one run only"),
+        ({"watch": True, "port": 70_000}, "invalid port"),
+    ],
+)
+def test_options_of_report_that_have_no_effect_are_errors(tmp_path: Path, options: dict[str, Any], what: str) -> None:
+    with pytest.raises(SightlineError, match=what):
+        sightline.report(tmp_path, **options)
+
+
+def test_runs_are_not_compared_on_training_images(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="--split train is not possible"):
+        sightline.report(tmp_path / "a", tmp_path / "b", split="train")

@@ -237,6 +237,17 @@ def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path
     assert stopped.metrics["epoch"] == 4
 
 
+def test_a_stop_rule_in_the_last_epoch_stops_nothing(
+    photos: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"train.epochs": 3, "train.patience": 2, "optim.lr": 1e-9, "optim.ema": 0, "schedule.name": "constant"}
+    run = sightline.train(base(tiny, **settings), photos, out=tmp_path / "run", quiet=True)
+    assert run.metrics["epoch"] == 3
+    capsys.readouterr()
+    sightline.resume(run.path)
+    assert "(3 epochs completed)" in (said := capsys.readouterr().out) and "--train.epochs 6" in said
+
+
 def test_training_that_stops_early_is_evaluated_at_its_last_epoch(
     photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,9 +43,10 @@ def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
 def run(tokens: list[str]) -> int:
     """Run the command line `tokens` (without the program's name) and return its exit status."""
     debug = "--debug" in tokens
-    tokens = ["/dev/stdin" if token == "-" else token for token in tokens if token != "--debug"]
+    tokens = [token for token in tokens if token != "--debug"]
     try:
         left, settings = split_settings(tokens)
+        left = ["/dev/stdin" if token == "-" else token for token in left]
         command, bound, _ = app.parse_args(left, exit_on_error=False, print_error=False)
         allowed = "" if command in ACCEPT_SETTINGS else "data." if command in ACCEPT_DATA_SETTINGS else None
         if wrong := [key for key in settings if allowed is None or not key.startswith(allowed)]:

@@ -36,6 +36,7 @@ def evaluate(
     """
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
+    run_folder.require_writable(folder, "evaluate")
     say = (lambda text: None) if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
     other = "" if data is None or absolute(os.fspath(data)) == absolute(config.data.path) else os.fspath(data)
@@ -51,5 +52,6 @@ def evaluate(
         say("the model was trained on these images: the metrics do not show how well it generalizes")
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
         found = finite(TASKS[config.task].evaluate(folder, config, other, split, say))
-    chosen = run_folder.Run(folder).metrics.get("selection") if not other and found["split"] == "val" else None
+    own_images = found["split"] == "val" and "look" not in found  # other data are looked at
+    chosen = run_folder.Run(folder).metrics.get("selection") if own_images else None
     return found | ({"selection": chosen} if chosen else {})

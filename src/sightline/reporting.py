@@ -44,11 +44,16 @@ def report(
     pdf: also print the page to report.pdf, and return the path of that file. watch: serve the page of a run in progress
     on 127.0.0.1 and `port` (0: a free one) until Ctrl-C. Returns the path of the page.
     """
-    if watch and (others or out is not None or overwrite or pdf):
+    if watch and (others or out is not None or overwrite or pdf or split != "val"):
         raise SightlineError(
             "--watch shows one run only",
-            cure="list one run, without --out, --overwrite and --pdf: sightline report RUN --watch",
+            cure="list one run, without --out, --overwrite, --pdf and --split: sightline report RUN --watch",
         )
+    if port and not watch:
+        raise SightlineError("--port needs --watch", cure=f"sightline report RUN --watch --port {port}")
+    if split == "train":
+        why = "a comparison on images that the models were trained on says nothing about new ones"
+        raise SightlineError("--split train is not possible", why=why, cure="compare on val, test or outer")
     folder = Path(run)
     if watch:
         serve(folder, port)
@@ -82,5 +87,6 @@ def report(
     elif (plan := read_plan(folder)) is not None:
         page = write_repetition(folder, plan).report
     else:
+        run_folder.require_writable(folder, "report")
         page = write_report(run_folder.existing(run))
     return write_pdf(page) if pdf else page

@@ -307,10 +307,11 @@ def stop_reason(training: Training, clock: Clock) -> str:
 
 def end_epoch(training: Training, reason: str) -> None:
     """Evaluate after the first, last and every `evaluate_every`-th epoch; save the state. reason: why to stop."""
-    last = reason or training.progress.step >= training.total_steps
+    done = training.progress.step >= training.total_steps
+    last = reason or done
     if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
-    training.progress.stopped = reason
+    training.progress.stopped = "" if done else reason
     training_state.save_or_defer(training, last=bool(last or reason))
 
 

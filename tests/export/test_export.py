@@ -22,6 +22,7 @@ from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import ENVIRONMENT
 from sightline.export import onnx_file
+from sightline.export.tracing import serialized
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -145,6 +146,22 @@ def export_with_heads(
     for tensor in heads:
         tensor.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(tensor)), tensor.name))
     monkeypatch.setattr(onnx_file, "traced", lambda *arguments: model)
+
+
+def test_files_of_other_programs_are_not_replaced(classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('["cat"]')
+    with pytest.raises(SightlineError, match="another program") as caught:
+        sightline.export(classifier, out=tmp_path / "labels.onnx", overwrite=True, quiet=True)
+    assert "labels.json" in caught.value.where and (tmp_path / "labels.json").read_text() == '["cat"]'
+
+
+def test_names_that_are_not_utf_8_are_escaped_in_the_metadata() -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "graph", ends[:1], ends[1:]))
+    content = serialized(model, {"classes": ["gr\udcfcn", "grün"]})
+    (entry,) = onnx.load_from_string(content).metadata_props
+    assert json.loads(entry.value) == ["gr\udcfcn", "grün"]
 
 
 def exchanged(head: np.ndarray) -> np.ndarray:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
+from sightline.report.findings import share_intervals
 from sightline.report.run import RunFiles, read_run, with_predictions, with_samples
+from sightline.stats.intervals import mean_interval, wilson_interval
 
 
 def read_all(run):
@@ -109,3 +111,14 @@ def test_of_many_images_the_same_random_part_is_read_from_all_snapshots(tmp_path
     assert files.predictions is not None and len(files.predictions.names) == 24, "metrics use all images"
     again = read_all(run).samples
     assert again is not None and again.rows.tolist() == rows.tolist()
+
+
+def test_intervals_of_classes_are_over_groups() -> None:
+    truth = np.repeat([0, 1], 120)
+    films = np.repeat(np.arange(24), 10)  # frames of a film have the same error
+    correct = np.repeat(np.random.default_rng(0).random(24) < 0.7, 10)
+    alone, together = (share_intervals(correct, truth, 3, ids) for ids in (None, films))
+    assert alone[0] == pytest.approx(wilson_interval(correct[:120].sum(), 120))
+    assert together[0] == pytest.approx(mean_interval(correct[:120], films[:120]))
+    assert (np.diff(together[:2]) > 1.8 * np.diff(alone[:2])).all() and np.isnan(together[2]).all()
+    assert np.isnan(share_intervals(correct, truth, 2, films // 2)).all(), "six films of each class are too few"

@@ -201,6 +201,8 @@ def record_resume(folder: Path, old: Config, new: Config, parts: Parts, step: in
     note = rounding_note(record, entry, parts.device)
     record["notes"] += [note] if note else []
     record["resumes"] += [entry]
+    if isinstance(record.get("data"), dict):  # which may have been moved
+        record["data"]["path"] = parts.facts["data"]["path"]
     write_json(folder / "provenance.json", record | {"train_flops": parts.facts["train_flops"]})
     if not (folder / "architecture.json").is_file():
         trace_architecture(folder, new, parts)

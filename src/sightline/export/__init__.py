@@ -8,6 +8,7 @@ from ..config.resolve import resolve
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError
 from ..runs import run_folder
+from ..runs.atomic import read_json
 from ..runs.terminal import print_plain
 from ..tasks.files import load_recipe_file
 from ..user_code import accepts_code
@@ -79,6 +80,10 @@ def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None,
         cure = "use --out model.onnx, or --out FOLDER" if format == "onnx" else "use --out FOLDER"
         raise SightlineError("the output path is a file", where=str(target), cure=cure)
     exists = target.exists() and (format == "onnx" or any(target.iterdir()))
+    facts = target.with_suffix(".json")
+    if format == "onnx" and facts.exists() and "checks" not in (read_json(facts) or {}):
+        why, cure = f"the results of the checks are written to {facts.name}", "choose another path: --out PATH"
+        raise SightlineError("a file of another program would be replaced", where=str(facts), why=why, cure=cure)
     if exists and not overwrite:
         raise SightlineError(
             "the output exists already",

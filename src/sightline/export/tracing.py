@@ -101,10 +101,12 @@ def without_metadata(model: "ModelProto") -> "ModelProto":
 
 
 def serialized(model: "ModelProto", facts: dict[str, Any]) -> bytes:
-    """Check the model with `onnx.checker` and return it as bytes, with `facts` as JSON in its metadata."""
+    """Check the model with `onnx.checker` and return it as bytes, with `facts` as JSON in its metadata. Names that are
+    not UTF-8 are escaped."""
     import onnx
 
     texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in facts.items()}
+    texts = {key: text.encode("utf-8", "backslashreplace").decode() for key, text in texts.items()}
     onnx.helper.set_model_props(model, texts)
     model.producer_name, model.doc_string = "sightline", ""
     onnx.checker.check_model(model)

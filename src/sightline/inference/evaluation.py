@@ -143,15 +143,19 @@ class SeenImages:
 def open_other(
     folder: Path, open_held: Callable[[bool], Source], decode: Callable[[Source], Decoded], say: Callable[[str], None]
 ) -> tuple[Source, bool]:
-    """Open data other than the run's own: (source, whether they are a copy of its own data, which it divided itself).
+    """Open data other than the run's own: (source, whether they are its own data in another folder).
 
-    Such a copy is divided in the same way, so that training images are not evaluated. open_held: function that opens
-    the data, whether or not validation images are held out. decode: function that decodes `val`.
+    Own data that the run divided itself are divided in the same way, so that training images are not evaluated.
+    open_held: function that opens the data, whether or not validation images are held out. decode: function that
+    decodes `val`.
     """
     source = open_held(False)
     for note in source.notes:
         say(note)
     known = known_digest(folder, "val")
+    if known is not None and "val" in source.splits and decode(source).digest == known:
+        say("these are the data of the run in another folder")
+        return source, True
     if ALL not in source.splits or known is None:
         return source, False
     try:

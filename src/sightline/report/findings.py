@@ -32,9 +32,10 @@ class PredictionSummary:
 
     interval: 95 % interval of the accuracy. groups: of the images, or None. confidence: float64 [N], of the predicted
     class. correct: bool [N]. confusion: int64 [K, K], rows: true class, columns: predicted class. classes: measures of
-    each class. pairs: (true class, predicted class, number of images) of the most confused classes. calibration: the
-    expected calibration error. overconfidence: mean confidence minus accuracy. by_class: the same for the predictions
-    of each class, with p values after Holm's correction for all classes.
+    each class. recall_intervals, precision_intervals: float64 [K, 2], over images or their groups; NaN without any, and
+    with too few groups. pairs: (true class, predicted class, number of images) of the most confused classes.
+    calibration: the expected calibration error. overconfidence: mean confidence minus accuracy. by_class: the same for
+    the predictions of each class, with p values after Holm's correction for all classes.
     """
 
     accuracy: float
@@ -44,6 +45,8 @@ class PredictionSummary:
     correct: np.ndarray
     confusion: np.ndarray
     classes: PerClass
+    recall_intervals: np.ndarray
+    precision_intervals: np.ndarray
     pairs: list[tuple[int, int, int]]
     calibration: float
     overconfidence: SignedError
@@ -122,11 +125,23 @@ def summarize(predictions: Predictions, groups: Groups | None) -> PredictionSumm
         correct=correct,
         confusion=confusion,
         classes=per_class(confusion),
+        recall_intervals=share_intervals(correct, predictions.truth, len(predictions.classes), ids),
+        precision_intervals=share_intervals(correct, predictions.predicted, len(predictions.classes), ids),
         pairs=most_confused(confusion, PAIRS),
         calibration=calibration_error(predictions.confidence, correct),
         overconfidence=signed_error(predictions.confidence, correct, ids),
         by_class=overconfidence_by_class(predictions, correct, ids),
     )
+
+
+def share_intervals(correct: np.ndarray, of: np.ndarray, classes: int, ids: np.ndarray | None) -> np.ndarray:
+    """The interval of the share of correct images among those of each class, float64 [K, 2]; NaN if there is none. of:
+    int64 [N], the class of each image. ids: int64 [N], of groups, or None."""
+    edges = np.full((classes, 2), np.nan)
+    for index in np.unique(of).tolist():
+        rows = np.flatnonzero(of == index)
+        edges[index] = mean_interval(correct[rows], None if ids is None else ids_of(ids[rows].tolist()))
+    return edges
 
 
 def without_map(snapshots: Sequence[Snapshot]) -> list[str]:

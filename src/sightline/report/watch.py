@@ -100,6 +100,8 @@ def serve(run: Path, port: int = 0, say: Callable[[str], object] = print) -> Non
     """Serve the report of `run` until Ctrl-C. port 0: a free port. Raises SightlineError if the port cannot be used."""
     try:
         server = WatchServer(run, port)
+    except OverflowError as error:
+        raise SightlineError("invalid port", where=f"--port {port}", cure="use 1 to 65535, or omit --port") from error
     except OSError as error:
         what, cure = f"port {port} cannot be used", "omit --port: a free port is chosen then"
         raise SightlineError(what, why=error.strerror or "", cure=cure, status=ENVIRONMENT) from error

@@ -11,7 +11,7 @@ from typing import Any
 from ..config.paths import absolute, is_url, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
-from ..errors import INTERRUPTED, SightlineError, listing
+from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, listing
 from .atomic import atomic_write, read_json, read_json_lines, remove, sha256
 from .code_file import FOLDER, require_code
 from .terminal import run_html
@@ -224,6 +224,14 @@ def shipped_checkpoints(folder: Path) -> list[Path]:
 def weight_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each weights file of the run's final model, by the name of its checkpoint folder (such as `best`)."""
     return {path.name: sha256(path / "model.safetensors") for path in shipped_checkpoints(folder)}
+
+
+def require_writable(folder: Path, command: str) -> None:
+    """Raise SightlineError if a run folder cannot be written to, before its results are computed."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        name = shlex.quote(str(folder))
+        why, cure = "the results are written into the run", f"copy the run: cp -r {name} NEW; sightline {command} NEW"
+        raise SightlineError("this run cannot be written to", where=str(folder), why=why, cure=cure, status=ENVIRONMENT)
 
 
 def require_weights(folder: Path) -> None:

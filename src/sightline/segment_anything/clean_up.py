@@ -18,6 +18,7 @@ from ..errors import SightlineError, counted
 from ..inference.reading import channels_text
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
+from ..stats.groups import Groups, groups_of_masks, ids_in
 from ..stats.intervals import verdict
 from ..stats.paired import iou_difference
 from ..stats.segmentation import Counts, as_counts, class_iou, confusion, mean_iou, summed
@@ -41,8 +42,8 @@ class CleanUp:
 
     true: paths of the true masks by image name. origin: run, weights and truth, for segments.json. before, after: for
     each image with a true mask, the numbers of correct, true and predicted pixels of each class, int64 [3, K], before
-    and after the clean-up. shown: panels (title, subsampled mask, note) for the page, by image name, for the first
-    SHOWN images.
+    and after the clean-up. measured: the names of these images. shown: panels (title, subsampled mask, note) for the
+    page, by image name, for the first SHOWN images.
     """
 
     parts: MaskInference
@@ -50,6 +51,7 @@ class CleanUp:
     origin: dict[str, Any]
     before: list[np.ndarray] = field(default_factory=list)
     after: list[np.ndarray] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
     shown: dict[str, list[tuple[str, np.ndarray, str]]] = field(default_factory=dict)
 
     def add(self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]]) -> None:
@@ -65,6 +67,7 @@ class CleanUp:
         notes = dict.fromkeys(masks, "")
         if image.name in self.true:
             masks["truth"] = self.true_mask(image.name, predicted.shape)
+            self.measured.append(image.name)
             for title, counts in (("prediction", self.before), ("cleaned up", self.after)):
                 matrix = confusion(masks[title], masks["truth"], len(palette.classes), ignored=True)[:-1]
                 found, iou = as_counts(matrix), float(mean_iou(matrix))
@@ -91,12 +94,16 @@ class CleanUp:
         before, after = (Counts(*np.stack(parts, axis=1)) for parts in (self.before, self.after))
         return before, after
 
+    def groups(self) -> Groups | None:
+        """The groups of these images, such as frames of one film."""
+        return groups_of_masks(self.measured, self.counts()[0].truth, self.parts.learner.config.data)
+
     def facts(self) -> dict[str, Any]:
         """The entry `clean_up` of segments.json.
 
         It has the run that predicted the masks and, if there are true masks, the change in mean IoU.
         """
-        return self.origin | (effect(*self.counts()) if self.before else {})
+        return self.origin | (effect(*self.counts(), groups=self.groups()) if self.before else {})
 
 
 def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: list[str]) -> CleanUp:
@@ -164,14 +171,15 @@ def subsampled(mask: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(mask[step // 2 :: step, step // 2 :: step])
 
 
-def effect(before: Counts, after: Counts) -> dict[str, Any]:
+def effect(before: Counts, after: Counts, *, groups: Groups | None = None) -> dict[str, Any]:
     """The effect of the clean-up as JSON values: mean IoU before and after, their difference with its 95 % interval
-    and p value, IoU of each class, and a sentence."""
-    apart = iou_difference(before, after)
+    and p value over images or groups, IoU of each class, and a sentence."""
+    apart = iou_difference(before, after, groups=ids_in(groups))
     (low, high), p = apart.interval(), float(apart.p)
     first, second = summed(before), summed(after)
     facts = {
         "images": len(before.truth),
+        **({"groups": groups.count} if groups else {}),
         "mean_iou_before": float(mean_iou(first)),
         "mean_iou_after": float(mean_iou(second)),
         "difference": float(apart.value),
@@ -186,6 +194,7 @@ def effect(before: Counts, after: Counts) -> dict[str, Any]:
 def sentence(facts: dict[str, Any]) -> str:
     """A sentence on the effect of the clean-up. It states a difference only if the interval excludes 0."""
     first, second, count = facts["mean_iou_before"], facts["mean_iou_after"], counted(facts["images"], "image")
+    count += f" in {counted(facts['groups'], 'group')}" if "groups" in facts else ""
     if not (math.isfinite(first) and math.isfinite(second)):
         return "clean-up: not measured, every pixel of the truth is ignored"
     found = "too few for an interval"

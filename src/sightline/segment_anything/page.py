@@ -18,6 +18,7 @@ from ..insight.style import png_rgb
 from ..report.formatting import fixed, fixed_interval
 from ..report.html import Child, Html, element, jpeg_uri, missing_note, png_uri, table
 from ..report.page import layout
+from ..stats.groups import ids_in
 from ..stats.paired import paired_ious
 from .clean_up import SHOWN, SIDE, CleanUp, subsampled
 from .outputs import COLORS, PlannedImage, colors_of
@@ -65,13 +66,13 @@ def effect(facts: dict[str, Any], clean_up: CleanUp) -> list[Child]:
     rows: list[list[Child]] = [
         [name, fixed(before), fixed(after), fixed(difference), fixed_interval((low, high))]
         for name, before, after, difference, low, high in zip(
-            clean_up.parts.palette.classes, *paired_ious(*clean_up.counts()), strict=True
+            clean_up.parts.palette.classes, *paired_ious(*clean_up.counts(), ids_in(clean_up.groups())), strict=True
         )
     ]
     head = ["Class", "IoU before", "IoU after", "Difference", "95 % interval"]
     note = (
-        "IoU over all images. Differences are paired by image, and intervals are over images. Do not "
-        "choose quality and stability on the images for which you report results."
+        "IoU over all images. Differences are paired by image, and intervals are over images, or over groups of images "
+        "that belong together. Do not choose quality and stability on the images for which you report results."
     )
     return [lead, *parts, table(head, rows, "IoU of each class", numeric=1), element("p", note, class_="small")]
 

@@ -15,6 +15,7 @@ from ..report.html import Child, element, missing_note, table, typeset
 from ..report.origin import command_box
 from ..report.page import layout
 from ..report.sections import Figures, figure
+from ..runs.run_folder import provenance
 from ..tasks import TASKS
 from ..tasks.contract import Metric
 from .space import format_value
@@ -204,6 +205,7 @@ def summary(data: SweepData) -> list[Child]:
         links += [", ", element("a", f"a comparison of the best {many}", href="compare/report.html")]
     commands = [["train", str(data.folder / "best.yaml")], ["evaluate", str(best), "--split", "test"]]
     result, tested = data.reported.get(data.best["trial"]), data.values.get("report_split") == "test"
+    tested = tested or not has_test_split(best)
     notice = OPTIMISTIC.format(trials=data.finished, selection=data.selection)
     notice += REPORTED.format(images=data.reported_images(result)) if result else UNUSED
     once = "" if tested else ", and to evaluate the best trial once on a test split"
@@ -215,6 +217,13 @@ def summary(data: SweepData) -> list[Child]:
         element("p", f"To train with the settings of the best trial on all training images{once}:", class_="row"),
         *(command_box(shlex.join(["sightline", *words])) for words in commands[: 1 if tested else 2]),
     ]
+
+
+def has_test_split(run: Path) -> bool:
+    """Whether the data of a run have a split `test`, as far as is known."""
+    data = provenance(run).get("data")
+    counts = data.get("counts") if isinstance(data, dict) else None
+    return not isinstance(counts, dict) or "test" in counts
 
 
 def trial_cells(data: SweepData, row: Mapping[str, Any], best: bool) -> list[Child]:

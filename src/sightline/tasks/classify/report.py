@@ -17,7 +17,7 @@ from ...report.maps import maps, thumbnails
 from ...report.run import RunFiles, with_predictions, with_samples
 from ...stats.calibration import SignedError, chance_error
 from ...stats.groups import ids_in
-from ...stats.intervals import effective_images, mean_interval, wilson_interval
+from ...stats.intervals import effective_images, mean_interval
 from ..contract import Metric
 from ..whole_image.class_maps import class_map_section
 from .two_classes import plan_roc, two_classes
@@ -25,6 +25,7 @@ from .two_classes import plan_roc, two_classes
 CLASS_TABLE = (
     "Sorted by F1, lowest first; click a heading to sort. Recall: share of the class's images predicted as it. "
     "Precision: the share of the images predicted as the class that belong to it. F1: their harmonic mean. "
+    "Intervals are over images, or over groups of them; there is none for fewer than 10 groups. "
     "Overconfidence: mean confidence of these predictions minus their precision, with its 95% interval; bold if it "
     "differs from zero after Holm's correction for all classes."
 )
@@ -168,13 +169,13 @@ def class_errors(files: RunFiles, figures: sections.Figures, findings: Findings)
     keys = (np.arange(len(files.classes)), scores.classes.recall, scores.classes.f1, scores.classes.support == 0)
     rows: list[list[Child]] = []
     for index in np.lexsort(keys):  # classes without an image are last
-        right, of_truth = int(scores.confusion[index, index]), int(scores.classes.support[index])
-        of_prediction = int(scores.confusion[:, index].sum())
+        of_truth, of_prediction = int(scores.classes.support[index]), int(scores.confusion[:, index].sum())
+        recall, share = interval_text(scores.recall_intervals[index]), interval_text(scores.precision_intervals[index])
         found = [percent(float(values[index])) for values in (scores.classes.f1, scores.classes.recall)]
         precision = percent(float(scores.classes.precision[index])) if of_prediction else ""
         row: list[Child] = [files.classes[index], sections.bar(float(scores.classes.f1[index]))]
-        row += [*found, interval_text(right, of_truth)] if of_truth else ["", "", "no images"]
-        rows.append([*row, precision, interval_text(right, of_prediction) or "never predicted"])
+        row += [*found, recall] if of_truth else ["", "", "no images"]
+        rows.append([*row, precision, share if of_prediction else "never predicted"])
         rows[-1] += [class_calibration(scores.by_class[index]), f"{of_truth:,}"]
     head = ["Class", "", "F1, %", "Recall, %", "95% interval", "Precision, %", "95% interval", "Overconfidence, points"]
     head.append("Images")
@@ -241,10 +242,10 @@ def class_calibration(error: SignedError) -> Child:
     return element("b", signed_text(error)) if error.p < 0.05 else signed_text(error)
 
 
-def interval_text(right: int, count: int) -> str:
-    """The 95 % Wilson interval of `right` out of `count` in percent, such as "81.2 to 90.4"; "" for a count of 0."""
-    low, high = wilson_interval(right, count)
-    return f"{percent(low)} to {percent(high)}" if count else ""
+def interval_text(interval: np.ndarray) -> str:
+    """An interval in percent, such as "81.2 to 90.4"; "" without one."""
+    low, high = interval.tolist()
+    return f"{percent(low)} to {percent(high)}" if np.isfinite(low) else ""
 
 
 def matrix(files: RunFiles, figures: sections.Figures, findings: Findings) -> Html:

@@ -328,15 +328,15 @@ def notes_on(total: np.ndarray, counts: measures.Counts, inexact: int) -> list[s
 
 def text(result: Score) -> str:
     """The text that `sightline score` prints: a table of classes, the main metrics, other definitions, notes."""
-    width = max(map(len, (*HEADLINES.values(), *result.classes)))
-    numbers, total = result.by_class, result.by_class.support.sum()
-    edges = "95 % intervals over images" + " (too few)" * (not np.isfinite(result.class_intervals).any())
+    numbers, width = result.by_class, max(map(len, (*HEADLINES.values(), *result.classes)))
+    few, over = not np.isfinite(result.class_intervals).any(), "groups of " * ("groups" in result.numbers)
+    edges = f"95 % intervals over {over}images" + " (too few)" * few
     lines = [f"{len(result.names):,} pairs of masks, {len(result.classes)} classes; {edges}", ""]
     lines.append(f"{'class':<{width}}     IoU  {'interval':<16}  precision  recall  share of truth")
     for index, name in enumerate(result.classes):
         iou, precision, recall = (fixed(values[index]) for values in numbers[:3])
         row = f"{name:<{width}}  {iou}  {fixed_interval(result.class_intervals[index])}  {precision:>9}  {recall}"
-        lines.append(f"{row}  {numbers.support[index] / total:>14.2%}")
+        lines.append(f"{row}  {numbers.support[index] / numbers.support.sum():>14.2%}")
     lines.append("")
     for key, name in HEADLINES.items():
         ends = result.numbers.get(f"{key}_interval")
