@@ -327,7 +327,7 @@ def test_average_resumes_bit_identically():
         both.update(model)
     assert all(torch.equal(value, average.tensors()[name]) for name, value in resumed.tensors().items())
     assert resumed.updates == 2
-    with pytest.raises(SightlineError, match="does not match the parameters of this model"):
+    with pytest.raises(SightlineError, match="do not match those of this model"):
         resumed.restore({"weight": torch.zeros(1)}, 1)
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.config.schema import Config, Optim, Schedule
-from sightline.engine.schedules import SCHEDULES, cycled_momentum, factor
+from sightline.config.schema import Augment, Config, Optim, Schedule, Train
+from sightline.engine.schedules import SCHEDULES, cycled_momentum, factor, mixes, training_side
 
 
 def factors(schedule: Schedule, total: int, per_epoch: int = 1) -> list[float]:
@@ -140,3 +140,13 @@ def test_factors_are_finite_and_between_0_and_1(name, per_epoch, epochs, warmup,
     values = [factor(step, total, per_epoch, schedule) for step in {0, total // 3, total // 2, total - 1}]
     assert all(0 <= value <= 1 + 1e-12 for value in values)
     assert factor(0, total, per_epoch, schedule) > 0
+
+
+def test_mixing_and_sizes_until_the_end_hold_in_later_epochs() -> None:
+    augment = Augment(mixup=0.2, crop="resized", progressive=((16, 1.0),))
+    config = Config(augment=augment, schedule=Schedule(total_epochs=4), train=Train(epochs=6))
+    assert all(mixes(config, epoch) and training_side(config, epoch) == 16 for epoch in range(6))
+    half = Config(augment=augment.model_copy(update={"mix_until": 0.5, "progressive": ((16, 0.5),)}))
+    half = half.model_copy(update={"schedule": config.schedule, "train": config.train})
+    assert [mixes(half, epoch) for epoch in range(6)] == [True] * 2 + [False] * 4
+    assert [training_side(half, epoch) for epoch in range(6)] == [16] * 2 + [half.data.size] * 4

@@ -154,14 +154,14 @@ def gather_to_rank0(parts: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     if not here.is_rank0:
         dist.send(content, 0)
         return []
-    every = [parts]
+    every, devices = [parts], {name: tensor.device for part in parts for name, tensor in part.items()}
     for rank in range(1, here.size):
         message = torch.empty(int(lengths[rank]), dtype=torch.uint8)
         dist.recv(message, rank)
         received: dict[int, dict[str, Tensor]] = {}
         for key, tensor in load(message.numpy().tobytes()).items():
             number, _, name = key.partition(".")
-            received.setdefault(int(number), {})[name] = tensor
+            received.setdefault(int(number), {})[name] = tensor.to(devices.get(name, "cpu"))
         every.append([received[number] for number in sorted(received)])
     longest = max(map(len, every))
     return [each[number] for number in range(longest) for each in every if number < len(each)]

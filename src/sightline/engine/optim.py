@@ -147,7 +147,9 @@ def align_moments(optimizer: Optimizer) -> None:
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if name != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
+            if name == "step" and isinstance(optimizer, Muon):  # torch moves it for its own fused optimizers only
+                state[name] = value.to(parameter.device)
+            elif name != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter).copy_(shard_like(value, parameter))
 
 
@@ -342,9 +344,7 @@ class Average:
         """
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in self.means.items()}:
             cure = "resume with the recipe that the run was started with, or start a new run"
-            raise SightlineError(
-                "the saved moving average of the weights does not match the parameters of this model", cure=cure
-            )
+            raise SightlineError("the saved averages of the weights do not match those of this model", cure=cure)
         self.updates = updates
         for name, mean in self.means.items():
             mean.copy_(shard_like(tensors[name], mean))

@@ -46,7 +46,7 @@ def training_side(config: Config, epoch: int) -> int:
     """Side in pixels of the training images in an epoch (from 0). It follows the steps of `augment.progressive`, and
     is `data.size` after the last one."""
     for side, until in sorted(config.augment.progressive, key=lambda pair: pair[1]):
-        if epoch < until * schedule_epochs(config):
+        if until >= 1 or epoch < until * schedule_epochs(config):
             return side
     return config.data.size
 
@@ -54,7 +54,8 @@ def training_side(config: Config, epoch: int) -> int:
 def mixes(config: Config, epoch: int) -> bool:
     """Whether mixup or cutmix is switched on, and not yet ended by `augment.mix_until`, in an epoch (from 0)."""
     augment = config.augment
-    return bool(augment.mixup or augment.cutmix) and epoch < augment.mix_until * schedule_epochs(config)
+    lasts = augment.mix_until >= 1 or epoch < augment.mix_until * schedule_epochs(config)
+    return bool(augment.mixup or augment.cutmix) and lasts
 
 
 def sam_active(config: Config, epoch: int) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+PIXELS = 2**23  # of images whose patches are in memory at once, about 100 MB
 BATCH_NORM_MOMENTUM = 0.2  # for runs of a few hundred steps; with torch's 0.1 the averages include older steps
 
 
@@ -77,8 +78,11 @@ class FastNet(nn.Module):
         along them, and the negatives of these filters.
         """
         values = 9 * self.stem.in_channels
-        patches = images.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, values)
-        variances, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        total, count = images.new_zeros(values, values), 0
+        for some in images.split(max(1, PIXELS // images[0, 0].numel())):  # all patches would take gigabytes
+            patches = some.unfold(2, 3, 3).unfold(3, 3, 3).permute(0, 2, 3, 1, 4, 5).reshape(-1, values)
+            total, count = total + patches.T @ patches, count + len(patches)
+        variances, eigenvectors = torch.linalg.eigh(total / count)
         filters = (eigenvectors / (variances + 1e-2).sqrt()).T.reshape(values, -1, 3, 3)
         self.stem.weight.copy_(torch.cat([filters, -filters]))
 

@@ -125,12 +125,19 @@ def test_a_run_as_weights_gives_its_preprocessing(tmp_path: Path) -> None:
     (best / "model.safetensors").write_bytes(b"")
     about = {"size": 48, "fit": "crop", "resize": "bicubic", "eval_crop": 0.5, "mean": [0.1] * 3, "std": [0.2] * 3}
     (best / "config.json").write_text(json.dumps({"preprocessing": about}))
+    assert own("small_cnn", **{"model.weights": str(best / "model.safetensors")}).data.size == 48
     config = own("small_cnn", **{"model.weights": str(tmp_path)})
     assert (config.data.size, config.data.eval_crop, config.augment.std) == (48, 0.5, (0.2, 0.2, 0.2))
     (best / "config.json").write_text(json.dumps({"preprocessing": {"mean": [0.1] * 3, "std": [0.2] * 3}}))
     with pytest.raises(SightlineError, match=r"unknown: data.size, data.fit, data.eval_crop, data.filter") as caught:
         own("small_cnn", **{"model.weights": str(tmp_path)})
     assert "--data.size 224 --data.fit squash" in caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["torchvision/googlenet", "torchvision/inception_v3"])
+def test_weights_that_torchvision_converts_when_it_loads_them_have_the_range_of_their_training(name: str) -> None:
+    config = own(name, **{"model.weights": "pretrained"})
+    assert config.augment.mean == config.augment.std == (0.5, 0.5, 0.5)
 
 
 def test_unknown_preprocessing_is_an_error() -> None:

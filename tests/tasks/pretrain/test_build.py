@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +20,8 @@ from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.tasks.pretrain.build import build_siamese, open_images
+from sightline.tasks.pretrain.build import build, build_siamese, open_images, view_functions
+from sightline.tasks.pretrain.probe import open_probe
 from sightline.tasks.pretrain.task import target_momentum
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -287,3 +289,37 @@ def test_a_folder_of_one_image_is_an_error(small: Toy, tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "red").save(tmp_path / "one" / "a.png")
     with pytest.raises(SightlineError, match="one image is too few"):
         sightline.train(small(), tmp_path / "one", out=tmp_path / "run", quiet=True)
+
+
+def test_small_views_are_cut_from_the_full_image(small: Toy) -> None:
+    config = small(**{"pretrain.small_crops": 1, "pretrain.small_size": 16, "augment.crop": "resized", "data.size": 64})
+    config = resolve(config, {"augment.horizontal_flip": 0.0, "pretrain.small_scale": [0.06, 0.06]})
+    _, (view,) = view_functions(config, (0.0,) * 3, (1.0,) * 3)
+    fine = torch.zeros(8, 3, 64, 64, dtype=torch.uint8)
+    fine[:, :, :, ::4] = fine[:, :, :, 1::4] = 255  # stripes of two pixels, which vanish at a quarter of the side
+    found = view(fine, torch.arange(8), 0, 0)
+    assert found.shape == (8, 3, 16, 16) and found.std(3).mean() > 0.3
+
+
+def test_label_sets_are_no_labels_of_a_pretraining(
+    small: Toy, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((photos / "train").rglob("*.png"))
+    rows = "".join(f"{path},{'cat;dog' if index % 2 else 'cat'}\n" for index, path in enumerate(files))
+    (tmp_path / "labels.csv").write_text("filename,label\n" + rows)
+    source = open_images(small(**{"data.path": str(tmp_path / "labels.csv")}), print)
+    assert source.splits["train"].labels is None and len(source.splits["train"].names) == len(files)
+    assert "several labels each: without k-NN accuracy" in capsys.readouterr().out
+    probed = small(**{"data.path": str(photos), "pretrain.probe": str(tmp_path / "labels.csv")})
+    with pytest.raises(SightlineError, match="have several labels"):
+        open_probe(probed, print)
+
+
+def test_a_teacher_needs_colors(photos: Path, tmp_path: Path) -> None:
+    for index in range(4):
+        Image.fromarray(np.random.default_rng(index).integers(0, 4000, (16, 16), dtype=np.uint16)).save(
+            tmp_path / f"{index}.png"
+        )
+    config = resolve(load_recipe("distill_fast"), {"data.path": str(tmp_path), "train.threads": 1})
+    with pytest.raises(SightlineError, match="a teacher needs images of red, green and blue"):
+        build(config, print)

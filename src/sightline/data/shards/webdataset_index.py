@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...config.paths import absolute, is_url
-from ...config.schema import Data
+from ...config.schema import NO_GROUPS, Data
 from ...errors import SightlineError, counted, listing, printable, some_of
 from ...runs.atomic import atomic_write, write_json
 from ..cache import LISTED, cache_root, key_of
@@ -163,6 +163,10 @@ def with_held_out(index: ShardIndex, store: Store, seed: int) -> ShardIndex:
         "no validation split can be held out",
         "pack the images again, which shuffles them: sightline pack FOLDER OUT",
     )
+    if store.data.group not in ("", NO_GROUPS):
+        why = "entire shards are held out, which divides the groups of data.group"
+        cure = "put the images of some groups into shards of their own, named val-000000.tar and so on"
+        raise SightlineError(what, where=path, why=why, cure=cure)
     if len(train) < 2:
         why = "only entire shards can be held out, and there is one shard"
         raise SightlineError(what, where=path, why=why, cure=f"{cure}; or add a shard named val-000000.tar")

@@ -41,6 +41,10 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
     if data.labels == "number" and (kind in LIBRARIES or is_sharded(data)):
         cure = "give a table with the columns filename and label: --data TABLE.csv"
         raise SightlineError("numbers are read from tables and file names only", where=data.path, cure=cure)
+    if isinstance(data.channels, tuple) and (kind in LIBRARIES or is_sharded(data) or parquet_files(data)[1]):
+        cure = "leave it out; or give the images as files: --data FOLDER"
+        why = "shards, Parquet files and libraries are read as red, green and blue"
+        raise SightlineError("data.channels chooses channels of image files", where=data.path, why=why, cure=cure)
     if kind == "sklearn":
         return open_digits(data, seed, hold_out)
     if kind == "torchvision":

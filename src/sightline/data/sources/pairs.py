@@ -113,7 +113,7 @@ def open_parquet(
     palette = known or choose_palette(root, data, every[:1], listed.masks(every[0]) if every else None)
 
     def items(images: list[File]) -> Items:
-        names = tuple(file.name for file in images)
+        names, times = tuple(file.name for file in images), [file.stamp for file in images]
 
         def read(index: int, side: int = 0) -> Image.Image:
             return image_of(listed.content(names[index]), os.path.join(root, names[index]), data.max_pixels, side)
@@ -121,7 +121,7 @@ def open_parquet(
         def mask(index: int, facts: MaskFacts | None = None) -> np.ndarray:
             return read_mask(masks[index], palette, data.max_pixels, facts, listed.masks(names[index]))
 
-        masks, stamps = tuple(f"{name} ({listed.column})" for name in names), tuple(file.stamp for file in images)
+        masks, stamps = (tuple(f"{one} ({listed.column})" for one in each) for each in (names, times))
         return Items(names, None, read, stamps, mask, masks)
 
     splits = {split: items(images) for split, images in listed.images.items()}

@@ -56,7 +56,9 @@ def without_own_preprocessing(config: C) -> C:
 def own_preprocessing(config: Config) -> tuple[str, dict[str, Any]]:
     """The preprocessing of the weights with which a run starts: (their origin, dotted settings -> values)."""
     model = config.model
-    folder = weights_folder(Path(expanded(model.weights))) if model.weights not in NO_PATH else None
+    path = Path(expanded(model.weights))
+    path = path.parent if path.name == "model.safetensors" and (path.parent / "config.json").is_file() else path
+    folder = weights_folder(path) if model.weights not in NO_PATH else None
     if folder is not None:
         return str(folder), of_checkpoint(folder)
     name = pretrained_encoder(model.name, dict(model.args)) or model.name

@@ -119,6 +119,8 @@ def of_torchvision(model: str) -> Published:
     steps, data = weights.transforms(), "COCO and Pascal VOC" if "COCO" in weights.name else "ImageNet-1k"
     license = "cc-by-nc-4.0" if "SWAG" in weights.name else "bsd-3-clause"
     own: dict[str, Any] = {"augment.mean": list(steps.mean), "augment.std": list(steps.std)}
+    if model in ("googlenet", "inception_v3"):  # torchvision's own networks convert to this range when they are loaded
+        own = {"augment.mean": [0.5] * 3, "augment.std": [0.5] * 3}
     if hasattr(steps, "crop_size"):
         size, resized = steps.crop_size[0], steps.resize_size[0]
         own |= resizing(size, "crop", size / resized, steps.interpolation.value)

@@ -13,6 +13,7 @@ from ...config.schema import Augment
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.channels import RGB, Channels
 from ...data.image_cache import decode, subset
+from ...data.label_arrays import are_sets
 from ...data.loader import evaluation_batches
 from ...data.shards.stream import sampled
 from ...data.sources.leakage import reject_leaks
@@ -25,7 +26,7 @@ from ...engine import parts
 from ...engine.device import pick_device, pick_precision, use_threads
 from ...engine.distributed import world
 from ...engine.optim import check_optimizer
-from ...errors import SightlineError
+from ...errors import SightlineError, some_of
 from ...inference.evaluation import require_channels
 from ...models import (
     MODELS,
@@ -93,6 +94,10 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
+    if config.pretrain.teacher and not source.channels.colors:
+        why = f"the images have the channels {some_of(source.channels.names)}"
+        cure = "pre-train without a teacher: sightline train moco_fast; or convert the images: --data.channels rgb"
+        raise SightlineError("a teacher needs images of red, green and blue", where=source.path, why=why, cure=cure)
     off = {} if source.channels.colors else color_settings(config, say)
     config = resolve(config, off)
     torch.manual_seed(config.train.seed)
@@ -219,6 +224,10 @@ def open_images(config: PretrainConfig, say: Say) -> Source:
         )
     source = open_without_masks(config.data) or open_source(config.data, config.data.split_seed, hold_out=False)
     labels = [items.labels for items in source.splits.values() if items.labels is not None]
+    if any(map(are_sets, labels)):
+        say("the images have several labels each: without k-NN accuracy; give others for it: --pretrain.probe PATH")
+        unlabeled = {name: replace(items, labels=None) for name, items in source.splits.items()}
+        source, labels = replace(source, splits=unlabeled, classes=()), []
     if not config.pretrain.probe and labels and len(source.classes) > 1:
         source = open_source(config.data, config.data.split_seed)
     elif config.data.inner_fraction and not config.pretrain.probe:
@@ -243,7 +252,7 @@ def view_functions(
     augment, pretrain, size = config.augment, config.pretrain, config.data.size
     differs = {"blur": pretrain.second_blur, "solarize": pretrain.second_solarize}
     second = augment.model_copy(update=differs)
-    tiny = second.model_copy(update={"crop_scale": pretrain.small_scale, "resize": 0})
+    tiny = second.model_copy(update={"crop_scale": pretrain.small_scale, "resize": augment.resize or size})
     large = [view_of(one, size, mean, std, index, channels) for index, one in enumerate((augment, second))]
     side = small_side(config, size)
     return large, [view_of(tiny, side, mean, std, 2 + index, channels) for index in range(pretrain.small_crops)]

@@ -4,6 +4,7 @@ from ...config.schema import Data
 from ...data.channels import Channels
 from ...data.copies import copies_of, sentences
 from ...data.image_cache import decode, subset
+from ...data.label_arrays import are_sets
 from ...data.sources.leakage import reject_leaks, source_without
 from ...data.sources.open import open_source
 from ...data.types import Decoded, Source
@@ -27,9 +28,11 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")
-    if "train" not in probe.splits or probe.splits["train"].labels is None:
-        cure = "give labeled images: --pretrain.probe PATH; or remove this option"
-        raise SightlineError("the images of pretrain.probe have no labels", where=data.path, cure=cure)
+    labels = probe.splits["train"].labels if "train" in probe.splits else None
+    if labels is None or are_sets(labels):
+        cure = "give images with one label each: --pretrain.probe PATH; or remove this option"
+        what = f"the images of pretrain.probe have {'no' if labels is None else 'several'} labels"
+        raise SightlineError(what, where=data.path, cure=cure)
     return reject_leaks(probe, data, say), data
 
 
