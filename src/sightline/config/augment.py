@@ -9,8 +9,8 @@ from .fields import Count, CountOrZero, Names, Probability, Range, Section, Shar
 
 
 class Augment(Section):
-    """Augmentation of training images, in the order of these settings. Probabilities are per image. For evaluation,
-    images are only resized and normalized."""
+    """Augmentation of training images, in the order of these settings; only `erase` follows the normalization, so that
+    erased pixels have the mean. Probabilities are per image. For evaluation, images are only resized and normalized."""
 
     resize: CountOrZero = 0
     """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""

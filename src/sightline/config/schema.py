@@ -216,7 +216,8 @@ class Train(Section):
     """Largest number of images in a batch of an evaluation; processors use fewer if the images are large."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the training: float32, bfloat16, or, for graphics cards without bfloat16, float16 with a scaled
-    loss. `auto`: the faster one, by timing steps of the network on this machine."""
+    loss. `auto`: the faster one, by timing steps of the network on this machine; on cards with bfloat16 that, without
+    timing; on `mps` float32."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1` or `mps`; `auto`: cuda if there is one, else cpu. Nothing was run on `mps` yet."""
     compile: bool = False
