@@ -319,3 +319,14 @@ def test_options_of_report_that_have_no_effect_are_errors(tmp_path: Path, option
 def test_runs_are_not_compared_on_training_images(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="--split train is not possible"):
         sightline.report(tmp_path / "a", tmp_path / "b", split="train")
+
+
+def test_the_home_folder_is_expanded_in_the_paths_of_runs(
+    photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = sightline.train(configured(tiny | {"report.samples": 0}), photos, out="~/my runs/a", quiet=True)
+    assert run.path == tmp_path / "my runs" / "a" and sightline.load("~/my runs/a").classes
+    assert sightline.predict("~/my runs/a", photos, out="~/table.csv", quiet=True) == tmp_path / "table.csv"
+    assert not (tmp_path / "~").exists()

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from .config.paths import path_of
 from .data.scenes import write_scenes
 from .data.sources.libraries import write_digits
 from .errors import SightlineError
@@ -27,7 +28,7 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
     Results are in OUT/digits, OUT/scenes and OUT/transfer, the data in OUT/scenes-data and OUT/digits-data. Raises
     SightlineError if OUT contains anything else.
     """
-    folder = Path(out)
+    folder = path_of(out)
     own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}
     if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - own):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another folder: --out FOLDER")

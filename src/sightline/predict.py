@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .config.paths import path_of
 from .errors import SightlineError
 from .inference.inputs import PRECISIONS, PredictOptions
 from .inference.prelabels import DOCUMENTS
@@ -62,4 +63,4 @@ def predict(
     task = TASKS[config.task]
     command = f"predict --format {format}" if format else "predict"
     function = task.supported(task.prelabel if format else task.predict, command, str(folder))
-    return function(folder, config, inputs, Path(out), options, say)
+    return function(folder, config, inputs, path_of(out), options, say)

@@ -4,6 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
+from .config.paths import path_of
 from .errors import SightlineError
 from .repeat.page import write_result as write_repetition
 from .repeat.results import read_plan
@@ -54,7 +55,7 @@ def report(
     if split == "train":
         why = "a comparison on images that the models were trained on says nothing about new ones"
         raise SightlineError("--split train is not possible", why=why, cure="compare on val, test or outer")
-    folder = Path(run)
+    folder = path_of(run)
     if watch:
         serve(folder, port)
         return folder / "report.html"

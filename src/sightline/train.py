@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .config.paths import path_of
 from .config.resolve import resolve
 from .config.schema import Config
 from .data.loader import part_range, prefetch, training_batches
@@ -70,7 +71,7 @@ def train(
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
     config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
     config, preprocessing = with_own_preprocessing(run_folder.with_absolute_paths(config))
-    folder = Path(out) if out is not None else run_folder.default_folder(config.name)
+    folder = path_of(out) if out is not None else run_folder.default_folder(config.name)
     TASKS[config.task].check(config)
     with process_group(config.train.rank_timeout_seconds) as world:
         if restarted() and run_folder.holds_run_of(folder, config):
@@ -308,11 +309,10 @@ def stop_reason(training: Training, clock: Clock) -> str:
 def end_epoch(training: Training, reason: str) -> None:
     """Evaluate after the first, last and every `evaluate_every`-th epoch; save the state. reason: why to stop."""
     done = training.progress.step >= training.total_steps
-    last = reason or done
-    if last or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
+    if reason or done or training.epoch == 1 or training.epoch % training.config.train.evaluate_every == 0:
         reason = evaluate_epoch(training) or reason
     training.progress.stopped = "" if done else reason
-    training_state.save_or_defer(training, last=bool(last or reason))
+    training_state.save_or_defer(training, last=bool(done or reason))
 
 
 def evaluate_epoch(training: Training) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError
@@ -10,6 +11,11 @@ from ..errors import SightlineError
 NO_PATH = ("", "none", "pretrained", "imagenet", "coco")
 """Values of settings for paths that are not paths but have a special meaning."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+
+
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder that the user gives for a result or a run, with ~ and variables expanded."""
+    return Path(expanded(os.fspath(path)))
 
 
 def expanded(path: str) -> str:

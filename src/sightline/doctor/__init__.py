@@ -1,9 +1,9 @@
 """`sightline doctor`: find errors in data before training, and how to correct each."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.paths import path_of
 from ..runs.terminal import print_plain
 from ..user_code import accepts_code
 
@@ -39,4 +39,4 @@ def doctor(
 
     say = (lambda text: None) if quiet else print_plain
     network = os.fspath(weights), model
-    return diagnose(os.fspath(data), None if out is None else Path(out), network, fix, overwrite, settings, say)
+    return diagnose(os.fspath(data), None if out is None else path_of(out), network, fix, overwrite, settings, say)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..config.paths import path_of
 from ..config.resolve import resolve
 from ..engine.memory import explain_out_of_memory
 from ..errors import SightlineError
@@ -73,7 +74,7 @@ def chosen_target(folder: Path, format: str, out: str | os.PathLike[str] | None,
     earlier export.
     """
     default = folder / "export" / ("model.onnx" if format == "onnx" else "safetensors")
-    target = default if out is None else Path(out)
+    target = default if out is None else path_of(out)
     if format == "onnx" and target.suffix.lower() != ".onnx":
         target = target / "model.onnx"
     if target.parent.is_file() or (format == "safetensors" and target.is_file()):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..config.paths import path_of
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..data.sources.open import open_source
@@ -68,7 +69,7 @@ def repeat(
     if folds:
         require_unseen(config)
     plan = Repeats(config.name, folds, chosen)
-    folder = Path(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
+    folder = path_of(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
     run_folder.require_outside_data(folder, config.data.path)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
     with lock_run(folder) as note:

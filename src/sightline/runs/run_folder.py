@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute, is_url, paths_in
+from ..config.paths import absolute, is_url, path_of, paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
 from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError, listing
@@ -183,7 +183,7 @@ def existing(run: str | Any) -> Path:
 
     Also raises SightlineError if the run was trained with code of the user's that is not loaded.
     """
-    folder = Path(run)
+    folder = path_of(run)
     if (folder / "recipe.yaml").is_file():
         require_code(folder)
         return folder

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config.paths import path_of
 from ..errors import SightlineError
 from ..runs.terminal import print_plain
 from ..user_code import accepts_code
@@ -43,7 +44,7 @@ def masks(
     from .generation import generate
 
     say = (lambda text: None) if quiet else print_plain
-    target, settings = Path(out), (points_per_side, points_per_batch, quality, stability)
+    target, settings = path_of(out), (points_per_side, points_per_batch, quality, stability)
     if target.is_file() or target.suffix.lower() in (".csv", ".json", ".html", ".png", ".tif", ".tiff", ".jpg"):
         why = "several files are written per image"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure="choose a folder: --out segments/")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.paths import absolute, absolute_or_name
+from ..config.paths import absolute, absolute_or_name, path_of
 from ..config.resolve import resolve
 from ..config.schema import Config, Data
 from ..data.label_arrays import are_numbers, are_sets
@@ -122,7 +122,7 @@ def start(
         have = "" if weights else "if you have such a file: --weights FILE; "
         say(f"note: {error.what}: {error.why}; pre-trained steps are left out\n  {have}{typed(error.cure)}")
     kind, source, wanted = look(wanted, say, films=True)
-    folder = Path(out) if out is not None else run_folder.default_folder("start")
+    folder = path_of(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
     steps, sizes = ladder(kind, source, weights, model, wanted), Sizes.of(source)
     with lock_run(folder) as note:

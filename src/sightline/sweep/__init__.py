@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..config.paths import path_of
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
 from ..errors import SightlineError, listing
@@ -76,7 +77,7 @@ def sweep(
     if data is not None:
         typed["data.path"] = os.fspath(data)
     plan = make_plan(recipe, typed, metric, sampler, pruner, seed, split)
-    folder = Path(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
+    folder = path_of(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
     run_folder.require_outside_data(folder, plan.first.data.path)
     require_own_folder(folder, (folder / FILE).is_file(), "sweep")
     say = (lambda text: None) if quiet else print_plain

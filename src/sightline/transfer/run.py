@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..config.paths import absolute_or_name
+from ..config.paths import absolute_or_name, path_of
 from ..recipes import load_grid
 from ..repeat.several import parse_seeds
 from ..runs import run_folder
@@ -95,7 +95,7 @@ def transfer(
 def grid_folder(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: Grid) -> Path:
     """The folder of the grid: `out` if given, else `recipe` if it is the folder of a grid, else runs/NAME."""
     if out is not None:
-        return Path(out)
+        return path_of(out)
     exists = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
     return Path(str(recipe)) if exists else run_folder.default_folder(grid.name)
 

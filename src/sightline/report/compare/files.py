@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ...config.paths import path_of
 from ...errors import SightlineError
 from ...insight.style import png
 from ...runs.atomic import atomic_write, finite, remove, write_json
@@ -28,7 +29,7 @@ def write_comparison(
     An existing comparison of the same runs is replaced. A comparison of other runs is replaced only with `overwrite`.
     Raises SightlineError if nothing can be compared, and if the folder has other content than a comparison.
     """
-    folder = Path(out)
+    folder = path_of(out)
     comparison = compare(runs, split)
     replaced = must_replace(folder, [entry.files.path for entry in comparison.entries], overwrite)
     figures = {name: png(draw()) for name, draw in plan_comparison(comparison).items()}
