@@ -48,7 +48,7 @@ TOY = {
     "model.name": "small_cnn",
     "data.filter": "bilinear",  # not that of the recipe's weights
     "augment.normalize": "dataset",
-    "augment.resize": 0,
+    "augment.resize": 18,
     "train.epochs": 1,
     "train.batch_size": 16,
     "train.precision": "fp32",
