@@ -25,7 +25,6 @@ from sightline.config.schema import Config
 from sightline.errors import FINDINGS
 from sightline.recipes import GRIDS, RECIPES, load_recipe
 from sightline.runs.atomic import read_json_lines
-from sightline.runs.run_folder import require_writable
 from sightline.transfer.grid import STAGES
 from sightline.transfer.outcomes import SettingComparison
 
@@ -294,13 +293,15 @@ def test_moved_data_of_a_run_are_its_own_also_with_splits(
     assert other["look"] == 1 and "selection" not in other
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_run_that_cannot_be_written_to_is_an_error_before_it_is_evaluated(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").touch()
-    tmp_path.chmod(0o500)
-    with pytest.raises(SightlineError, match="this run cannot be written to") as caught:
-        require_writable(tmp_path, "evaluate")
-    assert f"cp -r {tmp_path} NEW; sightline evaluate NEW" in caught.value.cure
+def test_a_run_that_cannot_be_written_to_is_an_error_before_it_is_evaluated(
+    photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sightline.train(configured(tiny | {"report.samples": 0}), photos, out=tmp_path / "run", quiet=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run.path)
+    for command in ("evaluate", "report"):
+        with pytest.raises(SightlineError, match="this run cannot be written to") as caught:
+            getattr(sightline, command)(run.path, quiet=True)
+        assert f"cp -r {run.path} NEW; sightline {command} NEW" in caught.value.cure
 
 
 @pytest.mark.parametrize(

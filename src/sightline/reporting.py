@@ -69,7 +69,7 @@ def report(
         )
         raise SightlineError("--out and --overwrite are for a comparison of several runs", why=why, cure=cure)
     if others:
-        folders, there = [folder, *map(Path, others)], Path(out or "runs/compare")
+        folders, there = [folder, *map(path_of, others)], path_of(out or "runs/compare")
         if all(read_plan(one) for one in folders) and split == "val":
             page, lines = write_versus(folders, there, overwrite)
         else:

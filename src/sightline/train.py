@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .config.checks import FITTED
 from .config.paths import path_of
 from .config.resolve import resolve
 from .config.schema import Config
@@ -296,14 +297,13 @@ def stop_reason(training: Training, clock: Clock) -> str:
     config, now = training.config.train, time.monotonic()
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
-    late = config.max_minutes > 0 and training.log.seconds() > 60 * config.max_minutes
+    late = 0 < 60 * config.max_minutes < training.log.seconds() and training.config.optim.name not in FITTED
     asked, due, late = distributed.any_of([training.stop.requested, due, late])
     if due:
         training_state.save_or_defer(training, last=False)
         clock.saved = time.monotonic()
-    if asked and within:
-        return INTERRUPTED_BY_SIGNAL
-    return f"time limit of {config.max_minutes:g} minutes reached" if late else ""
+    limit = f"time limit of {config.max_minutes:g} minutes reached" if late else ""
+    return INTERRUPTED_BY_SIGNAL if asked and within else limit
 
 
 def end_epoch(training: Training, reason: str) -> None:

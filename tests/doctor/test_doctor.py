@@ -344,6 +344,20 @@ def test_cures_of_masks_are_those_that_masks_have(make_scenes: Callable[..., Pat
     assert "--fix" not in one.cure and "on_bad_image" not in one.cure
 
 
-def test_a_run_takes_the_place_of_moved_data_and_no_other_setting(tmp_path: Path) -> None:
+def test_the_page_of_a_run_shows_its_moved_data(make_photos: Callable[..., Path], tiny: dict, tmp_path: Path) -> None:
+    data = make_photos(tmp_path / "old")
+    done = sightline.train(
+        "photos_scratch",
+        data,
+        out=tmp_path / "run",
+        **tiny | {"train.epochs": 8, "optim.lr": 0.02, "report.samples": 0},
+    )
+    moved = data.rename(tmp_path / "new")
+    lost, found = (sightline.doctor(done.path, quiet=True, **more) for more in ({}, {"data.path": str(moved)}))
+    assert lost.notes[0].startswith("the page shows no images") and "--data.path NEW" in lost.notes[0]
+    assert not found.notes
+
+
+def test_a_run_accepts_no_other_setting_than_the_place_of_its_data(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match=r"--data\.size has no effect on a run"):
         of_run(tmp_path, False, tmp_path, "", {"data.path": "new", "data.size": 9})

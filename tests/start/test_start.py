@@ -277,6 +277,7 @@ def test_settings_by_which_validation_images_choose_are_errors(
         sightline.start(photos, out=tmp_path / "s", weights="none", quiet=True, **setting)
     assert "sightline train photos_finetune" in caught.value.cure and not (tmp_path / "s").exists()
     require_settings({"train.best_metric": "epoch", "train.patience": 0})
+    require_settings({"train.patience": "0"})  # as on the command line
 
 
 def test_damaged_images_are_left_out_when_times_are_estimated(photos: Path) -> None:

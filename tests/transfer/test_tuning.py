@@ -11,7 +11,8 @@ import pytest
 
 import sightline
 from sightline import SightlineError
-from sightline.config.resolve import resolve
+from sightline.config.resolve import resolve, to_yaml
+from sightline.config.schema import Config
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.transfer import training, tuning
@@ -192,10 +193,11 @@ def test_a_try_that_diverges_is_not_chosen_and_does_not_stop_the_grid(
     wild: list[str] = ["A-lr0.0015-e2"]
     names: list[str] = []
 
-    def train(command: training.Command, name: str, config: object) -> bool:
+    def train(command: training.Command, name: str, config: Config) -> bool:
         names.append(name.removeprefix("tune/"))
         run = command.folder / name
         run.mkdir(parents=True, exist_ok=True)
+        (run / "recipe.yaml").write_text(to_yaml(config))
         if names[-1] in wild:
             (run / "not-finite-batch.txt").write_text("a.png\n")
             raise SightlineError("the loss is not finite at step 3")

@@ -51,9 +51,6 @@ def head_rules(config: Any) -> Rules:
         f"optim.name {name} needs model.freeze true, no augmentation and train.epochs 1": (
             fitted and not (has_fixed_features(config) and config.train.epochs == 1)
         ),
-        f"optim.name {name} is fitted once, so that train.max_minutes cannot shorten it": (
-            fitted and config.train.max_minutes > 0
-        ),
         f"optim.name {name} uses every image once, with data.sampler shuffle": (
             fitted and config.data.sampler != "shuffle"
         ),

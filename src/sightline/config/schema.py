@@ -195,7 +195,7 @@ class Train(Section):
     seed: CountOrZero = 0
     """Seed of the initial weights, the order of the images and their augmentation."""
     max_minutes: NonNegativeFloat = 0.0
-    """Stop training after this time; the run is then evaluated and saved. 0: no limit."""
+    """Stop training after this time; the run is then evaluated and saved. 0: no limit. A fitted head has none."""
     patience: CountOrZero = 0
     """Early stopping: stop after this number of epochs without a better `best_metric`; 0: off."""
     best_metric: str = "accuracy"

@@ -1,6 +1,7 @@
 """Helpers of `sightline evaluate`: choose the split, detect changed images, count evaluations on test data; images that
 the run was trained on."""
 
+import contextlib
 import csv
 import os
 from collections.abc import Callable, Iterable
@@ -153,9 +154,11 @@ def open_other(
     for note in source.notes:
         say(note)
     known = known_digest(folder, "val")
-    if known is not None and "val" in source.splits and decode(source).digest == known:
-        say("these are the data of the run in another folder")
-        return source, True
+    if known is not None and "val" in source.splits:
+        with contextlib.suppress(SightlineError):  # an image of `val` that cannot be read is reported if it is used
+            if decode(source).digest == known:
+                say("these are the data of the run in another folder")
+                return source, True
     if ALL not in source.splits or known is None:
         return source, False
     try:

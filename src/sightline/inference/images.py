@@ -141,13 +141,14 @@ def array_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 def of_8_bits(image: Image.Image, deep: float, name: str) -> Image.Image:
-    """An image of one channel of integers above 255 with 8 bits: `deep`, the largest value of the training images,
-    becomes 255, as in files. Other images are returned unchanged. Raises SightlineError if `deep` is unknown (0)."""
+    """An image of one channel of integers above 255 with 8 bits: `deep`, the largest value with the bits of the
+    training images, becomes 255, as in files. Other images are returned unchanged. Raises SightlineError if `deep` is
+    unknown (0)."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
     if values.min() < 0 or values.max() > (deep or 255):
-        limit = f"; the training images had values up to {deep:,.0f}" if deep else ""
+        limit = f"; those of the training images can be up to {deep:,.0f}" if deep else ""
         why = f"its values are {values.dtype} from {values.min():,} to {values.max():,}{limit}"
         raise SightlineError("these are not the values of an image", where=name, why=why, cure=VALUES)
     return Image.fromarray(np.rint(values * (255 / (deep or 255))).astype(np.uint8))

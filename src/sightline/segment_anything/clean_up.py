@@ -20,7 +20,7 @@ from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
 from ..stats.groups import Groups, groups_of_masks, ids_in
 from ..stats.intervals import verdict
-from ..stats.paired import iou_difference
+from ..stats.paired import counted_by_one, iou_difference
 from ..stats.segmentation import Counts, as_counts, class_iou, confusion, mean_iou, summed
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
@@ -183,6 +183,7 @@ def effect(before: Counts, after: Counts, *, groups: Groups | None = None) -> di
         "mean_iou_before": float(mean_iou(first)),
         "mean_iou_after": float(mean_iou(second)),
         "difference": float(apart.value),
+        **({"other_classes": True} if counted_by_one(before, after).any() else {}),
         "interval": [float(low), float(high)],
         "p": p if math.isfinite(p) else None,
         "class_iou_before": class_iou(first).tolist(),
@@ -197,7 +198,14 @@ def sentence(facts: dict[str, Any]) -> str:
     count += f" in {counted(facts['groups'], 'group')}" if "groups" in facts else ""
     if not (math.isfinite(first) and math.isfinite(second)):
         return "clean-up: not measured, every pixel of the truth is ignored"
-    found = "too few for an interval"
+    found = (
+        "too few for an interval"
+        if not facts.get("other_classes")
+        else (
+            "without an interval, because one of the two has a class that no true mask has, so that the means are over "
+            "different classes"
+        )
+    )
     if facts["p"] is not None:
         difference, names = (facts["difference"], facts["interval"]), ("the prediction", "the clean-up", "mean IoU")
         found = verdict(*difference, *names, facts["p"])

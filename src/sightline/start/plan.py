@@ -43,7 +43,7 @@ def require_settings(settings: Mapping[str, Any]) -> None:
     """Raise SightlineError for a setting that no task of a ladder has, or that would choose an epoch by the validation
     images, before weights are looked up and data opened."""
     for key, value in ONLY.items():
-        if settings.get(key, value) != value:
+        if str(settings.get(key, value)) != str(value):
             why = "the steps are compared on the validation images, so nothing is chosen by them"
             cure = f"leave it out; or train one recipe: sightline train photos_finetune --{key} {settings[key]}"
             raise SightlineError(

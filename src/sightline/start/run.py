@@ -133,6 +133,7 @@ def start(
             folder, asked, overwrite, [step.name for step in steps if step.pretrained], sizes.digest
         )
         climb = Climb(source, folder, asked, sizes, minutes, say, quiet, outcomes)
+        write_outcomes(folder, asked, outcomes, sizes.digest)
         signals = StopRequest.received
         steps = [step for step in steps if not (step.pretrained and weights == "none")]
         for step, later in zip(steps, range(1, len(steps) + 1), strict=True):

@@ -96,8 +96,8 @@ def grid_folder(recipe: "str | Grid", out: str | os.PathLike[str] | None, grid: 
     """The folder of the grid: `out` if given, else `recipe` if it is the folder of a grid, else runs/NAME."""
     if out is not None:
         return path_of(out)
-    exists = isinstance(recipe, str) and (Path(recipe) / "grid.yaml").is_file()
-    return Path(str(recipe)) if exists else run_folder.default_folder(grid.name)
+    exists = isinstance(recipe, str) and (path_of(recipe) / "grid.yaml").is_file()
+    return path_of(str(recipe)) if exists else run_folder.default_folder(grid.name)
 
 
 def is_weights(path: Path) -> bool:

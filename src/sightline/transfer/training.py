@@ -78,9 +78,9 @@ def tune(command: Command, setting: str) -> None:
     first = merged.pretrainings(SETTINGS[setting].pretraining)[0]
     tries = {f"tune/{name_of_try(setting, settings)}": settings for settings in candidates(merged, setting, longer)}
     for name, settings in tries.items():
-        if has_diverged(command.folder / name):
-            continue
         config = config_of_try(merged, setting, settings, weights_of(command, setting, first))
+        if has_diverged(command.folder / name) and run_folder.holds_run_of(command.folder / name, config):
+            continue
         try:
             train_or_resume(command, name, config)
         except SightlineError as error:

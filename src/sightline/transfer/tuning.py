@@ -99,7 +99,7 @@ def read_choice(folder: Path, grid: Grid, setting: str) -> Choice | None:
 
 def has_diverged(run: Path) -> bool:
     """Whether a run ended because its loss or gradient was not finite."""
-    return (run / NOT_FINITE).is_file()
+    return (run / NOT_FINITE).is_file() and not final_record(run)
 
 
 def chosen_settings(folder: Path, grid: Grid, setting: str) -> dict[str, Any] | None:

@@ -150,6 +150,11 @@ def test_other_tables_beside_class_folders_in_splits_are_noted(tmp_path: Path, r
     assert source.classes == ("p0", "p1") and "not used: labels.csv" in source.notes
 
 
+def test_tables_beside_folders_in_splits_do_not_matter_without_labels_to_train_on(tmp_path: Path) -> None:
+    put(tmp_path, *SPLIT_FOLDERS)
+    assert opened(written(tmp_path, "filename,label\n" + ROWS), hold_out=False).classes == ("p0", "p1")
+
+
 def test_one_folder_in_a_split_is_not_a_class_if_a_table_has_the_labels(tmp_path: Path) -> None:
     put(tmp_path, *(f"train/images/{name}" for name in FOUR))
     written(tmp_path, "filename,label\n" + ROWS, "train.csv")

@@ -308,9 +308,6 @@ def check_augment(augment: Augment, size: int) -> None:
     if augment.crop == "random" and side + 2 * padding < size:
         padded = f"an image of augment.resize {side} and augment.padding {padding} is {side + 2 * padding} pixels wide"
         faults.append(f"{padded}, which is smaller than the crops of data.size {size}")
-    if augment.crop == "random" and side + 2 * padding == size:
-        larger = f"augment.padding {max(1, size // 8)}, or augment.resize {round(size * 8 / 7)}"
-        faults.append(f"augment.crop random has no effect, because the images are as large as the crops: set {larger}")
     if augment.crop == "random" and augment.padding_mode == "reflect" and padding >= side:
         faults.append(f"augment.padding {padding} with augment.padding_mode reflect must be below the side, {side}")
     if augment.crop != "random" and padding:

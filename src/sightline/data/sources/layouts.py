@@ -23,6 +23,7 @@ from .scan import (
     images_below,
     left_out,
     list_folder,
+    walk,
 )
 from .splits import ALIASES, ALL, split_folders, split_of
 from .tables import has_columns, holds_predictions, read_table
@@ -57,7 +58,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     tally: Counter[str] = Counter()
     splits = split_folders(here.folders, root, forced=data.layout == "splits")
     first = splits.get("train", "") if hold_out else next(iter(splits.values()), "")
-    layout = detect_layout(root, data, here, splits, first) if data.layout == "auto" else data.layout
+    layout = detect_layout(root, data, here, splits, first, hold_out) if data.layout == "auto" else data.layout
     if layout == "csv":
         check = data.layout == "auto" and not splits and not here.images
         return from_tables(root, pick_tables(root, here.tables, data, hold_out), here.folders, data, hold_out, check)
@@ -101,11 +102,13 @@ def unused_note(here: DirectoryListing, used: Iterable[str]) -> list[str]:
     return [f"not used: {some_of(unused)}"] if unused else []
 
 
-def detect_layout(root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str) -> str:
+def detect_layout(
+    root: str, data: Data, here: DirectoryListing, splits: dict[str, str], first: str, hold_out: bool
+) -> str:
     """Detect the layout of a folder: one of the values of `data.layout`. Raises SightlineError if it is ambiguous.
-    splits: folder of each split. first: folder of the first split, or ''."""
+    splits: folder of each split. first: folder of the first split, or ''. hold_out: as of `recognize`."""
     if first and (inside := list_folder(root, first).folders):
-        return "csv" if labels_in_table(root, data, here, first, inside) else "splits"
+        return "csv" if hold_out and labels_in_table(root, data, here, first, inside) else "splits"
     named = data.label_column or data.file_column  # a wrong name is the error of reading the table
     if any(has_columns(os.path.join(root, table), data) for table in here.tables) or (named and here.tables):
         return "csv"
@@ -139,20 +142,20 @@ def labels_in_table(root: str, data: Data, here: DirectoryListing, first: str, i
     inside: the folders in `first`. Raises SightlineError if it has several folders, none of them is named like a label
     in the table, and the table lists their images: they may be classes, or persons, places and so on.
     """
+    images: set[str] = set()
     for name in here.tables:
         path = os.path.join(root, name)
         try:
             rows = read_table(path, data).rows if has_columns(path, data) else ()
         except SightlineError:  # an invalid table, which is not used
-            rows = ()
+            continue
+        labels = list(dict.fromkeys(label for row in rows for label in row.labels))
         if data.label_column and rows:
             return True
-        if {label.lower() for row in rows for label in row.labels} & {folder.lower() for folder in inside}:
+        if {label.lower() for label in labels} & {folder.lower() for folder in inside}:
             continue
-        images = {
-            posixpath.basename(file.name)
-            for each in inside
-            for file in images_below(root, f"{first}/{each}", Counter())
+        images = images or {
+            posixpath.basename(one.name) for each in inside for one in walk(root, f"{first}/{each}", None)
         }
         if images.isdisjoint(posixpath.basename(row.file.replace("\\", "/")) for row in rows):
             continue
@@ -160,7 +163,7 @@ def labels_in_table(root: str, data: Data, here: DirectoryListing, first: str, i
             return True
         why = (
             f"{name} lists images of the {len(inside):,} folders in {first}/, none of which, such as {inside[0]!r}, is "
-            f"named like a label, such as {some_of([repr(label) for label in rows[0].labels])}"
+            f"named like a label, such as {some_of([repr(label) for label in labels[:1]])}"
         )
         cure = "to take the labels from the table: --data.layout csv; from the folders: --data.layout splits"
         raise SightlineError(

@@ -57,7 +57,7 @@ def own_preprocessing(config: Config) -> tuple[str, dict[str, Any]]:
     """The preprocessing of the weights with which a run starts: (their origin, dotted settings -> values)."""
     model = config.model
     path = Path(expanded(model.weights))
-    path = path.parent if path.name == "model.safetensors" and (path.parent / "config.json").is_file() else path
+    path = path.parent if path.name == "model.safetensors" and of_checkpoint(path.parent) else path
     folder = weights_folder(path) if model.weights not in NO_PATH else None
     if folder is not None:
         return str(folder), of_checkpoint(folder)
