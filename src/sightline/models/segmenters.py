@@ -258,7 +258,8 @@ def light_segmenter(name: str, classes: int, args: dict[str, Any], channels: int
     assert isinstance(network, LightNetwork)
     stride = network.encoder.stride
     try:
-        dry_run(network.encoder, (2 * stride, 3 * stride), channels)
+        height, width = (int(network.enlarge * times * stride) for times in (2, 3))
+        dry_run(network.encoder, (height, width), channels)
     except (RuntimeError, ValueError, AssertionError) as error:
         why = str(error).strip().split("\n")[0]
         cure = "use another network of timm, such as --model.name light/vit_small_patch14_dinov2"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from models.test_segmenters import images, save_run
 from sightline.errors import SightlineError
@@ -95,6 +96,19 @@ def test_position_embeddings_are_resized_to_those_of_the_encoder(tmp_path: Path)
     assert not [key for key in report.new if ".encoder." in key]
 
 
+def test_images_are_enlarged_before_the_encoder() -> None:
+    torch.manual_seed(0)
+    plain, large = (build_segmenter("light/resnet18", 2, {"enlarge": factor}).eval() for factor in (1.0, 1.5))
+    large.load_state_dict(plain.state_dict())
+    given = images(1, 64, 96)
+    with torch.no_grad():
+        found = large(given)
+        bigger = functional.interpolate(given, (96, 144), mode="bilinear")
+        expected = functional.interpolate(plain.network(bigger), (64, 96), mode="bilinear")
+        assert large(images(1, 70, 90)).shape == (1, 2, 70, 90), "padded to the stride"
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(
     ("name", "args", "words"),
     [
@@ -103,6 +117,7 @@ def test_position_embeddings_are_resized_to_those_of_the_encoder(tmp_path: Path)
         ("light/resnet18", {"pretrained": True}, ["'pretrained'"]),
         ("light/resnet18", {"wide": 1}, ["wide"]),
         ("light/resnet18", {"maps": 0}, ["maps must be at least 1"]),
+        ("light/resnet18", {"enlarge": 0.5}, ["enlarge must be 1 to 4"]),
         ("light/beit_base_patch16_224", {"depth": 1}, ["images of one size only", "--model.name light/"]),
     ],
 )

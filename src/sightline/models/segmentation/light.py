@@ -35,12 +35,13 @@ class LightNetwork(nn.Module):
     """An encoder and a light decoder: images [N, C, H, W] -> logits [N, classes, h, w] at the largest map's resolution.
 
     As in SegFormer (arXiv 2105.15203), a 1x1 convolution projects each map to `width` channels; the projected maps are
-    interpolated to the largest one, and a 1x1 convolution combines them to the classes.
+    interpolated to the largest one, and a 1x1 convolution combines them to the classes. Images are first enlarged by
+    the factor `enlarge`.
     """
 
-    def __init__(self, encoder: TimmEncoder, classes: int, width: int, dropout: float):
+    def __init__(self, encoder: TimmEncoder, classes: int, width: int, dropout: float, enlarge: float = 1.0):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.enlarge = encoder, enlarge
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width)) for inputs in encoder.widths
         )
@@ -48,6 +49,8 @@ class LightNetwork(nn.Module):
         self.classes = nn.Conv2d(width, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.enlarge != 1:
+            images = functional.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
         maps = self.encoder(images)
         projected = [project(each) for project, each in zip(self.projections, maps, strict=True)]
         size = projected[0].shape[-2:]
@@ -59,22 +62,32 @@ class LightNetwork(nn.Module):
 
 
 def light_network(
-    name: str, classes: int, channels: int, width: int = 64, maps: int = 4, dropout: float = 0.1, **args: Any
+    name: str,
+    classes: int,
+    channels: int,
+    width: int = 64,
+    maps: int = 4,
+    dropout: float = 0.1,
+    enlarge: float = 1.0,
+    **args: Any,
 ) -> LightNetwork:
     """Build a light decoder on the network `name` of timm.
 
     width: channels of the decoder. maps: number of feature maps that it gets, see `map_indices`. dropout: of the
-    decoder. args: arguments of timm's network. Raises SightlineError for an unknown name.
+    decoder. enlarge: factor by which images are enlarged, 1 to 4, for objects of a few pixels. args: arguments of
+    timm's network. Raises SightlineError for an unknown name.
     """
     import timm
 
     check_reserved(args)
+    if not 1 <= enlarge <= 4:
+        raise ValueError(f"enlarge must be 1 to 4, found {enlarge}")
     if not timm.is_model(name):
         why = "it must be light/ENCODER with a network in timm.list_models()"
         raise unknown_model(f"light/{name}", timm.list_models(), "segmenter", why, "light/")
     more: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     model: Any = of_any_size(name, lambda size: timm.create_model(name, num_classes=0, **size | more | args))
-    return LightNetwork(TimmEncoder(model, map_indices(reductions_of(model), maps)), classes, width, dropout)
+    return LightNetwork(TimmEncoder(model, map_indices(reductions_of(model), maps)), classes, width, dropout, enlarge)
 
 
 def of_any_size(name: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
