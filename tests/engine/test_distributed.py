@@ -9,11 +9,14 @@ from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import distributed_toys
 import sightline
@@ -25,8 +28,9 @@ from sightline.config.resolve import all_keys
 from sightline.data.image_cache import subset
 from sightline.data.types import Decoded
 from sightline.engine import distributed
+from sightline.engine.parallel import sharded_step
 from sightline.engine.setup import digest_lines, settings_of
-from sightline.errors import INTERRUPTED
+from sightline.errors import INTERRUPTED, SightlineError
 from sightline.runs.atomic import read_json_lines
 
 HERE = Path(__file__).parents[1]
@@ -255,3 +259,10 @@ def test_two_processes_write_the_results_of_one_for_label_sets(tmp_path: Path) -
     assert ends[1]["loss"] == pytest.approx(ends[0]["loss"], rel=1e-2)
     thresholds = [json.loads((run / "thresholds.json").read_text()) for run in runs]
     assert thresholds[1] == pytest.approx(thresholds[0], abs=0.02) and 0.5 not in thresholds[1].values()
+
+
+def test_sharded_models_need_synchronized_batch_norms() -> None:
+    parts: Any = SimpleNamespace(dtype=torch.float32, model=nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    settings = {"train.shard_model": True, "train.sync_batch_norm": False, "optim.name": "adamw"}
+    with pytest.raises(SightlineError, match="sharding needs synchronized batch norms"):
+        sharded_step(configured({"task": "classify"} | settings), parts)

@@ -176,8 +176,8 @@ def sharded_step(config: Config, parts: Parts) -> Step:
     """The step of the learner, with the weights of the model sharded over the processes by FSDP2.
 
     Each member of an nn.Sequential or nn.ModuleList is gathered when it is called; all other weights are gathered for
-    the entire step. Raises SightlineError for optimizers that need full weights, and for
-    float16.
+    the entire step. Raises SightlineError for optimizers that need full weights, for float16, and for batch norms of
+    which each process would have its own statistics.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -191,6 +191,11 @@ def sharded_step(config: Config, parts: Parts) -> Step:
     if parts.dtype == torch.float16:
         why, cure = "its scaled gradients are checked in each process alone", "use --train.precision fp32 or bf16"
         raise SightlineError("float16 does not support sharding", where="train.shard_model", why=why, cure=cure)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in parts.model.modules())
+    if norms and not config.train.sync_batch_norm:
+        why = "each process would evaluate with its own statistics, and could stop at another epoch than the others"
+        cure = "leave out --train.sync_batch_norm false"
+        raise SightlineError("sharding needs synchronized batch norms", where="train.shard_model", why=why, cure=cure)
     parts.model.to(memory_format=torch.contiguous_format)  # required by FSDP2
     lists = [m for m in parts.model.modules() if isinstance(m, nn.Sequential | nn.ModuleList)]
     blocks = {block: None for members in lists for block in members if any(True for _ in block.parameters())}
