@@ -16,8 +16,8 @@ class Augment(Section):
     """Side in pixels to which images are resized before the crop; 0: the value of `data.size`."""
     crop: Literal["none", "random", "resized"] = "none"
     """How training images are cropped. `random`: a square of side `data.size` of the resized, padded image, which is
-    all of it unless `resize` or `padding` make it larger. `resized`:
-    a rectangle of random area and aspect ratio, which is resized to `data.size`."""
+    all of it unless `resize` or `padding` make it larger. `resized`: a rectangle of random area and aspect ratio, which
+    is resized to `data.size`."""
     padding: CountOrZero = 0
     """Pixels added on each side before a random crop."""
     padding_mode: Literal["zeros", "reflect"] = "reflect"

@@ -198,14 +198,10 @@ def sentence(facts: dict[str, Any]) -> str:
     count += f" in {counted(facts['groups'], 'group')}" if "groups" in facts else ""
     if not (math.isfinite(first) and math.isfinite(second)):
         return "clean-up: not measured, every pixel of the truth is ignored"
-    found = (
-        "too few for an interval"
-        if not facts.get("other_classes")
-        else (
-            "without an interval, because one of the two has a class that no true mask has, so that the means are over "
-            "different classes"
-        )
-    )
+    found = "too few for an interval"
+    if "other_classes" in facts:
+        found = "without an interval, because one of the two has a class that no true mask has, so that the means are "
+        found += "over different classes"
     if facts["p"] is not None:
         difference, names = (facts["difference"], facts["interval"]), ("the prediction", "the clean-up", "mean IoU")
         found = verdict(*difference, *names, facts["p"])
