@@ -214,6 +214,9 @@ def test_a_try_that_diverges_is_not_chosen_and_does_not_stop_the_grid(
     assert choice is not None and choice.chosen["optim.lr"] == 0.005 and len(choice.tried) == 2
     training.tune(command, "A")
     assert names == ["A-lr0.0015-e2", "A-lr0.005-e2", "A-lr0.005-e2"], "it is not tried again"
+    (tmp_path / "tune" / wild[0] / "recipe.yaml").write_text("name: other\n")
+    with pytest.raises(SightlineError, match="not finite"):  # with other settings nothing is taken for granted
+        training.tune(command, "A")
 
 
 def test_tries_that_all_diverge_are_an_error_that_says_so(
@@ -224,6 +227,7 @@ def test_tries_that_all_diverge_are_an_error_that_says_so(
         run = tmp_path / "tune" / tuning.name_of_try("A", settings)
         run.mkdir(parents=True)
         (run / "not-finite-batch.txt").touch()
+        (run / "recipe.yaml").write_text(to_yaml(tuning.config_of_try(grid, "A", settings, "")))
     with pytest.raises(SightlineError, match="no try of setting A could be trained") as caught:
         training.tune(training.Command("grid", False, tmp_path, print, True, 0, grid, grid), "A")
     assert "--full.optim.lr 0.0005" in caught.value.cure

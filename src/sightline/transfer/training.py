@@ -79,12 +79,13 @@ def tune(command: Command, setting: str) -> None:
     tries = {f"tune/{name_of_try(setting, settings)}": settings for settings in candidates(merged, setting, longer)}
     for name, settings in tries.items():
         config = config_of_try(merged, setting, settings, weights_of(command, setting, first))
-        if has_diverged(command.folder / name) and run_folder.holds_run_of(command.folder / name, config):
+        before = has_diverged(command.folder / name)
+        if before and run_folder.holds_run_of(command.folder / name, config):
             continue
         try:
             train_or_resume(command, name, config)
         except SightlineError as error:
-            if not has_diverged(command.folder / name):
+            if before or not has_diverged(command.folder / name):  # such as a run with other settings
                 raise
             command.say(f"{name}: {error.what}; this try cannot be chosen")
     if tries and all(has_diverged(command.folder / name) for name in tries):
