@@ -188,7 +188,8 @@ def test_printed_predictions_go_on_after_an_unreadable_image(
     assert main(["predict", str(run.path), str(images)]) == 2
     lines, error = (text.splitlines() for text in capsys.readouterr())
     assert [line[:6] for line in lines] == ["a.png:", "b.png:", "c.png:"] and "it starts with 'no image'" in lines[1]
-    assert error[0].endswith("1 of 3 images cannot be read") and "b.png" in error[1]
+    assert error[0] == f"loading {run.path}"
+    assert error[1].endswith("1 of 3 images cannot be read") and "b.png" in error[2]
     # A run that does not exist: those beside it are named.
     assert main(["predict", str(run.path.parent / "other"), str(images)]) == 2
     assert f"pass one of these runs:\n    {run.path}" in capsys.readouterr().err

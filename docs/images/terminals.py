@@ -7,6 +7,11 @@ python docs/images/terminals.py export.svg "sightline export runs/digits --int8"
 python docs/images/terminals.py score.svg \
     "sightline score --truth land/validation --pred runs/scenes/predictions/val --palette landcover" --lines 14
 python docs/images/terminals.py recipes.svg "sightline recipes photos_finetune" --lines 48
+python docs/images/terminals.py data.svg "sightline doctor digits" --lines 8
+python docs/images/terminals.py streaming.svg "sightline pack digits shards --shard-mb 1" \
+    "sightline train digits --data shards --train.epochs 2 --report.samples 0 --out runs/streamed" --lines 14
+python docs/images/terminals.py scale.svg \
+    "torchrun --nproc-per-node 2 -m sightline train digits --train.epochs 2 --report.samples 0 --out runs/two"
 python docs/images/terminals.py predict.svg "sightline predict runs/digits new/1703.png"   # a handwritten 0
 """
 
@@ -20,6 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from sightline.errors import FINDINGS
 from sightline.runs.atomic import atomic_write
 
 LEAST, MOST = 96, 124  # columns
@@ -49,12 +55,12 @@ def main() -> None:
     texts: list[Text] = []
     for command in given.commands:
         name, *arguments = shlex.split(command)
-        assert name == "sightline"
+        module = {"sightline": "sightline", "torchrun": "torch.distributed.run"}[name]
         ran = subprocess.run(
-            [sys.executable, "-m", "sightline", *arguments], check=True, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            [sys.executable, "-m", module, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )  # fmt: skip
-        lines = ran.stdout.rstrip().split("\n")
+        assert ran.returncode in (0, FINDINGS), ran.stdout
+        lines = ran.stdout.replace(f"{Path.cwd()}/", "").replace(str(Path.home()), "~").rstrip().split("\n")
         texts += [Text(f"$ {command}", style="bold"), *map(Text, lines[: given.lines])]
         texts += [Text("...", style="dim")] * (len(lines) > given.lines)
     width = min(MOST, max(LEAST, 1 + max(map(len, texts))))

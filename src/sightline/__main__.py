@@ -1,5 +1,6 @@
 """Entry point of the command line: parse the arguments, run the command, and convert its outcome to an exit status."""
 
+import gc
 import io
 import os
 import sys
@@ -131,6 +132,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper) and not encoding.lower().startswith("utf"):
             stream.reconfigure(errors="backslashreplace")  # such as a Windows console, which cannot print every name
     status = run(sys.argv[1:])
+    gc.freeze()  # else the interpreter visits a quarter of a million objects of the imported modules when it ends
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(status)
     sys.stdout.flush()

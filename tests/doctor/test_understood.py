@@ -31,7 +31,7 @@ def test_images_of_classes(
         "classes": "4: class_0 22, class_1 20, class_2 20, class_3 20",
         "sizes": "2 sizes, 48 x 48 to 64 x 64; 99% have 48 x 48",
         "pixels": "color, 8 bits; 80 PNG, 1 JPEG",
-        "groups": "none: each image counts alone",
+        "groups": "none by file names; near copies, if frequent, count as one image",
     }
     assert found.understood["layout"].startswith("found train/ and val/: class folders")
     assert [picture.label for picture in found.pictures][:4] == [f"class_{index}" for index in range(4)]
@@ -90,7 +90,7 @@ def test_groups_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("\n".join(rows))
     assert diagnose(tmp_path / "table.csv", tmp_path).understood["groups"] == "3 in all (the column `group`)"
     ungrouped = diagnose(tmp_path / "table.csv", tmp_path, **{"data.group": "none"})
-    assert ungrouped.understood["groups"] == "none: each image counts alone"
+    assert ungrouped.understood["groups"] == "none by file names; near copies, if frequent, count as one image"
 
 
 def test_many_classes_are_abbreviated(make_photos: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Commands for data sets: check, pack, and manage the cache of decoded images."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def doctor(
             identical images, and identical images with different labels. Your files are not changed.
         overwrite: Replace an existing clean.csv.
     """
+    if not quiet:
+        print_plain(f"listing the images of {data}", sys.stderr)  # importing torch takes seconds
     from ..doctor import doctor as function
 
     options: dict[str, Any] = {"out": out, "weights": weights, "model": model, "fix": fix}

@@ -56,6 +56,7 @@ def predict(
         cure = "add a file or folder of images: sightline predict RUN IMAGES --out FILE.csv"
         raise SightlineError("no images are given to predict", why="the argument IMAGES is missing", cure=cure)
     require_order(run, images)
+    print_plain(f"loading {run}", sys.stderr)  # importing torch takes seconds
     options: dict[str, Any] = {
         "features": features,
         "overlay": overlay,

@@ -160,7 +160,7 @@ def groups_text(splits: Mapping[str, Items], facts: Sequence[Facts], data: Data)
             names = [name_parts(fact.name) for fact in own]
             found = found_by_name(names, small.astype(np.float32), [fact.label for fact in own])
         parts += [f"{found.count:,} in {split} ({found.by})"] if found else []
-    return ", ".join(parts) or "none: each image counts alone"
+    return ", ".join(parts) or "none by file names; near copies, if frequent, count as one image"
 
 
 def pictures(opened: OpenedData, data: Data) -> list[Picture]:

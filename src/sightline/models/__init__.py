@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from ..errors import SightlineError
 from .fast import fastnet
@@ -202,12 +203,21 @@ def dry_run(model: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
     modes = {module: module.training for module in model.modules()}
     nn.Module.eval(model)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), WithoutBatchNorm():
             sides = (size, size) if isinstance(size, int) else size
             return functional_call(model, tensors, (torch.empty(1, channels, *sides, device="meta"),))
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class WithoutBatchNorm(TorchFunctionMode):
+    """Within this context, batch norms return their input, which has the same shape: on the meta device torch computes
+    them by dozens of Python functions, which took more than half of the time of a dry run."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The result of `func`, or the first argument of a batch norm."""
+        return args[0] if func is functional.batch_norm else func(*args, **(kwargs or {}))
 
 
 def smallest_size(backbone: nn.Module, size: int, channels: int = 3, largest: int = 512) -> int | None:
@@ -248,6 +258,8 @@ def forward_flops(model: nn.Module, size: int | tuple[int, int], channels: int =
     Counts convolutions and matrix products with torch.utils.flop_counter, in a `dry_run` on the meta device. On a CPU
     torch would use fused attention kernels, which the counter does not count.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which predictions do not need
+
     with FlopCounterMode(display=False) as counter:
         dry_run(model, size, channels)
     return float(counter.get_total_flops())

@@ -74,13 +74,17 @@ def check(config: PretrainConfig) -> None:
 def open_without_leaks(config: PretrainConfig, say: Say) -> Source:
     """List the images and their splits.
 
-    Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), and if
-    the probe data cannot be used; no image is decoded before.
+    Raises SightlineError if images of several splits are identical files (unless `data.on_copies` is "warn"), if the
+    probe data cannot be used, and if there is a teacher and the images have other channels; no image is decoded before.
     """
     probe = open_probe(config, lambda text: None)[0] if config.pretrain.probe else None  # its errors come first
     source = open_images(config, say)
     if probe is not None:
         require_channels(probe.channels, source.channels, probe.path)
+    if config.pretrain.teacher and not source.channels.colors:
+        why = f"the images have the channels {some_of(source.channels.names)}"
+        cure = "pre-train without a teacher: sightline train moco_fast; or convert the images: --data.channels rgb"
+        raise SightlineError("a teacher needs images of red, green and blue", where=source.path, why=why, cure=cure)
     return reject_leaks(source, config.data, say)
 
 
@@ -94,10 +98,6 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     use_threads(config.train.threads)
     device = pick_device(config.train.device)
     source = open_without_leaks(config, say)
-    if config.pretrain.teacher and not source.channels.colors:
-        why = f"the images have the channels {some_of(source.channels.names)}"
-        cure = "pre-train without a teacher: sightline train moco_fast; or convert the images: --data.channels rgb"
-        raise SightlineError("a teacher needs images of red, green and blue", where=source.path, why=why, cure=cure)
     off = {} if source.channels.colors else color_settings(config, say)
     config = resolve(config, off)
     torch.manual_seed(config.train.seed)
@@ -111,11 +111,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         loaded = load_weights(model.online(), config.model.weights, *rest, channels=names, say=say)
         say(str(loaded))
     source = without_probe_images(config, source, say)
-    train = parts.training_images(config, source, say)
-    say(quick_line(config.data, {"train": train}))
-    if len(train.names) < 2:
-        why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
-        raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
+    train = several_images(config, source, say)
     val, bank = evaluated_images(config, source, train, say)
     mean, std = parts.normalization(config, train, say)
     transform = evaluation_transform(config.data.size, mean, std, 1.0, train.channels)
@@ -156,6 +152,16 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         ),
         alarm=collapse,
     )
+
+
+def several_images(config: PretrainConfig, source: Source, say: Say) -> Decoded:
+    """The training images. Raises SightlineError if there is only one."""
+    train = parts.training_images(config, source, say)
+    say(quick_line(config.data, {"train": train}))
+    if len(train.names) < 2:
+        why, cure = "batch normalization needs at least two images", "use a folder with more images: --data FOLDER"
+        raise SightlineError("one image is too few to train on", where=config.data.path, why=why, cure=cure)
+    return train
 
 
 def color_settings(config: PretrainConfig, say: Say) -> dict[str, Any]:
