@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ from film_toys import write_films
 from sightline import SightlineError
 from sightline.__main__ import run as command_line
 from sightline.errors import INTERRUPTED
+from sightline.recipes import load_recipe
 from sightline.repeat import several
 from sightline.repeat.results import RepeatResult, Repeats, of_folds, of_seeds
 from sightline.stats.folds import fold_interval
 from sightline.stats.intervals import mean_interval
 from sightline.tasks.files import load_recipe_file
+from transfer_toys import copy_images
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -172,7 +175,8 @@ def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) ->
     assert error(seeds="0,0").what == "a seed is listed twice"
     assert "a, b" not in error(seeds="a,b").cure and "--seeds 0,1,2" in error(seeds="a,b").cure
     assert error(folds=5).what.startswith("these data have a validation split")
-    assert "3 folds" in error(folds=4, out=folds.path).what
+    with pytest.raises(SightlineError, match="a repetition with 3 folds"):
+        repeated(photos / "train", folds.path, folds=4)
     with pytest.raises(SightlineError, match="the initial weights have seen the folds"):
         seen = {"model.weights": str(folds.path / "fold-1-seed-0")}
         repeated(photos / "train", tmp_path / "r", folds=3, **seen)
@@ -196,3 +200,84 @@ def test_runs_on_different_images_have_no_interval_together(tmp_path: Path) -> N
 
     interval, notes = of_seeds(tmp_path, ["seed-0", "seed-1"], scores)
     assert interval is None and "different images" in notes[0]
+
+
+def test_runs_of_other_data_or_weights_are_not_averaged(
+    photos: Path, tmp_path: Path, make_photos: Callable[..., Path]
+) -> None:
+    data, out = make_photos(tmp_path / "data", train=8, val=4), tmp_path / "r"
+    repeated(data, out, seeds="0,1")
+    first, second = sorted((data / "val").iterdir())[:2]
+    moved = next(first.iterdir())
+    moved.rename(second / f"other-{moved.name}")  # a label is corrected
+    with pytest.raises(SightlineError, match="data: other files or labels") as caught:
+        repeated(data, out, seeds="0,1,2")
+    assert "seed-0" in caught.value.why and "--overwrite" in caught.value.cure and not (out / "seed-2").exists()
+    assert repeated(data, out, seeds="0,2", overwrite=True).plan.seeds == (0, 2)
+    # Initial weights that were trained again.
+    start = sightline.train(configured(SMALL), photos, out=tmp_path / "start", quiet=True)
+    repeated(photos, tmp_path / "w", seeds="0,1", **{"model.weights": str(start.path)})
+    sightline.train(configured(SMALL), photos, out=start.path, overwrite=True, quiet=True, **{"train.seed": 5})
+    with pytest.raises(SightlineError, match=r"model\.weights: other files"):
+        repeated(photos, tmp_path / "w", seeds="0,1,2", **{"model.weights": str(start.path)})
+
+
+def test_weights_that_have_seen_the_folds_are_found_by_any_path(photos: Path, tmp_path: Path) -> None:
+    start = sightline.train(configured(SMALL), photos, out=tmp_path / "start", quiet=True)
+    for weights in (start.path, start.path / "checkpoints" / "best"):
+        with pytest.raises(SightlineError, match="seen the folds"):
+            repeated(photos / "train", tmp_path / "r", folds=3, **{"model.weights": str(weights)})
+
+
+def test_overwrite_deletes_nothing_if_the_new_command_is_wrong(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    repeated(photos, out, seeds="0,1")
+    with pytest.raises(SightlineError, match="no such file"):
+        repeated(photos / "missing", out, seeds="0,1", overwrite=True)
+    with pytest.raises(SightlineError, match="unknown model"):
+        repeated(photos, out, seeds="0,1", overwrite=True, **{"model.name": "smal_cnn"})
+    assert (out / "seed-0" / "recipe.yaml").is_file() and (out / "seed-1" / "recipe.yaml").is_file()
+
+
+def test_a_rejected_command_does_not_change_the_repetition(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    repeated(photos / "train", out, folds=3)
+    before = (out / "repeat.json").read_bytes()
+    with pytest.raises(SightlineError, match="other settings"):
+        repeated(photos / "train", out, folds=3, seeds="0,1", **{"optim.lr": 0.5})
+    assert (out / "repeat.json").read_bytes() == before
+    # Without repeat.json, as after the cure for a damaged one, the finished runs are kept.
+    (out / "repeat.json").unlink()
+    assert repeated(photos / "train", out, folds=3).missing == ()
+
+
+def test_settings_that_a_resumed_run_may_change_are_applied(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those that the error of a full memory advises."""
+    resumed: list[dict[str, Any]] = []
+    real = several.resume
+
+    def resume(run: Path, **settings: Any) -> sightline.Run:
+        resumed.append(settings)
+        return real(run, **settings)
+
+    monkeypatch.setattr(several, "resume", resume)
+    result = repeated(photos, tmp_path / "r", seeds="0,1")
+    log = result.path / "seed-1" / "metrics.jsonl"
+    log.write_text("\n".join(line for line in log.read_text().splitlines() if '"done"' not in line) + "\n")
+    repeated(photos, tmp_path / "r", seeds="0,1", **{"train.eval_batch_size": 7})
+    assert [each["train.eval_batch_size"] for each in resumed] == [7]
+    assert load_recipe_file(result.path / "seed-1" / "recipe.yaml").train.eval_batch_size == 7
+
+
+def test_a_pretraining_without_labels_has_nothing_to_repeat(photos: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    copy_images(photos, images)
+    config = load_recipe("byol_fast")
+    with pytest.raises(SightlineError, match="no metric to repeat") as caught:
+        sightline.repeat(config, images, out=tmp_path / "r", seeds="0,1", quiet=True)
+    assert "--pretrain.probe LABELED" in caught.value.cure and not (tmp_path / "r").exists()
+    with pytest.raises(SightlineError, match="has no folds"):
+        sightline.repeat(config, images, out=tmp_path / "r", folds=3, quiet=True, **{"pretrain.probe": str(photos)})

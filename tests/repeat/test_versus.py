@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sightline
 from accessibility import violations_of_file
@@ -154,3 +155,34 @@ def test_folds_that_are_not_trained_yet_are_counted(pair: tuple[RepeatResult, Re
     scores[:, 1] = np.nan
     said = sentence_of(replace(pair[1], scores=scores))
     assert "mean of 2 of 3 folds and 2 seeds, which range from" in said and "nan" not in said
+
+
+def test_images_that_have_changed_between_the_repetitions_are_found(
+    pair: tuple[RepeatResult, RepeatResult], photos: Path, tmp_path: Path
+) -> None:
+    learns, _ = pair
+    data = shutil.copytree(photos / "train", tmp_path / "data")
+    first = repeated(data, tmp_path / "first", {}, folds=3)
+    for path in data.rglob("*.png"):
+        Image.open(path).point(lambda value: value // 4).save(path)
+    second = repeated(data, tmp_path / "second", {}, folds=3)
+    with pytest.raises(SightlineError, match="images have changed") as caught:
+        sightline.report(first.path, second.path, out=tmp_path / "c", quiet=True)
+    assert "other pixels" in caught.value.why
+    # With other sizes, the pixels cannot be compared.
+    larger = repeated(data, tmp_path / "larger", {"data.size": 20}, folds=3)
+    sightline.report(learns.path, larger.path, out=tmp_path / "d", quiet=True)
+
+
+def test_the_page_says_that_epochs_were_chosen_and_films_of_either_count(
+    pair: tuple[RepeatResult, RepeatResult], photos: Path, tmp_path: Path
+) -> None:
+    learns, slow = pair
+    chosen = repeated(photos / "train", tmp_path / "chosen", {}, folds=3, **{"train.best_metric": "accuracy"})
+    said = "chosen: The epoch of each run was chosen on its validation images"
+    report = sightline.report(learns.path, chosen.path, out=tmp_path / "c", quiet=True)
+    assert said in report.read_text()
+    filmed = replace(slow, plan=replace(slow.plan, films="40 images are of 4 films"))
+    for each in ([learns, filmed], [filmed, learns]):
+        (found,) = differences(["one", "two"], each)
+        assert np.isnan(found.interval).all()

@@ -25,7 +25,7 @@ from sightline.insight.style import png
 from sightline.recipes import ladders
 from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
 from sightline.start import plan, results, run
-from sightline.start.plan import Sizes, TooLong, digest_of, fitted, for_few_images, require_settings, sized
+from sightline.start.plan import Sizes, TooLong, fitted, for_few_images, require_settings, sized
 from sightline.start.results import climb
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def test_test_images_do_not_count_when_validation_images_are_held_out(
 
 def test_relabeled_and_changed_images_are_other_data_but_copies_are_not(photos: Path, tmp_path: Path) -> None:
     def digest(folder: Path) -> str:
-        return digest_of(open_source(Data(path=str(folder)), 0))
+        return open_source(Data(path=str(folder)), 0).listing_digest
 
     copy = Path(shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copyfile))  # with new times
     before = digest(photos)

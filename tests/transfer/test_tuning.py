@@ -200,6 +200,8 @@ def test_a_try_that_diverges_is_not_chosen_and_does_not_stop_the_grid(
         (run / "recipe.yaml").write_text(to_yaml(config))
         if names[-1] in wild:
             (run / "not-finite-batch.txt").write_text("a.png\n")
+            (run / "checkpoints" / "last").mkdir(parents=True)
+            (run / "checkpoints" / "last" / "state-0.safetensors").touch()
             raise SightlineError("the loss is not finite at step 3")
         (run / "metrics.jsonl").write_text(json.dumps({"event": "done", "accuracy": 0.5, "loss": 1.0}) + "\n")
         return True
@@ -214,9 +216,52 @@ def test_a_try_that_diverges_is_not_chosen_and_does_not_stop_the_grid(
     assert choice is not None and choice.chosen["optim.lr"] == 0.005 and len(choice.tried) == 2
     training.tune(command, "A")
     assert names == ["A-lr0.0015-e2", "A-lr0.005-e2", "A-lr0.005-e2"], "it is not tried again"
-    (tmp_path / "tune" / wild[0] / "recipe.yaml").write_text("name: other\n")
-    with pytest.raises(SightlineError, match="not finite"):  # with other settings nothing is taken for granted
+    path = tmp_path / "tune" / wild[0] / "recipe.yaml"
+    path.write_text(to_yaml(resolve(load_recipe(str(path)), {"train.checkpoint_minutes": 1})))
+    training.tune(command, "A")  # a setting on which nothing depends
+    path.write_text(to_yaml(resolve(load_recipe(str(path)), {"optim.weight_decay": 0.5})))
+    with pytest.raises(SightlineError, match="other settings"):
         training.tune(command, "A")
+
+
+def test_tries_start_from_a_finished_pretraining_only(
+    target: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_tuning: None
+) -> None:
+    grid, folder = tuned_grid(), tmp_path / "grid"
+    once = {"unlabeled": images, "settings": "E", "split": "val", "out": folder, "quiet": True}
+    end_epoch = loop.end_epoch
+
+    def interrupt(run, reason):
+        run.stop.requested = True
+        end_epoch(run, reason)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "end_epoch", interrupt)
+        with pytest.raises(SightlineError, match="interrupted"):
+            sightline.transfer(grid, target, pretrain_seeds="3", **once)
+    with pytest.raises(SightlineError, match="first pre-training is not finished") as caught:
+        sightline.transfer(grid, target, pretrain_seeds="1", **once)
+    assert "--pretrain-seeds 3,1" in caught.value.cure and not (folder / "tune").exists()
+    assert sightline.transfer(grid, target, pretrain_seeds="3,1", **once).outcomes[0].pretrainings == (3, 1)
+
+
+def test_a_grid_of_other_images_is_not_extended(
+    images: Path, tmp_path: Path, make_photos: Callable[..., Path], small_tuning: None
+) -> None:
+    data, out = make_photos(tmp_path / "data", train=10, val=2), tmp_path / "grid"
+    once = {"split": "val", "out": out, "quiet": True, "unlabeled": images}
+    sightline.transfer(tuned_grid(), data, settings="A", **once)
+    first, second = sorted((data / "train").iterdir())[:2]
+    moved = next(first.iterdir())
+    moved.rename(second / f"other-{moved.name}")
+    with pytest.raises(SightlineError, match="another grid") as caught:
+        sightline.transfer(tuned_grid(), data, settings="AE", pretrain_seeds="0", **once)
+    assert "full.data (its files or labels have changed)" in caught.value.why
+
+
+def test_settings_are_trained_in_alphabetical_order() -> None:
+    """F needs a finished run of A."""
+    assert tiny_grid(settings=("F", "C", "A")).settings == ("A", "C", "F")
 
 
 def test_tries_that_all_diverge_are_an_error_that_says_so(

@@ -1,5 +1,7 @@
 """Types of data: a source with its splits, decoded splits, and batches."""
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,6 +78,16 @@ class Source:
     splits: dict[str, Items]
     notes: tuple[str, ...]
     channels: Channels = RGB
+
+    @property
+    def listing_digest(self) -> str:
+        """A digest of classes, names, labels and the sizes of files; their times are left out, as a copy has others."""
+        found = hashlib.sha256(repr(self.classes).encode())
+        for name, items in sorted(self.splits.items()):
+            sizes = (re.sub(r"\b(\d+):\d+", r"\1", stamp) for stamp in items.stamps)
+            found.update("\n".join((name, *items.names, *sizes)).encode(errors="surrogateescape"))
+            found.update(b"" if items.labels is None else items.labels.tobytes())
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)

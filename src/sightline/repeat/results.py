@@ -1,5 +1,6 @@
 """The result of `sightline repeat`: the metric of each run, their mean with its interval, tables and sentences."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +126,13 @@ def read_plan(folder: Path) -> Repeats | None:
         raise SightlineError(
             "this file of a repetition is damaged", where=str(folder / MARK), why=why, cure=cure
         ) from error
+
+
+def is_remainder(folder: Path) -> bool:
+    """Whether the folder holds runs of a repetition and its other files, but not repeat.json, as after its removal."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    runs = {name for name in names if re.fullmatch(r"(fold-[0-9]+-)?seed-[0-9]+", name)}
+    return bool(runs) and names - runs <= {"figures", "inputs.json", "repeat.csv", "report.html"}
 
 
 def read_results(folder: Path, plan: Repeats) -> RepeatResult:
@@ -256,7 +264,13 @@ def write_tables(result: RepeatResult) -> None:
     })  # fmt: skip
 
 
+def write_plan(folder: Path, plan: Repeats) -> None:
+    """Write the plan to repeat.json; the numbers of earlier commands are kept until there are new ones."""
+    known = read_json(folder / MARK)
+    write_mark(folder, plan, known if isinstance(known, dict) else {})
+
+
 def write_mark(folder: Path, plan: Repeats, numbers: dict[str, Any]) -> None:
     """Write repeat.json: what is repeated, and the numbers so far."""
     fixed = {"format": 1, "name": plan.name, "folds": plan.folds, "seeds": list(plan.seeds), "films": plan.films}
-    write_json(folder / MARK, finite(fixed | numbers))
+    write_json(folder / MARK, finite(numbers | fixed))

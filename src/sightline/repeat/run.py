@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from ..config.schema import Config
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
 from ..doctor.quick import divided_films
-from ..errors import SightlineError, counted
+from ..errors import SightlineError, counted, some_of
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
 from ..runs import run_folder
+from ..runs.atomic import sha256
 from ..runs.lock import lock_run
-from ..runs.log import said_once
+from ..runs.log import once, said_once
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..stats.folds import FEWEST_FOLDS
@@ -27,8 +28,18 @@ from ..tasks.files import load_recipe_file, typed
 from ..tasks.opening import opened_once
 from ..user_code import accepts_code
 from .page import write_result
-from .results import RepeatResult, Repeats, read_plan, write_mark
-from .several import Several, parse_seeds, train_or_resume
+from .results import RepeatResult, Repeats, Repetition, is_remainder, read_plan, write_plan
+from .several import (
+    INPUTS,
+    Several,
+    changed_inputs,
+    parse_seeds,
+    require_same_recipe,
+    store_inputs,
+    train_or_resume,
+    trained_as,
+    weights_file,
+)
 
 NOTHING_CHOSEN = {"train.best_metric": "epoch", "train.patience": 0}
 
@@ -69,26 +80,71 @@ def repeat(
     if folds:
         require_unseen(config)
     plan = Repeats(config.name, folds, chosen)
+    first = run_folder.with_absolute_paths(resolve(config, own_settings(next(iter(plan.runs.values())), folds)))
     folder = path_of(out) if out is not None else run_folder.default_folder(f"repeat-{config.name}")
     run_folder.require_outside_data(folder, config.data.path)
     say: Callable[[str], None] = (lambda text: None) if quiet else print_plain
+    inputs = checked_inputs(first, once(say))
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
         plan = with_earlier_seeds(folder, plan, overwrite)
+        require_same_inputs(folder, plan, inputs)
+        several = Several("repetition", True, folder, say, quiet, StopRequest.received)
+        configs = {name: resolve(config, own_settings(run, folds)) for name, run in plan.runs.items()}
+        for name, each in configs.items():  # before anything is written
+            require_same_recipe(several, name, trained_as(several, name, each))
         if earlier := [str(seed) for seed in plan.seeds if seed not in chosen]:
             say(f"the seeds of earlier commands are included: {', '.join(earlier)}")
         plan = replace(plan, films=films_in(config) if folds else "")
         if plan.films:
             say(f"warning: {plan.films}")
-        write_mark(folder, plan, {})
-        several = Several("repetition", True, folder, say, quiet, StopRequest.received)
-        for name, run in plan.runs.items():
-            own = {"train.seed": run.seed} | ({"data.fold": f"{run.fold}/{folds}"} if folds else {})
-            train_or_resume(several, name, resolve(config, own))
+        write_plan(folder, plan)
+        store_inputs(folder, inputs)
+        for name, each in configs.items():
+            train_or_resume(several, name, each)
         result = write_result(folder, plan)
     say("\n".join(["", result.sentence, *result.notes, f"report: {result.report}"]))
     return result
+
+
+def own_settings(run: Repetition, folds: int) -> dict[str, Any]:
+    """The settings in which a run differs from the others."""
+    return {"train.seed": run.seed} | ({"data.fold": f"{run.fold}/{folds}"} if folds else {})
+
+
+def checked_inputs(first: Config, say: Callable[[str], None]) -> dict[str, str]:
+    """A digest of the data and of the file of initial weights. first: the recipe of the first run.
+
+    Raises SightlineError for invalid settings, missing data, and a pre-training without labels to measure it on.
+    """
+    task = TASKS[first.task]
+    task.check(first)
+    probed = bool(task.probe_setting and run_folder.value_of(first, task.probe_setting))
+    if probed and first.data.fold:
+        why = f"its features are measured on the images of {task.probe_setting}"
+        cure = "use several seeds instead: --seeds 0,1,2"
+        raise SightlineError("this pre-training has no folds", where="--folds", why=why, cure=cure)
+    source = task.open(first, say)
+    if task.probe_setting and not probed:
+        val = source.splits.get("val")
+        if val is None or val.labels is None:
+            cure = f"give labeled images, on which the features are measured: --{task.probe_setting} LABELED"
+            raise SightlineError(
+                "there is no metric to repeat", where=source.path, why="the images have no labels", cure=cure
+            )
+    file = weights_file(first.model.weights)
+    return {"data": source.listing_digest} | ({"model.weights": sha256(file)} if file else {})
+
+
+def require_same_inputs(folder: Path, plan: Repeats, inputs: Mapping[str, str]) -> None:
+    """Raise SightlineError if runs of the plan were trained from other data or weights."""
+    started = [name for name in plan.runs if run_folder.is_started(folder / name)]
+    if started and (changed := changed_inputs(folder, inputs)):
+        what = f"{' and '.join(changed)}: other files or labels than those of the runs in this folder"
+        cure = "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
+        why = f"their results cannot be averaged with those of new runs: {some_of(started)}"
+        raise SightlineError(what, where=str(folder), why=why, cure=cure)
 
 
 def films_in(config: Config) -> str:
@@ -113,12 +169,14 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
 
 
 def require_unseen(config: Config) -> None:
-    """Raise SightlineError if the initial weights are those of a run on the same data: it has seen every fold."""
-    recipe = Path(config.model.weights) / "recipe.yaml"
-    if not recipe.is_file():
+    """Raise SightlineError if the initial weights are those of a run on the same data, or on a folder around or inside
+    them: it has seen images of the folds."""
+    weights = path_of(config.model.weights)
+    recipe = next((path for one in (weights, *weights.parents[:3]) if (path := one / "recipe.yaml").is_file()), None)
+    if recipe is None or not weights.exists():
         return
     own, before = (run_folder.with_absolute_paths(one).data.path for one in (config, load_recipe_file(recipe)))
-    if own == before:
+    if own == before or Path(own).is_relative_to(before) or Path(before).is_relative_to(own):
         why = f"{config.model.weights} was trained on {before}, so that every fold would be validated on known images"
         cure = "begin with other weights: --model.weights pretrained, or none; or use --seeds 0,1,2 instead of folds"
         raise SightlineError("the initial weights have seen the folds", where="model.weights", why=why, cure=cure)
@@ -131,12 +189,13 @@ def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
     """
     old = read_plan(folder)
     if old is None:
-        require_own_folder(folder, False, "repetition")
+        require_own_folder(folder, is_remainder(folder), "repetition")
     if old is None or not any(run_folder.is_started(folder / name) for name in old.runs):
         return plan
     if overwrite:
         for name in old.runs:
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / INPUTS).unlink(missing_ok=True)
         return plan
     if old.folds != plan.folds:
         what = f"this folder has the runs of a repetition with {old.folds or 'no'} folds"

@@ -1,19 +1,25 @@
 """Folders of several runs, such as a transfer grid: train each run, resume it, or leave it if it is finished."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.paths import path_of
 from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import INTERRUPTED, SightlineError
 from ..models.pretrained.preprocessing import with_own_preprocessing
+from ..models.weights import weights_folder
 from ..runs import run_folder
+from ..runs.atomic import read_json, write_json
 from ..runs.run_folder import value_of
 from ..runs.signals import StopRequest
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
+
+INPUTS = "inputs.json"
+"""File in the folder with a digest of each input of the runs, such as their data."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +53,16 @@ def train_or_resume(several: Several, name: str, config: Config) -> bool:
     if StopRequest.received > several.signals:  # after the last step of a run, too late to interrupt that run
         raise several.interrupted(f"the {several.whole} was interrupted between two runs", several.folder)
     run = several.folder / name
-    config, _ = with_own_preprocessing(run_folder.with_absolute_paths(resolve(config, {"name": run.name})))
+    config = trained_as(several, name, config)
+    changed = require_same_recipe(several, name, config)
     started = run_folder.is_started(run)
-    old = load_recipe_file(run / "recipe.yaml") if started else config
-    changed = recipe_changes(old, run_folder.built_in(run, config)) if started else []
-    if changed:
-        differing = [f"{key} was {value_of(old, key)}, is {value_of(config, key)} now" for key in changed]
-        what = f"this run has other settings than the {several.whole} now"
-        cure = "choose another folder: --out FOLDER"
-        cure += "; or delete the runs in this one: --overwrite" * several.replaces
-        raise SightlineError(what, where=str(run), why="; ".join(differing), cure=cure)
     if started and run_folder.is_finished(run):
         several.say(f"{name}: done")
         return False
     several.say(f"\n{name}: {'resuming' if started else 'training'}")
     try:
         if started:
-            resume(run, quiet=several.quiet)
+            resume(run, quiet=several.quiet, **{key: value_of(config, key) for key in changed})
         else:
             train(config, out=run, overwrite=True, quiet=several.quiet)
     except SightlineError as error:
@@ -71,6 +70,49 @@ def train_or_resume(several: Several, name: str, config: Config) -> bool:
             raise
         raise several.interrupted(error.what, run, error.why) from error
     return True
+
+
+def trained_as(several: Several, name: str, config: Config) -> Config:
+    """The configuration with which the run with this path in the folder is trained."""
+    named = resolve(config, {"name": (several.folder / name).name})
+    return with_own_preprocessing(run_folder.with_absolute_paths(named))[0]
+
+
+def require_same_recipe(several: Several, name: str, config: Config) -> list[str]:
+    """Raise SightlineError if a started run was trained with settings that make it another run than that of `config`,
+    as returned by `trained_as`. Returns the keys of those that differ and that a resumed run may change."""
+    run = several.folder / name
+    if not run_folder.is_started(run):
+        return []
+    old, new = load_recipe_file(run / "recipe.yaml"), run_folder.built_in(run, config)
+    if changed := recipe_changes(old, new):
+        differing = [f"{key} was {value_of(old, key)}, is {value_of(config, key)} now" for key in changed]
+        what = f"this run has other settings than the {several.whole} now"
+        cure = "choose another folder: --out FOLDER"
+        cure += "; or delete the runs in this one: --overwrite" * several.replaces
+        raise SightlineError(what, where=str(run), why="; ".join(differing), cure=cure)
+    return run_folder.differences(old, new)
+
+
+def changed_inputs(folder: Path, now: Mapping[str, str]) -> list[str]:
+    """The names of the inputs whose digest is not the one that an earlier command has stored in the folder."""
+    before = read_json(folder / INPUTS)
+    return [name for name, digest in now.items() if isinstance(before, dict) and before.get(name, digest) != digest]
+
+
+def store_inputs(folder: Path, now: Mapping[str, str]) -> None:
+    """Add the digests of inputs to those that are stored in the folder."""
+    before = read_json(folder / INPUTS)
+    write_json(folder / INPUTS, (before if isinstance(before, dict) else {}) | dict(now))
+
+
+def weights_file(given: str) -> Path | None:
+    """The weight file at a path: the file itself, or that of a run or checkpoint folder. None for other values of
+    `model.weights`."""
+    path = path_of(given)
+    folder = weights_folder(path)
+    file = folder / "model.safetensors" if folder else path
+    return file if given and file.is_file() else None
 
 
 def recipe_changes(old: Config, new: Config) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,12 +21,13 @@ from ..report.page import layout
 from ..report.sections import figure
 from ..runs.atomic import atomic_write, finite, write_json
 from ..runs.csv_io import csv_text
+from ..runs.run_folder import provenance
 from ..stats.folds import fold_interval
 from ..stats.intervals import LEVEL, Interval, verdict
 from ..stats.nested import nested_difference
 from ..tasks import TASKS
 from .page import NOT_REPEATED
-from .results import RepeatResult, image_values, read_plan, read_results
+from .results import RepeatResult, caveats, image_values, read_plan, read_results
 
 NOTE = (
     "Differences are taken fold by fold, so that both recipes have learned from the same images. Their intervals (of "
@@ -57,6 +59,7 @@ def write_versus(folders: Sequence[Path], out: Path, overwrite: bool = False) ->
     require_same_folds(names, results)
     must_replace(out, folders, overwrite)
     metric, found = results[0].metric, differences(names, results)
+    notes = [f"{name}: {note}" for name, one in zip(names, results, strict=True) for note in caveats(one.config)]
     drawn = {"folds": png(draw_differences(found, metric))}
     write_json(out / MARK, finite({
         "metric": metric.field, "reference": names[0],
@@ -73,6 +76,7 @@ def write_versus(folders: Sequence[Path], out: Path, overwrite: bool = False) ->
         ("Result", [
             *(element("p", typeset(capitalized(one.sentence)), class_="lead") for one in found),
             figure(drawn, "folds", f"Difference of each fold from {names[0]}, with the mean and its interval"),
+            *(element("p", one) for one in notes),
             element("p", NOTE, class_="small"),
         ]),
         ("Folds", [by_fold(names, scores, results[0])]),
@@ -80,7 +84,7 @@ def write_versus(folders: Sequence[Path], out: Path, overwrite: bool = False) ->
     ]  # fmt: skip
     title = " and ".join(names) if len(names) == 2 else f"{names[0]} and {len(names) - 1} others"
     page = layout("Sightline comparison of repetitions", title, f"The reference is {names[0]}.", content)
-    return atomic_write(out / "report.html", page), [one.sentence for one in found]
+    return atomic_write(out / "report.html", page), [*(one.sentence for one in found), *notes]
 
 
 def require_same_folds(names: Sequence[str], results: Sequence[RepeatResult]) -> None:
@@ -105,16 +109,32 @@ def require_same_folds(names: Sequence[str], results: Sequence[RepeatResult]) ->
             why = f"the images of the folds of {name} are not those of {names[0]}"
             cure = "repeat both recipes with the same data, --folds and --data.split_seed"
             raise fault("the repetitions have different folds", cure, why)
+    decoded, pixels = contents(results[0], results[0].metric)
+    for name, one in zip(names[1:], results[1:], strict=True):
+        how, own_pixels = contents(one, results[0].metric)
+        if how == decoded and own_pixels != pixels:  # digests of images that were decoded in other ways say nothing
+            why = f"images of the folds of {name} and {names[0]} have the same names and labels, but other pixels"
+            raise fault("the images have changed between the repetitions", "repeat both recipes on the same data", why)
 
 
-def validated(result: RepeatResult) -> list[frozenset[str]]:
-    """The names of the validation images of each fold."""
+def validated(result: RepeatResult) -> list[frozenset[tuple[str, str]]]:
+    """The names and labels of the validation images of each fold."""
     found = []
     for fold in range(1, result.plan.folds + 1):
         name = next(name for name, run in result.plan.runs.items() if run.fold == fold)
         with open(result.path / name / "splits.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            found.append(frozenset(row["filename"] for row in csv.DictReader(file) if row["split"] == "val"))
+            rows = [row for row in csv.DictReader(file) if row.pop("split") == "val"]
+        found.append(frozenset((row["filename"], row.get("label", "")) for row in rows))
     return found
+
+
+def contents(result: RepeatResult, metric: TaskComparison) -> tuple[list[Any], list[str]]:
+    """(how the images were decoded, the digest of the validation images of each fold)."""
+    data, names = result.config.data, list(result.plan.runs)
+    origins = [provenance(result.path / name) for name in names if result.plan.runs[name].seed == result.plan.seeds[0]]
+    decoded = [getattr(data, key, usual) for key, usual in metric.decoding] + [data.channels]
+    decoded += [origin.get("versions", {}).get("pillow") for origin in origins]
+    return decoded, [str(origin.get("data", {}).get("digest", {}).get("val")) for origin in origins]
 
 
 def differences(names: Sequence[str], results: Sequence[RepeatResult]) -> list[Difference]:
@@ -127,7 +147,7 @@ def differences(names: Sequence[str], results: Sequence[RepeatResult]) -> list[D
         over_images, why = image_interval(first, one, level)
         if over_images is not None:
             low, high = min(low, over_images[0]), max(high, over_images[1])
-        if why or low == high or first.plan.films:  # without variation no interval can be computed
+        if why or low == high or first.plan.films or one.plan.films:  # without variation no interval can be computed
             low = high = float("nan")
         said = sentence(first.metric, float(folds.mean()), (low, high), names[0], name)
         said += f" There is no interval: {why}." if why else ""

@@ -1,8 +1,6 @@
 """How the steps of `sightline start` fit into the time: image sides, epochs, and what is left out."""
 
-import hashlib
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -100,7 +98,7 @@ class Sizes:
         train, start = source.splits["train"], time.monotonic()
         read = len(some_images(train, READ_IMAGES))
         seconds = (time.monotonic() - start) / read
-        return cls(len(train.names), len(source.splits["val"].names), seconds, digest_of(source))
+        return cls(len(train.names), len(source.splits["val"].names), seconds, source.listing_digest)
 
 
 def some_images(items: Items, count: int) -> list[Any]:
@@ -114,16 +112,6 @@ def some_images(items: Items, count: int) -> list[Any]:
             if row == rows[-1] and not found:
                 raise
     return found
-
-
-def digest_of(source: Source) -> str:
-    """A digest of classes, names, labels and the sizes of files; their times are left out, as a copy has others."""
-    found = hashlib.sha256(repr(source.classes).encode())
-    for name, items in sorted(source.splits.items()):
-        sizes = (re.sub(r"\b(\d+):\d+", r"\1", stamp) for stamp in items.stamps)
-        found.update("\n".join((name, *items.names, *sizes)).encode(errors="surrogateescape"))
-        found.update(b"" if items.labels is None else items.labels.tobytes())
-    return found.hexdigest()
 
 
 def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead: float, side: int = 0) -> Fit:

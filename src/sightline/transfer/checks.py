@@ -15,7 +15,8 @@ from ..models import build_model
 from ..models.encoder_weights import load_encoder
 from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..models.segmenters import build_segmenter
-from ..models.weights import load_weights, weights_folder
+from ..models.weights import load_weights
+from ..repeat.several import weights_file
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, sha256
 from ..tasks import TASKS
@@ -159,9 +160,8 @@ def check_run(run: Path, stage: str, grid: Grid) -> None:
 def check_weights_unchanged(folder: Path, stage: str, given: str) -> None:
     """Store the SHA-256 of the given weights in the grid's folder; raise SightlineError if a different one is stored
     there."""
-    checkpoint = weights_folder(Path(given)) if given else None
-    file = checkpoint / "model.safetensors" if checkpoint else Path(given)
-    if not file.is_file():
+    file = weights_file(given)
+    if file is None:
         return
     now = sha256(file)
     stored = folder / f"{stage}-weights.sha256"

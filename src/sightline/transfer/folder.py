@@ -1,10 +1,11 @@
 """The folder of a transfer grid: its grid.yaml, and which changes of the grid its runs allow."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import SightlineError
-from ..repeat.several import recipe_changes
+from ..repeat.several import INPUTS, changed_inputs, recipe_changes, store_inputs
 from ..runs.atomic import atomic_write
 from .checks import check_weights_unchanged
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file
@@ -13,12 +14,12 @@ from .plan import needed_pretrainings
 SEEDS = ("seeds", "pretrain_seeds")
 
 
-def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
+def write_grid_file(folder: Path, grid: Grid, inputs: Mapping[str, str], overwrite: bool) -> Grid:
     """Write grid.yaml; returns the grid with the settings and seeds of both `grid` and an existing grid.yaml. Earlier
     seeds come first.
 
-    Raises SightlineError if the folder has other content or a different grid. With `overwrite`, the runs of a different
-    grid are deleted first.
+    inputs: a digest of the data of each stage. Raises SightlineError if the folder has other content, a different grid,
+    or one of other data. With `overwrite`, the runs of a different grid are deleted first.
     """
     path = folder / "grid.yaml"
     old = load_grid_file(path) if path.is_file() else None
@@ -28,6 +29,7 @@ def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
             "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
         )
     changed = grid_changes(old, grid) if old else []
+    changed += [f"{stage}.data (its files or labels have changed)" for stage in changed_inputs(folder, inputs) if old]
     if changed and not overwrite:
         why, cure = (
             f"these settings differ: {', '.join(changed)}",
@@ -43,6 +45,7 @@ def write_grid_file(folder: Path, grid: Grid, overwrite: bool) -> Grid:
     for stage in PRETRAININGS:
         check_weights_unchanged(folder, stage, getattr(grid, f"{stage}_weights"))
     atomic_write(path, grid_yaml(grid))
+    store_inputs(folder, inputs)
     return grid
 
 
@@ -54,6 +57,7 @@ def remove_runs(folder: Path) -> None:
         shutil.rmtree(run)
     for digest in folder.glob("*-weights.sha256"):
         digest.unlink()
+    (folder / INPUTS).unlink(missing_ok=True)
 
 
 def grid_changes(old: Grid, new: Grid) -> list[str]:

@@ -109,6 +109,11 @@ class Grid(Section):
     def _stages_are_of_their_task(cls, value: Any) -> Any:
         return typed(value) if isinstance(value, Config) else value
 
+    @pydantic.field_validator("settings")
+    @classmethod
+    def _in_alphabetical_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(value))  # F needs a finished run of A
+
     @pydantic.model_validator(mode="after")
     def _stages_fit(self) -> Self:
         tasks = {stage: TASKS[getattr(self, stage).task] for stage in STAGES}

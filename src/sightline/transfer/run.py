@@ -14,12 +14,13 @@ from ..runs.log import said_once
 from ..runs.signals import StopRequest
 from ..runs.terminal import print_plain
 from ..user_code import accepts_code
-from .checks import check_sources
+from .checks import check_sources, open_data
 from .folder import write_grid_file
 from .grid import STAGES, Grid, resolve_grid
 from .leaks import without_leaks
 from .outcomes import GridResult
 from .output import text_table, write_grid_report
+from .plan import needed_pretrainings
 from .training import Command, train_all
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -81,10 +82,12 @@ def transfer(
     folder = grid_folder(recipe, out, grid)
     check_sources(grid, folder)
     grid = without_leaks(grid, say)
+    stages = [stage for stage in needed_pretrainings(grid) if not getattr(grid, f"{stage}_weights")]
+    inputs = {stage: open_data(getattr(grid, stage)).listing_digest for stage in ("full", *stages)}
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
-        merged = write_grid_file(folder, grid, overwrite)
+        merged = write_grid_file(folder, grid, inputs, overwrite)
         train_all(Command("grid", False, folder, say, quiet, StopRequest.received, grid, merged))
         result = write_grid_report(folder, merged)
     say(text_table(result))

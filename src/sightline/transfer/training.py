@@ -6,7 +6,7 @@ from ..config.resolve import resolve
 from ..config.schema import Config
 from ..errors import SightlineError, some_of
 from ..evaluate import evaluate
-from ..repeat.several import Several, train_or_resume
+from ..repeat.several import Several, require_same_recipe, train_or_resume, trained_as
 from ..runs import run_folder
 from .checks import with_usable_probe
 from .grid import SETTINGS, Grid
@@ -36,6 +36,7 @@ def train_all(command: Command) -> None:
     folders += [folder / run.name for each in runs.values() for run in each]
     finished = sum(run_folder.is_finished(path) for path in [*folders, *(folder / "tune").glob("*")])
     command.say(summary_of_runs(grid, sum(map(len, tries.values())), finished))
+    require_first_pretrainings(command)
     for setting, wanted in runs.items():  # A first: it shows in minutes that the target data can be used
         needed = (SETTINGS[setting].pretraining, SETTINGS[setting].compute_of)
         for stage, seed in [one for one in own if one[0] in needed]:
@@ -51,6 +52,21 @@ def train_all(command: Command) -> None:
     if merged.split == "test":
         for setting in merged.settings:
             look_at_test(command, setting)
+
+
+def require_first_pretrainings(command: Command) -> None:
+    """Raise SightlineError if a first pre-training, from which the settings are tuned, was begun by an earlier command,
+    is not finished, and is not among the seeds of this one."""
+    merged = command.merged
+    now = own_pretrainings(command.grid)
+    for stage in dict.fromkeys(stage for stage, _ in now):
+        first = merged.pretrain_seeds[0]
+        run = pretraining_folder(command.folder, merged, stage, first)
+        if (stage, first) not in now and not run_folder.is_finished(run):
+            seeds = ",".join(str(seed) for seed in merged.pretrain_seeds)
+            why = "learning rate and epochs are chosen from it, for all pre-trainings"
+            cure = f"finish it: --pretrain-seeds {seeds}; or, if its loss is not finite: --out OTHER"
+            raise SightlineError("the first pre-training is not finished", where=str(run), why=why, cure=cure)
 
 
 def pretrain(command: Command, stage: str, seed: int) -> None:
@@ -79,13 +95,13 @@ def tune(command: Command, setting: str) -> None:
     tries = {f"tune/{name_of_try(setting, settings)}": settings for settings in candidates(merged, setting, longer)}
     for name, settings in tries.items():
         config = config_of_try(merged, setting, settings, weights_of(command, setting, first))
-        before = has_diverged(command.folder / name)
-        if before and run_folder.holds_run_of(command.folder / name, config):
+        require_same_recipe(command, name, trained_as(command, name, config))
+        if has_diverged(command.folder / name):
             continue
         try:
             train_or_resume(command, name, config)
         except SightlineError as error:
-            if before or not has_diverged(command.folder / name):  # such as a run with other settings
+            if not has_diverged(command.folder / name):
                 raise
             command.say(f"{name}: {error.what}; this try cannot be chosen")
     if tries and all(has_diverged(command.folder / name) for name in tries):
