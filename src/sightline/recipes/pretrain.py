@@ -218,9 +218,9 @@ def dino_fast() -> PretrainConfig:
     From the paper: centering with momentum 0.9, temperatures 0.1 and 0.04, normalized prototypes. Ours: 1,024
     prototypes, batch norm and ReLU in the projector, momentum of the target from 0.95 to 0.99, views of 16 pixels in
     all epochs and no small ones, no warm-up of the temperature, the last layer is trained from the first epoch, network
-    and optimizer of `moco_fast`. In pilots of 8 epochs, other temperatures and 4,096 prototypes were worse, and two
-    small views of each image too, which had a defect then (docs/pretrain.md). For a vision transformer: --model.name
-    timm/vit_tiny_patch16_224 --model.args '{patch_size: 4, dynamic_img_size: true}'.
+    and optimizer of `moco_fast`. In pilots of 8 epochs, other temperatures, 4,096 prototypes, and two small views of
+    each image were worse (docs/pretrain.md). For a vision transformer: --model.name timm/vit_tiny_patch16_224
+    --model.args '{patch_size: 4, dynamic_img_size: true}'.
 
         sightline train dino_fast --data unlabeled/ --pretrain.probe labeled/
     """
