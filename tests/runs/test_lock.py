@@ -12,7 +12,7 @@ import pytest
 
 from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.runs import lock
-from sightline.runs.lock import acquire, lock_run
+from sightline.runs.lock import acquire, lock_output, lock_run
 
 fcntl = pytest.importorskip("fcntl", reason="needs the locks of Unix")
 
@@ -50,6 +50,16 @@ def test_the_lock_holds_within_one_process_and_is_released(tmp_path: Path) -> No
         raise ZeroDivisionError
     with lock_run(folder), lock_run(tmp_path / "other"):
         pass
+
+
+def test_the_lock_of_an_output_is_beside_it_and_removed_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "table.csv"
+    with lock_output(target), lock_output(tmp_path / "other.csv"):
+        with pytest.raises(SightlineError, match="another command is writing this output") as caught:
+            lock_output(target).__enter__()
+        assert caught.value.where == str(target) and f"process {os.getpid()} on " in caught.value.why
+        target.write_text("")
+    assert [path.name for path in target.parent.iterdir()] == ["table.csv"]
 
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Lock of a run folder: at most one process writes to it."""
+"""Locks of run folders and other outputs: at most one process writes to each."""
 
 import contextlib
 import errno
@@ -14,6 +14,8 @@ from typing import Any
 from ..errors import SightlineError
 from .atomic import disk_error, make_folder
 
+LOCK = ".lock"
+"""Name of the lock file of a run folder, and ending of the lock files of other outputs."""
 LOCKED_BYTE = 1 << 30
 """Offset of the byte that is locked on Windows, behind the text of the lock file: nobody can read a locked byte."""
 
@@ -41,10 +43,23 @@ def lock_run(folder: Path) -> Generator[str | None]:
     user if the file system does not support locks (some cluster file systems). If another run holds the lock, raises
     SightlineError with the process, host and start time of that run.
     """
-    folder = Path(folder)
-    path = folder / ".lock"
+    with locked(Path(folder) / LOCK) as note:
+        yield note
+
+
+@contextlib.contextmanager
+def lock_output(target: Path) -> Generator[str | None]:
+    """Context manager: `lock_run` for an output that is no run folder. The lock file `NAME.lock` is beside it, and is
+    removed at the end."""
+    with locked(target.with_name(f"{target.name}{LOCK}")) as note:
+        yield note
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[str | None]:
+    """Context manager: hold the lock of the lock file `path`; see `lock_run`."""
     try:
-        make_folder(folder)
+        make_folder(path.parent)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -59,15 +74,17 @@ def lock_run(folder: Path) -> Generator[str | None]:
 
 
 def release(path: Path, lock: int) -> None:
-    """Close the lock file. Remove it, and the folder, if nothing else is in it, as when a run failed before it wrote
-    a file."""
+    """Close the lock file, and remove it. That of a run folder is removed, with the folder, only if nothing else is in
+    it, as when a run failed before it wrote a file."""
     with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
         stack.callback(os.close, lock)
         if fcntl is None:
             stack.close()  # Windows removes no open file, neither this one nor that of another run
         else:
             lock_descriptor(lock)  # raises if another run holds the lock
-        if os.listdir(path.parent) == [path.name]:
+        if path.name != LOCK:
+            path.unlink()
+        elif os.listdir(path.parent) == [path.name]:
             path.unlink()
             path.parent.rmdir()
 
@@ -97,7 +114,7 @@ def acquire(lock: int, path: Path) -> str | None:
             raise BlockingIOError  # the previous holder has just removed the file; a lock on it has no effect
     except BlockingIOError as error:
         os.lseek(lock, 0, os.SEEK_SET)
-        raise locked_error(path.parent, os.read(lock, 1000)) from error
+        raise locked_error(path, os.read(lock, 1000)) from error
     except OSError as error:
         note = f"the disk of {path.parent} does not support locks ({error.strerror}): start no second run there"
     owner = {"process": os.getpid(), "host": socket.gethostname(), "start": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -110,23 +127,25 @@ def acquire(lock: int, path: Path) -> str | None:
     return note
 
 
-def locked_error(folder: Path, content: bytes) -> SightlineError:
-    """The error for a folder that another run has locked; content: what that run wrote into its lock file."""
-    why, cure = "it has just started", "wait until it has ended, or choose another folder with --out"
+def locked_error(path: Path, content: bytes) -> SightlineError:
+    """The error for a folder or another output that another process has locked. path: of the lock file. content: what
+    that process wrote into it."""
+    what, where, kind = "another run is writing into this folder", path.parent, "folder"
+    if path.name != LOCK:
+        what, where, kind = "another command is writing this output", path.with_suffix(""), "output"
+    why, cure = "it has just started", f"wait until it has ended, or choose another {kind} with --out"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         owner = json.loads(content)
         why = f"it is process {owner['process']} on {owner['host']}, started {owner['start']}"
-        cure = (
-            f"wait until that process has ended, end it (kill {owner['process']}), or choose another folder: --out "
-            "FOLDER"
-        )
-    return SightlineError("another run is writing into this folder", where=str(folder), why=why, cure=cure)
+        end = f"wait until that process has ended, end it (kill {owner['process']})"
+        cure = f"{end}, or choose another {kind}: --out {'FOLDER' if kind == 'folder' else 'PATH'}"
+    return SightlineError(what, where=str(where), why=why, cure=cure)
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process writes to the run folder; False if that cannot be known."""
     try:
-        lock = os.open(folder / ".lock", os.O_RDWR)
+        lock = os.open(folder / LOCK, os.O_RDWR)
     except OSError:
         return False
     try:
