@@ -2,13 +2,14 @@
 
 import io
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from sightline import SightlineError
-from sightline.inference.inputs import InputImage, input_images
+from sightline.inference.inputs import InputImage, absolute_inputs, input_images
 
 
 @pytest.fixture
@@ -93,3 +94,30 @@ def test_the_error_for_a_folder_without_images_lists_its_files(tmp_path: Path) -
     with pytest.raises(SightlineError, match="no images") as caught:
         names(str(tmp_path))
     assert "1 .txt file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "cure"),
+    [
+        ("a.JPG\nb.png\n".encode("utf-16"), "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+        (b"a.JPG\0b.png\0", "find -print0", "tr '\\0' '\\n'"),
+    ],
+)
+def test_lists_with_null_bytes_are_errors_whose_cure_works(folder: Path, content: bytes, why: str, cure: str) -> None:
+    Path("my list.txt").write_bytes(content)
+    with pytest.raises(SightlineError, match="list of images cannot be read") as caught:
+        names("my list.txt")
+    assert why in caught.value.why and cure in caught.value.cure
+    subprocess.run(caught.value.cure.partition(": ")[2], shell=True, check=True)
+    assert names("lines.txt") == ["a.JPG", "b.png"]
+    with pytest.raises(SightlineError, match="list of images cannot be read"):
+        names("-", stdin=content)
+
+
+def test_absolute_inputs_differ_between_folders_if_their_images_do(folder: Path, monkeypatch) -> None:
+    given = [["in"], ["in/**/*.png"], ["-"], ["list.txt"], [f"{folder}/list.txt"]]
+    before = [absolute_inputs(one) for one in given]
+    assert before[:2] == [[f"{folder}"], [f"{folder}/**/*.png"]]
+    monkeypatch.chdir(folder)
+    assert all(old != absolute_inputs(one) for old, one in zip(before, given, strict=True))
+    assert absolute_inputs([str(folder)]) == before[0], "an absolute path is the same from each folder"

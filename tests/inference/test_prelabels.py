@@ -17,6 +17,7 @@ from sightline.data.annotations.outlines import shapes_of
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.errors import SightlineError
+from sightline.inference import prelabels
 from sightline.inference.inputs import PredictOptions
 from sightline.inference.prelabels import Prelabel, coco_document, studio_document, write_prelabels
 
@@ -150,3 +151,24 @@ def test_wrong_options_are_errors(classifier: sightline.Run, photos: Path, tmp_p
         sightline.predict(classifier.path, photos, out=tmp_path / "p.json", format="voc")
     with pytest.raises(SightlineError, match="this format is a JSON file"):
         sightline.predict(classifier.path, photos, out=tmp_path / "p.csv", format="coco")
+
+
+def test_an_interruption_before_the_file_is_written_is_resumed(
+    classifier: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table was complete, and repeating the command was an error: it exists already."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out, images = tmp_path / "p.json", photos / "val/class_0"
+    for overwrite in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(prelabels, "image_size", stop)
+            with pytest.raises(SightlineError, match="interrupted"):
+                sightline.predict(classifier, images, out=out, format="coco", quiet=True, overwrite=overwrite)
+        sightline.predict(classifier, images, out=out, format="coco", quiet=True)
+        assert len(json.loads(out.read_text())["images"]) == len([*images.iterdir()])
+        assert {path.name for path in tmp_path.iterdir()} == {"p.json", "p.csv"}
+    with pytest.raises(SightlineError, match="--features has no effect"):
+        sightline.predict(classifier, images, out=out, format="coco", features=True, overwrite=True)

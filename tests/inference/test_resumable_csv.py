@@ -48,7 +48,9 @@ def test_flushed_rows_are_kept_and_others_are_written_again(
     text = first.part.read_bytes()
     first.part.write_bytes(text[: max(size, len(text) - cut)] + torn)
     second = begun(target)
-    assert list(second.names()) == [name for name, _ in rows[:recorded]] and second.rows == len(rows[:recorded])
+    assert list(second.saved()) == [(name, error) for name, error in rows[:recorded]] and second.rows == len(
+        rows[:recorded]
+    )
     second.add(rows[recorded:])
     assert second.finish() == target and target.read_bytes() == text
     assert [tuple(row) for row in rows_of(target)[1:]] == rows
@@ -127,4 +129,15 @@ def test_a_row_that_is_interrupted_while_it_is_written_is_dropped(
     with pytest.raises(KeyboardInterrupt):
         table.add([["b.png", ""]])
     table.commit()  # as on Ctrl-C
-    assert list(begun(tmp_path / "t.csv").names()) == ["a.png"] and rows_of(table.part) == [HEAD, ["a.png", ""]]
+    assert list(begun(tmp_path / "t.csv").saved()) == [("a.png", "")] and rows_of(table.part) == [HEAD, ["a.png", ""]]
+
+
+def test_a_new_table_removes_the_earlier_one_and_its_features(tmp_path: Path) -> None:
+    """So an interrupted command with --overwrite is resumed without it, and no old features are beside new rows."""
+    first = begun(tmp_path / "t.csv")
+    first.add([["a.png", ""]], np.ones((1, 3), np.float32))
+    first.finish()
+    (tmp_path / "t.json").write_text("old")
+    table = ResumableTable(tmp_path / "t.csv", HEAD)
+    table.begin(ORIGIN, True, [tmp_path / "t.json"])
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv.part", "t.csv.part.json"}

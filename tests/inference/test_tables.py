@@ -23,6 +23,8 @@ from sightline.engine import device
 from sightline.errors import INTERRUPTED
 from sightline.inference import batching, inputs, loaded
 from sightline.inference.resumable_csv import ResumableTable
+from sightline.runs.lock import lock_output
+from sightline.tasks.whole_image import predict as whole_image
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
@@ -275,6 +277,101 @@ def test_a_table_is_not_resumed_with_changed_images(
     with pytest.raises(SightlineError, match="changed") as caught:
         sightline.predict(run.path, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
     assert first.name in str(caught.value) and "--overwrite" in str(caught.value)
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Function that calls `sightline.predict`, which is interrupted after eight images."""
+
+    def predict(*args: Any, **options: Any) -> None:
+        add = ResumableTable.add
+
+        def stop(self: ResumableTable, *rows: Any) -> None:
+            add(self, *rows)
+            if self.rows >= 8:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ResumableTable, "add", stop)
+            with pytest.raises(SightlineError, match="the prediction was interrupted") as caught:
+                sightline.predict(*args, **options)
+        again = "without --overwrite " if options.get("overwrite") else ""
+        assert caught.value.cure == f"repeat the command {again}to predict the rest"
+
+    monkeypatch.setattr(batching, "MAX_BATCH", 4)
+    return predict
+
+
+def test_an_interrupted_overwriting_is_resumed_without_overwrite(
+    run: sightline.Run, photos: Path, tmp_path: Path, interrupted: Callable[..., None], capsys
+) -> None:
+    out = sightline.predict(run, photos / "val", out=tmp_path / "p.csv", features=True, quiet=True)
+    interrupted(run, photos / "train", out=out, overwrite=True)
+    assert not out.exists()
+    capsys.readouterr()
+    sightline.predict(run, photos / "train", out=out)
+    count = len(rows_of(out))
+    said = capsys.readouterr().out
+    assert "resuming after 8 rows" in said and f"\n{count} of them are training images" in said
+    assert not (tmp_path / "p.features.npy").exists(), "those of the earlier images"
+
+
+def test_errors_before_an_interruption_are_counted(
+    run: sightline.Run, photos: Path, tmp_path: Path, interrupted: Callable[..., None], capsys
+) -> None:
+    shutil.copytree(photos / "val", tmp_path / "in")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    interrupted(run, tmp_path / "in", out=tmp_path / "p.csv", quiet=True)
+    sightline.predict(run, tmp_path / "in", out=tmp_path / "p.csv")
+    said = capsys.readouterr().out
+    assert f"{len(rows_of(tmp_path / 'p.csv')) - 1} images predicted" in said
+    assert "1 image could not be read, see the column `error`; the first: a.png" in said
+
+
+def test_a_table_is_not_resumed_with_images_of_the_same_names_in_another_folder(
+    run: sightline.Run, photos: Path, tmp_path: Path, interrupted: Callable[..., None], monkeypatch
+) -> None:
+    for name, label in (("one", "class_0"), ("two", "class_1")):
+        (tmp_path / name / "in").mkdir(parents=True)
+        for index, path in enumerate(sorted((photos / "train" / label).iterdir())[:12]):
+            shutil.copy(path, tmp_path / name / "in" / f"{index:02}.png")
+    monkeypatch.chdir(tmp_path / "one")
+    interrupted(run, "in", out=tmp_path / "p.csv", quiet=True)
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(SightlineError, match="cannot be resumed") as caught:
+        sightline.predict(run, "in", out=tmp_path / "p.csv", quiet=True)
+    assert caught.value.why.endswith("images")
+    monkeypatch.chdir(tmp_path)
+    sightline.predict(run, "one/in", out="p.csv", quiet=True)
+
+
+def test_a_table_that_another_process_writes_is_an_error(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    with lock_output(tmp_path / "p.csv"), pytest.raises(SightlineError, match="another command is writing"):
+        sightline.predict(run, photos / "val", out=tmp_path / "p.csv", quiet=True)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_features_of_another_table_are_not_replaced(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.features.npy").write_bytes(b"mine")
+    with pytest.raises(SightlineError, match="the output exists already") as caught:
+        sightline.predict(run, photos / "val", out=tmp_path / "p.csv", quiet=True)
+    assert caught.value.where == str(tmp_path / "p.features.npy")
+
+
+def test_interrupted_class_activation_maps_are_drawn_when_the_command_is_repeated(
+    run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    draw = whole_image.map_picture
+    monkeypatch.setattr(whole_image, "map_picture", stop)
+    images = sorted((photos / "val" / "class_0").iterdir())[:3]
+    with pytest.raises(SightlineError, match="interrupted"):
+        sightline.predict(run, images, out=tmp_path / "p.csv", overlay=True, quiet=True)
+    monkeypatch.setattr(whole_image, "map_picture", draw)
+    out = sightline.predict(run, images, out=tmp_path / "p.csv", overlay=True, quiet=True)
+    assert len(rows_of(out)) == 3 and len([*(tmp_path / "p.maps").rglob("*.png")]) == 3
 
 
 def test_features_are_the_inputs_of_the_head(run: sightline.Run, photos: Path, tmp_path: Path) -> None:

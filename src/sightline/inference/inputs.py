@@ -3,6 +3,7 @@
 import codecs
 import glob
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,20 +73,27 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
         raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
 
 
+def absolute_inputs(inputs: Sequence[str]) -> list[str]:
+    """The inputs as absolute paths and patterns, to compare them with those of an interrupted prediction. The paths in
+    a list are relative to the current folder, so it is added to a list."""
+    lists = (given for given in inputs if given in STDIN or given.lower().endswith(LISTS))
+    return [*map(os.path.abspath, inputs), *(os.getcwd() for _ in lists)]
+
+
 def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes] | None) -> Iterator[InputImage]:
     """Yield the images of one input: a folder, an image, a text file with paths, or `-` for paths from `stdin`.
 
     skipped: counts the files that are not images, by extension. relative: whether names are relative to the folder.
     """
     if given in STDIN:
-        yield from listed_images(stdin or sys.stdin.buffer)
+        yield from listed_images(stdin or sys.stdin.buffer, given)
     elif os.path.isdir(given):
         for file in walk(given, "", skipped):
             path = os.path.join(given, file.name)
             yield InputImage(file.name if relative else path, path)
     elif given.lower().endswith(LISTS) and os.path.isfile(given):
         with open_list(given) as file:
-            yield from listed_images(file)
+            yield from listed_images(file, given)
     elif given.lower().endswith(EXTENSIONS) and os.path.exists(given):
         yield InputImage(os.path.basename(given) if relative else given, given)
     elif glob.has_magic(given) and not os.path.exists(given):
@@ -107,9 +115,17 @@ def matching_images(pattern: str, skipped: Counter[str]) -> Iterator[InputImage]
             skipped[os.path.splitext(path)[1].lower() or "other"] += 1
 
 
-def listed_images(lines: Iterable[bytes]) -> Iterator[InputImage]:
-    """Yield the paths of a list, one per line; empty lines are skipped."""
+def listed_images(lines: Iterable[bytes], where: str) -> Iterator[InputImage]:
+    """Yield the paths of a list, one per line; empty lines are skipped. Raises SightlineError for null bytes, which are
+    in no path. where: the path of the list, for this error."""
     for number, line in enumerate(lines):
+        if b"\0" in line:
+            wide = line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            command = "iconv -f UTF-16 -t UTF-8" if wide else "tr '\\0' '\\n'"
+            given = "LIST" if where in STDIN else shlex.quote(where)
+            why = "it has null bytes, as in UTF-16" if wide else "its paths are separated by null bytes (find -print0)"
+            cure = f"write one path per line in UTF-8: {command} < {given} > lines.txt"
+            raise SightlineError("this list of images cannot be read", where=where, why=why, cure=cure)
         line = line if number else line.removeprefix(codecs.BOM_UTF8)
         path = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
         if path.strip():

@@ -107,7 +107,11 @@ def write_prelabels(out: Path, images: Sequence[Prelabel], classes: Sequence[str
 
 
 def require_free(out: Path, options: PredictOptions, inputs: Sequence[str]) -> None:
-    """Raise SightlineError unless `out` is a .json file that may be written, by one process and from files."""
+    """Raise SightlineError unless `out` is a .json file that may be written, by one process and from files, without
+    features."""
+    if options.features:
+        cure = "omit --features, or write them with a table: --features --out FILE.csv, without --format"
+        raise SightlineError("--features has no effect on this format", where="--format", cure=cure)
     if share_of(os.environ).world > 1 or {*inputs} & {*STDIN}:
         cure = "start the command without torchrun, and with a folder or a file that lists the images"
         raise SightlineError("this format cannot be written in parts", where="--format", cure=cure)
@@ -129,7 +133,19 @@ def predict_choices(
 ) -> Path:
     """Predict labels of whole images: write the table FILE.csv, and from it `out`, FILE.json; returns `out`."""
     require_free(out, options, inputs)
-    table = predict_table(folder, config, inputs, out.with_suffix(".csv"), options, load, say)
+
+    def write(table: Path, target: Path) -> None:
+        images, classes = labeled_images(table, inputs, config)
+        write_prelabels(out, images, classes, options)
+        say(f"{counted(len(images), 'image')} in {out.name}; the table of all probabilities is {target.name}")
+
+    table = out.with_suffix(".csv")
+    predict_table(folder, config, inputs, table, options, load, say, complete=write, replaced=[out])
+    return out
+
+
+def labeled_images(table: Path, inputs: Sequence[str], config: Config) -> tuple[list[Prelabel], tuple[str, ...]]:
+    """The readable images of a table with their labels, and the classes."""
     paths, images = {image.name: image.path for image in input_images(inputs, Counter())}, []
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         header, *rows = csv.reader(file)
@@ -140,5 +156,4 @@ def predict_choices(
             every = {known: float(value) for known, value in zip(classes, values, strict=True)}
             labels = {each: every[each] for each in (label.split(SEPARATOR) if label not in every else [label]) if each}
             images.append(Prelabel(name, image_size(paths[name], config.data.max_pixels), (), labels, every))
-    say(f"{counted(len(images), 'image')} in {out.name}; the table of all probabilities is {table.name}")
-    return write_prelabels(out, images, classes, options)
+    return images, classes

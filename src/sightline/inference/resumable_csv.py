@@ -3,6 +3,9 @@
 Rows are appended to `guesses.csv.part`, which is renamed to `guesses.csv` at the end. `guesses.csv.part.json` records
 the inputs of the prediction and the number of rows that were flushed to disk; resuming truncates the table to these
 rows. Features are float32, one row per row of the table. They are written to `guesses.features.npy` in the same way.
+
+Under torchrun each process writes such a table. If it is complete, it is renamed too, but its record and its features
+remain until the tables of all processes are merged, so that only tables of the same inputs are merged.
 """
 
 import csv
@@ -17,7 +20,16 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import SightlineError
-from ..runs.atomic import atomic_write, disk_error, make_folder, read_json, remove, rename_into_place, write_json
+from ..runs.atomic import (
+    atomic_write,
+    disk_error,
+    make_folder,
+    read_json,
+    remove,
+    rename_into_place,
+    rename_when_free,
+    write_json,
+)
 from ..runs.csv_io import csv_text
 from .parquet import write_parquet
 
@@ -58,25 +70,33 @@ class ResumableTable:
     def features_part(self) -> Path:
         return self.features.with_name(f"{self.features.name}.part")
 
-    def begin(self, origin: dict[str, Any], overwrite: bool) -> None:
-        """Start the table, or resume an interrupted one. origin: the inputs of the prediction (weights, images,
-        options). Raises SightlineError if those of the interrupted one differ."""
+    @property
+    def outputs(self) -> list[Path]:
+        """The complete table and its features."""
+        return [self.target, self.features]
+
+    def begin(self, origin: dict[str, Any], overwrite: bool, replaced: Sequence[Path] = ()) -> None:
+        """Start the table, or resume an interrupted one. A new table removes the earlier one and the files `replaced`,
+        so that it can be resumed without `overwrite`. origin: the inputs of the prediction (weights, images, options).
+        Raises SightlineError if those of the interrupted one differ."""
         self.origin = origin
         known = None if overwrite else read_json(self.record)
-        if isinstance(known, dict) and self.part.is_file():
+        if isinstance(known, dict) and (self.part.is_file() or self.target.is_file()):
             require_same_origin(known.get("origin"), origin, self.part)
+            if not self.part.is_file():  # the complete table of one of several processes
+                rename_when_free(self.target, self.part)
             self.rows, self.size, self.width = known["rows"], known["size"], known["width"]
             if truncate(self.part, self.size) and truncate(self.features_part, 4 * self.width * self.rows):
                 return
             self.rows = self.width = 0  # after a power loss the files may be shorter than the record says: start again
-        remove([self.record, self.part, self.features_part])
+        remove([self.record, self.part, self.features_part, *self.outputs, *replaced])
         self.size = self.append(self.part, csv_text([self.columns]))
         self.commit()
 
-    def names(self) -> Iterator[str]:
-        """Yield the first cell of each row written so far: the name of the image."""
+    def saved(self) -> Iterator[tuple[str, str]]:
+        """Yield the first and the last cell of each row written so far: name of the image, and error."""
         with open(self.part, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield from (row[0] for row in islice(csv.reader(file), 1, 1 + self.rows))
+            yield from ((row[0], row[-1]) for row in islice(csv.reader(file), 1, 1 + self.rows))
 
     def add(self, rows: Sequence[Sequence[str]], features: np.ndarray | None = None) -> None:
         """Append rows and their features float32 [N, D]; NaN without `features`, if the table has features."""
@@ -115,6 +135,19 @@ class ResumableTable:
         known = {"origin": self.origin, "rows": self.rows, "size": self.size, "width": self.width}
         write_json(self.record, known)
         self.committed = time.monotonic()
+
+    def finish_share(self) -> None:
+        """Rename the complete table of one of several processes; its record and features are for `merge_shards`."""
+        self.commit()
+        rename_into_place(self.part, self.target)
+
+    def is_share(self, origin: dict[str, Any]) -> bool:
+        """Whether this is the complete table of a process, of the same origin; its number of rows is loaded then."""
+        known = read_json(self.record)
+        if not self.target.is_file() or self.part.is_file() or not isinstance(known, dict):
+            return False
+        self.rows, self.width = known["rows"], known["width"]
+        return known.get("origin") == origin
 
     def finish(self) -> Path:
         """Rename or convert the table to `target`, write its features as .npy, and remove the temporary files."""

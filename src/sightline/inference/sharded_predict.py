@@ -3,8 +3,10 @@
 import contextlib
 import csv
 import os
+from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +28,17 @@ def shard_table(target: Path, columns: list[str], share: Share) -> ResumableTabl
     return ResumableTable(shard_path(target if share.world == 1 else target.with_suffix(".csv"), share), columns)
 
 
-def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
-    """Merge the tables of all processes into `target`, in the order of the images, if all tables are complete.
+def merge_shards(target: Path, columns: list[str], share: Share, origin: dict[str, Any]) -> bool:
+    """Merge the tables of all processes into `target`, in the order of the images, if all tables are complete and of
+    the same `origin`: the inputs of the prediction. Tables that an earlier prediction left are not merged.
 
     Every process calls this when its table is complete. Returns True in the process that merged the tables.
     """
     shards = [shard_table(target, columns, Share(rank, share.world)) for rank in range(share.world)]
     claimed = shards[0].target.with_suffix(".merging")
+    if not all(shard.is_share(origin) for shard in shards):
+        return False
     try:
-        if not all(shard.target.is_file() for shard in shards):
-            return False
         os.rename(shards[0].target, claimed)  # succeeds in one process only
     except FileNotFoundError:
         return False
@@ -50,21 +53,22 @@ def merge_shards(target: Path, columns: list[str], share: Share) -> bool:
         rows = (row for turn in turns for row in turn if row is not None)
         while chunk := list(islice(rows, MERGED_ROWS)):
             merged.add(chunk)
-    features = {rank: shard.features for rank, shard in enumerate(shards) if shard.features.is_file()}
-    if features:
+    if any(shard.width for shard in shards):
         with atomic_path(merged.features) as path:
-            merge_features(path, features, merged.rows, share.world)
+            merge_features(path, shards, merged.rows)
     merged.finish()
-    remove([*tables, *(shard.features for shard in shards)])
+    remove([*tables, *(path for shard in shards for path in (shard.record, shard.features_part))])
     return True
 
 
-def merge_features(target: Path, features: dict[int, Path], rows: int, world: int) -> None:
+def merge_features(target: Path, shards: Sequence[ResumableTable], rows: int) -> None:
     """Write the features of all ranks to `target`, in the order of the images. All files are released at the end;
     Windows renames and removes no mapped file."""
-    parts = {rank: np.load(path, "r") for rank, path in features.items()}
-    merged = np.lib.format.open_memmap(target, "w+", np.float32, (rows, next(iter(parts.values())).shape[1]))
+    width = max(shard.width for shard in shards)
+    merged = np.lib.format.open_memmap(target, "w+", np.float32, (rows, width))
     merged[:] = np.nan
-    for rank, values in parts.items():
-        merged[rank::world] = values
+    for rank, shard in enumerate(shards):
+        if shard.width:
+            values = np.memmap(shard.features_part, np.float32, "r", shape=(shard.rows, width))
+            merged[rank :: len(shards)] = values
     merged.flush()

@@ -15,6 +15,7 @@ from sightline.config.schema import Config
 from sightline.data.decode.geotiff import has_windows, orientation
 from sightline.errors import INTERRUPTED
 from sightline.inference.inputs import InputImage
+from sightline.runs.lock import lock_output
 from sightline.tasks.segment import predict as predict_masks
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -255,6 +256,55 @@ def test_an_interrupted_folder_of_masks_is_resumed(
     assert all((out / path.name).read_bytes() == path.read_bytes() for path in whole.iterdir())
     with pytest.raises(SightlineError, match="exists"):
         sightline.predict(run.path, scenes, out=tmp_path / "out", quiet=True)
+
+
+def test_an_interrupted_overwriting_is_resumed_without_the_masks_of_the_earlier_run(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    scenes, out = make_scenes(tmp_path / "in", train=4, val=1) / "train", tmp_path / "out"
+    sightline.predict(run.path, scenes, out=out, quiet=True)
+    for path in out.iterdir():
+        path.write_bytes(b"mask of another run")
+    predict_one, done = predict_masks.predict_one, []
+
+    def once(parts: object, job: predict_masks.MaskJob, *rest: object) -> None:
+        if done:
+            raise KeyboardInterrupt
+        done.append(job.name)
+        predict_one(parts, job, *rest)  # ty: ignore[invalid-argument-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_masks, "predict_one", once)
+        with pytest.raises(SightlineError, match="interrupted") as caught:
+            sightline.predict(run.path, scenes, out=out, overwrite=True, quiet=True)
+    assert caught.value.cure == "repeat the command without --overwrite to predict the rest"
+    capsys.readouterr()
+    sightline.predict(run.path, scenes, out=out)
+    assert "resuming after 1 mask\n" in capsys.readouterr().out
+    masks = [path.read_bytes() for path in out.iterdir()]
+    assert len(masks) == 4 and b"mask of another run" not in masks
+
+
+def test_masks_are_written_by_one_process_and_resumed_from_the_same_folder_of_images(
+    run: sightline.Run, make_scenes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        make_scenes(tmp_path / name, train=2, val=1)
+    monkeypatch.chdir(tmp_path / "one")
+    with lock_output(tmp_path / "out/predict.part.json"), pytest.raises(SightlineError, match="another command"):
+        sightline.predict(run.path, "train", out=tmp_path / "out", quiet=True)
+    assert not [*(tmp_path / "out").iterdir()]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_masks, "predict_one", stop)
+    with pytest.raises(SightlineError, match="interrupted"):
+        sightline.predict(run.path, "train", out=tmp_path / "out", quiet=True)
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(SightlineError, match="unfinished") as caught:
+        sightline.predict(run.path, "train", out=tmp_path / "out", quiet=True)
+    assert caught.value.why.endswith("images")
 
 
 def test_processes_of_torchrun_share_the_masks(

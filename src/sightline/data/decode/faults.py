@@ -9,7 +9,7 @@ from .formats import FORMATS, foreign_content
 
 HEAD = 132
 """Number of bytes at the start of a file that are inspected if it cannot be decoded."""
-RESAVE = "save it smaller or as 8-bit PNG or JPEG, allow its size with --data.max_pixels NUMBER, or remove it"
+RESAVE = "save it smaller or as 8-bit PNG or JPEG, or remove it; to train with its size: --data.max_pixels NUMBER"
 STRIP = "save it again without text chunks and color profile: convert IN -strip OUT, or remove it"
 COPY = (
     "copy the image again from its source, or remove it; to train without a few such images (not in segmentation): "

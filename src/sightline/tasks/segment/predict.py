@@ -11,14 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...data.decode.geotiff import (
-    SUFFIXES,
-    Scene,
-    has_rasterio,
-    has_windows,
-    loses_georeference,
-    write_scene,
-)
+from ...data.decode.geotiff import SUFFIXES, Scene, has_rasterio, has_windows, loses_georeference, write_scene
 from ...data.decode.images import planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
@@ -30,7 +23,7 @@ from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
 from ...errors import ENVIRONMENT, INTERRUPTED, SightlineError, counted, listing
 from ...inference.batching import ProgressLines
-from ...inference.inputs import InputImage, PredictOptions, input_images
+from ...inference.inputs import InputImage, PredictOptions, absolute_inputs, input_images
 from ...inference.reading import ValueRange, channels_of_run, open_channels
 from ...inference.resumable_csv import require_same_origin
 from ...inference.sharded_predict import shard_path
@@ -38,6 +31,7 @@ from ...inference.tiles import Tiling, Write, predict_scene
 from ...runs import run_folder
 from ...runs.atomic import atomic_write, read_json, remove, write_json
 from ...runs.csv_io import csv_text
+from ...runs.lock import lock_output
 from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
@@ -85,10 +79,8 @@ def predict(
     if left := left_out(skipped):
         say(f"skipped: {left}")
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why = "a segmenter writes one mask file for each image"
-        raise SightlineError(
-            "--out must be a folder", where=str(out), why=why, cure="choose a folder: --out predicted/"
-        )
+        why, cure = "a segmenter writes one mask file for each image", "choose a folder: --out predicted/"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure=cure)
     tile, limit = options.tile, config.data.max_pixels
     if tile < SMALLEST_TILE:
         raise SightlineError(
@@ -108,24 +100,33 @@ def predict(
     jobs = jobs[share.rank :: share.world]
     averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
     weights = [*run_folder.weight_digests(folder).values()]
-    origin = {"weights": weights, "images": list(inputs), "tile": tile, "overlay": options.overlay, **averaged}
-    record, remaining = shard_path(out / "predict.part.json", share), jobs
-    with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, tile // 2)}"):
+    origin = {
+        "weights": weights,
+        "images": absolute_inputs(inputs),
+        "tile": tile,
+        "overlay": options.overlay,
+    } | averaged
+    record, errors = shard_path(out / "predict.part.json", share), shard_path(out / "errors.csv", share)
+    cure = f"use smaller tiles: --tile {max(64, tile // 2)}"
+    with explain_out_of_memory(config, cure=cure):
         parts = load_segmenter(folder, config)
+    with explain_out_of_memory(config, cure=cure), lock_output(record) as note:
+        if note:
+            say(note)
         if options.overwrite or not record.is_file():
-            targets = [path for job in jobs for path in job.files(options.overlay)]
+            targets, remaining = [path for job in jobs for path in job.files(options.overlay)], jobs
             require_no_other_images(out, options.overwrite)
             require_free(targets, [image.path for image in images], out, options.overwrite)
+            remove(targets)  # so that an interrupted command is resumed without --overwrite
             write_json(record, origin)
         else:
             require_same_origin(read_json(record), origin, out)
             remaining = [job for job in jobs if not all(path.is_file() for path in job.files(options.overlay))]
             say(f"resuming after {counted(len(jobs) - len(remaining), 'mask')}")
-        unreadable = predict_all(parts, remaining, limit, tile, options.overlay, say)
-    errors = shard_path(out / "errors.csv", share)
-    report_unreadable(unreadable, errors, say)
-    report_lost_maps(remaining, limit, channels.plain, say)
-    remove([record])
+        unreadable = predict_all(parts, remaining, limit, options, say)
+        report_unreadable(unreadable, errors, say)
+        report_lost_maps(remaining, limit, channels.plain, say)
+        remove([record])
     if jobs and len(unreadable) == len(jobs):
         why, cure = f"the first error: {': '.join(unreadable[0])}", f"repair or remove the images listed in {errors}"
         raise SightlineError("no image could be read", where=str(out), why=why, cure=cure)
@@ -199,30 +200,26 @@ def require_free(targets: Sequence[Path], inputs: Sequence[str], out: Path, over
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
         why = f"{len(existing):,} of the {len(targets):,} files to write exist already, such as {existing[0]}"
-        raise SightlineError(
-            "the output exists already",
-            where=str(out),
-            why=why,
-            cure="choose another folder: --out FOLDER; or replace these files with --overwrite",
-        )
+        cure = "choose another folder: --out FOLDER; or replace these files with --overwrite"
+        raise SightlineError("the output exists already", where=str(out), why=why, cure=cure)
 
 
 def predict_all(
-    parts: MaskInference, jobs: list[MaskJob], max_pixels: int, tile: int, overlay: bool, say: Say
+    parts: MaskInference, jobs: list[MaskJob], max_pixels: int, options: PredictOptions, say: Say
 ) -> list[tuple[str, str]]:
     """Predict the images in order; return (name, error) of the unreadable ones. Ctrl-C keeps the finished masks."""
     unreadable: list[tuple[str, str]] = []
     progress, values = ProgressLines(say, "masks", len(jobs)), ValueRange(parts.channels)
     for index, job in enumerate(jobs):
         try:
-            predict_one(parts, job, max_pixels, tile, overlay, say, values)
+            predict_one(parts, job, max_pixels, options.tile, options.overlay, say, values)
         except SightlineError as error:
             if error.status == ENVIRONMENT:
                 raise
             unreadable.append((job.name, " ".join((error.why or error.what).split())))
         except KeyboardInterrupt:
             what, where = f"interrupted after {index:,} of {counted(len(jobs), 'mask')}", str(job.target.parent)
-            cure = "repeat the command to predict the rest"
+            cure = f"repeat the command {'without --overwrite ' if options.overwrite else ''}to predict the rest"
             raise SightlineError(what, where=where, cure=cure, status=INTERRUPTED) from None
         progress.add(1)
     if values.warning:

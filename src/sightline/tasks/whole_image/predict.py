@@ -85,9 +85,11 @@ def predict_with_maps(
     if options.overlay and set(inputs) & set(STDIN):
         cure = "write the list of paths to a file: sightline predict RUN list.txt --overlay"
         raise SightlineError("--overlay reads the images twice, and standard input can be read once", cure=cure)
-    table = predict_table(folder, config, inputs, out, options, checked, say, overlays=True)
-    if options.overlay:
-        share, maps = share_of(os.environ), table.with_suffix(".maps")
+
+    def draw(rows: Path, target: Path) -> None:
+        if not options.overlay:
+            return
+        share, maps = share_of(os.environ), target.with_suffix(".maps")
         for image in islice(input_images(inputs, Counter()), share.rank, None, share.world):
             try:
                 picture = map_picture(explained(), image.path)
@@ -98,7 +100,8 @@ def predict_with_maps(
             )
             atomic_write(maps / f"{name}.png", lambda file, drawn=picture: drawn.save(file, "PNG"))
         say(f"class activation maps: {maps}")
-    return table
+
+    return predict_table(folder, config, inputs, out, options, checked, say, overlays=True, complete=draw)
 
 
 def map_picture(model: LoadedPredictor, path: str) -> Image.Image:
