@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -20,6 +21,7 @@ from config_toys import configured
 from conftest import class_image
 from sightline import SightlineError
 from sightline.__main__ import run as main
+from sightline.cli.inference import prediction_text
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.errors import FINDINGS
@@ -200,6 +202,37 @@ def test_printed_predictions_go_on_after_an_unreadable_image(
     assert "training is not finished" in capsys.readouterr().err
 
 
+def test_printed_predictions_of_a_list_with_a_folder_and_of_test_images(
+    make_photos: Callable[..., Path], tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_photos(tmp_path / "data", test=2)
+    run = sightline.train(base(tiny, **{"train.epochs": 1}), data, out=tmp_path / "run", quiet=True)
+    listed = tmp_path / "found.txt"
+    tested = next((data / "test").rglob("*.png"))
+    listed.write_text(f"{tested.parent}\n{tested}\n")
+    capsys.readouterr()
+    for number in (1, 2):
+        assert main(["predict", str(run.path), str(listed)]) == 2
+        lines, error = capsys.readouterr()
+        first, second = lines.splitlines()
+        assert first.startswith(f"{tested.parent}: cannot be read") and second.startswith(f"{tested}: class_")
+        assert "1 of 2 images cannot be read" in error
+        assert f"1 test file: this is look {number} at this test set" in error
+
+
+def test_features_are_not_printed(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {
+        **{"task": "pretrain", "name": "p", "data.size": 16, "model.name": "small_cnn", "train.epochs": 1},
+        **{"train.batch_size": 16, "train.precision": "fp32", "train.threads": 1, "report.samples": 0},
+    }
+    run = sightline.train(configured(settings), photos, out=tmp_path / "run", quiet=True)
+    capsys.readouterr()
+    assert main(["predict", str(run.path), str(photos / "val" / "class_0")]) == 2
+    lines, error = capsys.readouterr()
+    assert not lines and "this model predicts only features" in error and "the model has no classes" in error
+    assert f"sightline predict {run.path} {photos / 'val' / 'class_0'} --features --out features.csv" in error
+
+
 def test_the_doctor_of_the_demo_reads_its_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     demo.write_scenes(Path("demo/scenes-data"), 8, 4, size=32, seed=0)
@@ -332,3 +365,7 @@ def test_the_home_folder_is_expanded_in_the_paths_of_runs(
     assert run.path == tmp_path / "my runs" / "a" and sightline.load("~/my runs/a").classes
     assert sightline.predict("~/my runs/a", photos, out="~/table.csv", quiet=True) == tmp_path / "table.csv"
     assert not (tmp_path / "~").exists()
+
+
+def test_a_predicted_number_is_printed() -> None:
+    assert prediction_text(np.float32(2.5), ["age"]) == prediction_text(2.5, ["age"]) == "2.5"

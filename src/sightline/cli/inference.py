@@ -86,24 +86,34 @@ def print_predictions(run: Path, images: Sequence[str], code: Path | None) -> No
     """Print the predictions of at most PRINTED images, one line for each."""
     import sightline
 
+    from ..data.test_ledger import TestImages
     from ..inference.inputs import input_images
     from ..runs.run_folder import unfinished_note
 
-    found = list(islice(input_images(images, Counter()), PRINTED + 1))
+    tests = TestImages()
+    found = list(islice(tests.watched(input_images(images, Counter())), PRINTED + 1))
     if len(found) > PRINTED:
         cure = "write a table or masks: --out predictions.csv, or --out FOLDER for a segmentation model"
         raise SightlineError(f"more than {PRINTED} images are not printed", where=some_of(list(images)), cure=cure)
     model, unreadable = sightline.load(run, code=code), []
+    if not model.classes:
+        why = "the model has no classes"
+        cure = shlex.join(["sightline", "predict", str(run), *images, "--features", "--out", "features.csv"])
+        raise SightlineError(
+            "this model predicts only features, which are not printed", where=str(run), why=why, cure=cure
+        )
     if note := unfinished_note(run):
         print_plain(note, sys.stderr)
     for image in found:
         try:
-            print_plain(f"{image.name}: {prediction_text(model.predict(image.path), model.classes)}")
+            print_plain(f"{image.name}: {prediction_text(model.predict([image.path])[0], model.classes)}")
         except SightlineError as error:
             if error.status != USER or len(found) == 1:
                 raise
             unreadable.append(image.name)
             print_plain(f"{image.name}: cannot be read: {error.why or error.what}")
+    if look := tests.record("predict", model.run, images):
+        print_plain(look, sys.stderr)
     if unreadable:
         what = f"{len(unreadable)} of {len(found)} images cannot be read"
         raise SightlineError(what, where=some_of(unreadable), cure="copy these files again, or do not name them")
@@ -113,7 +123,7 @@ def prediction_text(prediction: Any, classes: Sequence[str]) -> str:
     """A prediction in words: the label and the most likely classes, the shares of a mask, or a number."""
     import numpy as np
 
-    if isinstance(prediction, float):
+    if isinstance(prediction, float | np.floating):
         return f"{prediction:g}"
     mask = isinstance(prediction, np.ndarray)
     shares = np.bincount(prediction.ravel(), minlength=len(classes)) / prediction.size if mask else None
