@@ -122,7 +122,6 @@ def workspace(make_photos: Callable[..., Path], make_scenes: Callable[..., Path]
         shutil.copy(path, tmp_path / "images" / f"picture{number}.png")
     make_scenes(tmp_path / "land")
     shutil.copytree(tmp_path / "land", tmp_path / "data")
-    np.save(tmp_path / "others.features.npy", np.eye(7, dtype=np.float32))
     (tmp_path / "new").mkdir()
     (tmp_path / "runs" / "mine" / "predictions" / "val").mkdir(parents=True)
     for path in (tmp_path / "land" / "validation").iterdir():
@@ -249,6 +248,7 @@ def test_python_examples_in_the_docs_run(
         trained_before()
     if page == "docs/sweep.md":
         request.getfixturevalue("quick_trials")
+    np.save("others.features.npy", np.eye(7, dtype=np.float32))  # which a command of docs/predict.md writes
     settings = TOY | {"model.weights": "none"}
     for code in blocks(page, "python"):
         toy_code = re.sub(r'\*\*\{"train.epochs": \d+\}', f"**{settings!r}", code)

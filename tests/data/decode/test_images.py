@@ -216,8 +216,9 @@ def test_decompression_bombs_are_rejected_by_the_header(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="pixels"):
         open_image(path, LIMIT)
     small = saved(Image.new("L", (100, 50)), tmp_path / "y.png")
-    with pytest.raises(SightlineError, match=r"100 x 50 pixels; the limit --data\.max_pixels is 4,999"):
+    with pytest.raises(SightlineError, match=r"100 x 50 pixels; the limit --data\.max_pixels is 4,999") as caught:
         open_image(small, 4_999)
+    assert "to train with its size: --data.max_pixels" in caught.value.cure, "other commands do not have this option"
     assert open_image(small, 5_000).size == (100, 50)
 
 
