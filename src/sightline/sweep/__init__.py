@@ -86,7 +86,7 @@ def sweep(
             say(note)
         study = SweepStudy(folder, plan, study_name(folder, plan, overwrite), trials, storage)
         if study.is_grid and sampler != "grid":
-            say(f"the search space has {study.trials} combinations of values; each is tried once")
+            say(f"the search space has {len(plan.grid())} combinations of values; each is tried once")
         launch = cluster_launcher(study, cluster, options, jobs, say) if cluster else local_launcher(jobs)
         TrialScheduler(study, launch, jobs, say, detach=cluster == "slurm").run(minutes)
         return finish(study, say)

@@ -16,6 +16,7 @@ from typing import Any
 from ..config.schema import Config
 from ..errors import INTERRUPTED, USER, SightlineError
 from ..runs.atomic import WINDOWS, process_exists, write_json
+from ..runs.run_folder import CHANGEABLE, differences, value_of
 from ..tasks.files import load_recipe_file
 from ..train import resume, train
 from ..user_code import loaded
@@ -58,13 +59,21 @@ def train_or_resume(folder: Path, config: Config) -> None:
     resumed."""
     if any((folder / "checkpoints" / "last").glob("state-*.safetensors")):
         try:
-            resume(folder)
+            resume(folder, **changed_settings(folder, config))
             return
         except SightlineError as error:
             if error.status != USER:
                 raise
             print(f"cannot resume this trial; training it from the start:\n{error}", flush=True)
     train(config, out=folder, overwrite=True)
+
+
+def changed_settings(folder: Path, config: Config) -> dict[str, Any]:
+    """Those settings of `config` that differ from the run in `folder` and that a resumed run may change: a command may
+    differ in them from the one that began the trial, such as in `train.on_out_of_memory`."""
+    old = load_recipe_file(folder / "recipe.yaml")
+    changed = [key for key in differences(old, config) if key in CHANGEABLE]
+    return {key: value_of(config, key) for key in changed}
 
 
 if __name__ == "__main__":

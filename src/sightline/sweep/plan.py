@@ -35,8 +35,8 @@ class SweepPlan:
     """The definition of a sweep.
 
     base: the recipe. fixed: settings that are equal in all trials. space: settings that are searched, with their ranges
-    or choices. first: the recipe with one valid combination of the searched settings. data: path, classes and number of
-    images of the data, and a digest of image names and labels. report_split: the split on which the best trial is
+    or choices. first: the recipe with one valid combination of the searched settings. data: see `data_identity`.
+    report_split: the split on which the best trial is
     reported, OUTER or test; "" if the trials are chosen on the validation images and there is nothing to report on.
     """
 
@@ -131,19 +131,29 @@ def make_plan(
         for name in spec.candidates:
             if isinstance(name, str):  # such as names of models and losses, which the configuration does not check
                 task.check(resolve(first, {key: name}))
-    source = task.open(first, lambda text: None)
+    source, evaluated = opened(first)
     if split not in ("", *source.splits.keys() & {"test"}):
         why = f"its splits are: {', '.join(source.splits)}" if split == "test" else ""
         cure = "leave out --split: the best trial is then reported on the validation images, on which nothing is chosen"
         raise SightlineError(
             f"the best trial cannot be reported on a split {split!r}", where=source.path, why=why, cure=cure
         )
-    if not split and "data.inner_fraction" not in fixed and not first.data.inner_fraction and has_inner(source):
+    chosen = "data.inner_fraction" in fixed or first.data.inner_fraction
+    if not split and not chosen and evaluated is source and has_inner(source):
         fixed["data.inner_fraction"] = INNER_FRACTION
         first = resolve(first, {"data.inner_fraction": INNER_FRACTION})
-        source = task.open(first, lambda text: None)
-    report_split = split or (OUTER if OUTER in source.splits else "")
-    return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data_identity(source), report_split)
+        source, evaluated = opened(first)
+    report_split = split or (OUTER if OUTER in evaluated.splits else "")
+    data = data_identity(source, evaluated)
+    return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data, report_split)
+
+
+def opened(config: Config) -> tuple[Source, Source]:
+    """(the data of a recipe, the data whose split `val` ranks the trials: the same, or the probe data of a
+    pre-training)."""
+    task = TASKS[config.task]
+    source = task.open(config, lambda text: None)
+    return source, task.evaluated(config, source) if task.evaluated else source
 
 
 def has_inner(source: Source) -> bool:
@@ -152,15 +162,18 @@ def has_inner(source: Source) -> bool:
     return "val" in source.splits and train.shards is None and bool(train.read_mask or train.labels is not None)
 
 
-def data_identity(source: Source) -> dict[str, Any]:
-    """Path, classes and number of images of the data, and a digest of image names and labels.
+def data_identity(source: Source, evaluated: Source) -> dict[str, Any]:
+    """Path, classes and number of images of the data, and a digest of image names and labels. evaluated: the data whose
+    validation images rank the trials.
 
     The contents of the images are compared later, when trials run, see `RunningTrial.check_image_digest`.
     """
-    splits = {split: items for split, items in source.splits.items() if split in ("train", "val", OUTER)}
+    splits = {split: items for split, items in evaluated.splits.items() if split in ("train", "val", OUTER)}
+    if evaluated is not source:
+        splits |= {"train": source.splits["train"], "labeled": splits["train"]}
     listed = {
         split: [items.names, None if items.labels is None else items.labels.tolist()] for split, items in splits.items()
     }
     counts = {split: len(items.names) for split, items in splits.items()}
     digest = hashlib.sha256(json.dumps(listed).encode("ascii")).hexdigest()
-    return {"path": source.path, "classes": list(source.classes), "images": counts, "listing": digest}
+    return {"path": source.path, "classes": list(evaluated.classes), "images": counts, "listing": digest}

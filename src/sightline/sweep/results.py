@@ -62,7 +62,7 @@ def write_results(study: SweepStudy, reported: list[dict[str, Any]] | None = Non
         "name": plan.base.name,
         "metric": plan.metric,
         "lowest": lowest,
-        "sampler": "every combination" if study.is_grid and study.trials == plan.trial_count(None)[0] else plan.sampler,
+        "sampler": "every combination" if study.is_grid and study.trials >= len(plan.grid()) else plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
         "wanted": study.trials,

@@ -5,6 +5,7 @@ sweep has the same trials as an uninterrupted one.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ class TrialOutcome:
 class SweepStudy:
     """The trials of one sweep.
 
-    name: of the Optuna study. trials: total number of trials; None for the default. storage: URL of a database; "": a
+    name: of the Optuna study. trials: total number of trials, None for the default; at least as many as have started,
+    and without those that repeat a combination if all combinations are tried. storage: URL of a database; "": a
     journal file in the folder.
     """
 
@@ -66,11 +68,15 @@ class SweepStudy:
                 "use the same --storage as before, or start again with --overwrite",
             )
             raise SightlineError("the storage belongs to another sweep", where=storage or JOURNAL, why=why, cure=cure)
+        started = self.started()
+        repeated = len(started) - len(distinct(started))
         for row in plan.grid() if self.is_grid else ():
-            if len(self.all()) >= self.trials:
+            if len(distinct(self.all())) >= self.trials:
                 break
             choices = {key: format_value(row[key]) for key, spec in plan.space.items() if isinstance(spec, Choices)}
             self.study.enqueue_trial(row | choices, skip_if_exists=True)
+        # Sampled trials may repeat a combination; a sweep that was extended has more trials than this call wants.
+        self.trials = max(self.trials + repeated * self.is_grid, len(started))
 
     def all(self) -> "list[optuna.trial.FrozenTrial]":
         """All trials in order, including trials of a grid that have not started."""
@@ -138,6 +144,11 @@ class SweepStudy:
             {"trial": trial.number, **asdict(outcome_of(trial)), "values": self.values(trial)}
             for trial in self.started()
         ]
+
+
+def distinct(trials: "Iterable[optuna.trial.FrozenTrial]") -> set[tuple[tuple[str, Any], ...]]:
+    """The different combinations of values of trials, also of those that have not started."""
+    return {tuple(sorted(trial.system_attrs.get("fixed_params", trial.params).items())) for trial in trials}
 
 
 def outcome_of(trial: "optuna.trial.FrozenTrial") -> TrialOutcome:

@@ -30,6 +30,7 @@ TASK = Task(
     serve=lazy("sightline.tasks.pretrain.serve:served"),
     former_names=("byol",),
     upgrade=upgrade,
+    evaluated=lazy("sightline.tasks.pretrain.probe:evaluated_source"),
     selects_epochs=False,
     probe_setting="pretrain.probe",
     unsupported={

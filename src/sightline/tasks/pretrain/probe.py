@@ -36,6 +36,20 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
     return reject_leaks(probe, data, say), data
 
 
+def evaluated_source(config: PretrainConfig, source: Source) -> Source:
+    """The data on whose split `val` the k-NN accuracy is measured: those of `pretrain.probe`, else `source`.
+
+    Raises SightlineError if it cannot be measured, because these have no labels.
+    """
+    if config.pretrain.probe:
+        return open_probe(config, lambda text: None)[0]
+    if source.splits["train"].labels is None or "val" not in source.splits:
+        why = "they are ranked by k-NN accuracy, and these images have no labels for it"
+        cure = "measure it on labeled images: --pretrain.probe LABELED"
+        raise SightlineError("pre-trainings on these images cannot be ranked", where=source.path, why=why, cure=cure)
+    return source
+
+
 def without_probe_images(config: PretrainConfig, source: Source, say: Say) -> Source:
     """The source without the training images that are copies of validation images of `pretrain.probe`, if
     `data.on_copies` is leave_out.
