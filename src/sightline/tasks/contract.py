@@ -140,8 +140,8 @@ class Task:
     """(nested values of a recipe of any version, their origin) -> (values of this version, a note on what was replaced
     or "")."""
     evaluated: "Callable[[Any, Source], Source] | None" = None
-    """(config, data of `open`) -> the data whose split `val` ranks trials, if these may be others. Raises SightlineError
-    if no data rank them."""
+    """(config, data of `open`) -> the data whose split `val` ranks trials, if these may be others. Raises
+    SightlineError if no data rank them."""
     selects_epochs: bool = True
     """Whether a run keeps the weights of the epoch with the best metric; otherwise it keeps those of the last epoch."""
     probe_setting: str = ""
