@@ -65,6 +65,7 @@ def test_a_download_without_a_network_is_one_clear_message(
     shown = capsys.readouterr().err
     assert "cannot download sam-vit-base" in shown and "offline" in shown and "Traceback" not in shown
     assert "hf download facebook/sam-vit-base" in shown and len(shown.strip().splitlines()) == 4
+    assert "--include '*.json' --include '*.safetensors';" in shown, "one value for each --include, as the hub takes"
     assert not (tmp_path / "out").exists()
 
 

@@ -167,6 +167,35 @@ def test_a_clean_up_can_be_added_to_finished_masks_and_repeated(
     assert json.loads((out / "segments.json").read_text())["clean_up"]["run"] == str(run.path)
 
 
+def test_masks_refined_for_another_run_are_replaced_only_with_overwrite(
+    known_images: Path, run: sightline.Run, tiny_sam: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"out": known_images / "out", "model": str(tiny_sam), "quiet": True}
+    out = sightline.masks(known_images / "in", **options, run=run.path)
+    monkeypatch.setattr(clean_up.run_folder, "weight_digests", lambda folder: {"best": "others"})
+    (out / "0_mask.png").write_bytes(b"as it was")
+    with pytest.raises(SightlineError, match="cleaned up for another run") as caught:
+        sightline.masks(known_images / "in", **options, run=run.path)
+    assert str(run.path) in caught.value.why and "--overwrite" in caught.value.cure
+    assert (out / "0_mask.png").read_bytes() == b"as it was"
+    sightline.masks(known_images / "in", **options, run=run.path, overwrite=True)
+    assert json.loads((out / "segments.json").read_text())["clean_up"]["weights"] == {"best": "others"}
+
+
+def test_overwriting_without_a_run_removes_refined_masks_and_their_measurement(
+    known_images: Path, run: sightline.Run, tiny_sam: Path
+) -> None:
+    options: dict[str, Any] = {"out": known_images / "out", "model": str(tiny_sam), "quiet": True}
+    out = sightline.masks(known_images / "in", **options, run=run.path, truth=known_images / "truth")
+    assert len(list(out.glob("*_mask.png"))) == 6
+    sightline.masks(known_images / "in", **options, quality=0.5, overwrite=True)
+    assert not list(out.glob("*_mask.png"))
+    assert json.loads((out / "segments.json").read_text())["clean_up"] is None
+    (out / "0_mask.png").write_bytes(b"mine")
+    sightline.masks(known_images / "in", **options, overwrite=True)
+    assert (out / "0_mask.png").read_bytes() == b"mine"
+
+
 def test_input_masks_are_not_overwritten(known_images: Path, run: sightline.Run, tiny_sam: Path) -> None:
     """The output folder may be that of the true masks."""
     options = {"model": str(tiny_sam), "run": run.path, "quiet": True}

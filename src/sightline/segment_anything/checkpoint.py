@@ -102,7 +102,7 @@ def hub_folder(repository: str, download: bool) -> Path:
         why = error.why if isinstance(error, SightlineError) else str(error).strip().split("\n")[0]
         cure = (
             f"run on a machine with network access: hf download {repository} --local-dir {name} "
-            f"--include '*.json' '*.safetensors'; copy that folder here, and use --model {name}/"
+            f"--include '*.json' --include '*.safetensors'; copy that folder here, and use --model {name}/"
         )
         raise SightlineError(f"cannot download {name}", where=url, why=why, cure=cure, status=ENVIRONMENT) from error
 

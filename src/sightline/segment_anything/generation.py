@@ -85,7 +85,10 @@ def generate_all(job: Job, overwrite: bool) -> Path:
     remove_stale_temporaries(out)
     settings, weights = asdict(job.settings), sha256(checkpoint.folder / WEIGHTS)
     made_by = {"weights": weights} | {key: value for key, value in settings.items() if key != "points_per_batch"}
-    before = finished_images(job.images, job.inputs, out, made_by, clean_up is not None, overwrite)
+    before = finished_images(
+        job.images, job.inputs, out, made_by, clean_up.origin["weights"] if clean_up else None, overwrite
+    )
+    earlier = {} if overwrite else read_json(out / RECORD) or {}
     if before:
         say(f"reusing the masks of {len(before):,} of {counted(len(job.images), 'image')}")
     record = describe_run(
@@ -95,7 +98,7 @@ def generate_all(job: Job, overwrite: bool) -> Path:
         complete=False,
         checkpoint=checkpoint._asdict() | {"folder": str(checkpoint.folder), "sha256": weights},
         settings=settings | {"nms": NMS_IOU},
-        clean_up=clean_up.facts() if clean_up else (read_json(out / RECORD) or {}).get("clean_up"),
+        clean_up=clean_up.facts() if clean_up else earlier.get("clean_up"),
     )
     record["versions"] |= {package: version(package) for package in ("transformers", "pycocotools")}
     write_json(out / RECORD, record)

@@ -78,26 +78,38 @@ def common_folder(paths: Sequence[str]) -> str:
 
 
 def finished_images(
-    images: list[PlannedImage], inputs: list[str], out: Path, made_by: dict[str, Any], cleaning: bool, overwrite: bool
+    images: list[PlannedImage],
+    inputs: list[str],
+    out: Path,
+    made_by: dict[str, Any],
+    run: dict[str, str] | None,
+    overwrite: bool,
 ) -> dict[str, dict[str, Any]]:
     """Summaries of the images that an earlier call finished, by name.
 
-    inputs: paths that must not be overwritten. made_by: digest of the weights, and settings of this call. cleaning:
-    whether refined masks of a run will be written. overwrite: remove the files of earlier calls and return {}. Raises
-    SightlineError if the existing masks were made with other weights, settings or images, and for existing files that
-    no earlier call has written.
+    inputs: paths that must not be overwritten. made_by: digest of the weights, and settings of this call. run: the
+    digests of the weights of the run whose refined masks will be written, or None. overwrite: remove the files of
+    earlier calls and return {}. Raises SightlineError if the existing masks were made with other weights, settings or
+    images, or refined for another run, and for existing files that no earlier call has written.
     """
     record = read_json(out / RECORD)
     own = isinstance(record, dict) and record.get("segments") == FORMAT
+    cleaned = (record["clean_up"] if own else None) or {}
     before = {image.name: found for image in images if (found := summary_and_changes(image, made_by))}
     require_distinct([image.base for image in images], out)
     new = [image.file(ending) for image in images if image.name not in before for ending in ENDINGS]
-    new += [image.file("_mask.png") for image in images if cleaning and not (own and record["clean_up"])]
+    new += [image.file("_mask.png") for image in images if run is not None and not cleaned]
     new += [] if own else [out / RECORD, out / PAGE]
     require_free(new, inputs, out, overwrite)
     if overwrite:
-        remove(image.file(ending) for image in images for ending in ENDINGS)
+        remove(image.file(ending) for image in images for ending in (*ENDINGS, *["_mask.png"] * bool(cleaned)))
         return {}
+    if run is not None and cleaned and cleaned.get("weights") != run:
+        why = f"the files NAME_mask.png are of the run {cleaned.get('run')}, or of earlier weights of it"
+        cure = "choose another folder: --out FOLDER; or generate all masks again: --overwrite"
+        raise SightlineError(
+            "the masks in this folder were cleaned up for another run", where=str(out), why=why, cure=cure
+        )
     others = [f"{name}: changed {', '.join(changes)}" for name, (_, changes) in before.items() if changes]
     if others:
         why = f"the settings differ for {len(others):,} of {counted(len(images), 'image')}:\n{listing(others)}"
