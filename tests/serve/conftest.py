@@ -68,7 +68,10 @@ def served(models: Sequence[ServedModel], **options: object) -> Generator[httpx.
 
 @pytest.fixture(scope="session")
 def classifier(classifier_run: Path) -> ServedModel:
-    return load(classifier_run, "corners", True, print)
+    said: list[str] = []
+    model = load(classifier_run, "corners", True, said.append)
+    assert not [line for line in said if "have changed" in line], said
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -21,4 +21,5 @@ def served(folder: Path, config: ClassifyConfig, name: str, neighbors: bool, say
     """
     single = len(run_folder.shipped_checkpoints(folder)) == 1
     network = predictor(ClassifyLearner, folder, config, features=single)
-    return served_classifier(config, network, name, neighbors and single, say, note="" if single else ENSEMBLE)
+    note = "" if single else ENSEMBLE
+    return served_classifier(config, network, name, neighbors and single, say, note=note, folder=folder)

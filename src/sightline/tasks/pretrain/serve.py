@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from ...data.sources.leakage import without_copies
 from ...errors import SightlineError
 from ...serve.examples import Say, index_of
 from ...serve.models import ExampleImages, ServedClassifier, ServedModel
 from .build import open_images
 from .config import PretrainConfig
 from .predict import predictor
+from .probe import without_probe_images
 
 
 def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say: Say) -> ServedModel:
@@ -19,7 +21,11 @@ def served(folder: Path, config: PretrainConfig, name: str, neighbors: bool, say
             "omit --no-neighbors, so that the nearest images are shown",
         )
         raise SightlineError("this run can serve only nearest images", where=str(folder), why=why, cure=cure)
-    index = index_of(open_images(config, lambda text: None), config, say)
+    silent: Say = lambda text: None  # noqa: E731
+    source = without_copies(open_images(config, silent), config.data, silent)
+    if config.data.on_copies == "leave_out":
+        source = without_probe_images(config, source, silent)
+    index = index_of(source, config, say)
     network = predictor(folder, config, features=True)
     return ServedClassifier(
         name=name, config=config, classes=(), predictor=network, neighbors=index, examples=ExampleImages()

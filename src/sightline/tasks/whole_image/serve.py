@@ -1,6 +1,7 @@
 """Serve a network with one output vector per image on a web page."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -8,7 +9,9 @@ from ...config.checks import has_fixed_features
 from ...config.schema import Config
 from ...data.image_cache import decode
 from ...data.label_arrays import label_texts
+from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
+from ...inference.evaluation import warn_if_changed
 from ...inference.predictor import Predictor
 from ...models import Classifier
 from ...serve.examples import Say, if_readable, index_of, spread
@@ -18,9 +21,10 @@ from .features import FeatureExtractor
 
 
 def indexed(config: Config, network: Predictor, say: Say) -> NeighborIndex:
-    """The index of the training images. Features of a frozen backbone are those that training stored in the cache
-    folder, if it still has them."""
-    index = index_of(open_source(config.data, config.data.split_seed), config, say)
+    """The index of the training images, without copies that training left out. Features of a frozen backbone are those
+    that training stored in the cache folder, if it still has them."""
+    source = without_copies(open_source(config.data, config.data.split_seed), config.data, lambda text: None)
+    index = index_of(source, config, say)
     model = network.models[-1]
     if not has_fixed_features(config) or not isinstance(model, Classifier):
         return index
@@ -37,17 +41,20 @@ def served_classifier(
     say: Say,
     order: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
     note: str = "",
+    folder: Path | None = None,
 ) -> ServedClassifier:
     """A classifier for the web page, with examples from the validation images if the data can be read.
 
     neighbors: whether to index the training images, so that the page shows the nearest ones. order: labels of N images
     -> the values [N] by which the images are sorted before examples are taken at equal distances. note: why there is no
-    index.
+    index. folder: of the run, to warn if its images have changed.
     """
 
     def examples() -> ExampleImages:
         val = decode(open_source(config.data, config.data.split_seed), "val", config.data.size, config.data, say)
         assert val.labels is not None
+        if folder is not None:
+            warn_if_changed(folder, "val", val.digest, say)
         rows = np.argsort(order(val.labels), kind="stable")[spread(len(val.names))]
         return ExampleImages(
             [np.array(val.images[row]) for row in rows],
@@ -58,6 +65,8 @@ def served_classifier(
     index = None
     if neighbors:
         index, note = if_readable(lambda: indexed(config, network, say), name, say)
+    if index is not None and folder is not None and not config.augment.resize:  # else training had them at another size
+        warn_if_changed(folder, "train", index.train.digest, say)
     return ServedClassifier(
         name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
         examples=if_readable(examples, name, say)[0] or ExampleImages(),
