@@ -1,6 +1,7 @@
 """Read images with the channels on which a network was trained, from files, uploads and arrays; refuse others."""
 
 import contextlib
+import io
 import tempfile
 import threading
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from PIL import Image
 from ..data.channels import Channels
 from ..data.decode.geotiff import Scene, open_scene
 from ..data.decode.images import image_in
-from ..data.decode.kinds import PNG, TIFF, Kind, Raster, file_header
+from ..data.decode.kinds import Kind, Raster, file_header, header_of
 from ..data.decode.rasters import read_for, reading_for
 from ..errors import SightlineError, counted
 from ..runs import run_folder
@@ -90,14 +91,18 @@ def channels_of_run(folder: Path) -> Channels:
 
 
 def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
-    """Decode the bytes of an image file as `read_for` does. The messages of errors have no path."""
-    if channels.plain and not content.startswith((PNG, *TIFF)):
+    """Decode the bytes of an image file as `read_for` does. The messages of errors have no path.
+
+    8-bit images are decoded in memory. Other files, which rasterio reads, are in a temporary file meanwhile.
+    """
+    header = header_of(io.BytesIO(content))
+    if channels.plain and (header is None or header.kind.plain):
         return image_in(content, max_pixels, side)
-    with tempfile.NamedTemporaryFile(prefix="sightline-upload-") as file:
-        file.write(content)
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="sightline-upload-") as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(content)  # and closed: on Windows, an open temporary file cannot be opened by its name
         try:
-            return read_for(file.name, channels, max_pixels, side)
+            return read_for(str(path), channels, max_pixels, side)
         except SightlineError as error:
             raise SightlineError(error.what, why=error.why, cure=error.cure) from error
 

@@ -7,6 +7,10 @@ from pathlib import Path
 from ..report.html import Html, element
 from ..report.page import asset, digest
 
+UPLOADS = (
+    "Images stay in the memory of this machine. TIFF and PNG files of more than 8 bits or with other channels than RGB "
+    "are in a temporary file while they are read."
+)
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -71,6 +75,6 @@ def programs(url: str, most_bytes: int, returns: Sequence[str], suffix: str) -> 
         element("p", f"Response as JSON: {content}. At most {most_bytes / 1e6:g} MB per image."),
         element("pre", element("code", line), tabindex="0", role="region", aria_label="Command"),
         element("p", "All requests and responses: ", element("a", "/openapi.json", href="/openapi.json"), "."),
-        element("p", "Images stay in the memory of this machine and are not written to disk."),
+        element("p", UPLOADS),
         class_="programs",
     )
