@@ -14,6 +14,12 @@ from sightline.__main__ import run
         (["train", "photos_scratch", "PHOTOS"], "one argument too many", "if this is the data set: --data"),
         (["train", "photos_scratch", "--out"], "the value of --out is missing", "sightline train --help"),
         (["train", "photos_scratch", "--lr", "1"], "there is no option --lr", "--optim.lr"),
+        (
+            ["train", "photos_scratch", "--name", "a"],
+            "there is no option --name",
+            "--out runs/NAME; or write a setting",
+        ),
+        (["train", "photos_scratch", "--name", "a"], "there is no option --name", "with its section: --model.name or"),
         (["resume", "runs/a", "--data", "PHOTOS"], "there is no option --data", "--data.path"),
         (["trian"], 'did you mean "train"?', "sightline --help"),
         (["train", "photos_scratch", "--train.epochs"], "an option without a value means true", "recipes NAME"),

@@ -118,9 +118,10 @@ def parsing_error(error: cyclopts.CycloptsError, tokens: list[str]) -> Sightline
     what = str(error).partition("\n")[0].rstrip(".")
     if isinstance(error, cyclopts.UnknownOptionError) and error.token:
         name = (error.token.keyword or "").removeprefix("--").replace("-", "_")
-        keys = ["data.path"] if name == "data" else [key for key in all_keys() if key.rpartition(".")[2] == name]
+        keys = ["data.path"] if name == "data" else [key for key in all_keys() if key.endswith(f".{name}")]
         if keys:
-            cure = f"write a setting with its section: {' or '.join(f'--{key}' for key in keys)}"
+            folder = "to name the folder of the results: --out runs/NAME; or " * (name == "name")
+            cure = f"{folder}write a setting with its section: {' or '.join(f'--{key}' for key in keys)}"
             return SightlineError(f"there is no option --{name}", where=command, cure=cure)
     return SightlineError(what[0].lower() + what[1:], where=command, cure=f"usage: {usage}")
 
