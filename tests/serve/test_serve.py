@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -360,6 +361,13 @@ def test_ports() -> None:
     with pytest.raises(SightlineError, match="invalid port") as caught:
         bind(99999)
     assert caught.value.cure and caught.value.status == 2
+
+
+def test_the_address_is_reused_only_where_a_port_in_use_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, reused in (("posix", True), ("nt", False)):
+        monkeypatch.setattr(importlib.import_module("sightline.serve"), "os", SimpleNamespace(name=name))
+        with bind(0) as listening:
+            assert bool(listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)) == reused
 
 
 def test_only_this_machine_can_connect(classifier: ServedClassifier) -> None:

@@ -59,7 +59,7 @@ def plan_images(
     if left := left_out(tally):
         say(f"skipped: {left}")
     root = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else common_folder(given)
-    names = {os.path.relpath(path, root): path for path in given}
+    names = {Path(os.path.relpath(path, root)).as_posix(): path for path in given}  # with / on Windows too
     results = {f"{Path(name).stem.removesuffix('_sat')}_segments" for name in names}
     wanted = [name for name in without_outputs([*names]) if Path(name).stem not in results]
     if skipped := len(names) - len(wanted):

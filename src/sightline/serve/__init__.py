@@ -92,7 +92,8 @@ def bind(port: int | None) -> socket.socket:
         )
     # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with this protocol.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # on Windows, this option lets a second server use a port that is in use
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     problem: OSError | None = None
     for candidate in (wanted, 0) if port is None else (wanted,):
         try:

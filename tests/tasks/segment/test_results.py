@@ -1,6 +1,6 @@
 """The baseline, and paths of predicted masks, which stay below the output folder."""
 
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from sightline.tasks.segment.results import baselines, mask_names
+from sightline.tasks.segment.results import baselines, mask_names, within
 
 
 def test_the_class_that_is_most_frequent_in_training_is_predicted_for_every_pixel() -> None:
@@ -36,3 +36,17 @@ def test_names_in_shards_cannot_leave_the_folder(name: str) -> None:
         for found in mask_names(names):
             path = PurePosixPath(found)
             assert not path.is_absolute() and ".." not in path.parts and path.name.endswith("_mask.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        (r"C:\photos\a.jpg", "photos/a.jpg"),
+        ("C:a.jpg", "a.jpg"),
+        (r"\\host\share\a.jpg", "a.jpg"),
+        (r"..\photos/a.jpg", "up/photos/a.jpg"),
+        (r"a\0013.jpg", "a/0013.jpg"),
+    ],
+)
+def test_drives_and_parents_of_windows_paths_are_removed(name: str, inside: str) -> None:
+    assert within(PureWindowsPath(name)) == PurePosixPath(inside)

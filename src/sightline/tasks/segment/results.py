@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
@@ -192,10 +192,10 @@ def mask_names(names: Sequence[str]) -> list[str]:
     return [str(path.parent / f"{path.stem}{MASK_ENDING}.png") for path in paths]
 
 
-def within(name: str) -> PurePosixPath:
-    """Convert a path to a relative path that stays inside any folder: the root is removed, and `..` is replaced by
-    `up`."""
-    path = PurePosixPath(name)
+def within(name: str | PurePath) -> PurePosixPath:
+    """Convert a path of this system to a relative path that stays inside any folder: drive and root are removed, and
+    `..` is replaced by `up`."""
+    path = PurePath(name) if isinstance(name, str) else name
     return PurePosixPath(*("up" if part == ".." else part for part in path.parts if part != path.anchor))
 
 
