@@ -49,6 +49,6 @@ def test_pre_trainings_on_unlabeled_images_without_a_probe_are_an_error_before_a
     small: Callable[..., Config], tmp_path: Path
 ) -> None:
     images = write_noise(tmp_path / "images", 32)
-    with pytest.raises(SightlineError, match="cannot be ranked") as caught:
+    with pytest.raises(SightlineError, match="cannot be compared") as caught:
         sightline.sweep(small(**QUICK), images, out=tmp_path / "s", **{"optim.lr": [1e-3, 1e-2]})
     assert "--pretrain.probe LABELED" in caught.value.cure and not (tmp_path / "s").exists()

@@ -120,21 +120,15 @@ def checked_inputs(first: Config, say: Callable[[str], None]) -> dict[str, str]:
     """
     task = TASKS[first.task]
     task.check(first)
-    probed = bool(task.probe_setting and run_folder.value_of(first, task.probe_setting))
-    if probed and first.data.fold:
+    if first.data.fold and task.probe_setting and run_folder.value_of(first, task.probe_setting):
         why = f"its features are measured on the images of {task.probe_setting}"
         cure = "use several seeds instead: --seeds 0,1,2"
         raise SightlineError("this pre-training has no folds", where="--folds", why=why, cure=cure)
     source = task.open(first, say)
-    if task.probe_setting and not probed:
-        val = source.splits.get("val")
-        if val is None or val.labels is None:
-            cure = f"give labeled images, on which the features are measured: --{task.probe_setting} LABELED"
-            raise SightlineError(
-                "there is no metric to repeat", where=source.path, why="the images have no labels", cure=cure
-            )
+    evaluated = task.evaluated(first, source) if task.evaluated else source
     file = weights_file(first.model.weights)
-    return {"data": source.listing_digest} | ({"model.weights": sha256(file)} if file else {})
+    found = {"data": source.listing_digest, "model.weights": sha256(file) if file else ""}
+    return found | ({task.probe_setting: evaluated.listing_digest} if evaluated is not source else {})
 
 
 def require_same_inputs(folder: Path, plan: Repeats, inputs: Mapping[str, str]) -> None:

@@ -44,9 +44,9 @@ def evaluated_source(config: PretrainConfig, source: Source) -> Source:
     if config.pretrain.probe:
         return open_probe(config, lambda text: None)[0]
     if source.splits["train"].labels is None or "val" not in source.splits:
-        why = "they are ranked by k-NN accuracy, and these images have no labels for it"
+        why = "they are compared by k-NN accuracy, and these images have no labels for it"
         cure = "measure it on labeled images: --pretrain.probe LABELED"
-        raise SightlineError("pre-trainings on these images cannot be ranked", where=source.path, why=why, cure=cure)
+        raise SightlineError("pre-trainings on these images cannot be compared", where=source.path, why=why, cure=cure)
     return source
 
 
