@@ -69,4 +69,4 @@ def served(folder: Path, config: MultilabelConfig, name: str, neighbors: bool, s
     Example images are taken from those with few labels to those with many.
     """
     network = load_predictor(folder, config, features=True)
-    return served_classifier(config, network, name, neighbors, say, order=lambda labels: labels.sum(1))
+    return served_classifier(config, network, name, neighbors, say, order=lambda labels: labels.sum(1), folder=folder)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ def without_outputs(names: list[str]) -> list[str]:
 
 def in_mask_folder(name: str) -> bool:
     """Whether a folder in a path has a usual name for masks, such as `masks` or `trainannot`."""
-    return any(named_as_masks(folder) for folder in PurePosixPath(name).parts[:-1])
+    return any(named_as_masks(folder) for folder in PurePath(name).parts[:-1])
 
 
 def mask_jobs(images: Sequence[InputImage], out: Path, max_pixels: int, rgb: bool = True) -> list[MaskJob]:
@@ -182,7 +182,7 @@ def require_no_other_images(out: Path, overwrite: bool) -> None:
     the masks could be taken for true masks."""
     files = walk(str(out), "", Counter()) if out.is_dir() and not overwrite else ()
     own = (MASK_ENDING, OVERLAY_ENDING)
-    other = next((each.name for each in files if not PurePosixPath(each.name).stem.endswith(own)), "")
+    other = next((each.name for each in files if not PurePath(each.name).stem.endswith(own)), "")
     if other:
         why = f"{other} is no mask or overlay of an earlier prediction; predictions and true masks would be mixed up"
         cure = "choose another folder: --out predicted/; or write into this one anyway: --overwrite"
