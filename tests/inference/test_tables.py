@@ -422,3 +422,14 @@ def test_progress_is_reported_every_ten_seconds(monkeypatch: pytest.MonkeyPatch)
         scene.add(count)
         table.add(10 * count)
     assert lines == ["town.tif: 30%, about 28 s left", "300 images, 25 per second", "1,000 images, 25 per second"]
+
+
+def test_features_of_a_table_in_the_other_format_are_kept(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    images = photos / "val"
+    sightline.predict(run.path, [images], out=tmp_path / "g.csv", features=True)
+    before = (tmp_path / "g.features.npy").read_bytes()
+    with pytest.raises(SightlineError, match="exists already"):
+        sightline.predict(run.path, [images], out=tmp_path / "g.parquet", features=True)
+    sightline.predict(run.path, [images], out=tmp_path / "g.parquet")
+    sightline.predict(run.path, [images], out=tmp_path / "g.parquet", overwrite=True)
+    assert (tmp_path / "g.features.npy").read_bytes() == before

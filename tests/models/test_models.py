@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sightline import models
 from sightline.errors import SightlineError
-from sightline.models import MODELS, Classifier, build_model, freeze_backbone
+from sightline.models import MODELS, Classifier, build_model, feature_width, freeze_backbone
 from sightline.models.fast import Gate
 
 CLASSES = 5
@@ -255,3 +255,11 @@ def test_gate_is_squeeze_and_excitation_and_the_identity_for_zero_weights() -> N
     plain, gated = (build_model("fastnet", 5, 16, {"widths": [8, 16, 16], "reduction": r}) for r in (0, 4))
     names = {name for name, _ in gated.named_parameters()} - {name for name, _ in plain.named_parameters()}
     assert len(names) == 3 * 4, "two layers with biases in each of three residual blocks"
+
+
+def test_a_batch_norm_of_another_number_of_channels_is_an_error() -> None:
+    """Though batch norms are not computed in a dry run."""
+    wrong = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(SightlineError, match="does not support images") as caught:
+        feature_width(wrong, "own", 16)
+    assert "8 elements not 16" in caught.value.why

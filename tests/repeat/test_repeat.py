@@ -1,5 +1,6 @@
 """`sightline repeat`: folds and seeds of a recipe, the mean with its interval, and what interrupts it."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -237,6 +238,29 @@ def test_overwrite_deletes_nothing_if_the_new_command_is_wrong(photos: Path, tmp
     with pytest.raises(SightlineError, match="unknown model"):
         repeated(photos, out, seeds="0,1", overwrite=True, **{"model.name": "smal_cnn"})
     assert (out / "seed-0" / "recipe.yaml").is_file() and (out / "seed-1" / "recipe.yaml").is_file()
+
+
+def test_overwrite_removes_the_numbers_of_the_deleted_runs(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r"
+    repeated(photos, out, seeds="0,1")
+    (out / "repeat.json").unlink()  # as the error for a damaged file advises
+
+    def interrupt(*args: Any) -> bool:
+        raise SightlineError("interrupted", status=INTERRUPTED)
+
+    monkeypatch.setattr(importlib.import_module("sightline.repeat.run"), "train_or_resume", interrupt)
+    with pytest.raises(SightlineError, match="other settings"):
+        repeated(photos, out, seeds="0,1", **{"optim.lr": 0.5})
+    with pytest.raises(SightlineError, match="interrupted"):
+        repeated(photos, out, seeds="0,1", overwrite=True, **{"optim.lr": 0.5})
+    assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == [
+        "figures",
+        "inputs.json",
+        "repeat.json",
+    ]
+    assert "accuracy" not in json.loads((out / "repeat.json").read_text())
 
 
 def test_a_rejected_command_does_not_change_the_repetition(photos: Path, tmp_path: Path) -> None:

@@ -257,6 +257,9 @@ def test_a_grid_of_other_images_is_not_extended(
     with pytest.raises(SightlineError, match="another grid") as caught:
         sightline.transfer(tuned_grid(), data, settings="AE", pretrain_seeds="0", **once)
     assert "full.data (its files or labels have changed)" in caught.value.why
+    shutil.rmtree(out / "A-0")
+    shutil.rmtree(out / "tune")  # as if the first run had failed on a damaged file
+    assert not sightline.transfer(tuned_grid(), data, settings="A", **once).missing
 
 
 def test_settings_are_trained_in_alphabetical_order() -> None:

@@ -81,10 +81,11 @@ class Source:
 
     @property
     def listing_digest(self) -> str:
-        """A digest of classes, names, labels and the sizes of files; their times are left out, as a copy has others."""
+        """A digest of classes, names, labels and the sizes of files. Times of files and versions of libraries are left
+        out, as a copy or another machine has others."""
         found = hashlib.sha256(repr(self.classes).encode())
         for name, items in sorted(self.splits.items()):
-            sizes = (re.sub(r"\b(\d+):\d+", r"\1", stamp) for stamp in items.stamps)
+            sizes = (re.sub(r"(\d+):\d+|^torchvision .*", r"\1", stamp) for stamp in items.stamps)
             found.update("\n".join((name, *items.names, *sizes)).encode(errors="surrogateescape"))
             found.update(b"" if items.labels is None else items.labels.tobytes())
         return found.hexdigest()

@@ -72,8 +72,10 @@ class ResumableTable:
 
     @property
     def outputs(self) -> list[Path]:
-        """The complete table and its features."""
-        return [self.target, self.features]
+        """The complete table and its features; not the features if they may be those of a table of this name in the
+        other format."""
+        other = self.target.with_suffix(".parquet" if self.target.suffix.lower() == ".csv" else ".csv")
+        return [self.target] if other.exists() else [self.target, self.features]
 
     def begin(self, origin: dict[str, Any], overwrite: bool, replaced: Sequence[Path] = ()) -> None:
         """Start the table, or resume an interrupted one. A new table removes the earlier one and the files `replaced`,

@@ -52,7 +52,8 @@ def predict_table(
     if options.overlay and not overlays:
         why = "overlays show masks, or the class activation maps of classifiers"
         raise SightlineError("--overlay has no effect on this prediction", why=why, cure="leave it out")
-    target, share, tests, skipped = table_target(out, options.overwrite), share_of(os.environ), TestImages(), Counter()
+    target, share = table_target(out, options.overwrite, options.features), share_of(os.environ)
+    tests, skipped = TestImages(), Counter[str]()
     images = islice(tests.watched(input_images(inputs, skipped)), share.rank, None, share.world)
     first = list(islice(images, 1))  # before the model is loaded
     predictor = in_precision(load(), config, options.precision)
@@ -71,7 +72,7 @@ def predict_table(
         if note:
             say(note)
         if share.world == 1:
-            table_target(out, options.overwrite)  # another command may have written it since
+            table_target(out, options.overwrite, options.features)  # another command may have written it since
         table.begin(origin, options.overwrite, [*whole.outputs, *replaced] if options.overwrite else ())
         if table.rows:
             say(f"resuming after {counted(table.rows, 'row')}")
@@ -137,11 +138,12 @@ def features_of(model: Any, images: torch.Tensor) -> torch.Tensor:
     return model.features(images)
 
 
-def table_target(out: Path, overwrite: bool) -> Path:
+def table_target(out: Path, overwrite: bool, features: bool = False) -> Path:
     """The path of the table: `out`, or predictions.csv in `out` if that is a folder.
 
     Raises SightlineError if the path ends neither in .csv nor in .parquet, if pyarrow is missing for Parquet, or if the
-    file, or features of an earlier table of this name, exist and `overwrite` is False.
+    file, or features of an earlier table of this name, exist and `overwrite` is False. features: whether features will
+    be written.
     """
     target = out / "predictions.csv" if out.is_dir() else out
     if target.suffix.lower() not in (".csv", ".parquet"):
@@ -153,7 +155,7 @@ def table_target(out: Path, overwrite: bool) -> Path:
     if target.suffix.lower() == ".parquet":
         require_parquet()
     table = ResumableTable(target, [])  # an unfinished one may have written its features already
-    outputs = table.outputs[: 1 if table.record.is_file() else 2]
+    outputs = [target] if table.record.is_file() else [*table.outputs, *[table.features] * features]
     found = None if overwrite else next((path for path in outputs if path.exists()), None)
     if target.is_dir() or found:
         cure = "choose another file: --out FILE" + ("" if target.is_dir() else "; or replace it with --overwrite")

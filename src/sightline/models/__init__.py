@@ -213,11 +213,13 @@ def dry_run(model: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
 class WithoutBatchNorm(TorchFunctionMode):
     """Within this context, batch norms return their input, which has the same shape: on the meta device torch computes
-    them by dozens of Python functions, which took more than half of the time of a dry run."""
+    them by dozens of Python functions, which took more than half of the time of a dry run. Those of another number of
+    channels raise torch's error."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of `func`, or the first argument of a batch norm."""
-        return args[0] if func is functional.batch_norm else func(*args, **(kwargs or {}))
+        fits = func is functional.batch_norm and (args[1] is None or len(args[1]) == args[0].shape[1])
+        return args[0] if fits else func(*args, **(kwargs or {}))
 
 
 def smallest_size(backbone: nn.Module, size: int, channels: int = 3, largest: int = 512) -> int | None:

@@ -24,9 +24,12 @@ from ..stats.nested import nested_mean
 from ..stats.units import FEWEST, count_units, ids_of
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
+from .several import INPUTS
 
 MARK = "repeat.json"
 """Name of the file by which the folder is recognized."""
+WRITTEN = (INPUTS, MARK, "repeat.csv", "report.html")
+"""Files of a repetition beside its runs and its figure."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,13 @@ def read_plan(folder: Path) -> Repeats | None:
 def is_remainder(folder: Path) -> bool:
     """Whether the folder holds runs of a repetition and its other files, but not repeat.json, as after its removal."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
-    runs = {name for name in names if re.fullmatch(r"(fold-[0-9]+-)?seed-[0-9]+", name)}
-    return bool(runs) and names - runs <= {"figures", "inputs.json", "repeat.csv", "report.html"}
+    runs = {path.name for path in runs_in(folder)}
+    return bool(runs) and names - runs <= {"figures", *WRITTEN}
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders with the names of runs of a repetition."""
+    return [path for path in folder.glob("*seed-*") if re.fullmatch(r"(fold-[0-9]+-)?seed-[0-9]+", path.name)]
 
 
 def read_results(folder: Path, plan: Repeats) -> RepeatResult:

@@ -17,7 +17,7 @@ from ..errors import SightlineError, counted, some_of
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
 from ..runs import run_folder
-from ..runs.atomic import sha256
+from ..runs.atomic import remove, sha256
 from ..runs.lock import lock_run
 from ..runs.log import once, said_once
 from ..runs.signals import StopRequest
@@ -28,9 +28,8 @@ from ..tasks.files import load_recipe_file, typed
 from ..tasks.opening import opened_once
 from ..user_code import accepts_code
 from .page import write_result
-from .results import RepeatResult, Repeats, Repetition, is_remainder, read_plan, write_plan
+from .results import WRITTEN, RepeatResult, Repeats, Repetition, is_remainder, read_plan, runs_in, write_plan
 from .several import (
-    INPUTS,
     Several,
     changed_inputs,
     parse_seeds,
@@ -89,11 +88,11 @@ def repeat(
         if note:
             say(f"warning: {note}")
         plan = with_earlier_seeds(folder, plan, overwrite)
-        require_same_inputs(folder, plan, inputs)
         several = Several("repetition", True, folder, say, quiet, StopRequest.received)
         configs = {name: resolve(config, own_settings(run, folds)) for name, run in plan.runs.items()}
         for name, each in configs.items():  # before anything is written
             require_same_recipe(several, name, trained_as(several, name, each))
+        require_same_inputs(folder, plan, inputs)
         if earlier := [str(seed) for seed in plan.seeds if seed not in chosen]:
             say(f"the seeds of earlier commands are included: {', '.join(earlier)}")
         plan = replace(plan, films=films_in(config) if folds else "")
@@ -184,12 +183,12 @@ def with_earlier_seeds(folder: Path, plan: Repeats, overwrite: bool) -> Repeats:
     old = read_plan(folder)
     if old is None:
         require_own_folder(folder, is_remainder(folder), "repetition")
-    if old is None or not any(run_folder.is_started(folder / name) for name in old.runs):
-        return plan
     if overwrite:
-        for name in old.runs:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / INPUTS).unlink(missing_ok=True)
+        for run in runs_in(folder):
+            shutil.rmtree(run, ignore_errors=True)
+        remove(folder / name for name in WRITTEN)
+        return plan
+    if old is None or not any(run_folder.is_started(folder / name) for name in old.runs):
         return plan
     if old.folds != plan.folds:
         what = f"this folder has the runs of a repetition with {old.folds or 'no'} folds"

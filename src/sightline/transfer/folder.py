@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import SightlineError
 from ..repeat.several import INPUTS, changed_inputs, recipe_changes, store_inputs
 from ..runs.atomic import atomic_write
+from ..runs.run_folder import is_started
 from .checks import check_weights_unchanged
 from .grid import PRETRAININGS, SETTINGS, STAGES, Grid, grid_yaml, load_grid_file
 from .plan import needed_pretrainings
@@ -29,7 +30,9 @@ def write_grid_file(folder: Path, grid: Grid, inputs: Mapping[str, str], overwri
             "this folder is not empty", where=str(folder), why=why, cure="choose another folder: --out FOLDER"
         )
     changed = grid_changes(old, grid) if old else []
-    changed += [f"{stage}.data (its files or labels have changed)" for stage in changed_inputs(folder, inputs) if old]
+    if not changed:  # the files may differ because settings of the data do
+        stages = [stage for stage in changed_inputs(folder, inputs) if is_used(folder, stage)]
+        changed = [f"{stage}.data (its files or labels have changed)" for stage in stages]
     if changed and not overwrite:
         why, cure = (
             f"these settings differ: {', '.join(changed)}",
@@ -47,6 +50,12 @@ def write_grid_file(folder: Path, grid: Grid, inputs: Mapping[str, str], overwri
     atomic_write(path, grid_yaml(grid))
     store_inputs(folder, inputs)
     return grid
+
+
+def is_used(folder: Path, stage: str) -> bool:
+    """Whether a run was started with the data of a stage."""
+    patterns = [f"pretrain-{stage}-*"] if stage in PRETRAININGS else [*(f"{letter}-*" for letter in SETTINGS), "tune/*"]
+    return any(is_started(run) for pattern in patterns for run in folder.glob(pattern))
 
 
 def remove_runs(folder: Path) -> None:

@@ -3,6 +3,7 @@ of the schema, `Image.pa_type` is a struct of bytes and path, `push_to_hub` name
 
 import io
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,13 @@ def test_invalid_masks(tmp_path: Path) -> None:
     assert not is_segmentation(Data(path=str(folder)))  # because the images have labels
     validation = write(tmp_path / "val" / "data" / "validation-0.parquet", range(4), [0, 1, 0, 1])
     assert open_error(validation).what == "there is no training split, only val"
+
+
+def test_the_listing_of_copied_files_is_the_same(tmp_path: Path) -> None:
+    """Times are no part of the digest by which repetitions and grids find other data."""
+    folder = write(tmp_path / "data" / "train.parquet", range(12), [0, 1] * 6)
+    before = opened(folder).listing_digest
+    os.utime(tmp_path / "data" / "train.parquet", (1, 1))
+    assert opened(folder).listing_digest == before
+    write(tmp_path / "data" / "train.parquet", range(12), [1, 0] * 6)
+    assert opened(folder).listing_digest != before

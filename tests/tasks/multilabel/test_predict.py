@@ -134,3 +134,12 @@ def answer(client: httpx.Client, content: bytes) -> dict:
     found = client.post("/api/predict?model=0", content=content)
     assert found.status_code == 200, found.text
     return found.json()["answers"][0]
+
+
+def test_the_page_shows_only_images_that_the_network_has_learned_from(trained: Path) -> None:
+    """Those on which the thresholds were chosen are no training images."""
+    said: list[str] = []
+    model = load(trained, "run", True, said.append)
+    counts = json.loads((trained / "provenance.json").read_text())["data"]["counts"]
+    assert model.neighbors is not None and len(model.neighbors.train.names) == counts["train"]
+    assert not [line for line in said if "changed" in line]

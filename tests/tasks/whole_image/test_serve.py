@@ -32,4 +32,4 @@ def test_changed_images_are_named(make_photos: Callable[..., Path], tmp_path: Pa
     write_json(tmp_path / "run" / "provenance.json", {"data": {"digest": {"train": "others", "val": "others"}}})
     model = served_classifier(config, NETWORK, "run", True, said.append, np.negative, folder=tmp_path / "run")
     assert [line for line in said if "the images of val have changed" in line] and len(model.examples.names) == 4
-    assert [line for line in said if "the images of train have changed" in line]
+    assert not [line for line in said if "train" in line]  # shards have another digest, and resized images too

@@ -19,6 +19,7 @@ from ..contract import Say
 from ..whole_image.predict import predict_with_maps, predictor
 from ..whole_image.serve import served_classifier
 from .config import MultilabelConfig
+from .evaluate import with_own_splits
 from .predictions import confidences, load_thresholds
 from .task import MultilabelLearner, logit_mean
 
@@ -69,4 +70,7 @@ def served(folder: Path, config: MultilabelConfig, name: str, neighbors: bool, s
     Example images are taken from those with few labels to those with many.
     """
     network = load_predictor(folder, config, features=True)
-    return served_classifier(config, network, name, neighbors, say, order=lambda labels: labels.sum(1), folder=folder)
+    return served_classifier(
+        config, network, name, neighbors, say,
+        order=lambda labels: labels.sum(1), folder=folder, trained_on=partial(with_own_splits, config=config),
+    )  # fmt: skip

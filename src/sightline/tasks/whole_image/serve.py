@@ -11,6 +11,7 @@ from ...data.image_cache import decode
 from ...data.label_arrays import label_texts
 from ...data.sources.leakage import without_copies
 from ...data.sources.open import open_source
+from ...data.types import Source
 from ...inference.evaluation import warn_if_changed
 from ...inference.predictor import Predictor
 from ...models import Classifier
@@ -20,11 +21,13 @@ from ...serve.neighbors import NeighborIndex
 from .features import FeatureExtractor
 
 
-def indexed(config: Config, network: Predictor, say: Say) -> NeighborIndex:
+def indexed(
+    config: Config, network: Predictor, say: Say, trained_on: Callable[[Source], Source] = lambda source: source
+) -> NeighborIndex:
     """The index of the training images, without copies that training left out. Features of a frozen backbone are those
-    that training stored in the cache folder, if it still has them."""
+    that training stored in the cache folder, if it still has them. trained_on: as of `served_classifier`."""
     source = without_copies(open_source(config.data, config.data.split_seed), config.data, lambda text: None)
-    index = index_of(source, config, say)
+    index = index_of(trained_on(source), config, say)
     model = network.models[-1]
     if not has_fixed_features(config) or not isinstance(model, Classifier):
         return index
@@ -42,12 +45,14 @@ def served_classifier(
     order: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
     note: str = "",
     folder: Path | None = None,
+    trained_on: Callable[[Source], Source] = lambda source: source,
 ) -> ServedClassifier:
     """A classifier for the web page, with examples from the validation images if the data can be read.
 
     neighbors: whether to index the training images, so that the page shows the nearest ones. order: labels of N images
     -> the values [N] by which the images are sorted before examples are taken at equal distances. note: why there is no
-    index. folder: of the run, to warn if its images have changed.
+    index. folder: of the run, to warn if its validation images have changed. trained_on: the data -> those whose
+    training images the network has learned from.
     """
 
     def examples() -> ExampleImages:
@@ -64,9 +69,7 @@ def served_classifier(
 
     index = None
     if neighbors:
-        index, note = if_readable(lambda: indexed(config, network, say), name, say)
-    if index is not None and folder is not None and not config.augment.resize:  # else training had them at another size
-        warn_if_changed(folder, "train", index.train.digest, say)
+        index, note = if_readable(lambda: indexed(config, network, say, trained_on), name, say)
     return ServedClassifier(
         name=name, config=config, classes=network.classes, predictor=network, neighbors=index, note=note,
         examples=if_readable(examples, name, say)[0] or ExampleImages(),
