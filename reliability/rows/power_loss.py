@@ -111,7 +111,7 @@ def read_table(folder: Path, acknowledged: Any) -> str:
         return "the finished table is missing"
     folder.mkdir(parents=True, exist_ok=True)
     table.begin({"weights": "w"}, overwrite=False)
-    names = list(table.names())
+    names = [name for name, _ in table.saved()]
     if names != [f"{row}.png" for row in range(len(names))] or len(names) < (acknowledged or 0):
         return f"{acknowledged} rows were acknowledged, but the disk has: {names}"
     held = np.fromfile(table.features_part, np.float32).tolist() if names else []
