@@ -93,8 +93,8 @@ def test_mapped_files_are_released_before_they_are_changed(tmp_path: Path) -> No
         table = shard_table(tmp_path / "t.csv", ["filename"], Share(rank, 2))
         table.begin({}, overwrite=False)
         table.add([[str(rank)]], np.full((1, 4), rank, np.float32))
-        table.finish()
-    assert merge_shards(tmp_path / "t.csv", ["filename"], Share(0, 2))
+        table.finish_share()
+    assert merge_shards(tmp_path / "t.csv", ["filename"], Share(0, 2), {})
     assert np.load(tmp_path / "t.features.npy")[:, 0].tolist() == [0, 1]
 
 
