@@ -109,6 +109,22 @@ def test_other_shapes_use_torchs_convolution() -> None:
         by_torch(small, autocast(CPU, half))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [2, 7, 15])
+def test_strided_1x1_convolutions_of_few_channels_stay_within_their_memory(channels: int, dtype: torch.dtype) -> None:
+    images, weight, bias = drawn(2, channels, 9, 8), drawn(8, channels, 1, 1), drawn(1, 8, 1, 1).flatten()
+    with mock.patch.object(torch, "conv2d", wraps=torch.conv2d) as convolution, autocast(CPU, dtype):
+        result = functional.conv2d(images, weight, bias, 2)
+    assert convolution.call_args.args[3] == 1, "oneDNN's gradient for stride 2 writes outside its memory"
+    exact = functional.conv2d(images.double(), weight.double(), bias.double(), 2)
+    gradient = torch.ones_like(exact)
+    expected = torch.autograd.grad(exact, (images, weight, bias), gradient)
+    ours = torch.autograd.grad(result, (images, weight, bias), gradient.to(result.dtype))
+    tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.05}
+    for found, true in zip((result, *ours), (exact, *expected), strict=True):
+        torch.testing.assert_close(found.double(), true.double(), **tolerance)
+
+
 def test_invalid_convolutions_raise_as_in_torch() -> None:
     with pytest.raises(RuntimeError, match="size"), autocast(CPU, torch.bfloat16):
         functional.conv2d(drawn(2, 64, 2, 2), drawn(64, 64, 3, 3))

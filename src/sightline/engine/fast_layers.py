@@ -11,6 +11,10 @@ the former as gradients of kernels that are 3 wide, the latter as a depthwise co
 The gradient of a mean over all pixels, as in global pooling and squeeze-and-excitation, is not in channels_last memory
 format. It makes the gradients of earlier layers slow, which is avoided by another order of the same operations.
 
+For 1x1 convolutions with a stride and fewer than 16 input channels, oneDNN writes the gradient of the weights outside
+its memory (https://github.com/uxlfoundation/oneDNN/issues/6035), so the process may abort. For these, every stride-th
+pixel is selected first, and the convolution has stride 1.
+
 Within `FastLayers` this is done in models of all libraries. `benchmarks/convolutions.py` and `benchmarks/depthwise.py`
 measured which shapes are faster; docs/performance.md has the results.
 """
@@ -67,6 +71,8 @@ def convolve(
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
         shape = tuple(weight.shape)
+        if step > 1 and border == 0 and groups == 1 and shape[1] < 16 and shape[2:] == (1, 1):
+            input, step = input[:, :, ::step, ::step], 1
         if groups > 1 and is_slow_depthwise(tuple(input.shape), shape, groups, step, border, dtype):
             rest = None if bias is None else bias.to(dtype)
             depthwise: Tensor = DepthwiseConvolution.apply(input.to(dtype), weight.to(dtype), rest, step, border)
@@ -75,6 +81,7 @@ def convolve(
         if plan is not None:
             output: Tensor = SmallConvolution.apply(input.to(dtype), weight.to(dtype), step, border, plan)
             return output if bias is None else output + bias.to(dtype)[:, None, None]
+        stride = step
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
