@@ -68,6 +68,16 @@ def no_fsync() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32() -> Iterator[None]:
+    """Let `train.precision: auto` be float32 on every processor, without a measurement in each toy run;
+    engine/test_device.py tests the choice."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("engine.device", "tasks.whole_image.cost"):
+            patch.setattr(importlib.import_module(f"sightline.{module}"), "has_bfloat16", lambda: False)
+        yield
+
+
 BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import sightline.train  # noqa: F401  imported in the server, for all children
 from sightline import __main__ as commands
+from sightline.engine import device
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["forked_imports"])
@@ -53,6 +54,7 @@ def child_main(work: Callable[..., Any], arguments: tuple[Any, ...], output: str
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         os.fsync = lambda handle: None  # as in the test process
+        device.has_bfloat16 = lambda: False
         status = int(work(*arguments) or 0)
     except BaseException:
         traceback.print_exc()

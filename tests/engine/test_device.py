@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 from unittest import mock
 
 import pytest
@@ -26,10 +27,35 @@ class Noisy(nn.Module):
         return {"logits": [self.head(functional.dropout(self.norm(images), 0.5, self.training).mean((2, 3)))]}
 
 
+measured_bfloat16 = device.has_bfloat16
+"""The function itself, which conftest.py replaces."""
+
+
 @pytest.fixture
 def noisy(monkeypatch: pytest.MonkeyPatch) -> Noisy:
     monkeypatch.setattr(device, "has_bfloat16", lambda: True)
     return Noisy()
+
+
+@pytest.mark.parametrize(
+    ("half", "supported", "measured"),
+    [([70.0], False, 2), ([9.0, 1.2], True, 5), ([9.0, 1.0, 0.8], True, 5), ([9.0, 1.8], False, 5)],
+    ids=["emulated", "as fast", "faster", "slower"],
+)
+def test_emulated_bfloat16_is_found_by_two_measurements_and_compiling_a_kernel_is_no_emulation(
+    half: list[float], supported: bool, measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, times = [0.0], itertools.chain(half, itertools.repeat(half[-1]))
+    calls: list[torch.dtype] = []
+
+    def convolve(images: torch.Tensor, weight: torch.Tensor) -> None:
+        calls.append(images.dtype)
+        clock[0] += 1.0 if images.dtype is torch.float32 else next(times)
+
+    monkeypatch.setattr(device.functional, "conv2d", convolve)
+    monkeypatch.setattr(device.time, "process_time", lambda: clock[0])
+    assert measured_bfloat16.__wrapped__() is supported
+    assert calls.count(torch.bfloat16) == measured
 
 
 @pytest.mark.parametrize(("full", "half", "counts"), [(0.02, 0.01, {2, 20}), (1e-4, 1e-4, {2, 32}), (0.6, 0.5, {2})])
