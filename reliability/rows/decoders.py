@@ -1,12 +1,11 @@
 """Decoders that crash and end the process: the next command reports the file."""
 
-import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Generator
+import runpy
+import tempfile
 from pathlib import Path
 
+from reliability import defects, toys
 from reliability.contract import Outcome, Row, Settings
 from reliability.mutations import synthetic_image
 
@@ -21,15 +20,15 @@ def load(self):
 HOW = os.environ.get("RELIABILITY_HOW", "")
 if HOW:
     ImageFile.ImageFile.load = load
-if os.environ.get("RELIABILITY_NO_CHECK"):
-    import sightline.data.decode.crash_guard
-    sightline.data.decode.crash_guard.check_suspects = lambda: None
 """
+"""Executed in the commands, and by Python itself in the processes that they start."""
+NO_CHECK = defects.replace_attribute("data.decode.crash_guard", "check_suspects", defects.do_nothing)
 HOW = ("SIGSEGV", "SIGABRT", "SIGBUS", "exit")
 
 
 def check_crashes(settings: Settings) -> Outcome:
     """Let a decoder crash in one command (not a trial if it does not); the next command must report the file."""
+    toys.preload()
     (settings.folder / "sitecustomize.py").write_text(SITE)
     photos, run = settings.folder / "photos", settings.folder / "run"
     for number in range(24):
@@ -50,35 +49,28 @@ def check_crashes(settings: Settings) -> Outcome:
     for how in HOW[:1] if settings.short else HOW:
         for name, words in commands.items() if not settings.short else [("doctor", commands["doctor"])]:
             cache = f"cache-{how}-{name}"
-            if _run(words, settings.folder, how, cache).returncode in range(6):
+            if _run(words, settings.folder, how, cache).status in range(6):
                 continue  # the fault did not fire
             tried += 1
             second = _run(words, settings.folder, how, cache)
-            output = second.stdout + second.stderr
+            output = second.text
             if name == "predict" and (settings.folder / "out.csv").is_file():
                 output += (settings.folder / "out.csv").read_text()
-            if second.returncode not in range(6) or "evil.png" not in output or "crashes" not in output:
-                failures.append(f"{name} after {how}: status {second.returncode}, {output[-300:]}")
+            if second.status not in range(6) or "evil.png" not in output or "crashes" not in output:
+                failures.append(f"{name} after {how}: status {second.status}, {output[-300:]}")
     return Outcome(tried, tuple(failures))
 
 
-def _run(words: list[str], folder: Path, how: str, cache: str) -> subprocess.CompletedProcess[str]:
-    path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    (folder / cache).mkdir(exist_ok=True)  # for the cache, and for the temporary list of files being decoded
-    more = {"SIGHTLINE_CACHE": str(folder / cache), "TMPDIR": str(folder / cache), "OMP_NUM_THREADS": "1"}
-    more |= {"PYTHONPATH": path, "RELIABILITY_HOW": how}
-    command = [sys.executable, "-m", "sightline", *words]
-    return subprocess.run(command, env=os.environ | more, capture_output=True, text=True, cwd=folder)
+def _run(words: list[str], folder: Path, how: str, cache: str) -> toys.CommandResult:
+    """Run a command, whose decoder crashes by `how` ("": not)."""
 
+    def setup() -> None:
+        path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        os.environ.update(PYTHONPATH=path, RELIABILITY_HOW=how, TMPDIR=str(folder / cache), OMP_NUM_THREADS="1")
+        tempfile.tempdir = None  # the list of files being decoded is a temporary file
+        runpy.run_path(str(folder / "sitecustomize.py"))
 
-@contextlib.contextmanager
-def no_check() -> Generator[None]:
-    """Commands that do not check the files of an earlier crash."""
-    os.environ["RELIABILITY_NO_CHECK"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["RELIABILITY_NO_CHECK"]
+    return toys.run_child(words, folder / cache, setup)
 
 
 ROWS = (
@@ -87,6 +79,6 @@ ROWS = (
         "Invalid input",
         "after a crash in a decoder the next command names the file, treats it as an unreadable image, and continues",
         check_crashes,
-        {"crashes are not remembered": no_check},
+        {"crashes are not remembered": NO_CHECK},
     ),
 )
