@@ -1,6 +1,7 @@
 """Draw docs/images/NAME.svg: a terminal with commands and what they print.
 
 python -c "from sightline.data.scenes import write_scenes; write_scenes('land', 200, 30, size=192)"
+python -c "from sightline.data.sources.libraries import write_digits; write_digits('digits')"
 sightline train digits --train.epochs 8 --out runs/digits
 sightline train landcover_finetune --data land --data.palette landcover --train.epochs 8 --out runs/scenes
 python docs/images/terminals.py export.svg "sightline export runs/digits --int8"
@@ -8,6 +9,7 @@ python docs/images/terminals.py score.svg \
     "sightline score --truth land/validation --pred runs/scenes/predictions/val --palette landcover" --lines 14
 python docs/images/terminals.py recipes.svg "sightline recipes photos_finetune" --lines 48
 python docs/images/terminals.py data.svg "sightline doctor digits" --lines 8
+python docs/images/terminals.py masks.svg "sightline doctor land --data.palette landcover" --lines 9
 python docs/images/terminals.py streaming.svg "sightline pack digits shards --shard-mb 1" \
     "sightline train digits --data shards --train.epochs 2 --report.samples 0 --out runs/streamed" --lines 14
 python docs/images/terminals.py scale.svg \
