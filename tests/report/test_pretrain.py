@@ -41,6 +41,7 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
     return make
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_the_page_has_the_metrics_of_the_features(pretraining: Callable[..., Path]) -> None:
     run = pretraining()
     text = write_report(run).read_text(encoding="utf-8")
@@ -76,11 +77,13 @@ def test_a_run_that_is_trained_further_has_the_metrics_of_its_last_epoch(pretrai
     assert "45.67%" in text and "40.00 to 46.00%" not in text
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_a_collapse_is_reported_with_its_cure(pretraining: Callable[..., Path]) -> None:
     text = write_report(pretraining(std=0.01)).read_text(encoding="utf-8")
     assert "Collapsed: the features of all images" in text and "--optim.lr" in text
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_without_labels_the_map_has_clusters_and_no_metrics(pretraining: Callable[..., Path]) -> None:
     run = pretraining(knn=False)
     with np.load(run / "snapshots" / "samples.npz") as samples:
