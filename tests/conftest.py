@@ -1,10 +1,13 @@
 """Fixtures: small synthetic data sets, toy settings of each task, a separate cache, and one thread per process."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy, whose library would start a thread for each processor
+
 import base64
 import contextlib
 import gc
 import importlib
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -26,8 +29,6 @@ from sightline.runs.atomic import read_json_lines
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-os.environ["OMP_NUM_THREADS"] = "1"
 
 MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:

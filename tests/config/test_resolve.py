@@ -216,6 +216,11 @@ def test_scalars_have_the_expected_type_and_value(text: str, value: object) -> N
     assert found == value and type(found) is type(value)
 
 
+def test_values_of_equal_texts_are_independent() -> None:
+    parse_yaml("a: [1]", "x")["a"].append(2)
+    assert parse_yaml("a: [1]", "x") == {"a": [1]}
+
+
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [("a: 1\nb: 2\na: 3", 3, "appears twice"), ("optim: {lr: 1, lr: 2}", 1, "appears twice"), ("a: &x 1", 1, "anchors"),
