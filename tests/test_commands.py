@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sklearn.utils import Bunch
 
 import sightline
 from config_toys import configured
-from conftest import class_image
+from conftest import class_image, figures, undrawn
 from sightline import SightlineError
 from sightline.__main__ import run as main
 from sightline.cli.inference import prediction_text
@@ -34,9 +34,14 @@ demo = importlib.import_module("sightline.demo")  # the name in the package is t
 
 
 @pytest.fixture(autouse=True)
-def few_figures(request: pytest.FixtureRequest) -> None:
-    """Draw figures only in the tests of the demo."""
-    request.getfixturevalue("each_figure_once" if request.node.name.startswith("test_the_demo") else "no_figures")
+def few_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw only the figures of grids and comparisons, and those only in the tests of the demo."""
+    if request.node.name.startswith("test_the_demo"):
+        with figures(lambda figure: False):
+            yield
+    else:
+        with undrawn():
+            yield
 
 
 def base(tiny: dict, **more: object) -> Config:
@@ -252,17 +257,23 @@ def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None
 def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shortened: one epoch per run, one seed, a few digits and scenes."""
+    """Shortened: one epoch per run, one seed, a few digits and scenes, narrow networks, and no graph is traced."""
     digits = load_digits()
-    few = Bunch(images=digits.images[:500], target=digits.target[:500], target_names=digits.target_names)
+    few = Bunch(images=digits.images[:300], target=digits.target[:300], target_names=digits.target_names)
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
-    monkeypatch.setattr(demo, "SCENES_TRAIN", 8)
-    monkeypatch.setattr(demo, "SCENES_VAL", 2)
-    for name in ("digits", "scenes"):
-        short = resolve(RECIPES[name](), {"train.epochs": 1, "report.samples": 20 if name == "digits" else 0})
+    for name, value in (("SCENES_TRAIN", 8), ("SCENES_VAL", 2), ("SCENES_SIDE", 64)):
+        monkeypatch.setattr(demo, name, value)
+    unet = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8], "context": False}
+    toys = {
+        "digits": {"model.args": {"widths": [8, 16, 16, 16]}, "report.samples": 20},
+        "scenes": {"model.args": unet, "augment.window": [64, 64], "report.samples": 0},
+    }
+    for name, settings in toys.items():
+        short = resolve(RECIPES[name](), settings | {"train.epochs": 1})
         monkeypatch.setitem(RECIPES, name, lambda short=short: short)
     grid = GRIDS["transfer_digits"]()
-    stages = {stage: resolve(getattr(grid, stage), {"train.epochs": 1}) for stage in STAGES}
+    toy = {"train.epochs": 1, "model.args": {"widths": [8, 16, 16]}}
+    stages = {stage: resolve(getattr(grid, stage), toy) for stage in STAGES}
     for rate, settings in ((0.002, "E"), (0.001, "A")):
         stages |= {stage: resolve(stages[stage], {"optim.lr": rate}) for stage in ("full", "frozen")}
         changed = grid.model_copy(update=stages | {"seeds": (0,), "settings": tuple(settings)})
@@ -278,9 +289,13 @@ def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     assert f"{result.report}, pre-training helps here: C beats A by 10.0 points." in said
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # it would serve until Ctrl-C
+    exported: list[Path] = []
+    export_onnx = lambda folder, config, target, *rest: exported.append(folder) or target  # noqa: E731
+    monkeypatch.setattr(importlib.import_module("sightline.export"), "export_onnx", export_onnx)
     for command, _ in demo.next_commands(Path("demo")):
         if "C-p0-0" not in command:  # missing in this short grid
             assert main(shlex.split(command)[1:]) in (0, FINDINGS), command
+    assert exported == [Path("demo/digits")]
 
 
 def test_a_custom_cache_folder_can_be_listed_and_cleared(photos: Path, tmp_path: Path, tiny: dict) -> None:
