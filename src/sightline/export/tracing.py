@@ -39,7 +39,7 @@ def traced(network: nn.Module, outputs: Iterable[str], smallest: int, channels: 
     # Unequal dimensions other than 1: the exporter would treat equal or special ones as constants.
     example = torch.randint(0, 256, (2, len(channels), max(70, smallest + 6), max(100, smallest + 36)))
     example = example.to(getattr(torch, channels.dtype))
-    dims = {axis: torch.export.Dim(name) for axis, name in {0: "images", 2: "height", 3: "width"}.items()}
+    dims = {0: "images", 2: "height", 3: "width"}  # by name: with `torch.export.Dim` torch often captures twice
     # Fused attention with a bias (BEiT) has no ONNX translation; the MATH backend is equivalent.
     with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), traceable_rotations(network):
         warnings.simplefilter("ignore")
