@@ -4,9 +4,6 @@ import contextlib
 import csv
 import importlib
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +16,7 @@ from safetensors.torch import load_file
 
 import sightline
 from config_toys import configured
+from forked import ended, fork, sightline_command, wait_until
 from parts_toys import build
 from sightline import SightlineError
 from sightline.config.resolve import resolve
@@ -144,15 +142,12 @@ def test_sharpness_aware_steps_start_at_sam_from_and_count_twice(photos: Path, t
     assert second[-1]["train_flops"] == pytest.approx(1.5 * first[-1]["train_flops"])
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "sightline", *map(str, arguments)]
-
-
 def test_resuming_after_sigkill_within_an_epoch_gives_the_same_weights(
     photos: Path, tmp_path: Path, tiny: dict, train_and_kill: Callable[..., None]
 ) -> None:
     settings = tiny | {"train.epochs": 3, "train.checkpoint_minutes": 0, "report.samples": 0, "optim.ema": 0.9}
     settings |= {"optim.sam_radius": 0.2, "train.batch_size": 5, "optim.accumulate": 2}  # 13 batches, 7 steps
+    settings["model.args"] = NARROW
     uninterrupted = sightline.train(configured(settings), photos, out=tmp_path / "uninterrupted", quiet=True)
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     recipe = tmp_path / "plain.yaml"
@@ -165,21 +160,15 @@ def test_resuming_after_sigkill_within_an_epoch_gives_the_same_weights(
 
 
 def test_sigterm_saves_prints_the_resume_command_and_exits_with_4(photos: Path, tmp_path: Path, tiny: dict) -> None:
-    settings = [item for key, value in (tiny | {"train.epochs": 2000}).items() for item in (f"--{key}", value)]
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        command("train", "digits", "--data", photos, "--out", out, *settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(read_json_lines(out / "metrics.jsonl")) < 5:
-        time.sleep(0.01)
+    values = tiny | {"train.epochs": 2000, "model.args": NARROW}
+    settings = [item for key, value in values.items() for item in (f"--{key}", value)]
+    out, said = tmp_path / "run", tmp_path / "said.txt"
+    process = fork(sightline_command, "train", "digits", "--data", photos, "--out", out, *settings, output=said)
+    wait_until(lambda: len(read_json_lines(out / "metrics.jsonl")) >= 5)
     process.terminate()
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 4
-    assert f"sightline resume {out}" in error and "Traceback" not in error
+    assert ended(process) == 4
+    text = said.read_text()
+    assert f"sightline resume {out}" in text and "Traceback" not in text
 
 
 def test_a_loss_that_is_not_finite_is_an_error_with_the_files(photos: Path, tmp_path: Path, tiny: dict) -> None:
@@ -211,7 +200,7 @@ def test_patience_and_time_limit(photos: Path, tmp_path: Path, tiny: dict) -> No
     stop = next(r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "stop")
     assert "no better accuracy for 2 epochs" in stop["reason"]
     limited = sightline.train(
-        base(tiny, **{"train.epochs": 100_000, "train.max_minutes": 0.02}), photos, out=tmp_path / "b", quiet=True
+        base(tiny, **{"train.epochs": 100_000, "train.max_minutes": 0.005}), photos, out=tmp_path / "b", quiet=True
     )
     assert limited.metrics["accuracy"] > 0 and limited.metrics["epoch"] < 100_000
 
@@ -419,18 +408,20 @@ def test_the_required_space_includes_moments_and_ensemble(photos: Path, tmp_path
 def test_compiled_training_gives_the_same_losses(
     task: str, photos: Path, make_scenes, toy, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.compile with the backend `eager`, which needs no C++ compiler."""
+    """torch.compile with the backend `eager`, which needs no C++ compiler. Batches of one size are compiled once."""
     calls = []
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **more: calls.append(more) or real(f, backend="eager", **more))
     if task == "classify":
-        config, data = base(tiny, **{"train.epochs": 1}), photos
+        config, data = base(tiny, **{"train.epochs": 1, "train.batch_size": 16}), photos
     elif task == "segment":
-        config, data = toy(**{"train.epochs": 1}), make_scenes(tmp_path / "scenes", train=8, val=2)
+        unet = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [8], "context": False}
+        scenes = make_scenes(tmp_path / "scenes", train=8, val=2)
+        config, data = toy(**{"train.epochs": 1, "model.args": unet}), scenes
     else:
         heads = {"projector": [32, 16], "predictor": 32}
         byol = tiny | {"train.best_metric": "epoch", "train.epochs": 1, "augment.progressive": [], "report.samples": 0}
-        byol |= {"model.args": NARROW | {"dropout": 0.0}}
+        byol |= {"model.args": NARROW | {"dropout": 0.0}, "train.batch_size": 16}
         config, data = resolve(load_recipe("moco_fast"), byol | {"pretrain": heads}), photos
     found = []
     for compiled in (False, True):
