@@ -32,6 +32,9 @@ from sightline.tasks.files import load_recipe_file
 from sightline.tasks.pretrain.config import PretrainConfig
 
 pytestmark = pytest.mark.usefixtures("no_figures")
+NARROW = {"widths": [16, 32, 32], "hidden": 64, "dropout": 0.0}  # of small_cnn
+UNET = {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16], "context": False}}
+SELDOM = {"train.evaluate_every": 8, "report.samples": 0}
 LEARNS = {"optim.name": "adamw", "optim.lr": 3e-3, "augment.normalize": "dataset", "data.val_fraction": 0.25}
 
 
@@ -50,8 +53,14 @@ def tile_run(folder: Path, tiles: Path, tiny: dict[str, Any]) -> Path:
     """A classifier of tiles with 12 bands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTLINE_CACHE", str(folder / "cache"))
-        config = configured(tiny | LEARNS | {"train.epochs": 3, "model.args": {"dropout": 0.0}})
+        config = configured(tiny | LEARNS | {"train.epochs": 3, "model.args": NARROW})
         return sightline.train(config, tiles, out=folder / "run", quiet=True).path
+
+
+@pytest.fixture(scope="module")
+def tile_graph(tile_run: Path, folder: Path) -> Path:
+    """The exported graph of `tile_run`."""
+    return sightline.export(tile_run, out=folder / "m.onnx", quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,9 @@ def land_run(folder: Path, pairs: Path, toy: Callable[..., Config]) -> Path:
     """A segmenter of pairs with 12 bands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTLINE_CACHE", str(folder / "cache"))
-        config = toy(**LEARNS, **{"data.palette": "", "data.classes": ["water", "forest"], "train.epochs": 8})
+        config = toy(
+            **LEARNS, **{"data.palette": "", "data.classes": ["water", "forest"], "train.epochs": 8}, **UNET, **SELDOM
+        )
         return sightline.train(config, pairs, out=folder / "land", quiet=True).path
 
 
@@ -96,23 +107,22 @@ def test_a_classifier_of_tiles(tile_run: Path, tiles: Path, tmp_path: Path) -> N
     assert np.load(tile_run / "snapshots/samples.npz")["images"].shape[1:] == (3, 16, 16)
 
 
-def test_the_graph_of_a_classifier_takes_the_values_of_the_files(tile_run: Path, tiles: Path, tmp_path: Path) -> None:
-    path = sightline.export(tile_run, out=tmp_path / "m.onnx", quiet=True)
-    checks = read_json(path.with_suffix(".json"))["checks"]
+def test_the_graph_of_a_classifier_takes_the_values_of_the_files(tile_run: Path, tile_graph: Path, tiles: Path) -> None:
+    checks = read_json(tile_graph.with_suffix(".json"))["checks"]
     assert [check["differ"] for check in checks] == [0, 0] and "predictions/val.csv" in checks[1]
-    model = onnx.load(path)
+    model = onnx.load(tile_graph)
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
     facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert "uint16 [N, 12, H, W]" in facts["input"] and "B8A" in facts["input"]
-    graph, stored = OnnxSession(path.read_bytes()), probabilities(tile_run / "predictions/val.csv")
+    graph, stored = OnnxSession(tile_graph.read_bytes()), probabilities(tile_run / "predictions/val.csv")
     for name, value in stored.items():
         with rasterio.open(tiles / name) as file:
             assert graph(file.read()[None])["probabilities"][0, 0] == pytest.approx(value, abs=1e-5)
 
 
-def test_other_sizes_are_resized_alike(tile_run: Path, tmp_path: Path) -> None:
+def test_other_sizes_are_resized_alike(tile_run: Path, tile_graph: Path, tmp_path: Path) -> None:
     """Files larger than the network's input: `predict` and the graph resize them in the same way."""
-    graph = OnnxSession(sightline.export(tile_run, out=tmp_path / "m.onnx", quiet=True).read_bytes())
+    graph = OnnxSession(tile_graph.read_bytes())
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 4096, (12, 40, 56)).astype(np.uint16)
     write_bands(tmp_path / "large.tif", pixels)
@@ -179,7 +189,7 @@ def test_four_channels_of_8_bits(tmp_path: Path, tiny: dict[str, Any]) -> None:
     """RGB with near infrared, which GDAL tags as transparency: a first layer widened from a run on RGB, and all steps
     after it."""
     data = make_four_channels(tmp_path / "four")
-    config = configured(tiny | LEARNS | {"model.args": {"dropout": 0.0}})
+    config = configured(tiny | LEARNS | {"model.args": NARROW})
     rgb = sightline.train(config, data, out=tmp_path / "rgb", quiet=True, **{"data.channels": list(COLORS[:3])})
     settings = {"train.epochs": 3, "model.weights": str(rgb.path)}
     run = sightline.train(config, data, out=tmp_path / "run", quiet=True, **settings).path
