@@ -137,6 +137,7 @@ def test_an_old_run_is_extended(name: str, old: Callable[[str], Path]) -> None:
     assert load_recipe_file(run / "recipe.yaml").train.epochs == 3
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_old_grid_is_an_error_that_says_what_can_be_used(old: Callable[[str], Path]) -> None:
     grid = old("grid")
     for command in (lambda: sightline.report(grid), lambda: sightline.transfer(str(grid), settings="E", quiet=True)):
@@ -184,6 +185,7 @@ def test_an_old_recipe_is_loaded(path: Path, tmp_path: Path) -> None:
         check_loaded(getattr(grid, stage), stored[stage], tmp_path)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_contrastive_loss_of_earlier_runs_is_moco(old: Callable[[str], Path], capsys) -> None:
     """`pretrain.contrast` was the weight of the loss of MoCo v3 in place of the method's own."""
     recipe = old("byol") / "recipe.yaml"
