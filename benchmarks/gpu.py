@@ -62,10 +62,11 @@ JOBS = {
         "landcover_scratch", "unet", 8, 40, (360, 480), (360, 480), {"augment.scale": [1.0, 1.0], "optim.ema": 0}
     ),
 }
+NARROW = {"model.args": "{widths: [8, 16, 16], hidden: 16}"}
 TINY = {
-    "resnet50-224": ("small_cnn", 4, (16, 16), {}),
-    "resnet18-32": ("small_cnn", 4, (16, 16), {}),
-    "moco-64": ("small_cnn", 4, (16, 16), {"pretrain.projector": [16, 8], "pretrain.predictor": 16}),
+    "resnet50-224": ("small_cnn", 4, (16, 16), NARROW),
+    "resnet18-32": ("small_cnn", 4, (16, 16), NARROW),
+    "moco-64": ("small_cnn", 4, (16, 16), NARROW | {"pretrain.projector": [16, 8], "pretrain.predictor": 16}),
     "segment-360x480": ("unet", 2, (32, 32), {"model.args": "{width: 8, blocks: [1, 1, 1, 1], decoder: [8, 8]}"}),
 }
 """For --tiny: model, batch size, image size and overrides that take a second on a CPU."""

@@ -39,6 +39,7 @@ def test_the_gpu_benchmark_runs(
     flags = ["--device", "cpu", "--steps", "3", "--tiny", "--no-compile", "--json", str(path)]
     monkeypatch.setattr(sys, "argv", ["gpu.py", *flags])
     monkeypatch.setattr(gpu, "DISTINCT", 3)
+    monkeypatch.setattr(gpu, "WARM_STEPS", 1)
     monkeypatch.setenv("SIGHTLINE_CACHE", "restored by this fixture")
     gpu.main()
     rows = json.loads(path.read_text())["results"]
