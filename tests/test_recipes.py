@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models.resnet import ResNet
 
 import sightline
 from parts_toys import build
@@ -18,6 +19,7 @@ from sightline.errors import SightlineError
 from sightline.models import build_backbone
 from sightline.models.heads import NearestHead
 from sightline.models.pretrained.preprocessing import with_own_preprocessing
+from sightline.models.segmentation import fcn
 from sightline.recipes import GRIDS, RECIPES, REPORTS, load_grid, load_recipe
 from sightline.runs.log import RunLog
 from sightline.tasks.files import load_recipe_file
@@ -54,6 +56,15 @@ PRETRAININGS = [name for name in RECIPES if load_recipe(name).task == "pretrain"
 SEGMENTERS = [name for name in RECIPES if load_recipe(name).task == "segment"]
 
 
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build ResNets with one block per stage, and FCN-32s with an eighth of VGG16's channels."""
+    build = ResNet.__init__
+    one = lambda network, block, layers, *rest, **named: build(network, block, [1] * 4, *rest, **named)  # noqa: E731
+    monkeypatch.setattr(ResNet, "__init__", one)
+    monkeypatch.setattr(fcn, "STAGES", tuple(tuple(width // 8 for width in stage) for stage in fcn.STAGES))
+
+
 def check_two_steps(config: Config, folder: Path) -> None:
     """Train an epoch of two steps, and check that it changes more than 90% of the trained or stored tensors."""
     config, _ = with_own_preprocessing(config)
@@ -73,6 +84,7 @@ def check_two_steps(config: Config, folder: Path) -> None:
     assert sum(changed) > 0.9 * len(changed)
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
@@ -84,6 +96,7 @@ def test_two_steps_of_segmentation_at_toy_size(name: str, make_scenes: Callable[
     check_two_steps(resolve(config, toy), tmp_path)
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("name", PRETRAININGS)
 def test_two_steps_of_pretraining_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
@@ -98,6 +111,7 @@ def test_two_steps_of_pretraining_at_toy_size(name: str, make_photos: Callable[.
     check_two_steps(resolve(config, toy), tmp_path)
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_two_steps_at_toy_size(name: str, make_photos: Callable[..., Path], tmp_path: Path) -> None:
     config = load_recipe(name)
@@ -153,6 +167,7 @@ def distinct_stages() -> list[tuple[str, str]]:
     return stages
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(("name", "stage"), distinct_stages())
 def test_two_steps_of_the_stages_of_a_grid_at_toy_size(
     name: str, stage: str, make_photos: Callable[..., Path], tmp_path: Path
