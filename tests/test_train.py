@@ -421,7 +421,7 @@ def test_compiled_training_gives_the_same_losses(
     else:
         heads = {"projector": [32, 16], "predictor": 32}
         byol = tiny | {"train.best_metric": "epoch", "train.epochs": 1, "augment.progressive": [], "report.samples": 0}
-        byol |= {"model.args": NARROW | {"dropout": 0.0}, "train.batch_size": 16}
+        byol |= {"model.args": {"widths": [8, 16], "hidden": 32, "dropout": 0.0}, "train.batch_size": 16}
         config, data = resolve(load_recipe("moco_fast"), byol | {"pretrain": heads}), photos
     found = []
     for compiled in (False, True):
