@@ -45,7 +45,8 @@ def few_figures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def base(tiny: dict, **more: object) -> Config:
-    return resolve(Config(name="t"), tiny | {"optim.lr": 0.05, "report.samples": 4} | more)
+    settings = {"optim.lr": 0.05, "report.samples": 4, "model.args": {"widths": [8, 16, 16], "hidden": 32}}
+    return resolve(Config(name="t"), tiny | settings | more)
 
 
 def test_evaluate_repeats_the_metrics_and_counts_test_evaluations(make_photos, tmp_path: Path, tiny: dict) -> None:
@@ -331,7 +332,7 @@ def test_moved_data_of_a_run_are_its_own_also_with_splits(
     make_photos: Callable[..., Path], tiny: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_photos(tmp_path / "old")
-    run = sightline.train(configured(tiny | {"report.samples": 0}), data, out=tmp_path / "run", quiet=True)
+    run = sightline.train(base(tiny, **{"report.samples": 0}), data, out=tmp_path / "run", quiet=True)
     moved = data.rename(tmp_path / "new")
     capsys.readouterr()
     found = sightline.evaluate(run, data=moved)
@@ -345,7 +346,7 @@ def test_moved_data_of_a_run_are_its_own_also_with_splits(
 def test_a_run_that_cannot_be_written_to_is_an_error_before_it_is_evaluated(
     photos: Path, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = sightline.train(configured(tiny | {"report.samples": 0}), photos, out=tmp_path / "run", quiet=True)
+    run = sightline.train(base(tiny, **{"report.samples": 0}), photos, out=tmp_path / "run", quiet=True)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run.path)
     for command in ("evaluate", "report"):
         with pytest.raises(SightlineError, match="this run cannot be written to") as caught:
@@ -376,7 +377,7 @@ def test_the_home_folder_is_expanded_in_the_paths_of_runs(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    run = sightline.train(configured(tiny | {"report.samples": 0}), photos, out="~/my runs/a", quiet=True)
+    run = sightline.train(base(tiny, **{"report.samples": 0}), photos, out="~/my runs/a", quiet=True)
     assert run.path == tmp_path / "my runs" / "a" and sightline.load("~/my runs/a").classes
     assert sightline.predict("~/my runs/a", photos, out="~/table.csv", quiet=True) == tmp_path / "table.csv"
     assert not (tmp_path / "~").exists()
