@@ -4,6 +4,11 @@ import copy
 import importlib
 import itertools
 import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,9 @@ from torch import Tensor, nn
 
 import multilabel_toys
 from config_toys import configured
+from forked import sightline_command
 from parts_toys import build
+from reliability.rows.distributed import environment, free_port
 from sightline.data.loader import part_range, training_batches
 from sightline.engine import distributed
 from sightline.engine.evaluate import evaluate
@@ -20,6 +27,7 @@ from sightline.engine.parallel import LocalRows, synchronize_dropout, synchroniz
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
+from sightline.runs.atomic import atomic_write
 from sightline.runs.log import RunLog
 from sightline.train import add_gradients, assemble
 
@@ -152,12 +160,39 @@ def collectives() -> dict[str, Any]:
 
 
 def torchrun(*arguments: str) -> None:
-    """Run the command torchrun; its processes are new interpreters."""
-    importlib.import_module("torch.distributed.run").main(arguments)
+    """Run torchrun with `sightline ARGUMENTS` as its program, whose processes are forked, and write their process IDs
+    to PID_FOLDER/RANK."""
+    launcher = importlib.import_module("torch.distributed.run")
+    config, _, (_, _, *tokens) = launcher.config_from_args(launcher.parse_args(arguments))
+    config.start_method = "fork"
+    launcher.elastic_launch(config, rank_of_torchrun)(*tokens)
 
 
-def main(photos: str, scenes: str, sets: str, out: str, rank: int) -> None:
-    """Compute everything in this process alone, then with the others; write the results to OUT.RANK."""
+def rank_of_torchrun(*tokens: str) -> None:
+    """Run `sightline TOKENS` as one process of torchrun."""
+    atomic_write(Path(os.environ["PID_FOLDER"]) / os.environ["RANK"], str(os.getpid()))
+    raise SystemExit(sightline_command(*tokens))
+
+
+def start_rank(work: Callable[[int], object], rank: int, size: int, port: int) -> int:
+    """Fork a process of a group, which calls `work(rank)`; returns its process ID."""
+    if process := os.fork():
+        return process
+    status = 1
+    try:
+        os.environ.update(environment(rank, size, port))
+        work(rank)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main(photos: str, scenes: str, sets: str, out: str, *sizes: int) -> int:
+    """Compute everything in this process alone, then in groups of `sizes` forked processes, each of which writes its
+    results to OUT.SIZE.RANK. Returns the number of processes that failed."""
     torch.set_num_threads(1)
     alone, runs, paths = {}, {}, {"segment": scenes, "multilabel": sets}
     for name, settings in PLAIN.items():
@@ -171,6 +206,16 @@ def main(photos: str, scenes: str, sets: str, out: str, rank: int) -> None:
         evaluated = untrained_metrics(runs[name])
         alone[name] = (*gradients(runs[name]), evaluated)
         runs[name].parts.model.load_state_dict(first)
+    failed = 0
+    for size in sizes:
+        work, port = partial(together, runs, alone, f"{out}.{size}"), free_port()
+        started = [start_rank(work, rank, size, port) for rank in range(size)]
+        failed += sum(os.waitpid(process, 0)[1] != 0 for process in started)
+    return failed
+
+
+def together(runs: dict[str, Training], alone: dict[str, tuple[Any, ...]], out: str, rank: int) -> None:
+    """Compute everything again as one process of a group, and write the results and those of one to OUT.RANK."""
     found: dict[str, Any] = {}
     with process_group(60):
         found |= {"norm_difference": norm_difference(), "same_dropout": same_dropout(), "collectives": collectives()}

@@ -1,6 +1,5 @@
 """Runs with several processes: gradients and metrics equal those of one process, and failures end all processes."""
 
-import contextlib
 import json
 import os
 import signal
@@ -33,33 +32,28 @@ from sightline.engine.setup import digest_lines, settings_of
 from sightline.errors import INTERRUPTED, SightlineError
 from sightline.runs.atomic import read_json_lines
 
-HERE = Path(__file__).parents[1]
 
-
-@pytest.fixture(scope="module", params=[2, 3])
-def found(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    make_photos: Callable[..., Path],
-    make_scenes: Callable[..., Path],
-) -> list[dict[str, Any]]:
-    """The results of `distributed_toys.py` in each process, with two and with three processes."""
-    folder, size, port = tmp_path_factory.mktemp("ranks"), request.param, free_port()
+@pytest.fixture(scope="module")
+def results(
+    tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path], make_scenes: Callable[..., Path]
+) -> Path:
+    """The folder of the results of `distributed_toys.py`."""
+    folder = tmp_path_factory.mktemp("ranks")
     data = [make_photos(folder / "photos", train=9, val=5), make_scenes(folder / "scenes", train=8, val=5)]
     data.append(write_quarters(folder / "quarters", train=20, val=10))
-    started = [
-        fork(
-            distributed_toys.main,
-            *map(str, (*data, folder / "found")),
-            rank,
-            output=folder / f"{rank}.txt",
-            **environment(rank, size, port),
-        )
-        for rank in range(size)
-    ]
-    for rank, process in enumerate(started):
-        assert ended(process, 120) == 0, (folder / f"{rank}.txt").read_text()
-    return [json.loads((folder / f"found.{rank}").read_text()) for rank in range(size)]
+    output = folder / "output.txt"
+    process = fork(distributed_toys.main, *map(str, (*data, folder / "found")), *SIZES, output=output)
+    assert ended(process, 240) == 0, output.read_text()
+    return folder
+
+
+SIZES = (2, 3)
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def found(request: pytest.FixtureRequest, results: Path) -> list[dict[str, Any]]:
+    """The results of each process of a group of two and of three processes."""
+    return [json.loads((results / f"found.{request.param}.{rank}").read_text()) for rank in range(request.param)]
 
 
 def test_batch_norm_and_dropout_use_the_global_batch(found: list[dict[str, Any]]) -> None:
@@ -179,33 +173,23 @@ def test_sigterm_saves_and_another_number_of_processes_can_resume(
     assert weights_apart(run, uninterrupted) < 0.02
 
 
-def pid_of_rank(launcher: int | None, rank: int) -> int | None:
-    """The process ID of a rank started by torchrun, whose process ID is `launcher`."""
-    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-        with contextlib.suppress(OSError):
-            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-                return int(child)
-    return None
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes in /proc")
 def test_processes_restarted_by_torchrun_resume_the_run(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     photos = make_photos(tmp_path / "photos", train=9, val=5)
     packed = sightline.pack(photos, tmp_path / "packed", shard_mb=0.03, quiet=True)
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     more = ["--train.epochs", "8", "--train.checkpoint_minutes", "1e-9"]
     options = ["--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port())]
-    arguments = [*options, str(HERE / "without_report.py"), *command(packed, run, *more)]
-    launcher = fork(distributed_toys.torchrun, *arguments, output=tmp_path / "launcher.txt")
+    arguments, output = [*options, "sightline", *command(packed, run, *more)], tmp_path / "launcher.txt"
+    launcher = fork(distributed_toys.torchrun, *arguments, output=output, PID_FOLDER=str(tmp_path))
     try:
         wait_until(lambda: not launcher.is_alive() or train_records(run))
-        pid = pid_of_rank(launcher.pid, 1)
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        killed = int((tmp_path / "1").read_text())
+        os.kill(killed, signal.SIGKILL)
         launcher.join(90)
     finally:
         launcher.terminate()  # torchrun then ends its processes, in case they hang
-    assert ended(launcher) == 0, (tmp_path / "launcher.txt").read_text()
+    assert ended(launcher) == 0, output.read_text()
+    assert int((tmp_path / "1").read_text()) != killed, "the killed process was not restarted"
     run_alone(*command(packed, uninterrupted, *more), folder=tmp_path)
     assert [record["step"] for record in train_records(run)] == list(range(1, 33))
     assert "resume" in [record["event"] for record in read_json_lines(run / "metrics.jsonl")]
