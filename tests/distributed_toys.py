@@ -35,6 +35,7 @@ TINY = {
     "task": "classify",
     "data.size": 16,
     "model.name": "small_cnn",
+    "model.args": {"widths": [8, 16, 16], "hidden": 16},
     "train.batch_size": 32,
     "train.precision": "fp32",
     "train.threads": 1,
