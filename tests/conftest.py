@@ -121,6 +121,15 @@ def no_figures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def no_reports(quick_figures: None) -> Iterator[None]:
+    """Write no report at the end of a run in the tests of a module; its maps take a third of the time of a toy run."""
+    with pytest.MonkeyPatch.context() as patch:
+        train = importlib.import_module("sightline.train")
+        patch.setattr(train, "write_report", lambda folder: folder / "report.html")
+        yield
+
+
 @pytest.fixture(scope="session")
 def figures_seen() -> set[tuple[str, str]]:
     """The figures that `each_figure_once` has drawn."""

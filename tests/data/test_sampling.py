@@ -118,7 +118,7 @@ def test_data_without_classes_and_shards_are_refused() -> None:
     assert "--loss.class_weights balanced" in caught.value.cure
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 def test_a_resumed_run_equals_an_uninterrupted_run(
     make_photos: Callable[..., Path], tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from sightline.runs.atomic import read_json_lines
 from sightline.tasks.segment.score import score
 from source_toys import opened
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 Make = Callable[..., Path]
 

@@ -132,7 +132,7 @@ def test_clean_data_have_no_findings(make_photos: Callable[..., Path], tmp_path:
     assert not diagnose("sklearn:digits", tmp_path).findings, "images of 8 x 8 pixels are not compared"
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 def test_the_clean_list_can_be_trained_on(
     faulty: tuple[Path, dict[str, set[str]]],
     tmp_path: Path,

@@ -17,6 +17,8 @@ from sightline.doctor import features
 from sightline.doctor.features import similar_pairs
 from sightline.errors import SightlineError
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 FROZEN = {
     "task": "classify",
     "data.size": 32,
@@ -65,7 +67,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory, no_reports: None) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     return sightline.train(configured(FROZEN), planted, out=folder, quiet=True).path
 

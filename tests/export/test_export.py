@@ -24,7 +24,7 @@ from sightline.errors import ENVIRONMENT
 from sightline.export import onnx_file
 from sightline.export.tracing import serialized
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -53,7 +53,7 @@ def as_input(*paths: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def classifier(
-    tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path], tiny: dict, quick_figures: None
+    tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path], tiny: dict, no_reports: None
 ) -> Path:
     """An exported ensemble of two epochs, trained on images that shrink from 40 to 16 pixels."""
     folder = tmp_path_factory.mktemp("classifier")
@@ -69,7 +69,7 @@ def segmenter(
     tmp_path_factory: pytest.TempPathFactory,
     make_scenes: Callable[..., Path],
     toy: Callable[..., Config],
-    quick_figures: None,
+    no_reports: None,
 ) -> Path:
     folder = tmp_path_factory.mktemp("segmenter")
     data = make_scenes(folder / "scenes", size=40)  # 40 is not a multiple of 32: the graph has to pad

@@ -17,7 +17,7 @@ from sightline.inference import loaded as loading
 from sightline.inference.loaded import LoadedPredictor
 from sightline.runs.csv_io import class_columns
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def train(settings: dict, photos: Path, out: Path) -> sightline.Run:

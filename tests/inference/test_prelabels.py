@@ -21,7 +21,7 @@ from sightline.inference import prelabels
 from sightline.inference.inputs import PredictOptions
 from sightline.inference.prelabels import Prelabel, coco_document, studio_document, write_prelabels
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 CLASSES = ("background", "cat", "dog")
 
 

@@ -12,7 +12,7 @@ from sightline import SightlineError
 from sightline.data.parallel import Share, share_of
 from sightline.inference.sharded_predict import merge_shards, shard_table
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 HEAD = ["filename", "error"]
 
 

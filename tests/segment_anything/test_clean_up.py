@@ -22,7 +22,7 @@ from sightline.segment_anything.automatic import decode_mask, encode_mask
 from sightline.segment_anything.clean_up import cleaned, effect, sentence, subsampled, true_masks
 from sightline.stats.segmentation import Counts
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 COLORS = LAND[:6]
 """Colors of the classes 0 to 5: urban, agriculture, rangeland, forest, water, barren."""
 

@@ -14,7 +14,7 @@ from sightline.config.schema import Config, Data
 from sightline.data.sources.pairs import open_pairs
 from sightline.errors import SightlineError
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 TOY = {"data.palette": "", "augment.window": [16, 16], "train.epochs": 1}
 
 

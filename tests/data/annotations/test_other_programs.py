@@ -18,7 +18,7 @@ from sightline.config.schema import Config, Data
 from sightline.data.pair_cache import decode_pairs
 from sightline.data.sources.pairs import open_pairs
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 FOLDERS = sorted((Path(__file__).parents[2] / "fixtures" / "annotations").iterdir())
 EXPECTED = {folder.name: dict(np.load(folder / "expected.npz")) for folder in FOLDERS}
 MASKED = [folder for folder in FOLDERS if "masks" in EXPECTED[folder.name]]

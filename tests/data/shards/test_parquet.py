@@ -98,7 +98,7 @@ def test_row_groups_are_read_when_needed_and_few_are_kept(folder: Path, monkeypa
     assert read == [0, 1, 2, 0, 2]
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 def test_a_classifier_is_trained_and_evaluated(folder: Path, tmp_path: Path, tiny: dict[str, object]) -> None:
     config = configured(tiny | {"train.epochs": 1, "data.size": 8, "report.samples": 0})
     run = sightline.train(config, folder, out=tmp_path / "run", quiet=True)

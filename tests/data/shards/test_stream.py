@@ -40,7 +40,7 @@ from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT
 from sightline.runs.atomic import read_json_lines
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,16 @@ from sightline.tasks.pretrain.build import build, build_siamese, open_images, vi
 from sightline.tasks.pretrain.probe import open_probe
 from sightline.tasks.pretrain.task import target_momentum
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 SIZE = 16
 Toy = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path]) -> Path:
+    """Class folders with one batch of training images and 8 validation images."""
+    return make_photos(tmp_path_factory.mktemp("few"), train=4, val=2)
 
 
 def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
@@ -40,7 +46,7 @@ def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
     run = sightline.train(small(), flat, out=tmp_path / "run", quiet=True)
     evaluations = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "eval"]
     assert len(evaluations) == 2 and all(0 < r["feature_std"] <= 1 and r["effective_rank"] > 1 for r in evaluations)
-    assert all("knn_accuracy" not in r for r in evaluations) and run.report.is_file()
+    assert all("knn_accuracy" not in r for r in evaluations) and sightline.report(run.path).is_file()
     assert "label" in (run.path / "splits.csv").read_text().splitlines()[0]
 
 
@@ -151,10 +157,10 @@ def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, photos: Path, tm
     ],
 )
 def test_the_backbone_is_fine_tuned_as_the_encoder_of_a_segmenter(
-    small: Toy, name: str, args: dict, target: str, photos: Path, tmp_path: Path
+    small: Toy, name: str, args: dict, target: str, few: Path, tmp_path: Path
 ) -> None:
     settings = {"model": {"name": name, "args": args}, "data.size": 32, "train.epochs": 1, "report.samples": 0}
-    before = sightline.train(resolve(small(), settings), photos, out=tmp_path / "before", quiet=True)
+    before = sightline.train(resolve(small(), settings), few, out=tmp_path / "before", quiet=True)
     built = build_segmenter(target, 7, args if target == name else {})
     receipt = load_encoder(built, str(before.path))
     assert "encoder: " in str(receipt)
@@ -239,7 +245,7 @@ def test_a_collapse_is_reported_even_if_quiet(small: Toy, photos: Path, tmp_path
     monkeypatch.setattr("sightline.tasks.pretrain.collapse.COLLAPSED_STD", 2.0)
     run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
     said = capsys.readouterr().err
-    assert said.count("collapsed") == 1 and "--optim.lr" in said and run.report.is_file()
+    assert said.count("collapsed") == 1 and "--optim.lr" in said and sightline.report(run.path).is_file()
 
 
 @pytest.mark.parametrize(("warmup", "checked"), [(0, 2), (1, 1), (2, 1)])

@@ -26,7 +26,7 @@ from sightline.tasks.pretrain.objectives.dino import Prototypes, centered_and_sh
 from sightline.tasks.pretrain.objectives.distill import Teacher, distill_loss, load_teacher
 from sightline.tasks.pretrain.task import PretrainLearner
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 Toy = Callable[..., Config]
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)

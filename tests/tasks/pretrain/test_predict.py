@@ -12,7 +12,7 @@ import sightline
 from sightline import SightlineError
 from sightline.config.schema import Config
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def test_a_loaded_backbone_computes_features_only(photos: Path, small: Callable[..., Config], tmp_path: Path) -> None:

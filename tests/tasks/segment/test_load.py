@@ -16,7 +16,7 @@ from sightline.config.schema import Config
 from sightline.data.decode.masks import coded
 from sightline.tasks.segment import load as loading
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture(scope="module")

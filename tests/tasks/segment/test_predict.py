@@ -18,7 +18,7 @@ from sightline.inference.inputs import InputImage
 from sightline.runs.lock import lock_output
 from sightline.tasks.segment import predict as predict_masks
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
 
