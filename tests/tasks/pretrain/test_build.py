@@ -30,12 +30,6 @@ SIZE = 16
 Toy = Callable[..., Config]
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, make_photos: Callable[..., Path]) -> Path:
-    """Class folders with one batch of training images and 8 validation images."""
-    return make_photos(tmp_path_factory.mktemp("few"), train=4, val=2)
-
-
 def test_a_run_without_labels(small: Toy, photos: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
@@ -86,15 +80,15 @@ def test_with_an_inner_split_the_validation_images_report(small: Toy, photos: Pa
         sightline.evaluate(plain.path, split="outer", quiet=True)
 
 
-def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tmp_path: Path) -> None:
+def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_path: Path) -> None:
     """The weights are the same with and without a probe."""
     flat = tmp_path / "flat"
     flat.mkdir()
-    for number, path in enumerate(sorted((photos / "train").rglob("*.png"))):
+    for number, path in enumerate(sorted((few / "train").rglob("*.png"))):
         (flat / f"picture{number}.png").write_bytes(path.read_bytes())
     runs = [
         sightline.train(small(**{"pretrain.probe": probe}), flat, out=tmp_path / name, quiet=True)
-        for name, probe in (("without", ""), ("with", str(photos)))
+        for name, probe in (("without", ""), ("with", str(few)))
     ]
     weights = [load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in runs]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -102,13 +96,13 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, photos: Path, tm
     low, high = runs[1].metrics["knn_accuracy_interval"]
     assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
     again = sightline.evaluate(runs[1].path, quiet=True)
-    assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 16
+    assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 8
 
 
-def test_two_and_two_epochs_equal_four_including_the_target(small: Toy, photos: Path, tmp_path: Path) -> None:
-    whole = sightline.train(small(**{"train.epochs": 4}), photos, out=tmp_path / "whole", quiet=True)
+def test_two_and_two_epochs_equal_four_including_the_target(small: Toy, few: Path, tmp_path: Path) -> None:
+    whole = sightline.train(small(**{"train.epochs": 4}), few, out=tmp_path / "whole", quiet=True)
     half = small(**{"train.epochs": 4, "train.max_minutes": 1e-9})
-    stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
+    stopped = sightline.train(half, few, out=tmp_path / "half", quiet=True)
     assert stopped.metrics["step"] < whole.metrics["step"]
     sightline.resume(stopped.path, quiet=True, **{"train.max_minutes": 0})
     first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
@@ -130,8 +124,8 @@ def test_resuming_after_sigkill_gives_the_same_weights_including_the_target(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, photos: Path, tmp_path: Path) -> None:
-    before = sightline.train(small(), photos, out=tmp_path / "before", quiet=True)
+def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, few: Path, tmp_path: Path) -> None:
+    before = sightline.train(small(), few, out=tmp_path / "before", quiet=True)
     config = Config(
         name="after",
         data=Data(size=SIZE),
@@ -140,7 +134,7 @@ def test_the_backbone_is_fine_tuned_as_a_classifier(small: Toy, photos: Path, tm
         ),
         train=Train(epochs=1, batch_size=16),
     )
-    after = sightline.train(config, photos, out=tmp_path / "after", quiet=True)
+    after = sightline.train(config, few, out=tmp_path / "after", quiet=True)
     ours, theirs = (load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in (before, after))
     backbone = [name for name in theirs if name.startswith("backbone.")]
     assert backbone and all(torch.equal(ours[name], theirs[name]) for name in backbone)
@@ -241,32 +235,32 @@ def test_training_images_that_are_copies_of_probe_images(
     assert "1 training image left out: renamed.bmp" in out
 
 
-def test_a_collapse_is_reported_even_if_quiet(small: Toy, photos: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_collapse_is_reported_even_if_quiet(small: Toy, few: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("sightline.tasks.pretrain.collapse.COLLAPSED_STD", 2.0)
-    run = sightline.train(small(), photos, out=tmp_path / "run", quiet=True)
+    run = sightline.train(small(), few, out=tmp_path / "run", quiet=True)
     said = capsys.readouterr().err
     assert said.count("collapsed") == 1 and "--optim.lr" in said and sightline.report(run.path).is_file()
 
 
 @pytest.mark.parametrize(("warmup", "checked"), [(0, 2), (1, 1), (2, 1)])
 def test_features_of_the_warm_up_are_no_collapse_before_the_last_epoch(
-    small: Toy, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup: int, checked: int
+    small: Toy, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmup: int, checked: int
 ) -> None:
     """Those of a segmentation encoder with random weights were: spread 0.009 after 6 steps, 0.8 in the end."""
     seen: list[float] = []
     alarm = "sightline.tasks.pretrain.build.collapse"
     monkeypatch.setattr(alarm, lambda numbers: seen.append(numbers["feature_std"]) or "")
-    sightline.train(small(**{"schedule.warmup_epochs": warmup}), photos, out=tmp_path / "run", quiet=True)
+    sightline.train(small(**{"schedule.warmup_epochs": warmup}), few, out=tmp_path / "run", quiet=True)
     assert len(seen) == checked
 
 
 def test_a_probe_may_change_before_a_resume(
-    small: Toy, photos: Path, make_photos: Callable[..., Path], tmp_path: Path
+    small: Toy, few: Path, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The probe is not used for training, so the run can be resumed."""
     probe = make_photos(tmp_path / "probe", train=3, val=2)
     config = small(**{"pretrain.probe": str(probe), "train.max_minutes": 1e-9})
-    run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
+    run = sightline.train(config, few, out=tmp_path / "run", quiet=True)
     make_photos(tmp_path / "probe", train=3, val=3)
     sightline.resume(run.path, quiet=True, **{"train.max_minutes": 0})
     assert run.metrics["epoch"] == 2

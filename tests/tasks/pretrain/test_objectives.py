@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_reports")
 
 Toy = Callable[..., Config]
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
-TEACHER = "timm/mobilenetv3_small_050"
+TEACHER = "timm/test_efficientnet"
 ALONE = {"pretrain.momentum": 0.996, "pretrain.momentum_batch": 4096}
 SETTINGS: dict[str, dict[str, Any]] = {
     "byol": {},
@@ -173,10 +173,10 @@ def test_steps_lower_the_loss_in_bfloat16_too(method: str, settings: Callable[[s
 
 
 @pytest.mark.parametrize("method", ["simsiam", "moco", "dino", "distill"])
-def test_a_run_is_resumed_exactly(method: str, settings: Callable[[str], Config], photos: Path, tmp_path: Path) -> None:
-    whole = sightline.train(settings(method), photos, out=tmp_path / "whole", quiet=True)
+def test_a_run_is_resumed_exactly(method: str, settings: Callable[[str], Config], few: Path, tmp_path: Path) -> None:
+    whole = sightline.train(settings(method), few, out=tmp_path / "whole", quiet=True)
     half = resolve(settings(method), {"train.max_minutes": 1e-9})
-    stopped = sightline.train(half, photos, out=tmp_path / "half", quiet=True)
+    stopped = sightline.train(half, few, out=tmp_path / "half", quiet=True)
     assert stopped.metrics["step"] < whole.metrics["step"]
     sightline.resume(stopped.path, quiet=True, **{"train.max_minutes": 0})
     first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
@@ -187,7 +187,7 @@ def test_a_run_is_resumed_exactly(method: str, settings: Callable[[str], Config]
     again = sightline.evaluate(whole.path, quiet=True)
     assert again["knn_accuracy"] == whole.metrics["knn_accuracy"]
     assert ("loss" in again) == (method != "distill"), "the teacher is not loaded to evaluate features"
-    page = (whole.path / "report.html").read_text(encoding="utf-8")
+    page = sightline.report(whole.path).read_text(encoding="utf-8")
     assert f"pre-trained by {OBJECTIVES[method].title}" in page and "Uniformity of the features" in page
 
 
@@ -321,8 +321,8 @@ def test_the_features_of_the_teacher_are_standardized_by_training_images() -> No
     assert not found[:, [0, 5]].any(), "constant features are 0"
 
 
-def test_a_run_standardizes_the_features_of_its_teacher(settings: Callable[[str], Config], photos: Path) -> None:
-    config: Any = resolve(settings("distill"), {"data.path": str(photos)})
+def test_a_run_standardizes_the_features_of_its_teacher(settings: Callable[[str], Config], few: Path) -> None:
+    config: Any = resolve(settings("distill"), {"data.path": str(few)})
     teacher = build(config, lambda text: None).learner.teacher
     assert isinstance(teacher, Teacher) and teacher.standard.shape[0] == 2 and teacher.standard.shape[1] > 100
     again = build(config, lambda text: None, fresh=False).learner.teacher
@@ -330,7 +330,7 @@ def test_a_run_standardizes_the_features_of_its_teacher(settings: Callable[[str]
 
 
 def test_errors_of_the_teacher_name_its_own_settings(settings: Callable[[str], Config]) -> None:
-    config: Any = resolve(settings("distill"), {"pretrain.teacher": "timm/mobilenetv3_small_075"})
+    config: Any = resolve(settings("distill"), {"pretrain.teacher": "timm/test_resnet"})
     with pytest.raises(SightlineError, match="the teacher: ") as caught:
         learner(config)
     assert "pretrain.teacher" in caught.value.cure and "model." not in caught.value.cure
