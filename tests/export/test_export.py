@@ -73,7 +73,9 @@ def segmenter(
 ) -> Path:
     folder = tmp_path_factory.mktemp("segmenter")
     data = make_scenes(folder / "scenes", size=40)  # 40 is not a multiple of 32: the graph has to pad
+    network = {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16], "context": False}  # few operations to translate
     settings = {"train.epochs": 1, "report.samples": 0, "train.flip_test": True, "augment.window": [32, 32]}
+    settings |= {"model.args": network}
     run = sightline.train(toy(**settings), data, out=folder / "run", quiet=True)
     sightline.export(run.path, quiet=True)
     return run.path
@@ -100,7 +102,7 @@ def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Pat
 
 
 def test_a_vision_transformer_is_exported(photos: Path, tiny: dict, tmp_path: Path) -> None:
-    small = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 32, "num_heads": 2}
+    small = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 2}
     network = {"model.name": "timm/vit_tiny_patch16_224", "model.args": small, "data.size": 32, "report.samples": 0}
     run = sightline.train(resolve(Config(name="t"), tiny | network), photos, out=tmp_path / "run", quiet=True)
     graph = session(sightline.export(run.path, quiet=True))

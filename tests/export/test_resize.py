@@ -1,5 +1,7 @@
 """The resize in the graph equals Pillow's and torch's, for images of many shapes, in onnxruntime."""
 
+import functools
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +19,7 @@ from sightline.export.tracing import traced
 SIDE = 24
 
 
+@functools.cache
 def resize(
     fit: str, resample: str, kept: tuple[int, int] = (SIDE, SIDE), share: float = 1.0, channels: Channels = RGB
 ) -> onnxruntime.InferenceSession:
@@ -38,7 +41,6 @@ def noise(height: int, width: int) -> np.ndarray:
         ("squash", "bilinear", 1.0),
         ("squash", "bicubic", 1.0),
         ("crop", "bilinear", 1.0),
-        ("crop", "bicubic", 1.0),
         ("squash", "bilinear", 0.7),
         ("crop", "bicubic", 0.875),
     ],
@@ -54,16 +56,18 @@ def test_images_become_the_squares_of_evaluation(fit: str, resample: str, share:
         assert (found == np.round(found)).all()
 
 
-@pytest.mark.parametrize(("fit", "resample"), [("squash", "bicubic"), ("crop", "bicubic")])
-@pytest.mark.parametrize(("dtype", "top"), [("uint8", 255.0), ("uint16", 4095.0), ("float32", 1.0)])
-def test_other_channels_become_the_squares_of_evaluation(fit: str, resample: str, dtype: str, top: float) -> None:
+@pytest.mark.parametrize(
+    ("fit", "dtype", "top"),
+    [("squash", "uint8", 255.0), ("crop", "uint16", 4095.0), ("squash", "float32", 1.0), ("crop", "float32", 1.0)],
+)
+def test_other_channels_become_the_squares_of_evaluation(fit: str, dtype: str, top: float) -> None:
     """In float32 without rounding between the passes, and within the values of each channel, as in the cache."""
     channels = Channels(("a", "b", "c", "d"), dtype, top)
-    session = resize(fit, resample, channels=channels)
+    session = resize(fit, "bicubic", channels=channels)
     for height, width in ((24, 24), (10, 8), (37, 50), (71, 140)):
         pixels = (noise(height, width).transpose(0, 3, 1, 2).reshape(6, height, width)[:4] * (top / 255)).astype(dtype)
         (found,) = session.run(None, {"images": pixels[None]})
-        expected = Square(SIDE, fit, resample).of(Raster(pixels)).astype(np.float64)
+        expected = Square(SIDE, fit, "bicubic").of(Raster(pixels)).astype(np.float64)
         apart = np.abs(found[0] - expected)
         if dtype == "float32":
             assert apart.max() < 1e-5
@@ -88,6 +92,6 @@ def test_images_that_shrink_more_than_six_times_are_close() -> None:
     """Pillow averages boxes first there; for an image with structure the difference is small."""
     x = np.linspace(0, 12, 400)
     image = (127 + 120 * np.sin(x[:, None, None] + x[None, :, None] * np.array([1, 2, 3]))).astype(np.uint8)
-    (found,) = resize("squash", "bilinear").run(None, {"images": image.transpose(2, 0, 1)[None].copy()})
+    (found,) = resize("squash", "bilinear", share=1.0).run(None, {"images": image.transpose(2, 0, 1)[None].copy()})
     apart = np.abs(found[0] - Square(SIDE).of(Image.fromarray(image)))
     assert 0 < apart.mean() < 2
