@@ -389,6 +389,15 @@ def test_vgg16_loads_with_its_classifier(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_encoder(dense, "imagenet").matched == 26
 
 
+def numbered(name: str, classes: int) -> Segmenter:
+    """A segmenter whose tensors have one value each: initial weights at random would take seconds."""
+    with torch.device("meta"):
+        model = build_segmenter(name, classes)
+    for number, value in enumerate(model.to_empty(device="cpu").state_dict().values()):
+        value.fill_(number % 251 + 1)
+    return model
+
+
 def test_deeplab_loads_imagenet_and_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import ResNet50_Weights
     from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
@@ -396,19 +405,22 @@ def test_deeplab_loads_imagenet_and_coco(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.manual_seed(1)
-    source = build_segmenter("deeplabv3_resnet50", 21).network.bfloat16().state_dict()
+    source = numbered("deeplabv3_resnet50", 21).network.bfloat16().state_dict()
     backbone = {key.removeprefix("backbone."): value for key, value in source.items() if key.startswith("backbone.")}
     torch.save(backbone, folder / ResNet50_Weights.DEFAULT.url.rsplit("/", 1)[1])
     torch.save(source, folder / DeepLabV3_ResNet50_Weights.DEFAULT.url.rsplit("/", 1)[1])
 
-    model = build_segmenter("deeplabv3_resnet50", 6)
+    model = numbered("deeplabv3_resnet50", 6)
+    for value in model.state_dict().values():
+        value.zero_()
     assert load_encoder(model, "imagenet").matched == len(backbone)
     assert torch.equal(model.encoder.get_parameter("conv1.weight"), backbone["conv1.weight"].float())
     report = load_encoder(model, "coco", ["a", "b", "c", "d", "e", "f"])
     ends = [f"network.{head}.4.{kind}" for head in ("classifier", "aux_classifier") for kind in ("weight", "bias")]
     assert list(report.new) == ends and report.matched == len(source) - 4
-    same = build_segmenter("deeplabv3_resnet50", 21)
+    same = numbered("deeplabv3_resnet50", 21)
+    for value in same.state_dict().values():
+        value.zero_()
     before = state(same)
     report = load_encoder(same, "coco", [str(index) for index in range(21)])
     assert list(report.new) == ends and any(

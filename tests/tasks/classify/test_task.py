@@ -61,6 +61,7 @@ def test_label_sets_are_no_labels_of_a_classifier() -> None:
         with_classes(decoded, ("cat", "dog"), "other.csv")
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_evaluating_a_run_keeps_the_warning_of_known_films(tmp_path: Path, tiny: dict) -> None:
     films = write_films(tmp_path / "films", ("train", "val"))
     run = sightline.train(configured(tiny | {"report.samples": 0}), films, out=tmp_path / "run", quiet=True)

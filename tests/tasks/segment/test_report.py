@@ -22,7 +22,9 @@ def scenes(make_scenes: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def run(scenes: Path, toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> sightline.Run:
+def run(
+    scenes: Path, toy: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory, quick_figures: None
+) -> sightline.Run:
     return sightline.train(toy(**SETTINGS), scenes, out=tmp_path_factory.mktemp("run") / "run", quiet=True)
 
 
