@@ -130,7 +130,9 @@ def test_deeplab_equals_torchvisions() -> None:
 
     torch.manual_seed(0)
     model = build_segmenter("deeplabv3_resnet50", 3)
-    theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=3, aux_loss=True)
+    with torch.device("meta"):
+        theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=3, aux_loss=True)
+    theirs.to_empty(device="cpu")  # the weights are those of `model`
     assert list(model.network.state_dict()) == list(theirs.state_dict())
     theirs.load_state_dict(model.network.state_dict())
     for mode in (True, False):

@@ -16,7 +16,7 @@ from sightline.recipes import load_recipe
 from sightline.runs.log import RunLog
 from sightline.train import assemble
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 QUICK = {
     "augment.window": [32, 32],
@@ -24,6 +24,7 @@ QUICK = {
     "train.batch_size": 4,
     "train.precision": "fp32",
     "train.threads": 1,
+    "report.samples": 0,
 }
 SMALL_ENCODER = {"model.name": "light/resnet10t", "model.args": {"width": 16}}
 
@@ -69,12 +70,12 @@ def test_the_newest_weights_are_kept_without_a_choice(make_scenes: Callable[...,
     run = sightline.train(quick("landcover_colors"), scenes, out=tmp_path / "run", quiet=True)
     last, best = ((tmp_path / "run/checkpoints" / name / "model.safetensors").read_bytes() for name in ("last", "best"))
     assert last == best and not {"best_epoch", "selection"} & {*run.metrics}
-    page = run.report.read_text(encoding="utf-8")
+    page = sightline.report(run.path).read_text(encoding="utf-8")
     assert "not other seeds." in page and "choice of the best epoch" not in page
 
 
 def test_layers_of_the_encoder_have_decaying_rates(scenes: Path, tmp_path: Path) -> None:
-    config = quick("landcover_finetune", **SMALL_ENCODER | {"data.path": str(scenes), "report.samples": 0})
+    config = quick("landcover_finetune", **SMALL_ENCODER | {"data.path": str(scenes)})
     with RunLog(tmp_path, quiet=True) as log:
         training = assemble(config, tmp_path, log, build(config, log.say), Progress())
     names = {id(value): name for name, value in training.parts.model.named_parameters()}
@@ -89,7 +90,7 @@ def test_layers_of_the_encoder_have_decaying_rates(scenes: Path, tmp_path: Path)
 def test_the_cost_of_a_frozen_encoder_has_no_backward_pass(scenes: Path) -> None:
     """Also for windows whose sides are not multiples of the patch size."""
     settings = {"model.name": "light/vit_tiny_patch16_224", "model.args": {"depth": 1}, "data.path": str(scenes)}
-    settings |= {"augment.window": [24, 40], "report.samples": 0}
+    settings |= {"augment.window": [24, 40]}
     frozen, trained = (
         build(quick(f"landcover_{name}", **settings), lambda text: None).flops for name in ("frozen", "finetune")
     )
