@@ -26,7 +26,7 @@ from sightline.inference.resumable_csv import ResumableTable
 from sightline.runs.lock import lock_output
 from sightline.tasks.whole_image import predict as whole_image
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_classes_named_like_columns_keep_their_own(
     run = sightline.train(configured(settings), data, out=tmp_path / "run", quiet=True)
     row = rows_of(run.path / "predictions" / "val.csv")[0]
     assert list(row)[4:] == ["class confidence", "class error", "class label"] and row["label"] in run_classes(run)
-    assert "class label" not in run.report.read_text(), "the report shows the names themselves"
+    assert "class label" not in sightline.report(run.path).read_text(), "the report shows the names themselves"
     path = sightline.predict(run.path, data / "val", out=tmp_path / "p.csv", quiet=True)
     assert rows_of(path)[0]["error"] == ""
 

@@ -214,6 +214,7 @@ def test_the_digest_of_tensors() -> None:
         assert tensors_digest(other) != tensors_digest(one)
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_training_from_the_hub(hub: Hub, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command: exit statuses, the log, recipe.yaml with numbers, and provenance.json with the digest."""
     out = tmp_path / "run"

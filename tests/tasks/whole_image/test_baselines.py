@@ -28,7 +28,7 @@ from sightline.tasks.multilabel import results as multilabel
 from sightline.tasks.pretrain import results as pretrain
 from sightline.tasks.whole_image import baselines
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 NARROW = {"model.args": {"widths": [8, 16, 16], "hidden": 32}}
 
 
@@ -153,7 +153,7 @@ def test_an_error_is_a_warning_and_the_run_has_its_result(
     monkeypatch.setattr(classify, "image_baselines", broken)
     settings = {"train.epochs": 1, "report.samples": 0}
     run = sightline.train(configured(tiny | NARROW | settings), photos, out=tmp_path / "run")
-    assert "accuracy" in run.metrics and "baselines" not in run.metrics and run.report.is_file()
+    assert "accuracy" in run.metrics and "baselines" not in run.metrics and sightline.report(run.path).is_file()
     assert "the baselines were not computed (ZeroDivisionError: no images)" in capsys.readouterr().err
 
 
@@ -166,7 +166,7 @@ def test_the_run_prints_and_records_them_unless_switched_off(
     assert list(found) == ["most_frequent_class", "knn_raw_pixels", "knn_untrained"] and found["knn_raw_pixels"] > 0.25
     line = f"without training: most frequent class 0.2500, k-NN on raw pixels {found['knn_raw_pixels']:.4f}, k-NN on"
     assert line in capsys.readouterr().out
-    page = re.sub("</?b>", "", run.report.read_text())
+    page = re.sub("</?b>", "", sightline.report(run.path).read_text())
     assert "The same score without training: most frequent class 25.0%, k-NN on raw pixels" in page
     training = SimpleNamespace(config=resolve(Config(), {"report.baselines": False}), functions=SimpleNamespace())
     training.functions.baselines = pytest.fail

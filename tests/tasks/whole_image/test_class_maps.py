@@ -32,7 +32,7 @@ def page_of(run: Path) -> str:
     return sightline.report(run, quiet=True).read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 def test_wrong_images_have_the_maps_of_both_classes_and_right_ones_of_one(run: sightline.Run) -> None:
     arrays = read_arrays(run.path / FILE)
     assert usable(arrays, 4) and arrays["maps"].max((1, 2)).max() == 1 and arrays["maps"].min() == 0
@@ -50,7 +50,7 @@ def test_wrong_images_have_the_maps_of_both_classes_and_right_ones_of_one(run: s
     assert page.count("map: true class") == page.count("map: predicted class") == len(surest) and SECTION in page
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_left_out(
     assert not usable(read_arrays(copied / FILE), 4) and SECTION not in page_of(copied)
 
 
-@pytest.mark.usefixtures("quick_figures")
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize(
     "settings", [{"data.size": 16}, {"data.size": 32, "report.samples": 0}, {"data.size": 32, **KNN}]
 )

@@ -28,7 +28,7 @@ from sightline.tasks.whole_image.fitted import choose_penalty, fit_head, logisti
 from sightline.tasks.whole_image.predict import predictor
 from sightline.tasks.whole_image.serve import indexed
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 SETTINGS = {
     "task": "classify",
@@ -229,7 +229,7 @@ def test_nearest_images_of_a_served_run_have_the_features_that_training_stored(p
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     config = load_recipe_file(run.path / "recipe.yaml")
     model = predictor(ClassifyLearner, run.path, config, features=True)
-    page = run.report.read_text()
+    page = sightline.report(run.path).read_text()
     assert 'id="curves"' not in page and "over the epochs" not in page, "nothing is trained in steps"
     index = indexed(config, model, str)
     assert index.done == len(index.rows) and not [*index.steps(model)]
@@ -317,4 +317,4 @@ def test_the_metric_epoch_keeps_the_last_weights(photos: Path, tmp_path: Path) -
     run = sightline.train(config, photos, out=tmp_path / "run", quiet=True)
     last, best = ((tmp_path / "run/checkpoints" / name / "model.safetensors").read_bytes() for name in ("last", "best"))
     assert last == best and "best_epoch" not in run.metrics
-    assert "choice of the best epoch" not in run.report.read_text(encoding="utf-8")
+    assert "choice of the best epoch" not in sightline.report(run.path).read_text(encoding="utf-8")
