@@ -74,9 +74,15 @@ def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory, no_reports:
 
 @pytest.fixture
 def many_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare nearly all pairs of images: the features of the random network of these tests are poor."""
-    monkeypatch.setattr(features, "NEIGHBORS", 60)
-    monkeypatch.setattr(features, "SIMILAR", -0.5)
+    """Compare half of all pairs of images: the features of the random network of these tests are poor."""
+    monkeypatch.setattr(features, "NEIGHBORS", 30)
+    monkeypatch.setattr(features, "SIMILAR", 0.1)
+
+
+@pytest.fixture
+def no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search for no crops and mirror images, which takes most of the time."""
+    monkeypatch.setattr(features, "SIMILAR", 2.0)
 
 
 def kinds(data: Path, out: Path, **options: Any) -> dict[str, list[tuple[str, ...]]]:
@@ -97,6 +103,7 @@ def test_wrong_labels_crops_and_mirror_images_are_found(planted: Path, trained: 
     assert {*found["suspicious_label"]} == {("train/class_1/wrong.png",), ("val/class_0/wrong.png",)}
 
 
+@pytest.mark.usefixtures("no_pairs")
 def test_features_are_those_of_the_run_from_the_cache(
     planted: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +145,7 @@ def test_mistakes_in_the_options_are_errors(
             sightline.doctor(data, out=tmp_path / "out", quiet=True, **options)
 
 
+@pytest.mark.usefixtures("no_pairs")
 def test_the_command_takes_weights(planted: Path, trained: Path, tmp_path: Path) -> None:
     arguments = ["doctor", str(planted), "--weights", str(trained), "--out", str(tmp_path / "out"), "--quiet"]
     assert run(arguments) == 5
