@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -30,7 +32,7 @@ from sightline.engine import distributed
 from sightline.engine.parallel import sharded_step
 from sightline.engine.setup import digest_lines, settings_of
 from sightline.errors import INTERRUPTED, SightlineError
-from sightline.runs.atomic import read_json_lines
+from sightline.runs.atomic import read_json, read_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,18 @@ def test_sigterm_saves_and_another_number_of_processes_can_resume(
     losses = [[record["loss"] for record in train_records(each)] for each in (run, uninterrupted)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)  # with another order of images they differ by 10 % or more
     assert weights_apart(run, uninterrupted) < 0.02
+
+
+def test_the_command_of_the_guide_trains_in_new_interpreters(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    photos, run = make_photos(tmp_path / "photos", train=9, val=5), tmp_path / "run"
+    tokens = command(photos, run, "--train.epochs", "1")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+    ran = subprocess.run(
+        [*launcher, str(free_port()), "-m", "sightline", *tokens], capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [record["step"] for record in train_records(run)] == [1, 2, 3, 4]
+    assert read_json(run / "provenance.json")["processes"] == 2
 
 
 def test_processes_restarted_by_torchrun_resume_the_run(tmp_path: Path, make_photos: Callable[..., Path]) -> None:

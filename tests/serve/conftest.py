@@ -25,7 +25,7 @@ def without_reports(cache: Path) -> Generator[None]:
     """Skip reports, and use a separate cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTLINE_CACHE", str(cache))
-        patch.setattr(importlib.import_module("sightline.report.page"), "write_report", lambda run: run)
+        patch.setattr(importlib.import_module("sightline.train"), "write_report", lambda run: run)
         yield
 
 
