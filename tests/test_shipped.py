@@ -148,7 +148,7 @@ def test_masks_are_those_of_predict_and_of_the_graph(
     make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path: Path
 ) -> None:
     data = make_scenes(tmp_path / "scenes")
-    small = {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16], "context": False}}
+    small = {"model.args": {"width": 8, "blocks": [1, 1, 1, 1], "decoder": [16, 16, 16]}}
     run = sightline.train(toy(**HARDLY, **small), data, out=tmp_path / "run", quiet=True)
     sightline.predict(run, data / "validation", out=tmp_path / "masks", quiet=True)
     for path in (run.path / "predictions" / "val").iterdir():
