@@ -12,7 +12,7 @@ from PIL import Image
 import sightline
 from config_toys import configured
 from sightline.__main__ import run
-from sightline.data.near import SIDE, best_crop
+from sightline.data.near import SIDE, Searched, best_crop
 from sightline.doctor import features
 from sightline.doctor.features import similar_pairs
 from sightline.errors import SightlineError
@@ -154,9 +154,10 @@ def test_the_command_takes_weights(planted: Path, trained: Path, tmp_path: Path)
 
 def test_a_crop_is_similar_and_another_image_is_not() -> None:
     image = scene(3)
+    whole = Searched.of(pixels(image))
     for part in (image.crop((5, 2, 40, 37)), mirrored(image.crop((0, 0, 30, 30))), mirrored(image)):
-        assert min(best_crop(pixels(image), pixels(part))) > 0.9
-    assert best_crop(pixels(image), pixels(scene(4)))[0] < 0.9
+        assert min(best_crop(whole, Searched.of(pixels(part)))) > 0.9
+    assert best_crop(whole, Searched.of(pixels(scene(4))))[0] < 0.9
 
 
 def test_similar_pairs_are_those_of_all_cosines() -> None:

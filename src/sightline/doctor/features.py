@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..data.near import ALIKE, DETAIL, KEPT, LEAST_SIDE, SIDE, best_crop, connected
+from ..data.near import ALIKE, DETAIL, LEAST_SIDE, SIDE, Searched, best_crop, connected
 from ..data.types import Decoded, Source
 from ..errors import SightlineError
 from ..insight.features import unit_rows
@@ -32,6 +32,8 @@ NEIGHBORS, SIMILAR = 5, 0.4
 of the centered features is at least this. Chosen by benchmarks/doctor_features.py."""
 BLOCK = 1024
 """Number of images whose features are compared with those of all images at once."""
+KEPT, SEARCHED = 8192, 128
+"""Number of images that are kept, resized (12 kB each) and prepared for the search of crops (1.3 MB each)."""
 MOST = 20_000
 """Maximum number of pairs of images that are compared, the most similar first."""
 FEWEST = 5
@@ -120,9 +122,15 @@ def altered_copies(
     def small(row: int) -> np.ndarray:
         return np.asarray(read(rows[row]).resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
+    @lru_cache(SEARCHED)
+    def searched(row: int) -> Searched:
+        return Searched.of(small(row))
+
     found = []
-    for first, second in some[pairs[:MOST]].tolist():
-        alike, fine = max(best_crop(small(first), small(second)), best_crop(small(second), small(first)))
+    compared = pairs[:MOST]
+    for first, second in some[compared[np.lexsort(compared.T[::-1])]].tolist():  # by index, for the cache
+        one, two = searched(first), searched(second)
+        alike, fine = max(best_crop(one, two), best_crop(two, one))
         if alike >= ALIKE and fine >= DETAIL:
             found.append((first, second, alike))
     return found, notes
