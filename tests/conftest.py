@@ -209,6 +209,7 @@ def make_scenes() -> Callable[..., Path]:
 TINY = {
     "data.size": 16,
     "model.name": "small_cnn",
+    "model.args": {"widths": [16, 32, 32], "hidden": 64},
     "augment.crop": "random",
     "augment.padding": 2,
     "augment.horizontal_flip": 0.5,

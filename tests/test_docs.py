@@ -46,6 +46,7 @@ WITHOUT_COMMANDS = ("docs/data.md", "docs/masks.md")
 TOY = {
     "data.size": 16,
     "model.name": "small_cnn",
+    "model.args": "{widths: [16, 32, 32], hidden: 64}",
     "data.filter": "bilinear",  # not that of the recipe's weights
     "augment.normalize": "dataset",
     "augment.resize": 18,
@@ -105,6 +106,8 @@ def toy(tokens: list[str]) -> list[str]:
     settings = {"segment": TOY_MASKS, "pretrain": TOY_PRETRAINING}.get(recipe.task if recipe else "", TOY)
     if recipe and recipe.model.weights != "none" and "--model.name" not in tokens:
         settings = {**settings, "model.weights": "none"}  # they do not fit the toy network
+    if "--model.name" in tokens:
+        settings = {key: value for key, value in settings.items() if key != "model.args"}
     extra = [item for key, value in settings.items() for item in (f"--{key}", str(value)) if f"--{key}" not in tokens]
     return given + extra
 

@@ -36,7 +36,7 @@ steps, and batch norms of few values amplify it, by 1.3, 4.3 and 5.2 % between A
 @pytest.mark.parametrize("name", VARIANTS)
 def test_ten_losses_of_a_classifier(name: str, make_photos: Callable[..., Path], tmp_path: Path, tiny: dict) -> None:
     data = make_photos(tmp_path / "data", train=25)
-    settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0}
+    settings = tiny | VARIANTS[name] | {"train.epochs": 1, "report.samples": 0, "model.args": {}}
     compare(name, configured(settings), data, tmp_path)
 
 

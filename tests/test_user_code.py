@@ -440,6 +440,8 @@ def test_recipes_that_are_files_can_name_own_parts(
     recipe = written(tmp_path, dump_yaml({"task": "classify", "model": {"name": "gray_net"}}), "r.yaml")
     with pytest.raises(SightlineError, match="unknown model 'gray_net'"):
         sightline.train(str(recipe), photos, out=tmp_path / "run", quiet=True)
-    settings = {key: value for key, value in tiny.items() if key != "model.name"} | {"train.epochs": 1}
+    settings = {key: value for key, value in tiny.items() if key not in ("model.name", "model.args")} | {
+        "train.epochs": 1
+    }
     run = sightline.train(str(recipe), photos, out=tmp_path / "run", quiet=True, code=parts, **settings)
     assert run.metrics["epoch"] == 1
