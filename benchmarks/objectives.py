@@ -17,6 +17,7 @@ and the network is that of `transfer_fast`.
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,6 +186,7 @@ def main() -> None:
     elif given.action == "table":
         print(table(given.out))
     else:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the pre-training too
         names, values = rest[::2], rest[1::2]
         pairs = zip(names, values, strict=True)
         measure(given, {name.removeprefix("--"): yaml.safe_load(value) for name, value in pairs})
