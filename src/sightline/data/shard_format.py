@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,11 @@ INDEX = "index.json"
 SPLITS = ("train", "val", "test")
 SAFE = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*\.tar")
 """Pattern of shard names that are accepted in index.json: relative paths that cannot leave the folder of the index."""
+
+
+PARSING = threading.Lock()
+"""Held while NumPy reads a table: it parses the header of each array by `ast.literal_eval`, which fails now and then in
+Python 3.11.0 to 3.11.7 if two threads parse at once (https://github.com/python/cpython/issues/106905)."""
 
 
 class ShardEntry(BaseModel):
@@ -108,7 +114,7 @@ def table_bytes(table: SampleTable) -> bytes:
 def parse_table(content: bytes, where: str, count: int) -> SampleTable:
     """Parse a sample table of `count` rows from an .npz file; raises SightlineError if it is damaged."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        with PARSING, np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             names = tuple(json.loads(arrays["names"].tobytes()))
             table = SampleTable(*(arrays[name].astype(np.int64) for name in SampleTable._fields[:-1]), names)
         if any(len(array) != count for array in table) or not all(isinstance(n, str) and "\0" not in n for n in names):

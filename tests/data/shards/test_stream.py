@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sightline.data.image_cache import decode
 from sightline.data.loader import training_batches
 from sightline.data.pair_cache import decode_pairs
 from sightline.data.parallel import Share, permutation
+from sightline.data.shard_format import SampleTable, parse_table, table_bytes
 from sightline.data.shards import fetch
 from sightline.data.shards.index import Shards, is_sharded
 from sightline.data.shards.stream import GROUP, ORDER, Stream, stream_images, stream_pairs
@@ -64,6 +66,24 @@ def streamed(path: Path | str, side: int = 16, **settings: Any) -> Decoded:
 def same(first: Batch, second: Batch) -> bool:
     labels = all(torch.equal(a, b) for a, b in [(first.labels, second.labels)] if a is not None and b is not None)
     return labels and torch.equal(first.images, second.images) and torch.equal(first.samples, second.samples)
+
+
+def test_tables_are_parsed_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [np.arange(3)] * (len(SampleTable._fields) - 1)
+    content, load, inside, most = table_bytes(SampleTable(*columns, ("a", "b", "c"))), np.load, [0], [0]
+
+    @contextlib.contextmanager
+    def slow_load(*args: Any, **options: Any) -> Iterator[Any]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.005)
+        yield load(*args, **options)
+        inside[0] -= 1
+
+    monkeypatch.setattr(np, "load", slow_load)
+    with ThreadPoolExecutor(4) as pool:
+        tables = list(pool.map(lambda number: parse_table(content, str(number), 3), range(8)))
+    assert most == [1] and tables[7].names == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("side", "fit"), [(16, "squash"), (12, "squash"), (12, "crop"), (20, "squash"), (20, "crop")])
