@@ -45,8 +45,7 @@ def few_figures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def base(tiny: dict, **more: object) -> Config:
-    settings = {"optim.lr": 0.05, "report.samples": 4, "model.args": {"widths": [8, 16, 16], "hidden": 32}}
-    return resolve(Config(name="t"), tiny | settings | more)
+    return resolve(Config(name="t"), tiny | {"optim.lr": 0.05, "report.samples": 4} | more)
 
 
 def test_evaluate_repeats_the_metrics_and_counts_test_evaluations(make_photos, tmp_path: Path, tiny: dict) -> None:

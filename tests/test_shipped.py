@@ -27,7 +27,6 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
 
 HARDLY = {"train.precision": "bf16", "train.epochs": 1, "optim.lr": 1e-6, "report.samples": 0}
 MANY = {"classes": 100, "train": 1, "val": 3}
-NARROW = {"model.args": {"widths": [8, 16, 16], "hidden": 32}}  # of small_cnn
 
 
 def changed(run: sightline.Run) -> int:
@@ -72,7 +71,7 @@ def classifier(
 ) -> sightline.Run:
     folder = tmp_path_factory.mktemp("classifier")
     data = make_photos(folder / "photos", **MANY)
-    return sightline.train(resolve(Config(name="t"), tiny | HARDLY | NARROW), data, out=folder / "run", quiet=True)
+    return sightline.train(resolve(Config(name="t"), tiny | HARDLY), data, out=folder / "run", quiet=True)
 
 
 def test_classes_are_those_of_predict_and_of_the_graph(classifier: sightline.Run, tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_features_of_a_frozen_backbone_are_computed_in_float32_for_the_results(
 ) -> None:
     """During training they are computed once, in bfloat16."""
     frozen = HARDLY | {"model.freeze": True, "augment.crop": "none", "augment.horizontal_flip": 0.0}
-    settings = tiny | frozen | NARROW | {"augment.padding": 0, "model.weights": str(classifier.path), "train.epochs": 2}
+    settings = tiny | frozen | {"augment.padding": 0, "model.weights": str(classifier.path), "train.epochs": 2}
     data = classifier.path.parent / "photos"
     run = sightline.train(resolve(Config(name="t"), settings), data, out=tmp_path / "run", quiet=True)
     table = run.path / "predictions" / "val.csv"

@@ -270,7 +270,7 @@ PIECES = [
 PIECES += ["---", "%YAML 1.1", "\u2028", "0o7"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.text(max_size=60)))
 def test_any_text_is_read_or_rejected(text: str) -> None:
     try:
@@ -388,7 +388,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     words,
     st.lists(st.one_of(words, st.sampled_from(LOOKALIKES)), max_size=4),

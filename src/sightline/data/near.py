@@ -114,7 +114,7 @@ def confirmed(pairs: np.ndarray, read: Callable[[int], Image.Image]) -> list[tup
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """An image prepared for `best_crop`, in 1.3 MB.
+    """An image prepared for `best_crop`, in 1.2 MB.
 
     pixels: uint8 [SIDE, SIDE, 3]. spectrum: complex64 [3, SIDE, SIDE / 2 + 1], of the image minus its mean. parts:
     complex64 [2, sides, 3, SIDE, SIDE / 2 + 1], conjugate spectra of the image and its mirror image, reduced to the

@@ -33,7 +33,7 @@ of the centered features is at least this. Chosen by benchmarks/doctor_features.
 BLOCK = 1024
 """Number of images whose features are compared with those of all images at once."""
 KEPT, SEARCHED = 8192, 128
-"""Number of images that are kept, resized (12 kB each) and prepared for the search of crops (1.3 MB each)."""
+"""Number of images that are kept, resized (12 kB each) and prepared for the search of crops (1.2 MB each)."""
 MOST = 20_000
 """Maximum number of pairs of images that are compared, the most similar first."""
 FEWEST = 5

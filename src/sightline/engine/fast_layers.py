@@ -72,7 +72,7 @@ def convolve(
         dtype = torch.get_autocast_dtype("cpu") if autocast else input.dtype
         shape = tuple(weight.shape)
         if step > 1 and border == 0 and groups == 1 and shape[1] < 16 and shape[2:] == (1, 1):
-            input, step = input[:, :, ::step, ::step], 1
+            input, step, stride = input[:, :, ::step, ::step], 1, 1
         if groups > 1 and is_slow_depthwise(tuple(input.shape), shape, groups, step, border, dtype):
             rest = None if bias is None else bias.to(dtype)
             depthwise: Tensor = DepthwiseConvolution.apply(input.to(dtype), weight.to(dtype), rest, step, border)
@@ -81,7 +81,6 @@ def convolve(
         if plan is not None:
             output: Tensor = SmallConvolution.apply(input.to(dtype), weight.to(dtype), step, border, plan)
             return output if bias is None else output + bias.to(dtype)[:, None, None]
-        stride = step
     return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
