@@ -148,9 +148,6 @@ def parquet(root: Path, task: str) -> str | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if task not in ("class", "masks"):
-        return ""
-
     def encoded(image: Image.Image, name: str) -> dict[str, Any]:
         file = io.BytesIO()
         image.save(file, "PNG")
@@ -161,7 +158,10 @@ def parquet(root: Path, task: str) -> str | None:
     if task == "class":
         columns["label"] = [CLASSES.index(labels_of(index, task)[0]) for index in range(COUNT)]
         features["label"] = {"names": list(CLASSES), "_type": "ClassLabel"}
-    else:
+    elif task == "several labels":
+        columns["label"] = [labels_of(index, task) for index in range(COUNT)]
+        features["label"] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    elif task == "masks":
         columns["label"] = [encoded(mask(index), f"{index}.png") for index in range(COUNT)]
         features["label"] = {"_type": "Image"}
     (root / "data").mkdir(parents=True)
@@ -277,6 +277,16 @@ def shards(root: Path, task: str) -> str | None:
     return None
 
 
+def packed(root: Path, task: str) -> str | None:
+    """Shards of `sightline pack`, from class folders, a table of label sets, or images and masks."""
+    source = root.with_name("source")
+    write = {"several labels": table, "masks": folders_of_masks}.get(task, class_folders)
+    write(source, task)
+    settings = {"several labels": {"data.labels": "several"}, "no labels": {"data.layout": "unlabelled"}}
+    sightline.pack(source, root, quiet=True, **settings.get(task, {}))
+    return None
+
+
 def image_files(extension: str, store: Callable[[Path, np.ndarray], None]) -> Callable[[Path, str], str | None]:
     """A writer of images in a file format: in class folders, or with masks in PNG. store: function (path, pixels uint8
     [H, W, 3]) -> None."""
@@ -334,7 +344,8 @@ FORMATS: dict[str, Callable[[Path, str], str | None]] = {
     "CVAT XML": cvat,
     "Label Studio JSON": label_studio,
     "folders of images and masks": folders_of_masks,
-    "WebDataset shards": shards,
+    "WebDataset shards (tarfile)": shards,
+    "shards of `sightline pack`": packed,
     "WebP files (Pillow)": image_files(".webp", by_pillow),
     "AVIF files (Pillow)": image_files(".avif", by_pillow),
     "HEIC files (pillow-heif)": image_files(".heic", heic),

@@ -71,8 +71,8 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
 def runs(folder: Path = Path("runs"), /, *, json: Flag = False) -> None:
     """List the runs below a folder, newest first: data, metric with its 95 % interval, minutes, and state.
 
-    A run is finished, running, stopped before its last evaluation, interrupted, or failed by an error that its folder
-    records; `sightline resume RUN` continues it.
+    A run is finished, running, stopped before its last evaluation, interrupted, or failed, which means that its loss
+    was not finite. `sightline resume RUN` continues stopped and interrupted ones.
 
     Example: sightline runs runs/ --json
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
 from ..data.parallel import processors
 from ..errors import counted
@@ -98,6 +99,7 @@ def epoch_maps(
     return maps
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # SciPy's threads wait for each other where others compute
 def principal_components(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Exact PCA of `features` [N, D].
 

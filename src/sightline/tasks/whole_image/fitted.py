@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,6 +32,7 @@ Scale = tuple[Tensor, Tensor]
 """Mean and standard deviation of each feature, [D] each."""
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # each of the many short vector operations would wait for threads
 def logistic_regression(
     features: Tensor,
     labels: Tensor,
