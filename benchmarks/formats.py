@@ -282,8 +282,9 @@ def packed(root: Path, task: str) -> str | None:
     source = root.with_name("source")
     write = {"several labels": table, "masks": folders_of_masks}.get(task, class_folders)
     write(source, task)
-    settings = {"several labels": {"data.labels": "several"}, "no labels": {"data.layout": "unlabelled"}}
-    sightline.pack(source, root, quiet=True, **settings.get(task, {}))
+    settings: dict[str, Any] = {"data.labels": "several"} if task == "several labels" else {}
+    settings |= {"data.layout": "unlabelled"} if task == "no labels" else {}
+    sightline.pack(source, root, quiet=True, **settings)
     return None
 
 

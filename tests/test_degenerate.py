@@ -204,6 +204,7 @@ CASES: dict[str, Case] = {
     "wilson_interval": lambda s: intervals.wilson_interval(int(s.correct.sum()), len(s.correct)),
     "verdict": lambda s: [intervals.verdict(0.0, edges, "A", "B") for edges in ((0.0, 0.0), intervals.NONE)],
     "fold_interval": lambda s: [folds.fold_interval(part) for part in (s.confidence, s.correct * 1.0)],
+    "fold_interval_of_shares": lambda s: folds.fold_interval_of_shares(s.correct * 1.0, 1),
     "area_under_curve": lambda s: [ranking.area_under_curve(s.confidence, s.correct, g) for g in (None, s.groups)],
     "roc_points": lambda s: ranking.roc_points(*with_both(s)),
     "nested_mean": lambda s: nested.nested_mean(binary(s)[0], s.groups),
@@ -239,7 +240,7 @@ CASES: dict[str, Case] = {
     "paired_ious": lambda s: paired.paired_ious(s.per_image, s.per_image),
     "paired_classes": lambda s: paired.paired_classes(s.labels, s.predicted, s.labels, s.classes, s.groups),
     "holm": lambda s: paired.holm([np.nan, 1.0, 0.0]) + paired.holm([]),
-    "holm_levels": lambda s: paired.holm_levels([np.nan, 1.0, 0.0]) + paired.holm_levels([]),
+    "bonferroni": lambda s: paired.bonferroni([np.nan, 1.0, 0.0])[0] + paired.bonferroni([])[0],
     "class_numbers": lambda s: segmentation.class_numbers(s.per_image),
     "segment_numbers": lambda s: s.per_image.any() and segmentation.segment_numbers(s.per_image),
     "other_definitions": lambda s: segmentation.other_definitions(

@@ -12,7 +12,7 @@ from sightline.report.compare.numbers import with_verdict
 from sightline.segment_anything.clean_up import effect
 from sightline.stats.intervals import LEVEL
 from sightline.stats.nested import nested_difference, nested_mean
-from sightline.stats.paired import holm, holm_levels
+from sightline.stats.paired import bonferroni
 from sightline.stats.segmentation import as_counts
 from sightline.tasks.classify.compare import comparison as of_classifiers
 from sightline.tasks.multilabel.compare import comparison as of_label_sets
@@ -80,9 +80,8 @@ def verdicts(kind: TaskComparison, results: Sequence[ImageResults]) -> list[RunP
         RunPair("a", f"b{index}", (results[0], other), one, float("nan"), LEVEL, "", ())
         for index, (other, one) in enumerate(zip(results[1:], found, strict=True))
     ]
-    values = [pair.p for pair in pairs]
-    corrected = zip(pairs, holm(values), holm_levels(values), strict=True)
-    return [with_verdict(pair, p, level, kind, len(pairs)) for pair, p, level in corrected]
+    chances, level = bonferroni([pair.p for pair in pairs])
+    return [with_verdict(pair, p, level, kind, len(pairs)) for pair, p in zip(pairs, chances, strict=True)]
 
 
 def image_results(truth: np.ndarray, predicted: np.ndarray, classes: int, scores: Any = None) -> ImageResults:

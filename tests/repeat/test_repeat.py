@@ -20,7 +20,7 @@ from sightline.errors import INTERRUPTED
 from sightline.recipes import load_recipe
 from sightline.repeat import several
 from sightline.repeat.results import RepeatResult, Repeats, of_folds, of_seeds
-from sightline.stats.folds import fold_interval
+from sightline.stats.folds import fold_interval, fold_interval_of_shares
 from sightline.stats.intervals import mean_interval
 from sightline.tasks.files import load_recipe_file
 from transfer_toys import copy_images
@@ -155,7 +155,10 @@ def test_folds_that_agree_have_an_interval_with_width(tmp_path: Path) -> None:
     rare, notes = interval(equal, 9, "a class is rare")
     assert rare is None and "fold-1-seed-0: a class is rare" in notes[0]
     assert of_folds(tmp_path, plan, equal, True, None)[0] is None
-    assert of_folds(tmp_path, plan, apart, True, None)[0] == pytest.approx(fold_interval(apart[0]))
+    (tmp_path / "fold-1-seed-0").mkdir()
+    (tmp_path / "fold-1-seed-0" / "provenance.json").write_text('{"data": {"counts": {"val": 50}}}')
+    assert of_folds(tmp_path, plan, apart, True, None)[0] == pytest.approx(fold_interval_of_shares(apart[0], 50))
+    assert of_folds(tmp_path, plan, apart * [[1, 1, np.nan]], True, None)[0] is None
 
 
 def test_a_rejected_command_leaves_nothing_that_blocks_the_next_one(photos: Path, tmp_path: Path) -> None:

@@ -89,10 +89,23 @@ def test_several_runs_are_each_compared_with_the_first_and_corrected(tmp_path: P
     assert [(pair.first, pair.second) for pair in found.pairs] == [("a", "b"), ("a", "c")]
     b, c = found.pairs
     assert 0.03 < c.p < 0.0625 < b.p  # McNemar's exact p of five images is 0.0625
-    assert c.corrected == pytest.approx(2 * c.p) and b.corrected == pytest.approx(max(2 * c.p, b.p))
+    assert c.corrected == pytest.approx(2 * c.p) and b.corrected == pytest.approx(min(1, 2 * b.p))
     assert c.level == b.level == 0.975 and c.interval[0] < 0, "the intervals are widened too"
     assert c.sentence.startswith("no difference")
     assert "corrected for 2 comparisons, on the same 60 images" in c.sentence
+
+
+def test_a_best_epoch_that_only_one_run_has_is_named(tmp_path: Path) -> None:
+    runs = [classifier(tmp_path / name, said(5).tolist(), TRUTH.tolist()) for name in "ab"]
+
+    def notes() -> list[str]:
+        return [note for note in compare(runs).notes if "optimistic" in note]
+
+    assert not notes()
+    append_line(runs[1] / "metrics.jsonl", '{"event": "done", "selection": "epoch 2 is the best of 9"}')
+    assert len(notes()) == 1 and notes()[0].startswith("The best epoch of b was chosen on these images")
+    append_line(runs[0] / "metrics.jsonl", '{"event": "done", "selection": "epoch 3 is the best of 9"}')
+    assert not notes(), "an even comparison"
 
 
 def test_classes_have_paired_differences(two: Comparison) -> None:

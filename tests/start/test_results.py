@@ -56,6 +56,19 @@ def test_without_intervals_the_highest_value_comes_first_and_what_is_missing() -
     assert "No step is shown" not in first and len(others) == 2
 
 
+def test_the_highest_value_and_steps_that_vary_have_a_caveat() -> None:
+    found = comparison(0, {"frozen": 0.4, "finetune": 0.3})
+    for pair in found.pairs:
+        pair.interval, pair.p = (-0.1, 0.9), 0.5
+    first, *others = sentences(found, STEPS[0], STEPS, found.pairs)
+    assert "As the highest of 3 on these images it is optimistic" in first
+    assert others[-1].startswith("Each step was run once")
+    fixed = [Outcome(name, name, True, 1.0) for name in ("constant", "knn")]
+    found.pairs[:] = [found.pairs[0].__class__(**(vars(found.pairs[0]) | {"second": "knn"}))]
+    found.entries[1].name = "knn"
+    assert "run once" not in " ".join(sentences(found, fixed[0], fixed, found.pairs)), "k-NN has no seed"
+
+
 def test_a_reason_is_said_once() -> None:
     same = [Outcome(name, name, False, 0.0, "no weights", "set --weights") for name in ("k-NN", "fine-tuning")]
     assert left_out([STEPS[0], *same]) == ["k-NN, fine-tuning were left out: no weights; set --weights."]

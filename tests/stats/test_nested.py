@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.stats.intervals import mean_interval
+from sightline.stats.intervals import mean_interval, mean_variance, wilson_interval
 from sightline.stats.nested import mean_iou_values, nested_difference, nested_mean, paired_difference
 from sightline.stats.paired import iou_difference
 from sightline.stats.segmentation import interval, mean_iou, summed
@@ -86,3 +86,20 @@ def test_intervals_cover(seeds: int, images: int, spread: float, pretrainings: i
         low, high = nested_difference(*runs).interval()
         hits += low <= 0 <= high
     assert 182 <= hits <= 198, hits
+
+
+def test_seeds_with_the_same_mistakes_have_at_least_the_interval_of_one_run() -> None:
+    values = np.ones((1, 3, 50))
+    values[:, :, :2] = 0
+    (low, high), (least, most) = nested_mean(values)[1], wilson_interval(48, 50)
+    assert low <= least and most <= high <= 1
+    assert nested_mean(np.ones((1, 3, 30)))[1][0] <= wilson_interval(30, 30)[0]
+
+
+def test_a_long_film_does_not_hide_its_own_deviation() -> None:
+    """The variance is that of a jackknife over films, not of their distances to a mean that one of them decides."""
+    groups = np.repeat(np.arange(20), [381, *[1] * 19])
+    values = np.where(groups == 0, 0.5, np.random.default_rng(0).random(400))
+    without = np.array([values[groups != group].mean() for group in range(20)])
+    assert mean_variance(values, groups) == pytest.approx(19 / 20 * ((without - values.mean()) ** 2).sum())
+    assert mean_variance(values, None) == pytest.approx(values.var(ddof=1) / 400)

@@ -5,9 +5,9 @@ from sklearn.metrics import f1_score, recall_score
 
 from sightline.stats.metrics import confusion_matrix, per_class
 from sightline.stats.paired import (
+    bonferroni,
     counted_by_one,
     holm,
-    holm_levels,
     iou_difference,
     paired_classes,
     paired_ious,
@@ -161,14 +161,13 @@ def test_holms_correction() -> None:
     assert np.isnan(holm([float("nan"), 0.02])[0]) and holm([float("nan"), 0.02])[1] == 0.02
 
 
-def test_intervals_at_holms_levels_exclude_zero_exactly_if_the_corrected_p_is_small() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        values = (rng.random(6) ** 4).tolist()
-        for p, corrected, level in zip(values, holm(values), holm_levels(values), strict=True):
-            assert (corrected < 0.05) == (p < 1 - level)
-    assert holm_levels([0.01]) == [0.95] and holm_levels([float("nan"), 0.2]) == [0.95, 0.95]
-    assert holm_levels([0.5, 0.001]) == pytest.approx([0.95, 0.975])
+def test_bonferronis_intervals_exclude_zero_exactly_if_the_corrected_p_is_small() -> None:
+    values = (np.random.default_rng(0).random(6) ** 4).tolist()
+    corrected, level = bonferroni(values)
+    assert [p < 0.05 for p in corrected] == [p < 1 - level for p in values] and level == pytest.approx(1 - 0.05 / 6)
+    assert bonferroni([0.01]) == ([0.01], 0.95) and bonferroni([]) == ([], 0.95)
+    found, level = bonferroni([float("nan"), 0.2, 0.9])
+    assert np.isnan(found[0]) and found[1:] == [0.4, 1.0] and level == 0.975
 
 
 def test_counts_and_matrices_have_equal_results() -> None:

@@ -49,3 +49,15 @@ def test_few_images_perfect_scores_and_one_class() -> None:
     assert area == 1 and 0.7 < low < 0.95 and high == 1
     assert np.isnan(area_under_curve(np.arange(29.0), np.arange(29) >= 20)[1]).all(), "nine positive images"
     assert np.isnan(area_under_curve(np.arange(5.0), np.ones(5, bool))[0])
+
+
+def test_a_group_with_half_of_the_images_counts_as_one_of_few() -> None:
+    """The intervals of 30 such groups covered the area in 81 % of simulated sets; with Kish's number in all."""
+    rng, covered = np.random.default_rng(0), []
+    groups = np.repeat(np.arange(30), [290, *[10] * 29])
+    for _ in range(40):
+        positive = (rng.permutation(30) < 15)[groups]
+        scores = np.sqrt(0.5) * (rng.normal(size=30)[groups] + rng.normal(size=len(groups)))
+        low, high = area_under_curve(scores + special.ndtri(0.85) * 2**0.5 * positive, positive, groups)[1]
+        covered.append(low <= 0.85 <= high)
+    assert np.mean(covered) >= 0.95

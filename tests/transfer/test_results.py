@@ -1,4 +1,4 @@
-"""Choices by tuning, and the results of a transfer grid from arrays: intervals, sentences, Holm's correction."""
+"""Choices by tuning, and the results of a transfer grid from arrays: intervals, sentences, Bonferroni's correction."""
 
 import json
 from dataclasses import replace

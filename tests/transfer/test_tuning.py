@@ -150,7 +150,7 @@ def test_tables_and_page_say_what_was_chosen(done: Path) -> None:
     page = (done / "report.html").read_text(encoding="utf-8")
     for words in (
         "Nothing was chosen on these images", "16 test images", "logistic regression by L-BFGS, penalty", "k-NN, %",
-        "from pre-training 1", "full model, longer", "by Holm", "Without training on the validation images: most",
+        "from pre-training 1", "full model, longer", "by Bonferroni", "Without training on the validation images: most",
     ):  # fmt: skip
         assert words in page, words
 

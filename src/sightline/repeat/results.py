@@ -17,7 +17,8 @@ from ..report.run import UNREADABLE
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..runs.csv_io import csv_text
-from ..stats.folds import fold_interval
+from ..runs.run_folder import provenance
+from ..stats.folds import fold_interval, fold_interval_of_shares
 from ..stats.groups import ids_in, read_groups
 from ..stats.intervals import Interval, mean_interval
 from ..stats.nested import nested_mean
@@ -179,6 +180,10 @@ def of_folds(
     low, high = fold_interval(scores.mean(0))
     if image_scores is None and low == high:
         return None, ["There is no interval, because all folds have the same score."]
+    if image_scores is None and not np.isfinite(scores).all():
+        return None, ["There is no interval, because the metric is not defined on one of the folds."]
+    if image_scores is None and share:
+        low, high = fold_interval_of_shares(scores.mean(0), validation_images(folder / next(iter(plan.runs))))
     if image_scores is not None:
         names = [name for name, run in plan.runs.items() if run.seed == plan.seeds[0]]
         found = image_values(folder, names, image_scores)
@@ -191,6 +196,13 @@ def of_folds(
         "trainings share most of their images. It is for training on all but one of the folds."
     )
     return (max(low, 0.0), min(high, 1.0)) if share else (low, high), [note]
+
+
+def validation_images(run: Path) -> int:
+    """The number of validation images of a run; 1 if it is unknown, with which intervals are widest."""
+    data = provenance(run).get("data")
+    counts = data.get("counts") if isinstance(data, dict) else None
+    return int(counts["val"]) if isinstance(counts, dict) and counts.get("val") else 1
 
 
 def image_values(folder: Path, names: list[str], image_scores: Any) -> ImageValues:

@@ -1,6 +1,7 @@
 """The interval of a metric that was measured on the folds of a cross-validation."""
 
 import numpy as np
+from scipy import special
 
 from .intervals import LEVEL, NONE, Interval, t_quantile
 
@@ -23,3 +24,15 @@ def fold_interval(scores: np.ndarray, level: float = LEVEL) -> Interval:
     error = float(np.sqrt((1 / count + 1 / (count - 1)) * np.var(scores, ddof=1)))
     half = float(t_quantile(count - 1, level)) * error
     return float(np.mean(scores)) - half, float(np.mean(scores)) + half
+
+
+def fold_interval_of_shares(scores: np.ndarray, images: float, level: float = LEVEL) -> Interval:
+    """The interval of the mean of `scores` [K] from 0 to 1, a metric on K folds of so many images each.
+
+    It is the wider, on each side, of `fold_interval` and the same on the logit scale, where scores are at least half an
+    image from 0 and 1: folds that are nearly all right say little about how much others are wrong.
+    """
+    edge = min(0.5, 0.5 / images)
+    low, high = fold_interval(scores, level)
+    logits = fold_interval(special.logit(np.clip(scores, edge, 1 - edge)), level)
+    return min(low, float(special.expit(logits[0]))), max(high, float(special.expit(logits[1])))

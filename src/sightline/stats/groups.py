@@ -20,7 +20,7 @@ from ..data.near import groups_of_near_copies, small_composites
 from ..data.types import Decoded
 from ..errors import counted
 from ..runs.atomic import read_json, remove, write_json
-from .units import FEWEST, MANY, ids_of
+from .units import FEWEST, MANY, effective_units, ids_of
 
 SMALL = 8
 """Height and width of the thumbnails whose distances are compared."""
@@ -57,9 +57,15 @@ class Groups:
     def count(self) -> int:
         return int(self.ids.max()) + 1
 
+    @property
+    def unequal(self) -> bool:
+        """Whether a few groups have most images. How many independent images these are worth cannot then be told: in
+        simulations the estimate was two to ten times too high."""
+        return 2 * effective_units(len(self.ids), self.ids) < self.count
+
     def sentence(self, effective_images: float) -> str:
         """What the groups are and how many, for terminal and report. effective_images: the number of independent images
-        that would have an equally precise score."""
+        that would have an equally precise score; 0 if unknown."""
         few = f": fewer than {FEWEST}, so no interval can be given" if self.count < FEWEST else ""
         found = f"{counted(len(self.ids), 'image')} in {counted(self.count, 'group')} ({self.by}){few}"
         wide = f"; with fewer than {MANY} groups, the interval is one of at least 95%" if self.count < MANY else ""
@@ -69,13 +75,15 @@ class Groups:
             if self.shared
             else ""
         )
-        precise = "" if few else f", as precise as {effective_images:,.0f} independent images{wide}"
-        return f"{found}{precise}{known}"
+        unknown = few or self.unequal or not effective_images
+        precise = "" if unknown else f", as precise as {effective_images:,.0f} independent images"
+        return f"{found}{precise}{'' if few else wide}{known}"
 
     def facts(self, effective_images: float) -> dict[str, Any]:
         """The groups as fields of a run's results."""
         found = {"groups": self.count, "grouped_by": self.by}
-        return found if self.count < FEWEST else found | {"effective_images": round(effective_images, 1)}
+        unknown = self.count < FEWEST or self.unequal
+        return found if unknown else found | {"effective_images": round(effective_images, 1)}
 
 
 def ids_in(groups: Groups | None) -> np.ndarray | None:

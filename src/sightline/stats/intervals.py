@@ -66,12 +66,16 @@ def wilson_interval(count: float, total: float, level: float = LEVEL) -> Interva
 
 
 def mean_variance(values: np.ndarray, groups: np.ndarray | None) -> float:
-    """Variance of the mean of `values` [N], with groups that are drawn instead of images."""
+    """Variance of the mean of `values` [N], with groups that are drawn instead of images.
+
+    Each group is compared with the mean of the others, as in a jackknife: the mean of all is near to a large group.
+    """
     units = count_units(len(values), groups)
     if units < 2:
         return float("nan")
-    apart = sums(values - values.mean(), groups)
-    return float(units / (units - 1) * (apart @ apart) / len(values) ** 2)
+    others = len(values) - sums(np.ones(len(values)), groups)
+    apart = sums(values - values.mean(), groups) / others
+    return float((units - 1) / units * (apart @ apart))
 
 
 def effective_images(values: ArrayLike, groups: np.ndarray | None) -> float:
@@ -107,11 +111,18 @@ def mean_interval(values: ArrayLike, groups: np.ndarray | None = None, level: fl
     low, high = jackknife(mean, left_out, effective, share=shares).interval(level)
     if not shares:
         return float(low), float(high)
-    z = float(special.ndtri((1 + level) / 2))
-    quantile = float(t_quantile(max(effective - 1, 1), level))
-    total = effective_images(items, groups) * (z / quantile) ** 2
-    wilson = wilson_interval(mean * total, total, level)
+    wilson = share_interval(items, groups, level)
     return min(wilson[0], float(low)), max(wilson[1], float(high))
+
+
+def share_interval(values: np.ndarray, groups: np.ndarray | None, level: float = LEVEL) -> Interval:
+    """The Wilson interval of a mean of `values` [N] from 0 to 1, as of so many right ones of N images; with groups, of
+    the effective number of images."""
+    total = effective_images(values, groups)
+    if groups is not None:
+        degrees = max(effective_units(len(values), groups) - 1, 1)
+        total *= float(special.ndtri((1 + level) / 2) / t_quantile(degrees, level)) ** 2
+    return wilson_interval(float(values.mean()) * total, total, level)
 
 
 def t_quantile(degrees: Any, level: float = LEVEL) -> Any:

@@ -6,7 +6,7 @@ training on each, N images. With one pre-training or one seed, the interval is t
 
 import numpy as np
 
-from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance
+from .intervals import LEVEL, Estimate, Interval, mean_interval, mean_variance, share_interval
 from .segmentation import Confusion, Counts, as_counts, mean_iou, summed
 from .units import FEWEST, count_units, effective_units, sums
 
@@ -48,12 +48,16 @@ def nested_mean(
     values: np.ndarray, groups: np.ndarray | None = None, level: float = LEVEL, shares: bool = True
 ) -> tuple[float, Interval]:
     """(mean of `values` [P, S, N] with a mean from 0 to 1, its interval over images or groups, seeds and
-    pre-trainings). shares: whether the values are 0 and 1, such as correct predictions."""
+    pre-trainings). shares: whether the values are 0 and 1, such as correct predictions; the interval is then at least
+    that of one run with this mean, because runs that agree may have the same few images wrong."""
     runs = runs_of(values)
     if len(runs) == 1:
         return float(runs.mean()), mean_interval(runs[0], groups, level)
     found = combined([runs], runs.mean(0), groups, shares)
     low, high = found.interval(level)
+    if shares:
+        one = share_interval(runs.mean(0), groups, level)
+        low, high = min(low, one[0]), max(high, one[1])
     return found.value, (max(low, 0.0), min(high, 1.0))
 
 

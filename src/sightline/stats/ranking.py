@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .intervals import NONE, Interval, jackknife
-from .units import FEWEST, sums
+from .units import FEWEST, effective_units, sums
 
 
 def area_under_curve(
@@ -18,7 +18,7 @@ def area_under_curve(
     negative one, where equal scores count one half (Hanley and McNeil 1982). NaN if a class has no image.
 
     The interval has the variance of DeLong, DeLong and Clarke-Pearson (1988), summed over groups, on the logit scale.
-    There is none if a class is in fewer than FEWEST images or groups.
+    There is none if a class is in fewer than FEWEST images or groups. Groups of unequal size count less (Kish 1965).
     """
     count, negatives = int(positive.sum()), int((~positive).sum())
     if not count or not negatives:
@@ -29,11 +29,11 @@ def area_under_curve(
     below[~positive] = 1 - (rank[~positive] - rankdata(scores[~positive])) / count
     area = float(below[positive].mean())
     ids = np.arange(len(scores)) if groups is None else groups
-    fewest = min(len(np.unique(ids[own])) for own in (positive, ~positive))
-    if fewest < FEWEST:
+    if min(len(np.unique(ids[own])) for own in (positive, ~positive)) < FEWEST:
         return area, NONE
+    effective = min(effective_units(len(ids[own]), ids[own]) for own in (positive, ~positive))
     influence = (below - area) / np.where(positive, count - 1, negatives - 1)
-    low, high = jackknife(area, area - sums(influence, groups), fewest, share=True).interval()
+    low, high = jackknife(area, area - sums(influence, groups), effective, share=True).interval()
     return area, (float(low), float(high))
 
 

@@ -120,7 +120,7 @@ def remarks(grid: Grid, result: GridResult) -> list[str]:
         + chosen,
         f"Intervals are over {varied}. Comparisons are "
         f"paired by image; their p and intervals are corrected for {counted(len(result.comparisons), 'comparison')} by "
-        f"Holm's method.{once}",
+        f"Bonferroni's method.{once}",
     ]
     if any(SETTINGS[one.setting].training == "frozen" for one in result.outcomes) and not grid.classifies:
         notes.append("The head of a segmenter is its decoder: with a frozen encoder, only the decoder is trained.")

@@ -15,7 +15,7 @@ from ..stats.baselines import baselines_of
 from ..stats.groups import Groups, ids_in, read_groups
 from ..stats.intervals import NONE, Estimate, effective_images, verdict
 from ..stats.nested import nested_difference, nested_mean
-from ..stats.paired import holm, holm_levels
+from ..stats.paired import bonferroni
 from ..stats.units import FEWEST
 from ..tasks import TASKS
 from ..tasks.pretrain.collapse import collapse
@@ -140,8 +140,8 @@ def compare_settings(
     shares: bool = True,
     reliable: bool = True,
 ) -> tuple[SettingComparison, ...]:
-    """Compare the pairs in COMPARISONS for which both settings have finished runs, with Holm's correction for their
-    number. what: the split and the metric as text. shares: whether values are 0 and 1. reliable: whether
+    """Compare the pairs in COMPARISONS for which both settings have finished runs, with Bonferroni's correction for
+    their number. what: the split and the metric as text. shares: whether values are 0 and 1. reliable: whether
     intervals can be given."""
     known = {outcome.setting: outcome for outcome in outcomes}
     pairs = [(known[a], known[b]) for a, b in COMPARISONS if a in known and b in known]
@@ -149,9 +149,9 @@ def compare_settings(
     estimates = [nested_difference(first.values, second.values, ids, shares) for first, second in pairs]
     if not reliable:
         estimates = [estimate._replace(error=float("nan")) for estimate in estimates]
-    chances = [float(estimate.p) for estimate in estimates]
-    rows = zip(pairs, estimates, holm_levels(chances), holm(chances), strict=True)
-    return tuple(comparison(*pair, estimate, level, p, what) for pair, estimate, level, p in rows)
+    chances, level = bonferroni([float(estimate.p) for estimate in estimates])
+    rows = zip(pairs, estimates, chances, strict=True)
+    return tuple(comparison(*pair, estimate, level, p, what) for pair, estimate, p in rows)
 
 
 def comparison(

@@ -132,7 +132,7 @@ def test_intervals_cover_the_mean_average_precision_of_the_population(count, shi
 
 
 def test_two_models_of_equal_quality_rarely_differ():
-    rng, prevalence, trials = np.random.default_rng(0), np.geomspace(0.03, 0.3, 5), 60
+    rng, prevalence, trials = np.random.default_rng(0), np.geomspace(0.25, 0.4, 5), 60
     apart = better = 0
     for _ in range(trials):
         truth = rng.random((100, 5)) < prevalence
@@ -147,3 +147,22 @@ def test_two_models_of_equal_quality_rarely_differ():
         assert found.value == pytest.approx(np.nanmean(classes.difference))
     assert apart <= 9, "10 or more of 60 have a probability below 1 in 1000 at 5 %"
     assert better >= 55
+
+
+def test_recall_without_a_miss_is_uncertain_by_the_images_that_have_a_label() -> None:
+    """Of 300 images, the 292 without a label say nothing about recall: its interval is as for 8 images."""
+    truth = np.zeros((300, 2), bool)
+    truth[:8, 0] = True
+    low, _ = decision_intervals(truth, truth)["micro_recall"]
+    assert low == pytest.approx(0.025 ** (1 / 8), abs=0.02)
+    groups = np.arange(300) // 2
+    assert decision_intervals(truth, truth, groups)["micro_recall"][0] < low
+
+
+def test_mean_precisions_of_a_class_with_few_positives_have_no_interval_of_their_difference() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.stack([rng.random(100) < 0.3, np.arange(100) < 5], axis=1)
+    first, second = (rng.random((100, 2)) + truth for _ in range(2))
+    assert np.isnan(paired_precision(first, second, truth)[0].error)
+    truth[:15, 1] = True
+    assert paired_precision(first, second, truth)[0].error > 0

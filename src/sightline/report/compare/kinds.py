@@ -106,9 +106,8 @@ class RunPair:
     """The reference run `first` and a run `second`, compared on the same images.
 
     results: the results of both runs, with images and classes in the order of the reference. corrected: p value after
-    the correction for all pairs of the comparison, Holm's, or Bonferroni's on a page of `start`. level: of the
-    interval, 0.95 or more, so that the interval excludes 0 if and only if `corrected` is below 0.05. sentence: the
-    result in words.
+    Bonferroni's correction for all pairs of the comparison. level: of the interval, 0.95 or more, so that the interval
+    excludes 0 if and only if `corrected` is below 0.05. sentence: the result in words.
     """
 
     first: str
@@ -162,7 +161,7 @@ class Comparison:
 
     entries: all runs, the reference first. pairs: the reference with each run that can be compared image by image.
     unpaired: the remaining runs. recipes: (dotted key, value of each run) of every setting that differs between the
-    runs. correction: of p values and intervals for the number of pairs.
+    runs.
     """
 
     task: str
@@ -172,7 +171,6 @@ class Comparison:
     unpaired: tuple[UnpairedRun, ...]
     recipes: tuple[tuple[str, tuple[str, ...]], ...]
     notes: tuple[str, ...]
-    correction: str = "Holm"
 
     @property
     def reference(self) -> ComparedRun:

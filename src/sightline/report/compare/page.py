@@ -18,7 +18,7 @@ from .paired_sections import NO_PAIRS, agreement, by_class
 
 CAREFUL = (
     "Differences are computed on the same images. Their intervals are over images, or over groups of images that "
-    "belong together, and are widened for the number of comparisons ({correction}), so that all sentences of a page "
+    "belong together, and are widened for the number of comparisons (Bonferroni), so that all sentences of a page "
     "are right in 95% of the pages. A sentence says “beats” only if the interval excludes zero. The intervals do not "
     "include the variation between seeds: two runs that differ only in the seed may differ by as much."
 )
@@ -91,14 +91,14 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
     head, rows = runs_table(comparison, links)
     notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in comparison.entries) else []
     if comparison.pairs:
-        best = any(entry.past.best_epoch for entry in comparison.entries)  # none with train.best_metric epoch
+        best = all(entry.past.best_epoch for entry in comparison.entries)  # none with train.best_metric epoch
         chosen = [CHOSEN] if best and comparison.reference.files.split == "val" else []
-        notes = [CAREFUL.format(correction=comparison.correction), *chosen, comparison.kind.test, *notes]
+        notes = [CAREFUL, *chosen, comparison.kind.test, *notes]
     if len(comparison.pairs) > 1:
         notes.append(
             f"With {len(comparison.pairs)} comparisons, the chance that some p value is below 0.05 is larger than 5%. "
-            f"{comparison.correction}'s p is corrected for that, and the sentences use it; the .csv file beside this "
-            "page also has the uncorrected p."
+            "Bonferroni's p is corrected for that, and the sentences use it; the .csv file beside this page also has "
+            "the uncorrected p."
         )
     text = "Difference between each run and the reference, with its interval"
     return [
@@ -144,7 +144,7 @@ def runs_table(comparison: Comparison, links: Sequence[str]) -> tuple[list[str],
     head = ["Run", f"{comparison.kind.heading} [95% interval]"]
     head += [
         f"Difference to {comparison.reference.name}, points",
-        f"{comparison.correction}'s p" if several else "p",
+        "Bonferroni's p" if several else "p",
     ] * paired
     head += [title for _, title in comparison.kind.columns]
     head += ["Training time", "FLOPs", "Parameters", "Epochs"]

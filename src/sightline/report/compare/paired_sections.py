@@ -24,7 +24,7 @@ def by_class(comparison: Comparison, drawn: Figures) -> list[Child]:
     count = len(comparison.pairs[0].results[0].classes)
     chance = (
         f"Intervals are corrected for {count} classes: where nothing differs, about one table in twenty has a class "
-        "whose interval excludes zero."
+        "whose interval excludes zero, for each measure."
     )
     parts: list[Child] = [element("p", comparison.kind.class_note + chance, class_="small")]
     for number, pair in enumerate(comparison.pairs, 1):

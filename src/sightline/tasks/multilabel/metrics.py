@@ -131,7 +131,7 @@ def paired_precision(
     first: np.ndarray, second: np.ndarray, truth: np.ndarray, groups: np.ndarray | None = None
 ) -> tuple[Estimate, ClassDifferences]:
     """Compare the scores [N, K] of two models: (the difference second - first of their mean average precisions, the
-    differences of each class)."""
+    differences of each class). As for one model, the mean has no interval if a class has few positives."""
     present, units = truth.any(0), units_with_class(truth, groups)
     (point, left), (other, other_left) = (without_blocks(scores, truth, groups) for scores in (first, second))
     effective = effective_units(len(truth), groups)
@@ -140,6 +140,9 @@ def paired_precision(
     classes = class_differences(point, other, jackknife(apart, left_apart, of_class), units)
     if not present.any():
         return Estimate(float("nan"), float("nan"), float("nan"), 1.0), classes
+    if (units[present] < FEWEST).any():
+        mean = float(apart[present].mean())
+        return Estimate(mean, mean, float("nan"), 1.0), classes
     return jackknife(apart[present].mean(), nan_mean(left_apart[:, present]), effective), classes
 
 
@@ -183,8 +186,16 @@ def decision_intervals(
     weights = weights_without(blocks(len(truth), groups))
     full, left_out = decisions(predicted, truth), decisions(predicted, truth, weights)
     effective, found = effective_units(len(truth), groups), {}
+    either = predicted | truth  # images without a label here or there have no influence
+    bearing = {
+        "micro_recall": truth,
+        "micro_precision": predicted,
+        "micro_f1": either,
+    }
     for name in MEANS:
-        low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), effective, share=True).interval()
+        images = np.any(bearing.get(name, np.ones_like(truth)), axis=1, keepdims=True)
+        size = min(effective, units_with_class(np.asarray(images), groups)[0])
+        low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), size, share=True).interval()
         found[name] = float(low), float(high)
     units = units_with_class(truth, groups)
     return found | ({"macro_f1": NONE} if (units[truth.any(0)] < FEWEST_OF_CLASS).any() else {})
