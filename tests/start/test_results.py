@@ -135,3 +135,9 @@ def test_a_start_with_other_data_is_an_error(tmp_path: Path) -> None:
         read_outcomes(tmp_path, settings, False, data="another digest")
     assert caught.value.why == "images were added, removed or changed, or have other labels"
     assert read_outcomes(tmp_path, settings, True, data="another digest") == {}
+
+
+def test_the_printed_command_goes_on_with_the_start(tmp_path: Path) -> None:
+    """The settings of a command line are text, those that were found in the data are not."""
+    write_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": 0.3}, {"constant": STEPS[0]}, "")
+    assert read_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": "0.3"}, False)

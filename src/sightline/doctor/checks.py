@@ -133,7 +133,7 @@ def imbalance(
         "add images of the rare classes, or weight the classes: --loss.class_weights balanced; compare the scores per "
         "class"
     )
-    groups = tuple(Group((), f"{classes[index]}: {count[index]:,} {noun}") for index in rare)
+    groups = tuple(Group((), f"{classes[index]}: {counted(int(count[index]), noun[:-1])}") for index in rare)
     return [Finding("imbalance", "warning", what, why, cure, groups)]
 
 

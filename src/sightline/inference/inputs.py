@@ -85,6 +85,8 @@ def images_of(given: str, skipped: Counter[str], relative: bool, stdin: IO[bytes
 
     skipped: counts the files that are not images, by extension. relative: whether names are relative to the folder.
     """
+    if given not in STDIN and not os.path.exists(given):
+        given = os.path.expanduser(given)
     if given in STDIN:
         yield from listed_images(stdin or sys.stdin.buffer, given)
     elif os.path.isdir(given):

@@ -91,7 +91,8 @@ def read_outcomes(
         require_own_folder(folder, False, "start")
         return {}
     outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
-    changed = [key for key in {*known["settings"], *settings} if known["settings"].get(key) != settings.get(key)]
+    given = known["settings"]  # those of a command line are text
+    changed = [key for key in {*given, *settings} if str(given.get(key)) != str(settings.get(key))]
     trained = {name for name, one in outcomes.items() if one.trained}
     used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
     other_data = known.get("data", data) != data

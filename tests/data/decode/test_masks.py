@@ -492,3 +492,24 @@ def test_the_real_land_cover_mask() -> None:
     high = (np.asarray(Image.open(path)) >= 128) @ np.array([4, 2, 1])
     truth = np.array([IGNORE, 4, 3, 0, IGNORE, 2, 1, 5])[high]  # 4 is red: two pixels between magenta and yellow
     assert np.array_equal(mask, truth) and facts.inexact == 1666
+
+
+def test_renumbered_palettes_are_an_error(tmp_path: Path) -> None:
+    """Programs that reduce colors number them anew in each file; palettes that only have other unused colors do not."""
+    colors, wanted, numbering = [(0, 0, 0), (128, 0, 0), (0, 128, 0)], palette(classes=names(3)), {}
+
+    def file(name: str, order: list[int], rest: int = 0) -> str:
+        image = Image.fromarray(np.argsort(order).astype(np.uint8)[[[0, 1], [1, 2]]], "P")
+        image.putpalette([*np.array(colors, np.uint8)[order].ravel().tolist(), *[rest] * 30])
+        return put(tmp_path / name, image)
+
+    for name, rest in (("a.png", 0), ("b.png", 7)):
+        read_mask(file(name, [0, 1, 2], rest), wanted, numbering=numbering)
+    with pytest.raises(SightlineError, match="renumbered the indices") as caught:
+        read_mask(file("c.png", [1, 0, 2]), wanted, numbering=numbering)
+    assert "in a.png" in caught.value.why and "--data.colors" in caught.value.cure
+
+
+def test_masks_of_0_and_1_are_no_dark_masks_of_0_and_255(tmp_path: Path) -> None:
+    error = mask_error(put(tmp_path / "m.png", np.array([[0, 1]], np.uint8)), palette(palette="binary"))
+    assert "--data.classes '[background, foreground]'" in error.cure and "tolerance" not in error.cure

@@ -161,3 +161,12 @@ def test_any_cells_have_a_separator_that_some_cell_contains_or_none(texts: list[
             name == name.strip() and name and (not found or found not in name)
             for name in split_cell(text, found or ";")
         )
+
+
+@pytest.mark.parametrize("cell", ["['cat', 'dog']", '["cat"]', "{cat, dog}", "('cat',)"])
+def test_lists_of_python_and_json_are_errors(tmp_path: Path, cell: str) -> None:
+    quoted = cell.replace('"', '""')
+    rows = "".join(f'{name},"{quoted if index else ""}"\n' for index, name in enumerate(NAMES))
+    with pytest.raises(SightlineError, match="has lists, such as") as caught:
+        opened(table(tmp_path, "filename,tags\n" + rows))
+    assert "cat;dog" in caught.value.cure

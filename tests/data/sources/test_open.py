@@ -242,7 +242,7 @@ def test_a_mistyped_path(tmp_path: Path) -> None:
 
 def test_class_names_that_differ_in_unicode_normalization(tmp_path: Path) -> None:
     class_folders(tmp_path, {"caf\u00e9": 2, "cafe\u0301": 2})
-    assert "differ only in case or Unicode normalization" in open_error(tmp_path).what
+    assert "differ only in case, spaces or Unicode normalization" in open_error(tmp_path).what
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:

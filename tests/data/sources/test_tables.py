@@ -253,3 +253,41 @@ def test_numbers_that_are_chosen_as_labels_are_not_ids_of_another_column(tmp_pat
     rows = "".join(f"{index}.png,{'left' if index < 2 else 'right'},{index % 2}\n" for index in range(4))
     source = opened(written(tmp_path, "filename,class,severity\n" + rows), label_column="severity")
     assert source.classes == ("0", "1") and labels_of(source)["2.png"] == "0"
+
+
+def test_a_column_without_a_name_is_no_column_of_labels_or_files(tmp_path: Path) -> None:
+    """Such as the index of pandas, or the cells after a last separator."""
+    put(tmp_path, *FOUR)
+    index = "".join(f"{number},{row}\n" for number, row in enumerate(ROWS.split()))
+    assert labels_of(opened(written(tmp_path, ",filename,label\n" + index))) == MEANING
+    error = open_error(written(tmp_path, ",filename,breed\n" + index))
+    assert error.what == "the table has no column 'label'"
+    assert "no column 'filename'" in open_error(written(tmp_path, ",bild,label\n" + index)).what
+    trailing = "filename,breed,\n" + ROWS.replace("\n", ",done\n")
+    assert open_error(written(tmp_path, trailing)).what == "the table has no column 'label'"
+
+
+def test_the_mark_of_a_separator_by_excel_is_read(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    text = "sep=;\r\nfilename;label\r\n" + ROWS.replace(",", ";").replace("\n", "\r\n")
+    assert labels_of(opened(written(tmp_path, text))) == MEANING
+
+
+def test_a_table_of_labels_that_cannot_be_read_is_not_replaced_by_file_names(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{label}_{number}.png" for label in "ab" for number in range(3)))
+    assert opened(tmp_path).layout == "filename"
+    (tmp_path / "labels.csv").write_bytes("filename,label\na_0.png,b\n".encode("utf-16"))
+    assert "iconv -f UTF-16" in open_error(tmp_path).cure
+
+
+def test_other_tables_are_named(tmp_path: Path) -> None:
+    put(tmp_path, *FOUR)
+    (tmp_path / "corrected.csv").write_text("filename,label\n" + ROWS)
+    notes = opened(written(tmp_path, "filename,label\n" + ROWS)).notes
+    assert notes[0] == "found labels in labels.csv; not used: corrected.csv"
+
+
+def test_names_in_another_case_are_named(tmp_path: Path) -> None:
+    put(tmp_path, *(f"a{name}" for name in FOUR))
+    error = open_error(written(tmp_path, "filename,label\n" + "".join(f"A{row.upper()}\n" for row in ROWS.split())))
+    assert "'a0.png' there has another case or folder" in error.why

@@ -117,7 +117,9 @@ def size_in(content: bytes) -> tuple[int, int]:
 def upload_error(content: bytes, error: Exception) -> SightlineError:
     """The SightlineError for an uploaded file that cannot be decoded: no path, and a cure for the sender."""
     problem = image_error("", error, content)
-    return SightlineError(problem.what, why=problem.why, cure="send a smaller image, or send it as PNG or JPEG")
+    large = isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
+    cure = "send a smaller image" if large else "send the image again, or another one, as PNG or JPEG"
+    return SightlineError(problem.what, why=problem.why, cure=cure)
 
 
 def raise_pillow_limit(max_pixels: int) -> None:

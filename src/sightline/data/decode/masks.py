@@ -37,6 +37,10 @@ GRAY_MODES = ("1", "L", "LA")
 COLOR_MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA")
 
 
+Numbering = dict[tuple[int, ...], tuple[int, str]]
+"""For each color in palettes of masks of ids, its index and the first file with it."""
+
+
 @dataclass
 class MaskFacts:
     """Counts over decoded masks. inexact: number of pixels that match the palette only by tolerance, by threshold,
@@ -52,6 +56,7 @@ def read_mask(
     max_pixels: int = MAX_PIXELS,
     facts: MaskFacts | None = None,
     content: bytes | None = None,
+    numbering: Numbering | None = None,
 ) -> np.ndarray:
     """Decode a mask to class indices uint8 [H, W], IGNORE for ignored classes, rotated by its EXIF orientation.
 
@@ -65,6 +70,8 @@ def read_mask(
         with record_decoding(path):
             image, scale = load(path, max_pixels, content)
         has_ids = palette.colors is None
+        if has_ids and image.mode == "P" and numbering is not None:
+            check_numbering(image, path, numbering)
         indices, inexact = decode_ids(image, palette, scale) if has_ids else decode_colors(image, palette)
     except SightlineError as error:
         cure = error.cure or RESAVE
@@ -165,6 +172,20 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
     return indices, 0
 
 
+def check_numbering(image: Image.Image, path: str, numbering: Numbering) -> None:
+    """Raise SightlineError if a color of a mask has another index than in other masks: a program has renumbered the
+    indices, as many do when they reduce colors, so that these are no class ids. numbering: of the files so far."""
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = [index for index, count in enumerate(image.histogram()) if count and index < len(colors)]
+    names = [tuple(colors[index].tolist()) for index in used]
+    for index, color in zip(used, names, strict=True):
+        other, file = numbering.setdefault(color, (index, path)) if names.count(color) == 1 else (index, path)
+        if other != index:
+            what = f"the color {color} has the index {index} here and {other} in {os.path.basename(file)}"
+            cure = "read the colors of the masks instead of their indices: --data.colors '{NAME: [R, G, B], ...}'"
+            raise SightlineError(f"{what}; so a program has renumbered the indices, which are no class ids", cure=cure)
+
+
 def reject_ids(values: np.ndarray, outside: np.ndarray, palette: Palette) -> NoReturn:
     """Raise SightlineError for ids outside the palette, with count and first position of the most frequent ones.
     values: the ids in a mask, [H, W]. outside: bool [H, W], true where an id is not in the palette."""
@@ -248,6 +269,9 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
     for color, rgb, name, apart in zip(order, unpacked, near, distances, strict=False):
         count, x, y = strays[color]
         lines.append(f"{rgb} ({count:,} px, first at x={x}, y={y}; {apart} from {palette.names[name]})")
+    if palette.gray and {*strays} == {0x010101}:
+        cure = "if the masks have the values 0 and 1: --data.palette '' --data.classes '[background, foreground]'"
+        raise SightlineError("the mask has the value 1, which is not in the palette", cure=cure)
     many = "at least " if len(strays) > MOST_STRAYS else ""
     total = sum(count for count, _, _ in strays.values())
     more = f" and {many}{len(order) - len(lines):,} more" if len(order) > len(lines) else ""

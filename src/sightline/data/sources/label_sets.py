@@ -18,6 +18,7 @@ MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "null"})
 CODE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 DATE = re.compile(r"([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{4})([ T][0-9].*)?")
+LIST = re.compile(r"\[.*\]|\{.*\}|\(.*\)")
 FEW_ROWS = 10
 """In a table with fewer rows, labels that are all different may be classes."""
 MANY = 0.05
@@ -108,6 +109,7 @@ def labels_of_cells(
     if data.labels in ("one", "number"):
         return RowLabels([(cell,) for cell in cells], False, faults=missing_cells(lines, columns, column, data, False))
     check_separator(data.separator, cells, path)
+    reject_lists(cells, column, path)
     if data.labels == "auto" and not data.separator:
         reject_other_values(cells, column, path, bool(data.classes))
     separator = data.separator or find_separator(cells, certain=data.labels == "several")
@@ -194,6 +196,21 @@ def reject_combinations(cells: Sequence[str], column: str, where: str) -> None:
             cure = f"add --data.separator {mark!r} with a recipe for several labels (multilabel_finetune); or, if each "
             cure += "text is the name of one class: --data.labels one"
             raise SightlineError(what, where=where, why=why, cure=cure)
+
+
+def reject_lists(cells: Sequence[str], column: str, where: str) -> None:
+    """Raise SightlineError if most cells are lists as Python or JSON writes them, whose brackets and quotes would
+    become parts of class names."""
+    lists = [cell for cell in cells if LIST.fullmatch(cell)]
+    if 2 * len(lists) <= sum(map(bool, cells)):
+        return
+    raise SightlineError(
+        f"the column {column!r} has lists, such as {lists[0]!r}",
+        where=where,
+        why="brackets and quotes would become parts of the names of classes",
+        cure="write the labels of an image as cat;dog (pandas, for lists: table['tags'].str.join(';')); if each text "
+        "is the name of one class: --data.labels one",
+    )
 
 
 def repeated_with_other_labels(lines: Sequence[tuple[int, list[str]]], columns: dict[str, int]) -> tuple[int, int]:

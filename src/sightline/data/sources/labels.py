@@ -1,5 +1,6 @@
 """Class labels: patterns for file names, lists of classes, and the mapping to class indices."""
 
+import codecs
 import os
 import re
 import unicodedata
@@ -102,17 +103,19 @@ def read_text(path: str) -> str:
     except UnicodeDecodeError as error:
         where = f"{path}, line {content[: error.start].count(10) + 1}"
         why = f"the byte 0x{content[error.start]:02x} is not valid here"
-        cure = "save it again as CSV UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv"
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        kind = "UTF-16" if wide else "WINDOWS-1252"
+        cure = f"save it again as CSV UTF-8, or convert it: iconv -f {kind} -t UTF-8 OLD.csv > NEW.csv"
         raise SightlineError("this file is not UTF-8 text", where=where, why=why, cure=cure) from error
 
 
 def check_distinct(names: Sequence[str], where: str) -> None:
-    """Raise SightlineError if two class names are equal or differ only in case or Unicode normalization."""
+    """Raise SightlineError if two class names are equal or differ only in case, spaces or Unicode normalization."""
     seen: dict[str, str] = {}
     for name in names:
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        key = " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
         if key in seen:
-            what = f"two class names differ only in case or Unicode normalization: {seen[key]!r} and {name!r}"
+            what = f"two class names differ only in case, spaces or Unicode normalization: {seen[key]!r} and {name!r}"
             raise SightlineError(
                 what, where=where, cure="give both the same name if they are one class, or rename one of them"
             )

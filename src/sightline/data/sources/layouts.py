@@ -124,7 +124,8 @@ def detect_layout(
             cure=f"move the images that are not in a folder into class folders or out of the data, or {FORCE}",
         )
     if here.images:
-        labeled = names_carry_labels([file.name for file in here.images], data.pattern)
+        named = any(os.path.splitext(table)[0].lower() == "labels" for table in here.tables)  # an error if unreadable
+        labeled = not named and names_carry_labels([file.name for file in here.images], data.pattern)
         return "filename" if labeled else "csv" if here.tables else "unlabelled"
     if len(filled) > 1 and all(split_images(root, name) for name in filled):
         return "splits in classes"

@@ -310,10 +310,10 @@ def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[s
 def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int, reading: Reading) -> Items:
     """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`."""
     names = tuple(image.name for image, _ in pairs)
-    masks = tuple(mask.name for _, mask in pairs if mask)
+    masks, numbering = tuple(mask.name for _, mask in pairs if mask), dict[tuple[int, ...], tuple[int, str]]()
 
     def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
-        return read_mask(os.path.join(root, masks[index]), palette, max_pixels, facts)
+        return read_mask(os.path.join(root, masks[index]), palette, max_pixels, facts, numbering=numbering)
 
     return Items(
         names=names,

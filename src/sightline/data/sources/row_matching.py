@@ -54,6 +54,8 @@ def from_tables(
     """
     split_dirs = split_folders(folders, root, forced=False)
     notes = [f"found labels in {' and '.join(tables.values())}"]
+    if others := [name for name in list_folder(root).tables if name not in tables.values()]:
+        notes[0] += f"; not used: {some_of(others)}"
     classes: tuple[str, ...] = ()
     listings: Listings = {}
     matches: dict[str, tuple[File, Row]] = {}
@@ -209,6 +211,9 @@ def none_found(table: LabelTable, root: str, searched: str) -> SightlineError:
     names = list(dict.fromkeys(row.file for row in table.rows))
     some = ", ".join(map(repr, names[:3])) + ", ..." * (len(names) > 3)
     why = f"there is no {some}; searched: the folders {searched} in {root}"
+    below = {file.lower(): file for _, _, files in os.walk(root) for file in files}
+    if found := below.get(posixpath.basename(names[0]).lower()):
+        why += f"; {found!r} there has another case or folder"
     cure = "move the table into the folder with the images, or into the one above; or write the paths of the images, "
     cure += f"absolute or from the folder of the table, into it, as in images/{posixpath.basename(names[0])}"
     return SightlineError(

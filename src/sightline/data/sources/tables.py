@@ -109,6 +109,8 @@ def separator(text: str) -> str:
     """The separator of the cells in CSV text: comma, semicolon, tab or vertical bar. It is the one with which the first
     line has a column of file names, else the most frequent one."""
     first = text.lstrip("\r\n").splitlines()[0] if text.strip("\r\n") else ""
+    if given := re.fullmatch(r"sep=(.)", first.strip("\r\n ")):  # a mark of Excel
+        return given[1]
     return max(
         ",;\t|", key=lambda mark: (not {*FILE_COLUMNS}.isdisjoint(normalized(first.split(mark))), first.count(mark))
     )
@@ -122,7 +124,8 @@ def parse(path: str, text: str) -> Lines:
     start = 1
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            marks = not lines and cells[:1] == ["sep="] and not any(cells[1:])
+            if any(cell.strip() for cell in cells) and not marks:
                 lines.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
@@ -144,7 +147,9 @@ def peek_header(path: str) -> set[str]:
     try:
         with open(path, "rb") as file:
             text = file.readline(65536).decode("utf-8-sig")
-        return set(normalized(next(csv.reader([text], delimiter=separator(text)), [])))
+            mark = separator(text)
+            text = file.readline(65536).decode() if text.startswith("sep=") else text
+        return set(normalized(next(csv.reader([text], delimiter=mark), [])))
     except (OSError, UnicodeDecodeError, csv.Error):
         return set()
 
@@ -213,7 +218,7 @@ def find_columns(header: list[str], lines: Lines, path: str, data: Data) -> tupl
     given_names = {"filename": data.file_column, "label": data.label_column}
     for what, accepted in (("filename", file_columns(data)), *([] if hot else [("label", label_columns(data))])):
         found = next((name for name in accepted if name in names), "")
-        if names.count(found) != 1:
+        if not found or names.count(found) != 1:  # a column may have no name, as the index of pandas
             raise SightlineError(
                 f"the table has {'two columns' if found else 'no column'} {given_names[what] or what!r}",
                 where=f"{path}, line 1",
