@@ -1,8 +1,11 @@
 """`sightline.load`: which runs it loads, and what it leaves unchanged."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +55,63 @@ def test_a_task_without_load_is_an_error(run: sightline.Run, monkeypatch: pytest
     with pytest.raises(SightlineError, match="does not apply to this run") as caught:
         sightline.load(run)
     assert "has no load" in caught.value.why
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_settings_of_torch_neither_change_results_nor_are_changed(
+    run: sightline.Run, photos: Path, tiny: dict, tmp_path: Path, mode: type
+) -> None:
+    settings, image = tiny | {"report.samples": 0, "train.epochs": 1}, torch.rand(3, 16, 16)
+    expected = sightline.load(run)
+    values = expected.predict(image).probabilities, expected.class_map(image)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mode():
+            state = torch.get_rng_state()
+            again = sightline.train(configured(settings), photos, out=tmp_path / "run", quiet=True)
+            assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == 3
+            assert torch.get_default_dtype() == torch.float64 and not torch.is_grad_enabled()
+            model = sightline.load(again)
+            assert np.array_equal(model.predict(image).probabilities, values[0]), (
+                "the weights are those of the first run"
+            )
+            assert np.allclose(model.class_map(image), values[1], atol=1e-6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(threads)
+
+
+def test_trainings_in_threads_are_repeatable(run: sightline.Run, photos: Path, tiny: dict, tmp_path: Path) -> None:
+    settings = tiny | {"report.samples": 0, "train.epochs": 1}
+
+    def weights(folder: Path) -> bytes:
+        return (
+            sightline.train(configured(settings), photos, out=folder, quiet=True)
+            .path.joinpath("checkpoints", "last", "model.safetensors")
+            .read_bytes()
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(weights, [tmp_path / "a", tmp_path / "b"]))
+    assert both[0] == both[1] == weights(tmp_path / "c")
+
+
+def test_an_evaluation_has_the_settings_of_the_run(run: sightline.Run, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "other")
+    with pytest.raises(SightlineError, match="do not apply to an evaluation") as caught:
+        sightline.evaluate(run, data=tmp_path / "other", train={"flip_test": True}, quiet=True)
+    assert caught.value.where == "train.flip_test"
+
+
+@pytest.mark.parametrize("given", [None, 3, b"runs/a", [Path("a"), Path("b")]])
+def test_what_is_no_path_is_an_error(given: object) -> None:
+    with pytest.raises(SightlineError, match="not a path"):
+        sightline.load(given)  # ty: ignore[invalid-argument-type]
+
+
+def test_images_in_memory_are_for_a_loaded_run(run: sightline.Run, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="images must be paths, found Tensor") as caught:
+        sightline.predict(run, [torch.zeros(3, 8, 8)], out=tmp_path / "out.csv")  # ty: ignore[invalid-argument-type]
+    assert "sightline.load(run).predict" in caught.value.cure

@@ -3,7 +3,9 @@
 import importlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +447,34 @@ def test_recipes_that_are_files_can_name_own_parts(
     }
     run = sightline.train(str(recipe), photos, out=tmp_path / "run", quiet=True, code=parts, **settings)
     assert run.metrics["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "what"),
+    [
+        ("MODELS = {'forgot': lambda size: None}", {"model.name": "forgot", "model.args": {}}, "class Module"),
+        ("OPTIMIZERS = {'forgot': lambda groups, optim: None}", {"optim.name": "forgot"}, "class Optimizer"),
+        ("LOSSES = {'forgot': lambda logits, targets, weights=None: None}", {"loss.name": "forgot"}, "not a scalar"),
+    ],
+)
+def test_a_function_without_return_is_a_mistake_of_the_user(
+    photos: Path, tiny: dict, tmp_path: Path, given: str, settings: dict[str, Any], what: str
+) -> None:
+    (tmp_path / "parts.py").write_text(given)
+    with pytest.raises(SightlineError, match=what) as caught:
+        sightline.train(configured(tiny), photos, out=tmp_path / "run", code=tmp_path / "parts.py", **settings)
+    assert "NoneType" in caught.value.why
+
+
+def test_threads_load_a_file_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    inside = []
+
+    def call(_: int) -> None:
+        with loaded(tmp_path / "parts.py"), loaded(tmp_path / "parts.py"):
+            inside.append("gray" in str([*MODELS]))
+            time.sleep(0.02)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(4)))
+    assert inside == [True] * 4 and not LOADED

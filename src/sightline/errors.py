@@ -5,6 +5,9 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 USER, ENVIRONMENT, INTERRUPTED, FINDINGS = 2, 3, 4, 5  # exit statuses; 1 is a bug in Sightline
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9_.-]*[a-z0-9])")
@@ -72,6 +75,14 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 def counted(count: int, noun: str) -> str:
     """A number with its noun in the singular or plural: `1 mask`, `2,000 masks`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def of_type(kind: type[T], found: Any, name: str) -> T:
+    """What a function of the user's code returned; SightlineError if it is of another type, as without `return`."""
+    if isinstance(found, kind):
+        return found
+    what, cure = f"{name} must return an object of the class {kind.__name__}", f"return a {kind.__name__}"
+    raise SightlineError(what, where=name, why=f"it returned {type(found).__name__}", cure=cure)
 
 
 def nearest_hint(name: str, choices: Iterable[str]) -> str:

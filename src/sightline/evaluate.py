@@ -4,13 +4,13 @@ import os
 from typing import Any
 
 from .config.paths import absolute
-from .config.resolve import resolve
+from .config.resolve import flat, resolve
 from .engine.memory import explain_out_of_memory
 from .errors import SightlineError
 from .models.pretrained.preprocessing import with_own_preprocessing
 from .runs import run_folder
 from .runs.atomic import finite
-from .runs.terminal import print_plain
+from .runs.terminal import print_plain, print_warning
 from .tasks import TASKS
 from .tasks.files import load_recipe_file
 from .user_code import accepts_code
@@ -37,12 +37,15 @@ def evaluate(
     folder = run_folder.existing(run)
     run_folder.require_weights(folder)
     run_folder.require_writable(folder, "evaluate")
-    say = (lambda text: None) if quiet else print_plain
+    say = print_warning if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
     other = "" if data is None or absolute(os.fspath(data)) == absolute(config.data.path) else os.fspath(data)
     if settings and not other:
         cure = "give other data with --data PATH, or leave these settings out"
         raise SightlineError("the run's own data are read as for training", where=", ".join(settings), cure=cure)
+    if odd := [key for key in flat(settings, "the arguments") if not key.startswith("data.")]:
+        cure = "leave them out: an evaluation has the settings of the run, but for data.*"
+        raise SightlineError("these settings do not apply to an evaluation", where=", ".join(odd), cure=cure)
     if other:
         config = resolve(config, {"data.path": other, "data.layout": "auto", "data.leave_out": ()} | settings)
         config, _ = with_own_preprocessing(config)

@@ -2,8 +2,6 @@
 
 import os
 
-import torch
-
 from .inference.loaded import Loaded
 from .runs import run_folder
 from .tasks import TASKS
@@ -26,9 +24,4 @@ def load(run: str | os.PathLike[str], *, code: str | os.PathLike[str] | None = N
     config = load_recipe_file(folder / "recipe.yaml")
     task = TASKS[config.task]
     function = task.supported(task.load, "load", str(folder))
-    threads = torch.get_num_threads()
-    try:
-        with torch.random.fork_rng(devices=[]):  # a network has random weights before it is loaded
-            return function(folder, config)
-    finally:
-        torch.set_num_threads(threads)
+    return function(folder, config)

@@ -49,7 +49,11 @@ def predict(
     """
     folder = run_folder.existing(run)
     config = load_recipe_file(folder / "recipe.yaml")
-    inputs = [os.fspath(images)] if isinstance(images, str | os.PathLike) else [os.fspath(path) for path in images]
+    inputs = [images] if isinstance(images, str | os.PathLike) or images is None else list(images)
+    if odd := [one for one in inputs if not isinstance(one, str | os.PathLike)]:
+        cure = "for images in memory: sightline.load(run).predict(images)"
+        raise SightlineError(f"images must be paths, found {type(odd[0]).__name__}", where="images", cure=cure)
+    inputs = [os.fspath(path) for path in inputs]
     if precision not in PRECISIONS:
         cure = f"use one of {', '.join(PRECISIONS)}: --precision auto"
         raise SightlineError(f"there is no precision {precision!r}", where="--precision", cure=cure)

@@ -42,12 +42,12 @@ from .runs.signals import StopRequest, stoppable
 from .tasks import TASKS
 from .tasks.contract import Metric
 from .tasks.files import config_of, load_recipe_file, typed
-from .user_code import accepts_code
+from .user_code import accepts_code_alone
 
 INTERRUPTED_BY_SIGNAL = "interrupted"  # reason of `train_epoch` for a signal within an epoch
 
 
-@accepts_code
+@accepts_code_alone
 def train(
     recipe: str | Config,
     data: str | os.PathLike[str] | None = None,
@@ -95,7 +95,7 @@ def train(
                 return run_epochs(training)
 
 
-@accepts_code
+@accepts_code_alone
 def resume(
     run: str | os.PathLike[str],
     *,

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -46,6 +47,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "RECIPES": ("()", (), {}),
 }
 """Dict -> how Sightline calls the functions in it: (as text, positional arguments, keyword arguments)."""
+ONE_FILE, ONE_TRAINING = threading.RLock(), threading.RLock()
 NAMES = (*CALLS, "TASKS")
 PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -56,10 +58,41 @@ def accepts_code(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
         code: Any = keywords.get("code")
-        with loaded(code):
+        with loaded(code), torch_as_usual():
             return function(*arguments, **keywords)
 
     return call
+
+
+def accepts_code_alone(function: Callable[P, R]) -> Callable[P, R]:
+    """As `accepts_code`, for functions that train: a call waits until those of other threads end. Trainings draw their
+    random numbers from torch's global generator, so that two at once would not be repeatable."""
+    inner = accepts_code(function)
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        with ONE_TRAINING:
+            return inner(*arguments, **keywords)
+
+    return call
+
+
+@contextlib.contextmanager
+def torch_as_usual() -> Generator[None]:
+    """Context manager: compute with gradients and in float32, whatever a program has set in torch; its settings, number
+    of threads and random state are as before at the end."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:  # not imported, so nothing can be set
+        yield
+        return
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -72,6 +105,12 @@ def loaded(code: str | os.PathLike[str] | None) -> Generator[None]:
     if code is None:
         yield
         return
+    with ONE_FILE:  # a thread with another file, or with the same, waits until this one ends
+        yield from loaded_file(code)
+
+
+def loaded_file(code: str | os.PathLike[str]) -> Generator[None]:
+    """Load a file for one call, see `loaded`; within this call, it may be loaded again."""
     file = read_code(Path(code))
     if LOADED:
         if LOADED[0].digest != file.digest:

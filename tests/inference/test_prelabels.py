@@ -1,6 +1,7 @@
 """Predictions for annotation programs, and what these programs give back, are the same masks and labels."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def test_choices_of_label_studio_keep_the_probabilities() -> None:
     (task,) = studio_document([image, Prelabel("c.png", (3, 4))], CLASSES)[:1]
     assert task["data"] == {"image": "/data/local-files/?d=a%20b.png"}
     assert task["meta"] == {"probabilities": {"cat": 0.75, "dog": 0.5, "ant": 0.125}}
+    (odd,) = studio_document([Prelabel(os.fsdecode(b"bad\xff.png"), (3, 4))], CLASSES)
+    assert odd["data"]["image"].endswith("?d=bad%FF.png"), "a name that is not UTF-8"
     (result,) = task["predictions"][0]["result"]
     assert result["value"] == {"choices": ["cat", "dog"]} and result["score"] == 0.75
 

@@ -20,6 +20,7 @@ from sightline.errors import INTERRUPTED
 from sightline.recipes import load_recipe
 from sightline.repeat import several
 from sightline.repeat.results import RepeatResult, Repeats, of_folds, of_seeds
+from sightline.repeat.several import parse_seeds
 from sightline.stats.folds import fold_interval, fold_interval_of_shares
 from sightline.stats.intervals import mean_interval
 from sightline.tasks.files import load_recipe_file
@@ -77,6 +78,12 @@ def test_the_page_tables_and_the_report_again(folds: RepeatResult, browser: "Bro
     assert len((folds.path / "repeat.csv").read_text().split()) == 4
     folds.report.unlink()
     assert sightline.report(folds.path, quiet=True) == folds.report and folds.report.read_text() == page
+
+
+def test_seeds_may_be_numbers() -> None:
+    assert parse_seeds([0, 2], "--seeds") == parse_seeds("0,2", "--seeds") == (0, 2) and parse_seeds(3, "--seeds") == (
+        3,
+    )
 
 
 def test_more_seeds_are_added_to_a_finished_repetition(photos: Path, tmp_path: Path) -> None:

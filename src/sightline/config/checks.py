@@ -108,9 +108,10 @@ def loss_arguments(function: Callable[..., Any], loss: Any) -> dict[str, Any]:
 
 
 def check_scalar(loss: Any, config: Any) -> Any:
-    """Return the loss of a batch, a tensor; raise SightlineError if it is not a scalar."""
-    if loss.ndim:
-        why = f"it has the shape {list(loss.shape)}"
+    """Return the loss of a batch, a tensor; raise SightlineError if it is not a scalar tensor."""
+    shape = getattr(loss, "shape", None)
+    if shape is None or len(shape):
+        why = f"it is a {type(loss).__name__}" if shape is None else f"it has the shape {list(shape)}"
         cure = "return the mean, for example loss.mean()"
         raise SightlineError(
             "the loss of a batch is not a scalar", where=f"loss {config.loss.name}", why=why, cure=cure

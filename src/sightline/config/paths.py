@@ -15,6 +15,9 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 def path_of(path: str | os.PathLike[str]) -> Path:
     """The path of a file or folder that the user gives for a result or a run, with ~ and variables expanded."""
+    if not isinstance(path, str | os.PathLike):
+        why, cure = f"it is a {type(path).__name__}", "give a text or a Path, for example 'runs/a'"
+        raise SightlineError("this is not a path", where=repr(path)[:80], why=why, cure=cure)
     return Path(expanded(os.fspath(path)))
 
 

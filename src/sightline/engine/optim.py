@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adamw import adamw
 
 from ..config.schema import Optim
-from ..errors import SightlineError, nearest_hint
+from ..errors import SightlineError, nearest_hint, of_type
 from .distributed import full_tensor, shard_like
 
 
@@ -80,7 +80,7 @@ def build_optimizer(
         products = torch.float32 if precision == torch.float16 else precision
         optimizer: Optimizer = Muon(groups, optim, bool(fused(groups)), products)
     else:
-        optimizer = OPTIMIZERS[optim.name](groups, optim)
+        optimizer = of_type(Optimizer, OPTIMIZERS[optim.name](groups, optim), optim.name)
     optimizer.register_load_state_dict_pre_hook(keep_settings)
     optimizer.register_load_state_dict_post_hook(align_moments)
     return optimizer

@@ -83,7 +83,10 @@ def studio_document(images: Sequence[Prelabel], classes: Sequence[str]) -> list[
             results.append(studio_result(kind, [shape.label], about, score) | size)
         scores = [each["score"] for each in results]
         prediction = {"model_version": "sightline", "score": float(np.mean(scores or [0])), "result": results}
-        task = {"data": {"image": f"/data/local-files/?d={quote(image.name)}"}, "predictions": [prediction]}
+        task = {
+            "data": {"image": f"/data/local-files/?d={quote(os.fsencode(image.name))}"},
+            "predictions": [prediction],
+        }
         tasks.append(task | ({"meta": {"probabilities": dict(image.probabilities)}} if image.probabilities else {}))
     return tasks
 

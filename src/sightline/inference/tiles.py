@@ -91,7 +91,7 @@ def scene_bands(
     rows, columns, sums = tiles_along(height, tiling), tiles_along(width, tiling), torch.empty(0)
     for index, (top, down) in enumerate(zip(rows.starts, rows.weights, strict=True)):
         for left, across in zip(columns.starts, columns.weights, strict=True):
-            window = np.ascontiguousarray(read(top, left, rows.side, columns.side))
+            window = np.require(read(top, left, rows.side, columns.side), requirements="CW")  # torch may write to it
             probabilities = forward(torch.from_numpy(window)[None])[0].float().softmax(0)
             if not len(sums):
                 sums = probabilities.new_zeros(classes, rows.side, width)

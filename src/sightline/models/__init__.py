@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..errors import SightlineError
+from ..errors import SightlineError, of_type
 from .fast import fastnet
 from .heads import HEADS
 from .library import (
@@ -123,7 +123,7 @@ def build_backbone(
             raise unknown_model(name, model_names())
         check_args(name, args, accepted_args(MODELS[name], ("size", "channels")))
         more = channel_args(name, MODELS[name], channels)
-        backbone = checked_build(name, lambda: MODELS[name](size=size, **more, **args))
+        backbone = of_type(nn.Module, checked_build(name, lambda: MODELS[name](size=size, **more, **args)), name)
     return backbone, feature_width(backbone, name, size, channels)
 
 

@@ -34,10 +34,12 @@ def class_maps(
     if (found := layer or last_layer(backbone, images[:1])) is None:
         return None
     module, call, channel = found
-    with torch.no_grad(), cut(module, call) as kept:
-        # From this layer on, gradients are recorded; before, they would only take memory.
-        outputs = head(backbone(images)).float()
-    (gradient,) = torch.autograd.grad(outputs.gather(1, classes[:, None]).sum(), kept)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has set
+        images, classes = images.clone(), classes.clone()  # tensors of the inference mode have no gradients
+        with torch.no_grad(), cut(module, call) as kept:
+            # From this layer on, gradients are recorded; before, they would only take memory.
+            outputs = head(backbone(images)).float()
+        (gradient,) = torch.autograd.grad(outputs.gather(1, classes[:, None]).sum(), kept)
     return (gradient * kept[0].detach()).float().sum(channel).clamp_min(0)
 
 

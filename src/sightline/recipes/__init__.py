@@ -12,7 +12,7 @@ from typing import TypeVar
 from ..config.paths import paths_in
 from ..config.resolve import resolve
 from ..config.schema import Config
-from ..errors import SightlineError
+from ..errors import SightlineError, of_type
 from ..tasks.files import load_recipe_file
 from ..transfer.grid import Grid, load_grid_file
 from . import classify, masks, multilabel, photos, pretrain, segment, transfer
@@ -113,7 +113,7 @@ def load_recipe(recipe: str) -> Config:
     the configuration is invalid.
     """
     if recipe in RECIPES:
-        return RECIPES[recipe]()
+        return of_type(Config, RECIPES[recipe](), recipe)
     path = Path(recipe)
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"

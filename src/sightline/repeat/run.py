@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def repeat(
     data: str | os.PathLike[str] | None = None,
     *,
     folds: int = 0,
-    seeds: str = "0",
+    seeds: str | int | Iterable[int] = "0",
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     quiet: bool = False,

@@ -1,7 +1,7 @@
 """Folders of several runs, such as a transfer grid: train each run, resume it, or leave it if it is finished."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,8 +125,10 @@ def recipe_changes(old: Config, new: Config) -> list[str]:
     return [key for key in run_folder.differences(old, new) if key not in harmless]
 
 
-def parse_seeds(text: str, option: str) -> tuple[int, ...]:
-    """Parse `0,1,2` into integers. option: the name of the option, for messages."""
+def parse_seeds(text: str | int | Iterable[int], option: str) -> tuple[int, ...]:
+    """Parse `0,1,2`, a number or several numbers into integers. option: the name of the option, for messages."""
+    if not isinstance(text, str):
+        text = ",".join(map(str, text)) if isinstance(text, Iterable) else str(text)
     parts = text.replace(" ", "").split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise SightlineError(

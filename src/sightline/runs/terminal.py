@@ -41,6 +41,12 @@ def print_plain(text: str, file: TextIO | None = None) -> None:
     print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
+def print_warning(text: str) -> None:
+    """Print a text that is a warning; others are left out."""
+    if text.startswith("warning:"):
+        print_plain(text)
+
+
 def print_path(path: str | os.PathLike[str]) -> None:
     """Print a path: to a terminal with control characters escaped, to a pipe as its exact bytes."""
     stream = sys.stdout

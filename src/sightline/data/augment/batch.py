@@ -9,6 +9,7 @@ resumed. On a CPU the resulting pixels are bitwise equal. On a GPU they may diff
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -199,8 +200,9 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """(x - mean) / std per channel, as a new float32 tensor; uint8 images are scaled to 0..1 first."""
     assert images.dtype != torch.uint16  # see `geometry.scaled`
     top = 1.0 if images.is_floating_point() else 255.0
-    scale = torch.tensor([1 / (top * s) for s in std], device=images.device)[:, None, None]
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)[:, None, None]
+    about: dict[str, Any] = {"dtype": torch.float32, "device": images.device}
+    scale = torch.tensor([1 / (top * s) for s in std], **about)[:, None, None]
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], **about)[:, None, None]
     return (images.to(torch.float32) * scale).sub_(shift)
 
 

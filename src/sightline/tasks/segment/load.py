@@ -59,7 +59,8 @@ class LoadedSegmenter(Loaded):
     def predict(self, images: Any) -> np.ndarray | list[np.ndarray]:
         """Predict the mask of one or several images: indices into `classes`, uint8 [H, W], of the size of the image.
 
-        Pixels of a GeoTIFF without data are 255. Large images are predicted in tiles, as by `sightline predict`.
+        Pixels of a GeoTIFF without data are 255 if the masks of the run have ignored pixels. Large images are predicted
+        in tiles, as by `sightline predict`.
         """
         values = ValueRange(self.channels)
         masks = [self.mask(image, values) for image in images_in(images)]
