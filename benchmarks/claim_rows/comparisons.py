@@ -72,6 +72,29 @@ def grid_accuracy(rng: np.random.Generator, sets: int, images: int, seeds: int, 
     return [contains(nested_mean(each)[1], true) for each in runs]
 
 
+def agreeing_seeds(rng: np.random.Generator, sets: int, images: int, seeds: int, accuracy: float) -> list[float]:
+    """Coverage of the interval of the accuracy of seeds that have nearly all of their mistakes in common."""
+    hard, found = (0.999 - accuracy) / 0.899, []
+    for _ in range(sets):
+        chances = np.where(rng.random(images) < hard, 0.1, 0.999)
+        found.append(contains(nested_mean((rng.random((1, seeds, images)) < chances).astype(float))[1], accuracy))
+    return found
+
+
+def page_of_intervals(rng: np.random.Generator, sets: int, images: int, runs: int) -> list[bool]:
+    """Whether all intervals of a page contain the true differences of runs that are 1 to 20 points better than the
+    reference."""
+    gains, found = np.linspace(0.01, 0.2, runs), []
+    for _ in range(sets):
+        hard = rng.random(images) < 0.5
+        better = np.r_[0, gains][:, None] * np.where(hard, 1.6, 0.4)
+        right = rng.random((runs + 1, images)) < np.where(hard, 0.3, 0.88) + better
+        truth = np.zeros(images, int)
+        pairs = verdicts(of_classifiers(), [image_results(truth, np.where(row, 0, 1), 2) for row in right])
+        found.append(all(contains(pair.interval, gain) for pair, gain in zip(pairs, gains, strict=True)))
+    return found
+
+
 def verdicts(kind: TaskComparison, results: Sequence[ImageResults]) -> list[RunPair]:
     """The pairs of a comparison page: the first run against each other run."""
     assert kind.paired
@@ -210,16 +233,46 @@ CLAIMS = (
         AREA,
         "Accuracy of a setting, with an interval of at least 95% over images and seeds",
         "the page, table and JSON of a transfer grid",
+        (
+            *(
+                Row(
+                    f"3 seeds, {spread} points between seeds",
+                    "coverage",
+                    partial(grid_accuracy, seeds=3, spread=spread),
+                    AT_LEAST,
+                    (300, 2500),
+                    500,
+                )
+                for spread in (0.7, 2)
+            ),
+            *(
+                Row(
+                    f"{seeds} seeds that have nearly all mistakes in common, accuracy 95%",
+                    "coverage",
+                    partial(agreeing_seeds, seeds=seeds, accuracy=0.95),
+                    AT_LEAST,
+                    (30, 100, 300),
+                    1000,
+                    100,
+                )
+                for seeds in (2, 5)
+            ),
+        ),
+    ),
+    Claim(
+        AREA,
+        "All intervals of a page with several comparisons are right",
+        "the comparison of runs",
         tuple(
             Row(
-                f"3 seeds, {spread} points between seeds",
+                f"{runs} runs that are 1 to 20 points better than the reference",
                 "coverage",
-                partial(grid_accuracy, seeds=3, spread=spread),
+                partial(page_of_intervals, runs=runs),
                 AT_LEAST,
-                (300, 2500),
+                (300, 1000),
                 500,
             )
-            for spread in (0.7, 2)
+            for runs in (3, 10)
         ),
     ),
     Claim(

@@ -1,6 +1,6 @@
 """Claims of the form "95% interval LOW to HIGH" of one run: accuracy, loss, recall, mean average precision, IoU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,15 +82,19 @@ def neighbors(rng: np.random.Generator, sets: int, count: int) -> list[float]:
     return found
 
 
+SHARES = tuple(np.geomspace(0.03, 0.3, 10).tolist())
+"""Shares of the images that have each of 10 classes."""
+
+
 def label_sets(
-    rng: np.random.Generator, count: int, shift: float = 2.0, group: int = 1
+    rng: np.random.Generator, count: int, shift: float = 2.0, group: int = 1, shares: Sequence[float] = SHARES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and truth [N, 10] of label sets; 3 to 30 % of the images have a class, and the scores of an image are
-    correlated. group: number of consecutive images with the same truth and correlated scores."""
-    units = -(-count // group)
-    truth = np.repeat(rng.random((units, 10)) < np.geomspace(0.03, 0.3, 10), group, axis=0)[:count]
-    common = np.repeat(rng.standard_normal((units, 1 if group == 1 else 10)), group, axis=0)[:count]
-    return np.sqrt(0.5) * (common + rng.standard_normal((count, 10))) + shift * truth, truth
+    """Scores and truth [N, K] of label sets; the scores of an image are correlated. group: number of consecutive images
+    with the same truth and correlated scores. shares: of the images that have each class."""
+    units, classes = -(-count // group), len(shares)
+    truth = np.repeat(rng.random((units, classes)) < shares, group, axis=0)[:count]
+    common = np.repeat(rng.standard_normal((units, 1 if group == 1 else classes)), group, axis=0)[:count]
+    return np.sqrt(0.5) * (common + rng.standard_normal((count, classes))) + shift * truth, truth
 
 
 def mean_precision(rng: np.random.Generator, sets: int, count: int, shift: float) -> list[float]:
@@ -99,13 +103,15 @@ def mean_precision(rng: np.random.Generator, sets: int, count: int, shift: float
     return [contains(precision_intervals(*label_sets(rng, count, shift)).interval, true) for _ in range(sets)]
 
 
-def at_threshold(rng: np.random.Generator, sets: int, count: int, name: str, group: int = 1) -> list[float]:
+def at_threshold(
+    rng: np.random.Generator, sets: int, count: int, name: str, group: int = 1, **rest: Any
+) -> list[float]:
     """Coverage of a metric of thresholded label sets, such as micro F1. group: images of a group."""
-    scores, truth = label_sets(rng, 200_000, group=group)
+    scores, truth = label_sets(rng, 200_000, group=group, **rest)
     true, found = float(getattr(decisions(scores > 1.5, truth), name)[0]), []
     groups = None if group == 1 else np.arange(count) // group
     for _ in range(sets):
-        scores, truth = label_sets(rng, count, group=group)
+        scores, truth = label_sets(rng, count, group=group, **rest)
         found.append(contains(decision_intervals(scores > 1.5, truth, groups)[name], true))
     return found
 
@@ -231,17 +237,31 @@ CLAIMS = (
         AREA,
         "Micro F1, macro F1, exactly right, with 95 % intervals",
         "metrics.jsonl and `evaluate` of multi-label runs",
-        tuple(
-            Row(
-                f"10 classes of 3 to 30 % of the images, {name}{grouped}",
-                "coverage",
-                partial(at_threshold, name=name, group=group),
-                TARGET,
-                sizes,
-                400,
-            )
-            for grouped, group, sizes in (("", 1, (100, 400)), (", groups of 10", 10, (150, 300, 1000)))
-            for name in ("micro_f1", "macro_f1", "exact")
+        (
+            *(
+                Row(
+                    f"10 classes of 3 to 30 % of the images, {name}{grouped}",
+                    "coverage",
+                    partial(at_threshold, name=name, group=group),
+                    TARGET,
+                    sizes,
+                    400,
+                )
+                for grouped, group, sizes in (("", 1, (100, 400)), (", groups of 10", 10, (150, 300, 1000)))
+                for name in ("micro_f1", "macro_f1", "exact")
+            ),
+            *(
+                Row(
+                    f"3 classes of 2 % of the images, a good model, {name}",
+                    "coverage",
+                    partial(at_threshold, name=name, shift=3.6, shares=(0.02,) * 3),
+                    AT_LEAST,
+                    (300, 1000),
+                    400,
+                    100,
+                )
+                for name in ("micro_recall", "micro_f1")
+            ),
         ),
     ),
     Claim(

@@ -11,15 +11,20 @@ from .intervals import AT_LEAST
 from .row import Claim, Row, contains
 
 
-def covered(rng: np.random.Generator, sets: int, images: int, area: float, share: float, size: int = 1) -> list[float]:
+def covered(
+    rng: np.random.Generator, sets: int, images: int, area: float, share: float, size: int = 1, large: float = 0.0
+) -> list[float]:
     """Whether the interval contains the true area. share: of the images that are positive. size: of the groups, whose
-    images are of one class and have half of the variance of their scores in common."""
+    images are of one class and have half of the variance of their scores in common. large: share of the images that
+    are in the first group."""
     apart, found = float(ndtri(area)) * 2**0.5, []
     for _ in range(sets):
         units = images // size
         positive = np.zeros(units, bool)
         positive[rng.permutation(units)[: max(1, round(share * units))]] = True
-        groups = np.repeat(np.arange(units), size)
+        counts = np.full(units, size)
+        counts[0] = max(size, round(large / (1 - large) * size * (units - 1)))
+        groups = np.repeat(np.arange(units), counts)
         common = rng.normal(size=units)[groups] if size > 1 else 0.0
         own = rng.normal(size=len(groups))
         noise = (common + own) / 2**0.5 if size > 1 else own
@@ -45,7 +50,9 @@ CLAIMS = (
             row("area 90%, a tenth of the images positive", (100, 300, 1000), area=0.9, share=0.1),
             row("area 98%, a tenth of the images positive", (100, 300, 1000), area=0.98, share=0.1),
             row("area 90%, groups of 5 images", (100, 300, 1000), area=0.9, share=0.5, size=5),
+            row("the same, one of the groups has half of all images", (150, 300), 100, area=0.9, share=0.5, size=5,
+                large=0.5),
         ),
         "There is no interval if a class is in fewer than 10 images or groups.",
     ),
-)
+)  # fmt: skip

@@ -15,7 +15,7 @@ from .report.pdf import write_pdf
 from .report.watch import serve
 from .runs import run_folder
 from .runs.terminal import print_plain
-from .start.results import MARK as START
+from .start.outcomes import MARK as START
 from .start.results import write_again as write_start_again
 from .transfer.grid import load_grid_file
 from .transfer.output import write_grid_report

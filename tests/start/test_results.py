@@ -10,16 +10,8 @@ from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Model
 from sightline.runs.atomic import write_json
-from sightline.start.results import (
-    Outcome,
-    highest,
-    left_out,
-    more_time,
-    next_commands,
-    read_outcomes,
-    sentences,
-    write_outcomes,
-)
+from sightline.start.outcomes import Outcome, more_time, read_outcomes, write_outcomes
+from sightline.start.results import highest, left_out, next_commands, sentences
 from sightline.tasks.classify.config import ClassifyConfig
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
@@ -141,3 +133,11 @@ def test_the_printed_command_goes_on_with_the_start(tmp_path: Path) -> None:
     """The settings of a command line are text, those that were found in the data are not."""
     write_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": 0.3}, {"constant": STEPS[0]}, "")
     assert read_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": "0.3"}, False)
+
+
+def test_the_advice_counts_steps_that_were_trained_later(tmp_path: Path) -> None:
+    """They are done when the command is repeated, and their seconds count before the step that was left out."""
+    late = Outcome("frozen", "frozen", False, 0.0, "too long", "give more time: --minutes 3")
+    after = Outcome("finetune", "finetune", True, 85.0)
+    command = next_commands(tmp_path, {"data.path": "photos"}, after, [STEPS[0], late, after])[-1]
+    assert command.endswith("--minutes 5")

@@ -2,16 +2,15 @@
 
 import math
 import shlex
-import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import SightlineError, some_of
 from ..insight.style import png
 from ..report.compare.figures import plan_comparison
-from ..report.compare.files import as_csv, as_values, report_link, require_own_folder
+from ..report.compare.files import as_csv, as_values, report_link
 from ..report.compare.kinds import Comparison, RunPair
 from ..report.compare.numbers import compare, quality_text, with_verdict
 from ..report.compare.page import comparison_page
@@ -22,10 +21,8 @@ from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..stats.units import FEWEST
 from ..tasks import TASKS
 from ..tasks.files import load_recipe_file
+from .outcomes import MARK, MORE, Outcome, more_time, with_later_steps
 
-MARK = "start.json"
-"""Name of the file by which the folder of a start is recognized."""
-MORE = "give more time: --minutes "
 ALPHA = 0.05
 NOTHING_CHOSEN = (
     "No epoch and no setting was chosen on these validation images. The steps are compared in the order of the table; "
@@ -39,20 +36,6 @@ VARIES = {"frozen", "finetune", "scratch"}
 """The runs whose result depends on the seed. With standard deviations of 1 and 2 points between seeds, one of four
 equally good steps "was worth it" on 8 to 23 and 13 to 45 % of simulated pages (300 to 2,500 images)."""
 ONE_RUN = "Each step was run once: the intervals do not include the variation between seeds, often a point or more."
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a step. trained: whether its run is finished. seconds: spent on it. why, cure: why it was left
-    out, and what to do. network: seconds that were expected for its network and for decoding."""
-
-    name: str
-    title: str
-    trained: bool
-    seconds: float
-    why: str = ""
-    cure: str = ""
-    network: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,52 +57,6 @@ class StartResult:
     def run(self) -> run_folder.Run:
         """The run that was worth it."""
         return run_folder.Run(self.path / self.best)
-
-
-def read_outcomes(
-    folder: Path, settings: Mapping[str, Any], overwrite: bool, pretrained: Collection[str] = (), data: str = ""
-) -> dict[str, Outcome]:
-    """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
-
-    pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until the run of
-    such a step is started. data: a digest of the data. Raises SightlineError if the folder has other content, or a
-    start with other settings or data; with `overwrite`, and if none of its steps is finished, the runs of that start
-    are deleted.
-    """
-    known = read_json(folder / MARK)
-    if not isinstance(known, dict):
-        require_own_folder(folder, False, "start")
-        return {}
-    outcomes = {one["name"]: Outcome(**one) for one in known["steps"]}
-    given = known["settings"]  # those of a command line are text
-    changed = [key for key in {*given, *settings} if str(given.get(key)) != str(settings.get(key))]
-    trained = {name for name, one in outcomes.items() if one.trained}
-    used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
-    other_data = known.get("data", data) != data
-    if not other_data and (not changed or ({*changed} <= {"weights", "model"} and not used)):
-        return {name: one for name, one in outcomes.items() if not one.why}
-    if not overwrite and (trained or any(map(run_folder.is_finished, folder.glob("*/")))):
-        was, now = known["settings"], settings
-        differing = [
-            f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
-        ]
-        differing += ["images were added, removed or changed, or have other labels"] * other_data
-        why = "; ".join(differing)
-        omitted = {key: was[key] for key in sorted(changed) if key not in now}
-        again = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in omitted.items())
-        cure = f"repeat the options of that start: {again}; or " * bool(omitted)
-        cure += "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
-        what = "settings" if changed else "data"
-        raise SightlineError(f"this folder has a start with other {what}", where=str(folder), why=why, cure=cure)
-    for recipe in folder.glob("*/recipe.yaml"):  # also of a step that was killed before its outcome was written
-        shutil.rmtree(recipe.parent, ignore_errors=True)
-    return {}
-
-
-def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome], data: str) -> None:
-    """Write start.json: the settings of all steps, a digest of the data, and the outcomes so far."""
-    steps = [asdict(one) for one in outcomes.values()]
-    write_json(folder / MARK, {"format": 1, "settings": dict(settings), "data": data, "steps": steps})
 
 
 def write_again(folder: Path) -> Path:
@@ -269,7 +206,7 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
     masks = recipe.is_file() and TASKS[load_recipe_file(recipe).task].learns_from == "masks"
     out = "predicted/" if masks else "predictions.csv"
     lines = [f"sightline predict {run} IMAGES --out {out}", f"sightline export {run} --format onnx"]
-    more = more_time(outcomes)
+    more = more_time(with_later_steps(outcomes))
     if "data.val_fraction" in settings and not begins_with_run(recipe):
         limited = recipe.is_file() and load_recipe_file(recipe).train.max_minutes > 0  # by the time of this command
         limit = " --train.max_minutes 0" * limited
@@ -280,14 +217,6 @@ def next_commands(folder: Path, settings: Mapping[str, Any], best: Outcome, outc
         words += ["--out", str(folder)] if folder != run_folder.default_folder("start") else []
         lines.append(f"{shlex.join(words)} --minutes {more.removeprefix(MORE)}")
     return lines
-
-
-def more_time(outcomes: Sequence[Outcome]) -> str:
-    """The advice to give more time, for all steps that were left out but the last one; without such, for that one; ""
-    if there is none. The last step, training from scratch, may take many times as long."""
-    cures = [one.cure for one in outcomes if one.cure.startswith(MORE)]
-    several = [one.cure for one in outcomes[:-1] if one.cure.startswith(MORE)]
-    return max(several or cures, key=lambda cure: float(cure.removeprefix(MORE)), default="")
 
 
 def begins_with_run(recipe: Path) -> bool:
@@ -311,7 +240,7 @@ def page_lead(
         for one in outcomes
         if one.name in texts
     ]
-    first, *others = [*lines, *left_out(outcomes)]
+    first, *others = [*lines, *left_out(with_later_steps(outcomes))]
     head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time of the step"]
     return [
         element("p", first, class_="lead"),

@@ -35,9 +35,10 @@ from ..tasks.files import load_recipe_file
 from ..tasks.opening import opened_once
 from ..train import resume, train
 from ..user_code import accepts_code
+from .outcomes import MORE, Outcome, read_outcomes, write_outcomes
 from .plan import OVERHEAD, Fit, Sizes, TooLong, fitted, for_few_images, ladder, require_settings
 from .pretrained import unavailable
-from .results import MORE, Outcome, StartResult, read_outcomes, write_outcomes, write_result
+from .results import StartResult, write_result
 
 MANY_IMAGES, MOST_HELD_OUT = 1000, 0.3
 """Of fewer images than MANY_IMAGES without a validation split, about 100 are held out, at most MOST_HELD_OUT of all."""
