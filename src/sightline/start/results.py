@@ -34,7 +34,7 @@ NOTHING_CHOSEN = (
 
 VARIES = {"frozen", "finetune", "scratch"}
 """The runs whose result depends on the seed. With standard deviations of 1 and 2 points between seeds, one of four
-equally good steps "was worth it" on 8 to 23 and 13 to 45 % of simulated pages (300 to 2,500 images)."""
+equally good steps "was worth it" on 6 to 22 and 14 to 46 % of simulated pages (300 to 2,500 images)."""
 ONE_RUN = "Each step was run once: the intervals do not include the variation between seeds, often a point or more."
 
 
