@@ -283,7 +283,8 @@ def reject_colors(strays: dict[int, tuple[int, int, int]], palette: Palette, str
         cure = "if its values are class ids: --data.palette '' --data.classes '[NAME, NAME]'"
         raise SightlineError(f"the mask has 1 channel, but the palette has colors; {why}", cure=cure)
     if many:
-        raise SightlineError(why, cure="check that this file is a mask, because it has as many colors as a photograph")
+        cure = "check that this file is a mask, because it has as many colors as a photograph; if it was a JPEG file "
+        raise SightlineError(why, cure=f"{cure}before, which changes colors, export the masks again as PNG")
     cures = [f"add the color to the classes in --data.colors as NAME: {list(unpacked[0])}"]
     if not palette.threshold and all({*color} <= {0, 255} for color in palette.colors or ()):
         cures.insert(0, "for masks of 0 and 255 with soft borders: --data.threshold 128")
