@@ -47,7 +47,8 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "RECIPES": ("()", (), {}),
 }
 """Dict -> how Sightline calls the functions in it: (as text, positional arguments, keyword arguments)."""
-ONE_FILE, ONE_TRAINING = threading.RLock(), threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a file of code is loaded and while a run is trained: one lock, so that these never wait for each other."""
 NAMES = (*CALLS, "TASKS")
 PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -71,7 +72,7 @@ def accepts_code_alone(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
-        with ONE_TRAINING:
+        with ONE_AT_A_TIME:
             return inner(*arguments, **keywords)
 
     return call
@@ -105,7 +106,7 @@ def loaded(code: str | os.PathLike[str] | None) -> Generator[None]:
     if code is None:
         yield
         return
-    with ONE_FILE:  # a thread with another file, or with the same, waits until this one ends
+    with ONE_AT_A_TIME:  # a thread with another file, or with the same, waits until this one ends
         yield from loaded_file(code)
 
 

@@ -17,7 +17,8 @@ from sightline.data.decode.palettes import Palette
 from sightline.errors import SightlineError
 from sightline.report.compare.files import write_comparison
 from sightline.report.compare.numbers import Comparison, compare
-from sightline.report.compare.page import differences
+from sightline.report.compare.page import differences, summary
+from sightline.report.html import element
 from sightline.runs.atomic import append_line
 from sightline.stats.nested import paired_difference
 from sightline.stats.paired import iou_difference
@@ -101,11 +102,15 @@ def test_a_best_epoch_that_only_one_run_has_is_named(tmp_path: Path) -> None:
     def notes() -> list[str]:
         return [note for note in compare(runs).notes if "optimistic" in note]
 
+    def said_on_page() -> bool:
+        return "best epochs were chosen" in str(element("div", summary(compare(runs), {}, ["", ""])))
+
     assert not notes()
     append_line(runs[1] / "metrics.jsonl", '{"event": "done", "selection": "epoch 2 is the best of 9"}')
     assert len(notes()) == 1 and notes()[0].startswith("The best epoch of b was chosen on these images")
+    assert not said_on_page(), "which would contradict the note"
     append_line(runs[0] / "metrics.jsonl", '{"event": "done", "selection": "epoch 3 is the best of 9"}')
-    assert not notes(), "an even comparison"
+    assert not notes() and said_on_page(), "an even comparison"
 
 
 def test_classes_have_paired_differences(two: Comparison) -> None:

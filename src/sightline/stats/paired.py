@@ -1,4 +1,5 @@
-"""Paired comparison of two models on the same items: differences of IoU and F1 with intervals, several comparisons.
+"""Paired comparison of two models on the same items: differences of IoU and F1 with intervals, corrections for
+several comparisons.
 
 `nested` compares means of one number per item. `segmentation` defines the counts of pixels. Groups: int64 [N], images
 that belong together, see `units`.

@@ -12,7 +12,7 @@ from ..annotations.labels import label_layout
 from ..annotations.reading import read_annotations
 from ..decode.formats import conversion_hint
 from .labels import labels_in_names, match_labels, names_carry_labels, suggest_pattern
-from .row_matching import from_tables, pick_tables
+from .row_matching import from_tables, is_of_labels, pick_tables
 from .scan import (
     FORMATS_TEXT,
     DirectoryListing,
@@ -61,7 +61,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
     layout = detect_layout(root, data, here, splits, first, hold_out) if data.layout == "auto" else data.layout
     if layout == "csv":
         check = data.layout == "auto" and not splits and not here.images
-        return from_tables(root, pick_tables(root, here.tables, data, hold_out), here.folders, data, hold_out, check)
+        return from_tables(root, pick_tables(root, here.tables, data, hold_out), here, data, hold_out, check)
     if layout == "splits in classes":
         return splits_in_classes(root, here.folders, tally)
     if layout == "classes":
@@ -124,8 +124,8 @@ def detect_layout(
             cure=f"move the images that are not in a folder into class folders or out of the data, or {FORCE}",
         )
     if here.images:
-        named = any(os.path.splitext(table)[0].lower() == "labels" for table in here.tables)  # an error if unreadable
-        labeled = not named and names_carry_labels([file.name for file in here.images], data.pattern)
+        table = any(map(is_of_labels, here.tables))  # which is an error if it cannot be read
+        labeled = not table and names_carry_labels([file.name for file in here.images], data.pattern)
         return "filename" if labeled else "csv" if here.tables else "unlabelled"
     if len(filled) > 1 and all(split_images(root, name) for name in filled):
         return "splits in classes"

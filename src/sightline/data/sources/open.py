@@ -56,7 +56,7 @@ def open_source(data: Data, seed: int, hold_out: bool = True) -> Source:
         return assemble(root, list_parquet(root, files, data), data, seed, hold_out)
     root, table = locate(data)
     if table:
-        layout = from_tables(root, {"": table}, list_folder(root).folders, data, hold_out)
+        layout = from_tables(root, {"": table}, list_folder(root), data, hold_out)
     else:
         layout = recognize(root, data, hold_out)
     return assemble(root, layout, data, seed, hold_out)

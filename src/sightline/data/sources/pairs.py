@@ -16,7 +16,7 @@ from ..annotations.masks import open_masks
 from ..annotations.reading import read_annotations
 from ..annotations.recognize import READERS
 from ..decode.images import image_of
-from ..decode.masks import MaskFacts, read_mask
+from ..decode.masks import MaskFacts, Numbering, read_mask
 from ..decode.palettes import CAMVID, Palette, empty_palette, palette_of
 from ..decode.rasters import Reading
 from ..decode.survey import survey
@@ -310,7 +310,7 @@ def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[s
 def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int, reading: Reading) -> Items:
     """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`."""
     names = tuple(image.name for image, _ in pairs)
-    masks, numbering = tuple(mask.name for _, mask in pairs if mask), dict[tuple[int, ...], tuple[int, str]]()
+    masks, numbering = tuple(mask.name for _, mask in pairs if mask), Numbering()
 
     def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
         return read_mask(os.path.join(root, masks[index]), palette, max_pixels, facts, numbering=numbering)

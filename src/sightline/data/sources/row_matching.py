@@ -9,7 +9,7 @@ from ...config.paths import relative_path
 from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..label_arrays import SEPARATOR
-from .scan import EXTENSIONS, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
+from .scan import EXTENSIONS, DirectoryListing, File, Label, Layout, SplitFiles, holds_images, images_below, list_folder
 from .splits import ALL, names_train, split_folders, split_names, split_of
 from .tables import LabelTable, Row, has_columns, is_unlabeled, read_table
 
@@ -19,13 +19,18 @@ Listings = dict[str, dict[str, File]]
 """{folder: {path: image}} of the images directly in each folder; all paths are relative to the root."""
 
 
+def is_of_labels(name: str) -> bool:
+    """Whether a table has the name of the one with all labels, such as labels.csv."""
+    return os.path.splitext(name)[0].lower() == "labels"
+
+
 def pick_tables(root: str, tables: tuple[str, ...], data: Data, hold_out: bool = True) -> dict[str, str]:
     """Map splits to tables of labels. A single table for all splits (`labels.csv`, or the only table) has the key
     ''. Raises SightlineError if the choice is ambiguous, or if there is no table."""
     splits = split_names(tables, root, wide=names_train(tables))
     if "train" in splits or (splits and not hold_out):
         return splits
-    labels = [name for name in tables if os.path.splitext(name)[0].lower() == "labels"]
+    labels = [name for name in tables if is_of_labels(name)]
     usable = [name for name in tables if has_columns(os.path.join(root, name), data)]
     for candidates in (labels, list(tables), usable):
         if len(candidates) == 1:
@@ -42,19 +47,21 @@ def pick_tables(root: str, tables: tuple[str, ...], data: Data, hold_out: bool =
 def from_tables(
     root: str,
     tables: dict[str, str],
-    folders: tuple[str, ...],
+    here: DirectoryListing,
     data: Data,
     hold_out: bool = True,
     check_folders: bool = False,
 ) -> Layout:
-    """Read the labels of images from tables. The images are in `root` or in its `folders`.
+    """Read the labels of images from tables. The images are in `root` or in its folders.
 
-    tables: {split: file name}. An image is searched in the folder of its split first. check_folders: raise
-    SightlineError if the folders may be class folders that contradict the tables (`reject_class_folders`).
+    tables: {split: file name}. here: the content of `root`. An image is searched in the folder of its split first.
+    check_folders: raise SightlineError if the folders may be class folders that contradict the tables
+    (`reject_class_folders`).
     """
+    folders = here.folders
     split_dirs = split_folders(folders, root, forced=False)
     notes = [f"found labels in {' and '.join(tables.values())}"]
-    if others := [name for name in list_folder(root).tables if name not in tables.values()]:
+    if others := [name for name in here.tables if name not in tables.values()]:
         notes[0] += f"; not used: {some_of(others)}"
     classes: tuple[str, ...] = ()
     listings: Listings = {}

@@ -96,6 +96,11 @@ class ComparedRun:
     epochs: float
 
     @property
+    def chosen(self) -> bool:
+        """Whether its best epoch was chosen on the validation images."""
+        return any(record.get("selection") for record in self.files.records)
+
+    @property
     def planned(self) -> float:
         """The number of epochs in the recipe; NaN if unknown."""
         return number(section(self.files.recipe, "train").get("epochs"))

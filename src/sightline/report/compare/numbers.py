@@ -67,8 +67,8 @@ def split_notes(entries: Sequence[ComparedRun], split: str) -> list[str]:
 def choice_notes(entries: Sequence[ComparedRun], split: str) -> list[str]:
     """A list of one sentence if only some runs had their best epoch chosen on the images of the comparison. With 50
     epochs and equal runs, such a run then "beat" another one on 10 to 17 % of simulated pages."""
-    chosen = [one.name for one in entries if any(record.get("selection") for record in one.files.records)]
-    others = [one.name for one in entries if one.name not in chosen]
+    chosen = [one.name for one in entries if one.chosen]
+    others = [one.name for one in entries if not one.chosen]
     if split != "val" or not chosen or not others:
         return []
     return [

@@ -91,7 +91,7 @@ def summary(comparison: Comparison, drawn: Figures, links: Sequence[str]) -> lis
     head, rows = runs_table(comparison, links)
     notes = ["FLOPs are of the training."] if any(entry.flops > 0 for entry in comparison.entries) else []
     if comparison.pairs:
-        best = all(entry.past.best_epoch for entry in comparison.entries)  # none with train.best_metric epoch
+        best = all(entry.chosen for entry in comparison.entries)
         chosen = [CHOSEN] if best and comparison.reference.files.split == "val" else []
         notes = [CAREFUL, *chosen, comparison.kind.test, *notes]
     if len(comparison.pairs) > 1:

@@ -193,8 +193,10 @@ def decision_intervals(
         "micro_f1": either,
     }
     for name in MEANS:
-        images = np.any(bearing.get(name, np.ones_like(truth)), axis=1, keepdims=True)
-        size = min(effective, units_with_class(np.asarray(images), groups)[0])
+        size = effective
+        if name in bearing:
+            images = np.any(bearing[name], axis=1, keepdims=True)
+            size = min(effective, units_with_class(np.asarray(images), groups)[0])
         low, high = jackknife(getattr(full, name)[0], getattr(left_out, name), size, share=True).interval()
         found[name] = float(low), float(high)
     units = units_with_class(truth, groups)
