@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sightline
 from sightline.__main__ import run, split_settings
 
 
@@ -90,6 +91,21 @@ def test_a_read_only_folder_has_status_3(
     assert run(["train", "digits", "--out", str(tmp_path / "run")]) == 3
     error_text = capsys.readouterr().err
     assert str(tmp_path / "run") in error_text and "cure:" in error_text and "Traceback" not in error_text
+
+
+def test_start_takes_the_data_as_its_argument_and_as_an_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cures of errors about data name the option."""
+    given: list[str] = []
+
+    def start(data: str, **options: object) -> None:
+        given.append(data)
+
+    monkeypatch.setattr(sightline, "start", start)
+    assert run(["start", "photos"]) == run(["start", "--data", "photos"]) == 0
+    assert given == ["photos", "photos"]
+    assert run(["start", "photos", "--data", "other"]) == 2
 
 
 def test_a_path_below_a_file_has_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

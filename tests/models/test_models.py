@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from sightline import models
 from sightline.errors import SightlineError
-from sightline.models import MODELS, Classifier, build_model, feature_width, freeze_backbone
+from sightline.models import MODELS, Classifier, build_backbone, build_model, feature_width, freeze_backbone
 from sightline.models.fast import Gate
+from sightline.models.library import patch_side, require_whole_patches
 
 CLASSES = 5
 SIZES = {"alexnet": 63, "torchvision/inception_v3": 75}
@@ -201,6 +202,15 @@ def test_depths_of_known_networks() -> None:
     assert beit["backbone.blocks.11.mlp.fc2.weight"] == 12 and beit["head.weight"] == 13
     assert vit["backbone.encoder.pos_embedding"] == 0 and vit["backbone.encoder.ln.weight"] == 12
     assert convnext["backbone.stages.0.blocks.2.mlp.fc1.weight"] == 3
+
+
+def test_images_that_patches_do_not_divide_are_an_error_with_the_nearest_sides() -> None:
+    transformer, _ = build_backbone("timm/test_vit", 160)
+    assert patch_side(transformer) == 16 and patch_side(build_backbone("small_cnn", 32)[0]) == 1
+    require_whole_patches("timm/test_vit", transformer, 160)
+    with pytest.raises(SightlineError, match="would not see the last 10 rows and columns of images of 170") as caught:
+        require_whole_patches("timm/test_vit", transformer, 170)
+    assert caught.value.cure == "choose a multiple: --data.size 160 or --data.size 176"
 
 
 def test_the_search_for_the_smallest_size_draws_no_random_numbers() -> None:

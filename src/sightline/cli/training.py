@@ -97,7 +97,6 @@ def recipe_or_first(recipe: str | None, data: str | None, settings: dict[str, An
 @app.command
 def start(
     data: str,
-    /,
     *,
     minutes: float = 10.0,
     weights: str = "",

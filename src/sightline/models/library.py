@@ -158,6 +158,26 @@ def timm_model(name: str, size: int, args: dict[str, Any], channels: int = 3) ->
     return timm.create_model(name, pretrained=False, num_classes=0, **settings | args)
 
 
+def patch_side(network: nn.Module) -> int:
+    """Height and width in pixels of the patches into which a network of timm divides an image; 1 for other networks."""
+    size = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return int(size[0]) if isinstance(size, Sequence) else int(size)
+
+
+def require_whole_patches(name: str, network: nn.Module, size: int) -> None:
+    """Raise SightlineError if a network that divides images into patches would ignore the last rows and columns of
+    images of `size` pixels."""
+    side = patch_side(network)
+    if size % side:
+        below, above = size // side * side, -(-size // side) * side
+        raise SightlineError(
+            f"{name} would not see the last {size - below} rows and columns of images of {size} pixels",
+            where="data.size",
+            why=f"it divides images into patches of {side} x {side} pixels",
+            cure="choose a multiple: " + " or ".join(f"--data.size {each}" for each in (below, above) if each),
+        )
+
+
 def with_channels(network: nn.Module, channels: int) -> nn.Module:
     """Replace the first convolution of an RGB network by one for images with `channels` channels.
 

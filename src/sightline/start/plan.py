@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config.checks import FITTED
 from ..config.paths import absolute_or_name
@@ -14,6 +15,8 @@ from ..config.resolve import field_type, resolve, unknown_key
 from ..config.schema import Config
 from ..data.types import Items, Source
 from ..errors import SightlineError
+from ..models import build_backbone
+from ..models.library import patch_side
 from ..recipes.ladders import LADDERS, LadderStep
 from ..tasks import TASKS, task_learning_from
 
@@ -61,7 +64,16 @@ def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[s
         encoder = kind == "masks" and model.startswith("timm/")
         chosen |= {"model.name": model.replace("timm/", "light/", 1) if encoder else model} if model else {}
     steps = LADDERS[kind](median_side(source))
-    return [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
+    found = [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
+    return [with_whole_patches(step) if step.sides else step for step in found]
+
+
+def with_whole_patches(step: LadderStep) -> LadderStep:
+    """The step with image sides that the patches of its network divide: 154 instead of 160 for patches of 14 pixels."""
+    model = step.config.model
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        patch = patch_side(build_backbone(model.name, max(step.sides), dict(model.args))[0])
+    return replace(step, sides=tuple(side // patch * patch for side in step.sides if side >= patch))
 
 
 def median_side(source: Source) -> int:
@@ -70,12 +82,12 @@ def median_side(source: Source) -> int:
 
 
 class TooLong(Exception):
-    """A step does not fit into the remaining time. seconds: what it would take at least; NaN if it was not timed,
-    because no time is left. share: the share of the remaining time that it may take."""
+    """A step does not fit into the remaining time. seconds: what it would take at least; without `timed`, what a run
+    takes besides its network. share: the share of the remaining time that it may take."""
 
-    def __init__(self, seconds: float, share: float = 1.0):
+    def __init__(self, seconds: float, share: float = 1.0, timed: bool = True):
         super().__init__(seconds)
-        self.seconds, self.share = seconds, share
+        self.seconds, self.share, self.timed = seconds, share, timed
 
     @property
     def needed(self) -> float:
@@ -123,7 +135,7 @@ def fitted(step: LadderStep, source: Source, sizes: Sizes, left: float, overhead
     is left.
     """
     if left < overhead:
-        raise TooLong(math.nan)
+        raise TooLong(overhead, timed=False)
     sides = [each for each in step.sides if each <= side or not side] or [step.config.data.size]
     measured: dict[int, tuple[float, float]] = {}
 

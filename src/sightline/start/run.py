@@ -1,7 +1,6 @@
 """`sightline start`: train baselines and networks within a time, and say which step was worth it."""
 
 import contextlib
-import math
 import os
 import shlex
 import time
@@ -255,13 +254,12 @@ def say_so_far(climb: Climb, coming: Sequence[LadderStep]) -> None:
 def left_out(climb: Climb, error: TooLong) -> dict[str, str]:
     """Why a step does not fit, and the minutes with which it would: with a margin, as the time of a step is estimated
     anew by each call."""
-    left = max(climb.left, 0.0)
-    if math.isnan(error.seconds):
-        return {"why": "no time is left", "cure": f"{MORE}{np.ceil(2 * climb.minutes):.0f}"}
-    climb.missing += MARGIN * error.seconds
+    left, network = duration(max(climb.left, 0.0)), 0.0 if error.timed else error.seconds
+    climb.missing += MARGIN * (error.seconds + network)  # the time of its network is unknown: as much again
     seconds = climb.missing + MARGIN * (error.needed - error.seconds) - climb.left
-    why = f"it takes about {duration(error.seconds)}, and {duration(left)} are left"
-    if error.seconds <= left:
+    what = "it takes" if error.timed else "a run takes, besides its network,"
+    why = f"{what} about {duration(error.seconds)}, and {left} are left"
+    if error.seconds <= climb.left:
         why += f", of which it may take {error.share:.0%}"
     return {"why": why, "cure": f"{MORE}{np.ceil(climb.minutes + seconds / 60):.0f}"}
 

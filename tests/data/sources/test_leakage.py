@@ -52,6 +52,16 @@ def test_identical_files_in_two_splits_are_an_error_unless_on_copies_is_warn(
     assert note in capsys.readouterr().out and note in (run.path / "provenance.json").read_text()
 
 
+def test_the_note_has_the_number_of_images_if_small_classes_give_more_than_the_share(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    small, large = "4 of 8 images (at least one of each class)", "25% of each class"
+    for folder, count, note in (("two", 2, small), ("ten", 10, large)):
+        root = make_photos(tmp_path / folder, train=count, val=0) / "train"
+        notes = opened(root, val_fraction=0.25).notes
+        assert f"no validation split: {note} held out of train (seed 0)" in notes
+
+
 def test_identical_files_are_left_out_of_train(
     leaky: Path, tmp_path: Path, tiny: dict[str, object], capsys: pytest.CaptureFixture[str], no_figures: None
 ) -> None:

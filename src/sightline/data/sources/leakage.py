@@ -23,6 +23,9 @@ from .splits import ALL, OUTER, fold_mask, held_out, held_out_groups
 
 MEMO_FROM = 1000
 """If at least this number of files is compared, the result is stored in the cache folder."""
+MORE_THAN_ASKED = 1.5
+"""If this many times `data.val_fraction` is held out, because at least one image of each class is, the note has the
+number of images."""
 CHUNK, END_BYTES = 256, 4096
 """Files that a thread compares at a time, and the bytes at the end of a file that are compared first."""
 
@@ -83,6 +86,8 @@ def with_validation(path: str, splits: dict[str, Items], data: Data, seed: int, 
     whole = "the pairs" if train.labels is None else "the images" if are_numbers(train.labels) else "each class"
     percent = f"{100 * data.val_fraction:.3g}%"
     share = f"{percent} of {whole}" if groups is None else f"complete groups, about {percent} of the images,"
+    if groups is None and mask.mean() > MORE_THAN_ASKED * data.val_fraction:
+        share = f"{mask.sum():,} of {len(mask):,} images (at least one of {whole})"
     aside = "; the split test is not used for validation" if "test" in splits else ""
     chosen = f"no validation split: {share} held out of train" if not data.fold else f"validation set: fold {data.fold}"
     notes += [f"{chosen} ({'split ' * bool(data.fold)}seed {seed}){aside}", *details]

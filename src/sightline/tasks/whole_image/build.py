@@ -34,6 +34,7 @@ from ...models import (
     unknown_model,
 )
 from ...models.folding import fold_norms
+from ...models.library import require_whole_patches
 from ...models.weights import LoadReport, load_weights
 from ...runs.checkpoint import checked_description
 from ...runs.run_folder import require_weights, shipped_checkpoints
@@ -143,6 +144,8 @@ def build_network(
     step by image side, report of the loading or None). What does not fit is an error before weights are downloaded."""
     chosen, names = config.model, source.channels.names
     model = build_model(chosen.name, outputs, config.data.size, dict(chosen.args), chosen.head, len(names))
+    if fresh:
+        require_whole_patches(chosen.name, model.backbone, config.data.size)
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     if not fresh or chosen.weights == "none":
