@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import multilabel_toys
@@ -27,6 +28,7 @@ from sightline.engine.parallel import LocalRows, synchronize_dropout, synchroniz
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
+from sightline.models import build_backbone
 from sightline.runs.atomic import atomic_write
 from sightline.runs.log import RunLog
 from sightline.train import add_gradients, assemble
@@ -45,6 +47,7 @@ LAND = UNET | {"task": "segment", "data.palette": "landcover", "augment.window":
 LAND |= {"train.best_metric": "mean_iou", "train.precision": "fp32", "train.threads": 1, "loss.class_weights": "log"}
 VIEWS = TINY | {"task": "pretrain", "train.best_metric": "epoch", "augment.crop": "resized", "model.name": "fastnet"}
 VIEWS |= {"pretrain.projector": [32, 16], "pretrain.predictor": 32, "model.args": {"widths": [8, 16, 16]}}
+TEACHER = "timm/test_efficientnet"
 SETS = multilabel_toys.SETTINGS | {"train.batch_size": 7, "train.flip_test": True}
 PLAIN: dict[str, dict[str, Any]] = {
     "classify": TINY | {"augment.horizontal_flip": 0.5, "augment.crop": "random", "augment.padding": 2},
@@ -57,6 +60,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "simsiam": VIEWS | {"pretrain.method": "simsiam", "pretrain.projector_norm": True},
     "moco": VIEWS | {"pretrain.method": "moco", "pretrain.small_crops": 1},
     "dino": VIEWS | {"pretrain.method": "dino", "pretrain.small_crops": 1, "pretrain.prototypes": 16},
+    "distill": VIEWS | {"pretrain.method": "distill", "pretrain.teacher": TEACHER, "pretrain.teacher_size": 32},
     "sets": SETS,
     "mixed sets": SETS | {"augment.cutmix": 1.0, "loss.name": "asymmetric", "loss.class_weights": "balanced"},
     "pixels": LAND,
@@ -195,10 +199,12 @@ def main(photos: str, scenes: str, sets: str, out: str, *sizes: int) -> int:
     """Compute everything in this process alone, then in groups of `sizes` forked processes, each of which writes its
     results to OUT.SIZE.RANK. Returns the number of processes that failed."""
     torch.set_num_threads(1)
-    alone, runs, paths = {}, {}, {"segment": scenes, "multilabel": sets}
+    alone, runs, paths, teacher = {}, {}, {"segment": scenes, "multilabel": sets}, f"{out}.safetensors"
+    save_file(build_backbone(TEACHER, 32)[0].state_dict(), teacher)
     for name, settings in PLAIN.items():
         path = paths.get(settings["task"], photos)
-        config = configured(settings | {"name": name, "data.path": path})
+        given = {"pretrain.teacher_weights": teacher} if name == "distill" else {}
+        config = configured(settings | given | {"name": name, "data.path": path})
         log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
         parts = build(config, lambda text: None)
         to_double(parts.model)

@@ -28,12 +28,12 @@ def pretraining(make_run: Callable[..., Path], tmp_path: Path) -> Callable[..., 
                 for name in ("accuracy", "accuracy_top5", "calibration_error", "best_epoch"):
                     record.pop(name, None)
                 record |= {"best": False, "feature_std": std, "effective_rank": rank} | (
-                    {"knn_accuracy": 0.4321} if knn else {}
+                    {"knn_accuracy": 0.4321, "linear_accuracy": 0.5432} if knn else {}
                 )
             if record["event"] == "eval" and knn:
                 record["knn_accuracy"] = 0.4444  # of bfloat16
             if record["event"] == "done" and knn:
-                record["knn_accuracy_interval"] = [0.4, 0.46]
+                record |= {"knn_accuracy_interval": [0.4, 0.46], "linear_accuracy_interval": [0.51, 0.57]}
             lines.append(json.dumps(record))
         (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         return run
@@ -49,6 +49,9 @@ def test_the_page_has_the_metrics_of_the_features(pretraining: Callable[..., Pat
         "k-NN accuracy",
         "43.21%",
         "40.00 to 46.00%",
+        "Logistic regression",
+        "54.32%",
+        "51.00 to 57.00%",
         "0.700",
         "30.0",
         "BYOL",

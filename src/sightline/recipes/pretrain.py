@@ -47,7 +47,7 @@ def byol_resnet50_a() -> PretrainConfig:
         ),
         pretrain=Pretrain(momentum=0.99, momentum_end=0.99, momentum_batch=0, second_blur=0.2, second_solarize=0.0),
         optim=Optim(name="adam", lr=3e-4, weight_decay=1e-6),
-        train=Train(epochs=500, batch_size=128, best_metric="epoch"),
+        train=Train(epochs=500, batch_size=128, best_metric="epoch", preview=True),
     )
 
 
@@ -97,7 +97,7 @@ def byol_paper() -> PretrainConfig:
         pretrain=Pretrain(momentum=0.99),
         optim=Optim(name="lars", lr=0.3, momentum=0.9, weight_decay=1e-6, decay_norm_and_bias=False),
         schedule=Schedule(name="cosine", warmup_epochs=10),
-        train=Train(epochs=300, batch_size=256, best_metric="epoch"),
+        train=Train(epochs=300, batch_size=256, best_metric="epoch", preview=True),
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import sightline
 from config_toys import configured
@@ -40,6 +40,7 @@ from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Batch, Decoded
 from sightline.errors import ENVIRONMENT
+from sightline.models import build_backbone
 from sightline.runs.atomic import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -476,3 +477,20 @@ def test_pre_training_on_shards_with_and_without_labels(
     for name, data in (("labels", packed), ("none", bare)):
         run = sightline.train(small(**{"train.epochs": 1}), data, out=tmp_path / name, quiet=True)
         assert ("knn_accuracy" in run.metrics) == (name == "labels") and 0 < run.metrics["feature_std"] <= 1
+
+
+@pytest.mark.parametrize("method", ["simsiam", "moco", "dino", "distill"])
+def test_the_other_objectives_on_shards(
+    method: str, packed: Path, tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    settings = {"pretrain.method": method, "train.epochs": 1, "report.baselines": False}
+    if method == "dino":
+        settings |= {"pretrain.prototypes": 16}
+    if method in ("simsiam", "distill"):  # without a target network
+        settings |= {"pretrain.momentum": 0.996, "pretrain.momentum_batch": 4096}
+    if method == "distill":
+        teacher, file = "timm/test_efficientnet", tmp_path / "teacher.safetensors"
+        save_file(build_backbone(teacher, 32)[0].state_dict(), file)
+        settings |= {"pretrain.teacher": teacher, "pretrain.teacher_weights": str(file), "pretrain.teacher_size": 32}
+    run = sightline.train(small(**settings), packed, out=tmp_path / "run", quiet=True)
+    assert run.metrics["epoch"] == 1 and 0 < run.metrics["feature_std"] <= 1

@@ -22,6 +22,7 @@ from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.tasks.pretrain.build import build, build_siamese, open_images, view_functions
 from sightline.tasks.pretrain.probe import open_probe
+from sightline.tasks.pretrain.siamese import Siamese
 from sightline.tasks.pretrain.task import target_momentum
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -97,6 +98,17 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_p
     assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
     again = sightline.evaluate(runs[1].path, quiet=True)
     assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 8
+
+
+def test_pre_training_goes_on_from_the_weights_of_a_run(small: Toy, few: Path, tmp_path: Path) -> None:
+    before = sightline.train(small(), few, out=tmp_path / "before", quiet=True)
+    given = load_file(before.path / "checkpoints/last/model.safetensors")
+    model = build(small(**{"model.weights": str(before.path), "data.path": str(few)}), lambda text: None).model
+    assert isinstance(model, Siamese) and model.target is not None
+    backbone = {name.removeprefix("backbone."): value for name, value in given.items() if name.startswith("backbone.")}
+    for network in (model.backbone, model.target[0]):
+        own = network.state_dict()
+        assert own.keys() == backbone.keys() and all(torch.equal(own[name], value) for name, value in backbone.items())
 
 
 def test_two_and_two_epochs_equal_four_including_the_target(small: Toy, few: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.data.augment.batch import NORMALIZATIONS, evaluation_transform
+from sightline.data.channels import RGB
 from sightline.data.types import Batch
 from sightline.models import build_backbone
 from sightline.recipes import load_recipe
@@ -24,6 +26,7 @@ from sightline.tasks.pretrain.config import Pretrain
 from sightline.tasks.pretrain.objectives import OBJECTIVES
 from sightline.tasks.pretrain.objectives.dino import Prototypes, centered_and_sharpened, dino_loss
 from sightline.tasks.pretrain.objectives.distill import Teacher, distill_loss, load_teacher
+from sightline.tasks.pretrain.results import preview
 from sightline.tasks.pretrain.task import PretrainLearner
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -182,7 +185,9 @@ def test_a_run_is_resumed_exactly(method: str, settings: Callable[[str], Config]
     first, second = (load_file(r.path / "checkpoints" / "last" / "model.safetensors") for r in (whole, stopped))
     assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
     assert ("target.2.center" in first) == (method == "dino")
-    assert 0 < whole.metrics["linear_accuracy"] <= 1 and whole.metrics["alignment"] > 0 > whole.metrics["uniformity"]
+    low, high = whole.metrics["linear_accuracy_interval"]
+    assert 0 <= low <= whole.metrics["linear_accuracy"] <= high <= 1
+    assert whole.metrics["alignment"] > 0 > whole.metrics["uniformity"]
     assert 0 < whole.metrics["knn_accuracy"] <= 1 and whole.metrics["effective_rank"] > 1
     again = sightline.evaluate(whole.path, quiet=True)
     assert again["knn_accuracy"] == whole.metrics["knn_accuracy"]
@@ -290,6 +295,17 @@ def test_the_loss_of_distillation_on_hand_numbers() -> None:
     assert loss.item() == pytest.approx(float((lengths[0] - lengths[1]).square().sum(1).mean()), abs=1e-6)
     loss.backward()
     assert features.grad is None
+
+
+def test_the_preview_shows_all_views_of_an_image(settings: Callable[[str], Config]) -> None:
+    task = learner(settings("dino"))
+    images = torch.randint(0, 255, (3, 3, 16, 16), dtype=torch.uint8)
+    parts = SimpleNamespace(learner=task, normalization=(MEAN, STD), train=SimpleNamespace(channels=RGB))
+    drawn = preview(SimpleNamespace(parts=parts), Batch(images, None, torch.arange(3), 0))  # ty: ignore
+    titles = [axes.get_xlabel() for axes in drawn.axes if axes.get_xlabel()]
+    assert titles == ["view 1", "view 2", "small view"] * 3
+    sides = [axes.images[0].get_array().shape[0] for axes in drawn.axes if axes.images]  # ty: ignore
+    assert sides == [16, 16, 8] * 3
 
 
 def test_the_teacher_sees_the_same_view_with_its_own_preprocessing(settings: Callable[[str], Config]) -> None:

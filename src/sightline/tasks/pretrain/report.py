@@ -127,12 +127,13 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     if warning:
         parts.append(element("aside", element("p", f"{warning[0].upper()}{warning[1:]}."), class_="notice"))
     facts: list[tuple[str, str, str]] = []
-    if "knn_accuracy" in numbers:
-        edges = done.get("knn_accuracy_interval")
-        note = "of the evaluated images"
+    for name, title in (("knn_accuracy", "k-NN accuracy"), ("linear_accuracy", "Logistic regression")):
+        if name not in numbers:
+            continue
+        edges, note = done.get(f"{name}_interval"), "of the evaluated images"
         if isinstance(edges, list) and len(edges) == 2:
             note = interval_text([number(edge) for edge in edges], 2)
-        facts.append(("k-NN accuracy", f"{percent(numbers['knn_accuracy'], 2)}%", note))
+        facts.append((title, f"{percent(numbers[name], 2)}%", note))
     if "feature_std" in numbers:
         facts.append(("Spread", f"{numbers['feature_std']:.3f}", "of the projections; 0 to 1, 0 is a collapse"))
     if "effective_rank" in numbers:

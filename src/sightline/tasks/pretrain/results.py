@@ -19,6 +19,9 @@ from ..whole_image.baselines import ImageBaselines
 from .build import build_siamese
 from .task import PretrainLearner, pretraining_intervals
 
+COLUMNS = 8
+"""Maximum number of views in a row of the preview, if an image has no more."""
+
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
     """Evaluate the trained network; returns (metrics with their intervals, a sentence on the result)."""
@@ -52,11 +55,12 @@ def baselines(training: Training, flops: float) -> tuple[dict[str, float], list[
 
 
 def preview(training: Training, batch: Batch) -> Figure:
-    """Draw the two augmented views of each image of a training batch side by side."""
+    """Draw the augmented views of each image of a training batch side by side, the small ones too."""
     parts = training.parts
     assert isinstance(parts.learner, PretrainLearner)
-    views, _ = parts.learner.prepare(batch)
-    arrays = (view.float().cpu().numpy() for view in views)
-    first, second = (denormalized(view, *parts.normalization, parts.train.channels) for view in arrays)
-    images = [image for pair in zip(first, second, strict=True) for image in pair]
-    return draw_image_grid(images, ["view 1", "view 2"] * len(first), 8)
+    large, small = parts.learner.prepare(batch)
+    arrays = (view.float().cpu().numpy() for view in (*large, *small))
+    views = [denormalized(view, *parts.normalization, parts.train.channels) for view in arrays]
+    images = [image for each in zip(*views, strict=True) for image in each]
+    titles = ["view 1", "view 2", *["small view"] * len(small)]
+    return draw_image_grid(images, titles * len(views[0]), len(titles) * max(1, COLUMNS // len(titles)))

@@ -137,8 +137,8 @@ class PretrainLearner:
         spread of the projections, which shows a collapse first. effective_rank, knn_accuracy: of the backbone's
         features.
 
-        The arrays are: features float16 [M, D] of the M images that `feature_mask` selects; with labels also labels and
-        predictions, int64 [N].
+        The arrays are: features float16 [M, D] of the M images that `feature_mask` selects; with labels also labels,
+        predictions (by k-NN) and linear_predictions, int64 [N].
         """
         found = gather_to_rank0([self.evaluate_batch(batch) for batch in batches])
         bank = (
@@ -166,8 +166,10 @@ class PretrainLearner:
             truth = torch.cat([part["labels"] for part in found])
             votes = self.votes(whole, bank)
             numbers["knn_accuracy"] = float((votes.argmax(1) == truth).float().mean())
-            numbers["linear_accuracy"] = self.linear_accuracy(whole, truth, bank)
+            linear = self.linear_predictions(whole, bank)
+            numbers["linear_accuracy"] = math.nan if linear is None else float((linear == truth).float().mean())
             arrays |= {"labels": truth.cpu().numpy(), "predictions": votes.argmax(1).cpu().numpy()}
+            arrays |= {} if linear is None else {"linear_predictions": linear.cpu().numpy()}
         return numbers, arrays
 
     def evaluate_batch(self, batch: Batch) -> dict[str, Tensor]:
@@ -203,20 +205,20 @@ class PretrainLearner:
         k = max(1, min(self.config.pretrain.neighbors, len(labels) // self.bank.classes))
         return knn_votes(features, labels, queries, self.bank.classes, k)
 
-    def linear_accuracy(self, queries: Tensor, truth: Tensor, bank: list[dict[str, Tensor]]) -> float:
-        """The accuracy of a logistic regression that is fitted to the features in `bank`, on `queries` [N, D] of the
-        classes `truth` [N]; NaN for features that are not finite."""
+    def linear_predictions(self, queries: Tensor, bank: list[dict[str, Tensor]]) -> Tensor | None:
+        """The classes [N] that a logistic regression, fitted to the features in `bank`, predicts for `queries` [N, D];
+        None for features that are not finite."""
         assert self.bank is not None
         features, labels = (with_float64(torch.cat([part[name] for part in bank])) for name in ("features", "labels"))
-        queries, truth = with_float64(queries), with_float64(truth)
+        device, queries = queries.device, with_float64(queries)
         if not (features.isfinite().all() and queries.isfinite().all()):
-            return math.nan
+            return None
         mean, scale = standardization(features)
         rest = (self.bank.classes, LINEAR_PENALTY)
         values = logistic_regression((features - mean) / scale, labels, *rest, tolerance=COARSE)
         weights, biases = parts_of(values, self.bank.classes, features)
         logits = (queries - mean) / scale @ weights.T + biases
-        return float((logits.argmax(1) == truth).float().mean())
+        return logits.argmax(1).to(device)
 
     def parameters(self) -> nn.Module:
         """The module that is trained, including the target network."""
@@ -229,7 +231,7 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 
 def pretraining_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, Any]:
-    """The 95 % interval [low, high] of the k-NN accuracy, by name, and the facts of the groups; {} without labels.
+    """The 95 % intervals [low, high] of both accuracies, by name, and the facts of the groups; {} without labels.
 
     arrays: as returned by `PretrainLearner.metrics`. groups: of the images, or None.
     """
@@ -237,4 +239,7 @@ def pretraining_intervals(arrays: Arrays, groups: Groups | None) -> dict[str, An
         return {}
     right, ids = arrays["predictions"] == arrays["labels"], ids_in(groups)
     found: dict[str, Any] = {"knn_accuracy_interval": list(mean_interval(right, ids))}
+    if "linear_predictions" in arrays:
+        linear = arrays["linear_predictions"] == arrays["labels"]
+        found["linear_accuracy_interval"] = list(mean_interval(linear, ids))
     return found | (groups.facts(effective_images(right, ids)) if groups else {})
