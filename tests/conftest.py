@@ -79,6 +79,16 @@ def float32() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_tsne() -> Iterator[None]:
+    """Few iterations of t-SNE, which took a quarter of the time of a toy run; insight/test_projection.py has all."""
+    projection = importlib.import_module("sightline.insight.projection")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projection, "EXAGGERATED", 10)
+        patch.setattr(projection, "ITERATIONS", 20)
+        yield
+
+
 BLANK = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 
 

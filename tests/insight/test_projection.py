@@ -15,6 +15,14 @@ from sightline.insight.projection import (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_iterations():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projection, "EXAGGERATED", 150)
+        patch.setattr(projection, "ITERATIONS", 300)
+        yield
+
+
 def clusters(seed: int, count: int = 45, width: int = 12, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
