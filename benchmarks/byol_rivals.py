@@ -5,7 +5,7 @@
 
 It runs in a virtual environment of these packages and does not import Sightline. Both packages train torchvision's
 ResNet-18 on the images of one folder for --seconds: BYOL as in their documentation, MoCo v3 with lightly's modules and
-its contrastive loss. With --bf16 they compute in bfloat16 and channels_last, which their documentation does not say.
+the loss of its paper. With --bf16 they compute in bfloat16 and channels_last, which their documentation does not say.
 The last line printed is JSON with the images per second after the first ten steps. The weights of the backbone are
 written to --out.
 """
@@ -45,10 +45,10 @@ def lightly(options: argparse.Namespace, contrastive: bool = False) -> Training:
     """lightly's example `byol.py` (docs.lightly.ai, examples/models/byol).
 
     SGD with learning rate 0.06, heads with 1024 hidden units, cosine schedule of the momentum. contrastive: with
-    lightly's NTXentLoss, temperature 0.2, instead of the cosine similarity.
+    MoCo v3's loss instead of the cosine similarity.
     """
     from lightly.data import LightlyDataset
-    from lightly.loss import NegativeCosineSimilarity, NTXentLoss
+    from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
@@ -65,7 +65,7 @@ def lightly(options: argparse.Namespace, contrastive: bool = False) -> Training:
         view_2_transform=BYOLView2Transform(input_size=size, gaussian_blur=0.0),
     )
     loader = shuffled(LightlyDataset(options.data, transform=views), options.batch)
-    criterion = NTXentLoss(temperature=0.2) if contrastive else NegativeCosineSimilarity()
+    criterion = contrastive_loss if contrastive else NegativeCosineSimilarity()
     parameters = [*network.parameters(), *projector.parameters(), *predictor.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.06)
     total = options.epochs * len(loader)
@@ -88,6 +88,14 @@ def lightly(options: argparse.Namespace, contrastive: bool = False) -> Training:
         return len(first)
 
     return network, step, endless_batches(loader)
+
+
+def contrastive_loss(predictions: torch.Tensor, targets: torch.Tensor, temperature: float = 0.2) -> torch.Tensor:
+    """MoCo v3's loss (arXiv 2104.02057, algorithm 1), which lightly does not have: a prediction [N, D] must find the
+    target of its own image among those of the batch. In lightly's NTXentLoss other predictions are negatives too."""
+    predictions, targets = nn.functional.normalize(predictions, dim=1), nn.functional.normalize(targets, dim=1)
+    logits = predictions @ targets.T / temperature
+    return 2 * temperature * nn.functional.cross_entropy(logits, torch.arange(len(logits)))
 
 
 def moco(options: argparse.Namespace) -> Training:

@@ -75,7 +75,6 @@ ROWS = (
         check_random,
         defects.select("sample order ignores the seed"),  # the next rows detect rarer defects
         toys.unavailable,
-        quick=False,
     ),
     *(
         Row(
@@ -88,7 +87,7 @@ ROWS = (
             defects.select(*broken),
             lambda: syscall_faults.unavailable() or toys.unavailable(),
             limit_seconds=1500,
-            quick=False,
+            short=task == "classify",
         )
         for task, broken in (
             ("segment", ("write without rename",)),

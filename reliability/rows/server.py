@@ -407,7 +407,6 @@ ROWS = (
         "continues to work and returns no files",
         check_served,
         {"any host is accepted": any_host, "any origin is accepted": any_origin},
-        quick=False,
     ),
     Row(
         "attacks on the watched report",
@@ -415,6 +414,5 @@ ROWS = (
         "the same attacks on the server of `sightline report --watch`",
         check_watched,
         {"files are served": serves_files},
-        quick=False,
     ),
 )

@@ -149,6 +149,5 @@ ROWS = (
         }
         | defects.select("sample order ignores the seed"),
         toys.unavailable,
-        quick=False,
     ),
 )

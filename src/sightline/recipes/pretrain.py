@@ -23,7 +23,7 @@ def byol_resnet50_a() -> PretrainConfig:
     Ours: both views are cut from the image, not from one crop that they share. Augmentations are random for each image;
     the package draws them once for a batch. Crops are made before color changes and blur, not after them, and the blur
     is not limited to 3x3 pixels. For the k-NN accuracy, images are resized to 160 pixels and cropped to the central
-    128. Not run on the report's data.
+    128. Not trained: the data of the report, and a graphics card for the days that 500 epochs take, were not at hand.
 
         sightline train byol_resnet50_a --data unlabeled/
     """
