@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 import sightline
 from accessibility import violations_of_file
 from config_toys import configured
+from forked import ended, fork
 from multilabel_toys import write_quarters
 from sightline import SightlineError
 from sightline.config.resolve import resolve
@@ -25,29 +27,22 @@ from sightline.engine.schedules import training_side
 from sightline.errors import ENVIRONMENT, INTERRUPTED
 from sightline.insight.style import png
 from sightline.recipes import ladders
-from sightline.recipes.ladders import LADDERS, LadderStep, constant, images, on_pixels
+from sightline.recipes.ladders import LADDERS, LadderStep, constant, on_pixels
 from sightline.start import plan, results, run
 from sightline.start.plan import Sizes, TooLong, fitted, for_few_images, require_settings, sized
 from sightline.start.results import climb
+from start_toys import FAST, SMALL, killed_start, toy_steps
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
-SMALL = {"model.name": "small_cnn", "model.args": {"widths": [8, 8], "hidden": 8}, "data.size": 16}
-FAST = {"train.batch_size": 16, "train.precision": "fp32", "train.threads": 1, "report.samples": 0}
-FROZEN = {"model.freeze": True, "train.epochs": 1}
 
 
 @pytest.fixture
 def toy_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ladder of tiny networks in the place of the one for photographs."""
-    base = {"task": "classify", **SMALL, **FAST}
-    knn = configured(base | FROZEN | {"optim.name": "knn", "model.head": "knn"})
-    probe = configured(base | FROZEN | {"optim.name": "lbfgs"})
-    tuned = configured(base | {"train.epochs": 4})
-    steps = [replace(step, sides=(16, 8)) if step.pretrained else step for step in images(knn, probe, tuned, tuned)]
-    monkeypatch.setitem(LADDERS, "labels", lambda side: tuple(steps))
+    """`toy_steps` in the place of the ladder for photographs."""
+    monkeypatch.setitem(LADDERS, "labels", lambda side: toy_steps())
     monkeypatch.setattr(ladders, "SIDES", (16, 8))
 
 
@@ -609,6 +604,22 @@ def test_a_start_on_label_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "scratch",
     }
     assert "mean average precision" in found.sentences[0]
+
+
+@pytest.mark.usefixtures("toy_ladder")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_start_that_gets_a_signal_goes_on_with_the_same_command(
+    number: signal.Signals, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = fork(killed_start, str(photos), str(tmp_path / "s"), int(number), output=tmp_path / "text")
+    status, text = ended(process), (tmp_path / "text").read_text()
+    assert status == (INTERRUPTED if number == signal.SIGINT else -number), text
+    assert ("run the same command again" in text) == (number == signal.SIGINT)
+    assert 0 < len(json.loads((tmp_path / "s/start.json").read_text())["steps"]) < 4
+    sightline.start(photos, weights="none", out=tmp_path / "s")
+    said = capsys.readouterr().out
+    assert "training from scratch: resuming" in said and "k-NN on raw pixels: done" in said
+    assert sightline.Run(tmp_path / "s/scratch").metrics["epoch"] == 4
 
 
 @pytest.mark.usefixtures("toy_ladder")
