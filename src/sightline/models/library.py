@@ -164,17 +164,17 @@ def patch_side(network: nn.Module) -> int:
     return int(size[0]) if isinstance(size, Sequence) else int(size)
 
 
-def require_whole_patches(name: str, network: nn.Module, size: int) -> None:
+def require_whole_patches(name: str, network: nn.Module, size: int, setting: str = "data.size") -> None:
     """Raise SightlineError if a network that divides images into patches would ignore the last rows and columns of
-    images of `size` pixels."""
+    images of `size` pixels. setting: the name of the setting of the size."""
     side = patch_side(network)
     if size % side:
         below, above = size // side * side, -(-size // side) * side
         raise SightlineError(
             f"{name} would not see the last {size - below} rows and columns of images of {size} pixels",
-            where="data.size",
+            where=setting,
             why=f"it divides images into patches of {side} x {side} pixels",
-            cure="choose a multiple: " + " or ".join(f"--data.size {each}" for each in (below, above) if each),
+            cure="choose a multiple: " + " or ".join(f"--{setting} {each}" for each in (below, above) if each),
         )
 
 

@@ -65,15 +65,20 @@ def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[s
         chosen |= {"model.name": model.replace("timm/", "light/", 1) if encoder else model} if model else {}
     steps = LADDERS[kind](median_side(source))
     found = [with_start_settings(step, settings | (chosen if step.pretrained else {})) for step in steps]
-    return [with_whole_patches(step) if step.sides else step for step in found]
+    return with_whole_patches(found) if weights != "none" else found
 
 
-def with_whole_patches(step: LadderStep) -> LadderStep:
-    """The step with image sides that the patches of its network divide: 154 instead of 160 for patches of 14 pixels."""
-    model = step.config.model
+def with_whole_patches(steps: list[LadderStep]) -> list[LadderStep]:
+    """The steps with image sides that the patches of the pre-trained network divide: 154 instead of 160 for patches of
+    14 pixels."""
+    first = next((step for step in steps if step.sides), None)
+    if first is None:
+        return steps
+    model = first.config.model
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        patch = patch_side(build_backbone(model.name, max(step.sides), dict(model.args))[0])
-    return replace(step, sides=tuple(side // patch * patch for side in step.sides if side >= patch))
+        patch = patch_side(build_backbone(model.name, max(first.sides), dict(model.args))[0])
+    whole = tuple(side // patch * patch for side in first.sides if side >= patch)
+    return [replace(step, sides=whole) if step.sides else step for step in steps]
 
 
 def median_side(source: Source) -> int:

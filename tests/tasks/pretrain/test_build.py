@@ -100,6 +100,12 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_p
     assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 8
 
 
+def test_views_that_patches_do_not_divide_are_an_error(small: Toy, few: Path) -> None:
+    config = small(**{"model": {"name": "timm/test_vit", "args": {}}, "data.size": 40, "data.path": str(few)})
+    with pytest.raises(SightlineError, match="would not see the last 8 rows and columns of images of 40"):
+        build(config, lambda text: None)
+
+
 def test_pre_training_goes_on_from_the_weights_of_a_run(small: Toy, few: Path, tmp_path: Path) -> None:
     before = sightline.train(small(), few, out=tmp_path / "before", quiet=True)
     given = load_file(before.path / "checkpoints/last/model.safetensors")

@@ -297,6 +297,14 @@ def test_the_loss_of_distillation_on_hand_numbers() -> None:
     assert features.grad is None
 
 
+def test_a_teacher_that_would_not_see_the_whole_view_is_an_error(settings: Callable[[str], Config]) -> None:
+    own = {"pretrain.teacher": "timm/test_vit", "pretrain.teacher_size": 100, "pretrain.teacher_weights": "none.pt"}
+    config: Any = resolve(settings("distill"), own)
+    with pytest.raises(SightlineError, match="would not see the last 4 rows") as caught:
+        load_teacher(config.pretrain, (MEAN, STD), torch.device("cpu"))
+    assert "--pretrain.teacher_size 96 or --pretrain.teacher_size 112" in caught.value.cure
+
+
 def test_the_preview_shows_all_views_of_an_image(settings: Callable[[str], Config]) -> None:
     task = learner(settings("dino"))
     images = torch.randint(0, 255, (3, 3, 16, 16), dtype=torch.uint8)

@@ -34,6 +34,7 @@ from ...models import (
     parameter_count,
     unknown_model,
 )
+from ...models.library import require_whole_patches
 from ...models.segmenters import SEGMENTERS, segmenter_names
 from ...models.weights import load_weights
 from ..contract import Say
@@ -103,6 +104,8 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     torch.manual_seed(config.train.seed)
     names = source.channels.names
     model = build_siamese(config, len(names))
+    if fresh:
+        require_whole_patches(config.model.name, model.backbone, config.data.size)
     parts.check_batch_size(config, model)
     flops = parts.flops_by_side(config, partial(step_flops, config, model))
     loaded = None

@@ -10,6 +10,7 @@ from ....errors import SightlineError
 from ....models import build_backbone, forward_flops
 from ....models.folding import fold_norms
 from ....models.heads import mlp
+from ....models.library import require_whole_patches
 from ....models.pretrained.preprocessing import own_preprocessing
 from ....models.weights import LoadReport, load_weights
 from ...contract import Say
@@ -91,6 +92,7 @@ def load_teacher(
     size, own = preprocessing_of(settings)
     with torch.random.fork_rng(devices=[]):
         network, _ = build_backbone(settings.teacher, size)
+    require_whole_patches(settings.teacher, network, size, "pretrain.teacher_size")
     holder = nn.ModuleDict({"backbone": network})
     try:
         report = load_weights(holder, settings.teacher_weights, settings.teacher, size, say=say)
