@@ -87,6 +87,20 @@ def test_a_collapse_is_reported_with_its_cure(pretraining: Callable[..., Path]) 
 
 
 @pytest.mark.usefixtures("quick_figures")
+@pytest.mark.parametrize(("pixels", "said"), [(0.4321, True), (0.4320, False), (None, False)])
+def test_features_that_are_no_better_than_raw_pixels_are_named(
+    pixels: float | None, said: bool, pretraining: Callable[..., Path]
+) -> None:
+    run = pretraining()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    done = json.loads(lines[-1]) | ({"baselines": {"knn_raw_pixels": pixels}} if pixels is not None else {})
+    assert done["event"] == "done"
+    (run / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(done)]) + "\n")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert ("These features are no better than raw pixels, on which k-NN classifies 43.2% correctly" in text) == said
+
+
+@pytest.mark.usefixtures("quick_figures")
 def test_without_labels_the_map_has_clusters_and_no_metrics(pretraining: Callable[..., Path]) -> None:
     run = pretraining(knn=False)
     with np.load(run / "snapshots" / "samples.npz") as samples:
