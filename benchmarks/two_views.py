@@ -5,7 +5,8 @@
 Each row alternates two ways of computing the same: the backbone on two batches or on one of twice the size, forward and
 backward (only networks without batch norm could do the latter: with it, both views would share statistics, which
 BYOL and MoCo v3 do not); the target network without gradients or in inference mode; the augmentation of two views in
-two calls or in one. Printed are the medians of the times in milliseconds and of the ratios of the pairs, with quartiles.
+two calls or in one. Printed are the medians of the times in milliseconds, and those of the ratios of the pairs with
+their quartiles.
 """
 
 import argparse

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent.parent
 
 def _arguments(tokens: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a fiftieth of the trials, without defects, as in `make test`")
+    parser.add_argument("--short", action="store_true", help="a fiftieth of the trials, no defects, as in `make test`")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these rows only, and write no files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE, help="folder for reliability.json and docs/reliability.md")

@@ -1,5 +1,6 @@
 """How the steps of `sightline start` fit into the time: image sides, epochs, and what is left out."""
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -70,12 +71,12 @@ def ladder(kind: str, source: Source, weights: str, model: str, settings: dict[s
 
 def with_whole_patches(steps: list[LadderStep]) -> list[LadderStep]:
     """The steps with image sides that the patches of the pre-trained network divide: 154 instead of 160 for patches of
-    14 pixels."""
+    14 pixels. A network that cannot be built is left to the first step."""
     first = next((step for step in steps if step.sides), None)
     if first is None:
         return steps
-    model = first.config.model
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    model, patch = first.config.model, 1
+    with contextlib.suppress(SightlineError), torch.random.fork_rng(devices=[]), torch.device("meta"):
         patch = patch_side(build_backbone(model.name, max(first.sides), dict(model.args))[0])
     whole = tuple(side // patch * patch for side in first.sides if side >= patch)
     return [replace(step, sides=whole) if step.sides else step for step in steps]

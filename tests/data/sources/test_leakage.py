@@ -354,4 +354,4 @@ def test_files_with_equal_ends_are_compared_completely(tmp_path: Path) -> None:
 def test_a_small_fraction_is_not_printed_as_zero(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 3, "b": 3})
     notes = opened(tmp_path, val_fraction=0.0004).notes
-    assert any("0.04% of each class" in note for note in notes)
+    assert any("2 of 6 images (at least one of each class)" in note for note in notes)

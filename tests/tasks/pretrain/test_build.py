@@ -101,7 +101,8 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_p
 
 
 def test_views_that_patches_do_not_divide_are_an_error(small: Toy, few: Path) -> None:
-    config = small(**{"model": {"name": "timm/test_vit", "args": {}}, "data.size": 40, "data.path": str(few)})
+    network = {"name": "timm/vit_tiny_patch16_224", "args": {}}
+    config = small(**{"model": network, "data.size": 40, "data.path": str(few)})
     with pytest.raises(SightlineError, match="would not see the last 8 rows and columns of images of 40"):
         build(config, lambda text: None)
 
