@@ -49,7 +49,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def backward(network: torch.nn.Module, *views: torch.Tensor) -> None:
     """Forward pass of each batch, and one backward pass."""
-    sum(network(view).square().mean() for view in views).backward()  # ty: ignore
+    sum(network(view).square().mean() for view in views).backward()
     network.zero_grad(set_to_none=True)
 
 

@@ -12,7 +12,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from multilabel_toys import write_quarters
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
 from sightline.recipes import load_recipe
-from sightline.runs.atomic import read_json_lines
+from sightline.runs.atomic import atomic_write, read_json_lines
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -76,6 +76,26 @@ def float32() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("engine.device", "tasks.whole_image.cost"):
             patch.setattr(importlib.import_module(f"sightline.{module}"), "has_bfloat16", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Trace each network once per test session, which takes a tenth of the time of a toy run."""
+    setup = importlib.import_module("sightline.engine.setup")
+    real, tracer, texts = setup.trace_architecture, setup.trace, {}
+
+    def trace_architecture(folder: Path, config: Config, parts: Any) -> Path:
+        spec = parts.trace_spec
+        key = repr((config.task, config.model, spec.image, spec.method, type(parts.model).__module__, parts.model))
+        if setup.trace is not tracer:  # replaced by a test
+            return real(folder, config, parts)
+        if key not in texts:
+            texts[key] = real(folder, config, parts).read_bytes()
+        return atomic_write(folder / "architecture.json", texts[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "trace_architecture", trace_architecture)
         yield
 
 
