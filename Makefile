@@ -1,9 +1,11 @@
 # make demo: install, train on built-in data, print the paths of the reports.   make test: lint, format, types and tests.
+# make test-all: the slow tests too, such as the commands of all guides, speed and the reliability harness.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TESTS ?= not slow
 
-.PHONY: demo test reliability docs format web clean
+.PHONY: demo test test-all reliability docs format web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -12,7 +14,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(TESTS)"
+
+test-all: TESTS =
+test-all: test
 
 # Inject faults and count the outcomes, in under 40 minutes on 2 cores. Writes reliability.json and two pages in docs/.
 reliability: $(VENV)/.installed-dev

@@ -30,6 +30,7 @@ def test_warm_speed_excludes_the_first_epoch() -> None:
     assert warm_speed(records, 2, 8) == pytest.approx(16 / 0.2)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

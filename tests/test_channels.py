@@ -295,6 +295,7 @@ def test_a_segmenter_of_12_bands_cannot_clean_up_masks(land_run: Path) -> None:
     assert "needs 12 channels" in caught.value.why and "--run RUN" in caught.value.cure
 
 
+@pytest.mark.slow
 def test_a_segmenter_of_tiles(land_run: Path, pairs: Path, tmp_path: Path) -> None:
     found = sightline.evaluate(land_run, quiet=True)
     assert found["mean_iou"] > 0.6  # near infrared alone tells forest from water

@@ -18,6 +18,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
     return claims
 
 
+@pytest.mark.slow
 def test_the_rates_of_claims_meet_their_targets(claims: Any) -> None:
     broken = []
     for claim in claims.CLAIMS:

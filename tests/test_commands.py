@@ -254,6 +254,7 @@ def test_the_demo_does_not_use_a_folder_with_other_files(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

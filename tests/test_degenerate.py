@@ -457,6 +457,7 @@ OTHERS = {
 """Public functions, and modules with a dot at the end, that get no results: what they get."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_figures")
 def test_pages_of_degenerate_runs_and_the_table_of_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = import_module("sightline.report.compare.files")

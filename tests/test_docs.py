@@ -42,6 +42,9 @@ PAGES = [
     "docs/tutorials/defend.md",
     "docs/tutorials/elsewhere.md",
 ]
+QUICK = ("README.md", "docs/tutorials/first-classifier.md")
+MARKED = [page if page in QUICK else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
+"""The pages; those that only `make test-all` runs are marked."""
 WITHOUT_COMMANDS = ("docs/data.md", "docs/masks.md")
 TOY = {
     "data.size": 16,
@@ -178,7 +181,7 @@ def trained_before() -> None:
 
 
 @pytest.mark.usefixtures("each_figure_once")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", MARKED)
 def test_commands_in_the_docs_run(
     page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -242,7 +245,7 @@ def test_the_slurm_script_is_valid_and_requests_sigterm() -> None:
     assert options[options.index("--signal") + 1].partition("@")[0] == "TERM"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", MARKED)
 def test_python_examples_in_the_docs_run(
     page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_figures")
         ("small_cnn", "sgd", 0.02, "cross_entropy"),
         ("small_cnn", "adam", 1e-3, "focal"),
         ("resnet9", "muon", 0.02, "cross_entropy"),
-        ("vgg13_bn", "adamw", 1e-3, "cross_entropy"),
+        pytest.param("vgg13_bn", "adamw", 1e-3, "cross_entropy", marks=pytest.mark.slow),
     ],
 )
 def test_32_images_are_fitted(

@@ -43,6 +43,7 @@ LACKING = """
 """
 
 
+@pytest.mark.slow
 def test_commands_run_without_the_modules_that_windows_lacks(make_photos: Callable[..., Path], tmp_path: Path) -> None:
     data, run, table = make_photos(tmp_path / "photos", classes=2, train=4, val=2), tmp_path / "run", tmp_path / "t.csv"
     settings = "--model.name|small_cnn|--train.epochs|1|--train.batch_size|4|--data.size|16|--train.device|cpu"

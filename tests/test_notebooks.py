@@ -33,6 +33,7 @@ def run_cell(code: str, names: dict[str, object], arguments: dict[str, object]) 
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if isinstance(last, ast.Expr) else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier", "masks"])
 def test_the_cells_of_a_notebook_and_its_script_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

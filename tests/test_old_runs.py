@@ -108,6 +108,7 @@ def test_an_old_segmenter_predicts_as_before(old: Callable[[str], Path], tmp_pat
         assert (masks[0] == masks[1]).all(-1).mean() > 0.998  # ties between two classes may differ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "format"),
     [("classify", "onnx"), ("segment", "onnx"), ("classify", "safetensors"), ("segment", "safetensors")],

@@ -88,6 +88,7 @@ def test_a_check_that_hangs_is_killed_and_fails(tmp_path: Path) -> None:
     assert "hung: killed after 0 s" in json.loads(ran.stdout)[0][0], ran.stderr
 
 
+@pytest.mark.slow
 def test_short_run_passes(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "reliability", "--short", "--out", str(tmp_path)],

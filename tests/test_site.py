@@ -29,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_page_opens_without_a_network(site: Path) -> None:
     pages = [path for path in site.rglob("*.html")]
     assert len(pages) > 40
@@ -37,6 +38,7 @@ def test_every_page_opens_without_a_network(site: Path) -> None:
     assert not {each for each in found if 'rel="canonical"' not in each}
 
 
+@pytest.mark.slow
 def test_the_search_finds_settings_messages_and_guides_from_disk(site: Path) -> None:
     text = (site / "search" / "search_index.js").read_text(encoding="utf-8")
     index = json.loads(text.removeprefix("var __index = "))
@@ -48,6 +50,7 @@ def test_the_search_finds_settings_messages_and_guides_from_disk(site: Path) -> 
     assert len(list((site / "notebooks").glob("*.ipynb"))) == 2
 
 
+@pytest.mark.slow
 def test_no_link_of_a_page_leads_to_a_missing_file(site: Path) -> None:
     for page in site.rglob("*.html"):
         for target in re.findall(r'(?:href|src)="([^"#?:]+)[#"]', page.read_text(encoding="utf-8")):

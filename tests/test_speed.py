@@ -23,6 +23,7 @@ def warm_epoch() -> Any:
         sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_figures")
 @pytest.mark.parametrize("name", ["classify", "byol"])
 def test_speed_relative_to_a_plain_loop_has_not_decreased(

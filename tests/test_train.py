@@ -404,6 +404,7 @@ def test_the_required_space_includes_moments_and_ensemble(photos: Path, tmp_path
     assert needs[1] - needs[0] > 5 * model and needs[2] - needs[0] == pytest.approx(3 * model, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "segment", "byol"])
 def test_compiled_training_gives_the_same_losses(
     task: str, photos: Path, make_scenes, toy, tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

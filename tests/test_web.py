@@ -38,6 +38,7 @@ def test_the_script_uses_no_network_and_no_eval(script: Path) -> None:
     assert not addresses
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NPM is None, reason="npm is not installed")
 def test_the_build_is_reproducible(tmp_path: Path) -> None:
     """Also type-check. The packages are those of package-lock.json."""

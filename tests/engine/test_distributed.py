@@ -175,6 +175,7 @@ def test_sigterm_saves_and_another_number_of_processes_can_resume(
     assert weights_apart(run, uninterrupted) < 0.02
 
 
+@pytest.mark.slow
 def test_the_command_of_the_guide_trains_in_new_interpreters(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     photos, run = make_photos(tmp_path / "photos", train=9, val=5), tmp_path / "run"
     tokens = command(photos, run, "--train.epochs", "1")

@@ -56,6 +56,7 @@ def test_images_become_the_squares_of_evaluation(fit: str, resample: str, share:
         assert (found == np.round(found)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fit", "dtype", "top"),
     [("squash", "uint8", 255.0), ("crop", "uint16", 4095.0), ("squash", "float32", 1.0), ("crop", "float32", 1.0)],

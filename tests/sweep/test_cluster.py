@@ -23,6 +23,7 @@ from sightline.sweep.trial import log_file
 SPACE = {"optim.lr": "1e-2..1e-1"}
 
 
+@pytest.mark.slow
 def test_a_trial_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, capfd) -> None:
     """End to end without forks: the trial runs in a process that is started by the job's process."""
     options: dict[str, Any] = {"cluster": "local", "cluster.minutes": "5"}

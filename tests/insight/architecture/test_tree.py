@@ -301,6 +301,7 @@ def traced(config: Config) -> tuple[Architecture, nn.Module]:
         return trace(model, (3, size, size), logits, name), model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", CONFIGS)
 def test_the_tree_of_every_model_in_the_recipes(key: str) -> None:
     """All parameters are in the tree, the counts of children add up, sources are valid, and JSON keeps everything."""

@@ -122,6 +122,7 @@ def simulated(
     return (shared + rng.standard_normal(truth.shape)) / 2**0.5 + shift * truth, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "shift"), [(150, 1.0), (600, 2.0)])
 def test_intervals_cover_the_mean_average_precision_of_the_population(count, shift):
     rng, prevalence = np.random.default_rng(0), np.geomspace(0.15, 0.4, 6)
