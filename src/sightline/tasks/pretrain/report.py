@@ -124,9 +124,9 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     numbers = latest(findings, done)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
-    warning = f"{warning[0].upper()}{warning[1:]}." if warning else no_better_than_pixels(numbers, done)
-    if warning:
-        parts.append(element("aside", element("p", warning), class_="notice"))
+    warnings = [f"{warning[0].upper()}{warning[1:]}."] if warning else no_better_than_pixels(numbers, done)
+    if warnings:
+        parts.append(element("aside", element("p", warnings), class_="notice"))
     facts: list[tuple[str, str, str]] = []
     for name, title in (("knn_accuracy", "k-NN accuracy"), ("linear_accuracy", "Logistic regression")):
         if name not in numbers:
@@ -143,18 +143,21 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     return parts
 
 
-def no_better_than_pixels(numbers: Mapping[str, float], done: Mapping[str, Any]) -> str:
-    """A warning if k-NN is no better on the features than on raw pixels, else "". Features can be so without having
+def no_better_than_pixels(numbers: Mapping[str, float], done: Mapping[str, Any]) -> list[Child]:
+    """A warning if k-NN is no better on the features than on raw pixels, else []. Features can be so without having
     collapsed: SimSiam without its predictor's rate had an effective rank of 16, see docs/pretrain.md."""
     found = done.get("baselines")
     pixels = number(found.get("knn_raw_pixels")) if isinstance(found, dict) else np.nan
     if not numbers.get("knn_accuracy", np.inf) <= pixels:
-        return ""
-    return (
+        return []
+    return [
         f"These features are no better than raw pixels, on which k-NN classifies {percent(pixels)}% correctly: train "
-        "longer, for BYOL and SimSiam with a faster predictor (--pretrain.predictor_rate 100), or try another objective"
-        " (--pretrain.method moco)."
-    )
+        "longer, for BYOL and SimSiam with a faster predictor (",
+        element("code", "--pretrain.predictor_rate 100", class_="option"),
+        "), or try another objective (",
+        element("code", "--pretrain.method moco", class_="option"),
+        ").",
+    ]
 
 
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:

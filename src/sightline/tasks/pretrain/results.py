@@ -19,8 +19,8 @@ from ..whole_image.baselines import ImageBaselines
 from .build import build_siamese
 from .task import PretrainLearner, pretraining_intervals
 
-COLUMNS = 8
-"""Maximum number of views in a row of the preview, if an image has no more."""
+COLUMNS, PREVIEWED = 8, 16
+"""Maximum numbers of views in a row of the preview, if an image has no more, and of its images."""
 
 
 def results(training: Training) -> tuple[dict[str, Any], str]:
@@ -59,7 +59,7 @@ def preview(training: Training, batch: Batch) -> Figure:
     parts = training.parts
     assert isinstance(parts.learner, PretrainLearner)
     large, small = parts.learner.prepare(batch)
-    arrays = (view.float().cpu().numpy() for view in (*large, *small))
+    arrays = (view[:PREVIEWED].float().cpu().numpy() for view in (*large, *small))
     views = [denormalized(view, *parts.normalization, parts.train.channels) for view in arrays]
     images = [image for each in zip(*views, strict=True) for image in each]
     titles = ["view 1", "view 2", *["small view"] * len(small)]
