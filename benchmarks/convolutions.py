@@ -73,7 +73,8 @@ def measure(shape: tuple[int, ...], images: torch.Tensor, weight: torch.Tensor, 
     return times
 
 
-def time_call(function: Callable[[], None]) -> float:
+def time_call(function: Callable[[], object]) -> float:
+    """The seconds of a call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

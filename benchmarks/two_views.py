@@ -2,20 +2,21 @@
 
     python benchmarks/two_views.py --threads 1
 
-Each row alternates two ways of computing the same: the backbone on two batches or on one of twice the size, forward and
-backward (only networks without batch norm could do the latter: with it, both views would share statistics, which
-BYOL and MoCo v3 do not); the target network without gradients or in inference mode; the augmentation of two views in
-two calls or in one. Printed are the medians of the times in milliseconds, and those of the ratios of the pairs with
-their quartiles.
+Each row alternates two ways of computing the same, with torch's own layers: the backbone on two batches or on one of
+twice the size, forward and backward (only networks without batch norm could do the latter: with it, both views would
+share statistics, which BYOL and MoCo v3 do not); the target network without gradients or in inference mode; the
+augmentation of two views in two calls or in one. Printed are the medians of the times in milliseconds, and those of the
+ratios of the pairs with their quartiles.
 """
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
+from convolutions import time_call
 from sightline.data.augment.batch import NORMALIZATIONS
 from sightline.models import build_backbone
 from sightline.recipes import load_recipe
@@ -34,17 +35,10 @@ SIDE = 32
 def compare(title: str, now: Callable[[], object], other: Callable[[], object], pairs: int) -> None:
     """Print a row: both are called once, and then alternately."""
     now(), other()
-    times = np.array([[timed(now), timed(other)] for _ in range(pairs)])
+    times = np.array([[time_call(now), time_call(other)] for _ in range(pairs)])
     first, second = np.median(times, 0) * 1000
     low, ratio, high = np.percentile(times[:, 0] / times[:, 1], (25, 50, 75))
     print(f"{title:<52}{first:>8.1f}{second:>8.1f}{ratio:>8.3f} ({low:.3f} to {high:.3f})", flush=True)
-
-
-def timed(call: Callable[[], object]) -> float:
-    """The seconds of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def backward(network: torch.nn.Module, *views: torch.Tensor) -> None:
@@ -74,13 +68,10 @@ def main() -> None:
     both = torch.cat([view, view]).to(memory_format=torch.channels_last)
     for title, (name, args) in NETWORKS.items():
         network = build_backbone(name, SIDE, args)[0].to(memory_format=torch.channels_last).train()
-        one, two = (lambda net=network: backward(net, view, view)), (lambda net=network: backward(net, both))
-        compare(f"{title}: two passes / one", one, two, options.pairs)
-        plain, faster = (
-            lambda net=network: without_gradient(net, view, False),
-            lambda net=network: without_gradient(net, view, True),
-        )
-        compare(f"{title}: no_grad / inference_mode", plain, faster, options.pairs)
+        passes = partial(backward, network, view, view), partial(backward, network, both)
+        compare(f"{title}: two passes / one", *passes, options.pairs)
+        modes = partial(without_gradient, network, view, False), partial(without_gradient, network, view, True)
+        compare(f"{title}: no_grad / inference_mode", *modes, options.pairs)
     config = load_recipe("moco_fast")
     assert isinstance(config, PretrainConfig)
     (first, second), _ = view_functions(config, *NORMALIZATIONS["imagenet"])

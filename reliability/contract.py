@@ -51,9 +51,8 @@ class Row:
 
     defects: by name, deliberately wrong implementations, installed in this process or through an environment variable
     for child processes. The row fails if `check` raises, or reports no failure, while one is installed. unavailable:
-    returns why the row cannot run on this system, "" if it can. short: whether a short run of the harness, which tries
-    no defects, has the row; without, a test or another row is like it. limit_seconds: time limit of one full check;
-    exceeding it is a failure.
+    returns why the row cannot run on this system, "" if it can. quick: whether a short run of the harness tries the
+    defects too. limit_seconds: time limit of one full check; exceeding it is a failure.
     """
 
     name: str
@@ -62,5 +61,5 @@ class Row:
     check: Callable[[Settings], Outcome]
     defects: Mapping[str, Defect]
     unavailable: Callable[[], str] = lambda: ""
-    short: bool = True
+    quick: bool = True
     limit_seconds: float = 900

@@ -17,8 +17,8 @@ PACKAGES = ("torch", "pillow", "numpy", "safetensors", "pyyaml", "pydantic")
 SCRATCH_FOLDER = re.compile(r"/(?:dev/shm|tmp)/reliability-[a-z0-9_]{8}")  # as named by tempfile
 MAX_CELL = 420  # characters
 SHORT_NOTE = (
-    "**This is a short run**: the counts are a fiftieth of the full ones, some rows are left out, and no defects "
-    "were tried. `make reliability` makes a full run.",
+    "**This is a short run**: the counts are a fiftieth of the full ones, and defects were tried for the quick checks "
+    "only. `make reliability` makes a full run.",
     "",
 )
 

@@ -47,7 +47,7 @@ def make_jobs(rows: Sequence[Row], short: bool, seed: int, folder: Path) -> list
     real = Settings(short, seed, folder, SHORT_SCALE if short else 1.0)
     small = Settings(True, seed, folder, SHORT_SCALE, with_defect=True)
     checks = [(row, "", real) for row in rows]
-    checks += [(row, name, small) for row in rows if not short for name in row.defects]
+    checks += [(row, name, small) for row in rows if row.quick or not short for name in row.defects]
     jobs = []
     for row, defect, settings in checks:
         scratch = folder / f"{row.name}-{defect}".replace(" ", "_").replace("/", "_").rstrip("-")

@@ -86,10 +86,10 @@ def traced_once() -> Iterator[None]:
     real, tracer, texts = setup.trace_architecture, setup.trace, {}
 
     def trace_architecture(folder: Path, config: Config, parts: Any) -> Path:
-        spec = parts.trace_spec
-        key = repr((config.task, config.model, spec.image, spec.method, type(parts.model).__module__, parts.model))
         if setup.trace is not tracer:  # replaced by a test
             return real(folder, config, parts)
+        spec = parts.trace_spec
+        key = repr((config.task, config.model, spec.image, spec.method, type(parts.model).__module__, parts.model))
         if key not in texts:
             texts[key] = real(folder, config, parts).read_bytes()
         return atomic_write(folder / "architecture.json", texts[key])

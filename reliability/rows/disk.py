@@ -251,5 +251,6 @@ ROWS = (
         check,
         {"system errors without explanation": defects.replace_attribute("runs.atomic", "disk_error", raw_errors)},
         unavailable,
+        quick=False,
     ),
 )

@@ -154,7 +154,7 @@ ROWS = (
         defects.select("no timeout between processes"),
         unavailable=toys.unavailable,
         limit_seconds=600,
-        short=False,
+        quick=False,
     ),
     Row(
         "distributed evaluation",

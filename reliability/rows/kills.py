@@ -75,6 +75,7 @@ ROWS = (
         check_random,
         defects.select("sample order ignores the seed"),  # the next rows detect rarer defects
         toys.unavailable,
+        quick=False,
     ),
     *(
         Row(
@@ -87,7 +88,7 @@ ROWS = (
             defects.select(*broken),
             lambda: syscall_faults.unavailable() or toys.unavailable(),
             limit_seconds=1500,
-            short=task == "classify",
+            quick=False,
         )
         for task, broken in (
             ("segment", ("write without rename",)),

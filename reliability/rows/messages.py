@@ -329,6 +329,7 @@ ROWS = (
         "messages, errors and tracebacks",
         check_terminal,
         {"output is not escaped": unescaped_output, "errors are not escaped": unescaped_errors},
+        quick=False,
     ),
     Row(
         "names in CSV and JSON",

@@ -407,6 +407,7 @@ ROWS = (
         "continues to work and returns no files",
         check_served,
         {"any host is accepted": any_host, "any origin is accepted": any_origin},
+        quick=False,
     ),
     Row(
         "attacks on the watched report",
@@ -414,5 +415,6 @@ ROWS = (
         "the same attacks on the server of `sightline report --watch`",
         check_watched,
         {"files are served": serves_files},
+        quick=False,
     ),
 )

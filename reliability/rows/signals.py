@@ -149,5 +149,6 @@ ROWS = (
         }
         | defects.select("sample order ignores the seed"),
         toys.unavailable,
+        quick=False,
     ),
 )

@@ -333,6 +333,7 @@ ROWS = (
             "resume forgets the smaller parts": replace_attribute("engine.training_state", "load_state", reset_parts),
         },
         unavailable,
+        quick=False,
     ),
     Row(
         "resume at every step",

@@ -355,3 +355,5 @@ def test_a_small_fraction_is_not_printed_as_zero(tmp_path: Path) -> None:
     numbered(tmp_path, {"a": 3, "b": 3})
     notes = opened(tmp_path, val_fraction=0.0004).notes
     assert any("2 of 6 images (at least one of each class)" in note for note in notes)
+    notes = opened(tmp_path, val_fraction=0.0004, group=r"(?P<group>\d+)\.png").notes
+    assert any("about 0.04% of the images" in note for note in notes)
