@@ -195,9 +195,9 @@ def start_rank(work: Callable[[int], object], rank: int, size: int, port: int) -
         os._exit(status)
 
 
-def main(photos: str, scenes: str, sets: str, out: str, *sizes: int) -> int:
-    """Compute everything in this process alone, then in groups of `sizes` forked processes, each of which writes its
-    results to OUT.SIZE.RANK. Returns the number of processes that failed."""
+def main(photos: str, scenes: str, sets: str, out: str, size: int) -> int:
+    """Compute everything in this process alone, then in a group of `size` forked processes, each of which writes its
+    results to OUT.RANK. Returns the number of processes that failed."""
     torch.set_num_threads(1)
     alone, runs, paths, teacher = {}, {}, {"segment": scenes, "multilabel": sets}, f"{out}.safetensors"
     save_file(build_backbone(TEACHER, 32)[0].state_dict(), teacher)
@@ -213,12 +213,9 @@ def main(photos: str, scenes: str, sets: str, out: str, *sizes: int) -> int:
         evaluated = untrained_metrics(runs[name])
         alone[name] = (*gradients(runs[name]), evaluated)
         runs[name].parts.model.load_state_dict(first)
-    failed = 0
-    for size in sizes:
-        work, port = partial(together, runs, alone, f"{out}.{size}"), free_port()
-        started = [start_rank(work, rank, size, port) for rank in range(size)]
-        failed += sum(os.waitpid(process, 0)[1] != 0 for process in started)
-    return failed
+    work, port = partial(together, runs, alone, out), free_port()
+    started = [start_rank(work, rank, size, port) for rank in range(size)]
+    return sum(os.waitpid(process, 0)[1] != 0 for process in started)
 
 
 def together(runs: dict[str, Training], alone: dict[str, tuple[Any, ...]], out: str, rank: int) -> None:

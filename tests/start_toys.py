@@ -8,6 +8,7 @@ from typing import Any
 from config_toys import configured
 from forked import sightline_command
 from sightline.recipes.ladders import LADDERS, LadderStep, images
+from sightline.start import results
 
 SMALL = {"model.name": "small_cnn", "model.args": {"widths": [8, 8], "hidden": 8}, "data.size": 16}
 FAST = {"train.batch_size": 16, "train.precision": "fp32", "train.threads": 1, "report.samples": 0}
@@ -35,5 +36,6 @@ def killed_start(photos: str, out: str, number: int) -> int:
         return end_epoch(run, reason)
 
     loop.end_epoch = hit
+    results.png = lambda *arguments, **settings: b""
     LADDERS["labels"] = lambda side: toy_steps()
     return sightline_command("start", photos, "--weights", "none", "--out", out)

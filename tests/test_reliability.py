@@ -63,6 +63,7 @@ TOYS = [
 ]
 
 
+@pytest.mark.slow
 def test_failures_of_the_checks_themselves_are_reported(tmp_path: Path) -> None:
     # A new interpreter, because a fork of this process would inherit its threads.
     script = RUN_TOYS.format(tests=str(Path(__file__).parent), folder=str(tmp_path))

@@ -143,6 +143,7 @@ def test_label_sets_are_those_of_predict_and_of_the_graph(tmp_path: Path, capsys
     assert changed(run) and f"would change the predictions of {changed(run)} of 800 labels" in said
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_predict_and_of_the_graph(
     make_scenes: Callable[..., Path], toy: Callable[..., Config], tmp_path: Path
 ) -> None:

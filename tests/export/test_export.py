@@ -33,6 +33,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 def test_onnxruntime_records_no_telemetry(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
@@ -101,6 +102,7 @@ def test_the_graph_repeats_the_runs_predictions_from_image_files(classifier: Pat
     assert facts["task"] == "classify" and facts["preprocessing"]["size"] == 16
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_is_exported(photos: Path, tiny: dict, tmp_path: Path) -> None:
     small = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 2}
     network = {"model.name": "timm/vit_tiny_patch16_224", "model.args": small, "data.size": 32, "report.samples": 0}

@@ -10,6 +10,7 @@ from accessibility import violations
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make .venv/.installed-dev")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_report_satisfies_wcag_aa(report: Path, open_page: Callable, dark: bool) -> None:
     assert violations(open_page(report, dark=dark)) == []

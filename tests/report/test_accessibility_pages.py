@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
+@pytest.mark.slow
 def test_the_comparison(photos: Path, tmp_path: Path, browser: "Browser") -> None:
     config = configured(TINY | {"task": "classify", "train.epochs": 1, "report.samples": 8})
     runs = [sightline.train(config, photos, out=tmp_path / f"{n}", quiet=True, **{"train.seed": n}) for n in range(2)]
@@ -26,6 +27,7 @@ def test_the_comparison(photos: Path, tmp_path: Path, browser: "Browser") -> Non
     assert violations_of_file(browser, page) == []
 
 
+@pytest.mark.slow
 def test_the_doctor(make_photos: Callable[..., Path], tmp_path: Path, browser: "Browser") -> None:
     data = make_photos(tmp_path / "photos", size=48)
     train = data / "train"

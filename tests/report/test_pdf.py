@@ -11,6 +11,7 @@ from sightline import SightlineError
 from sightline.report import pdf
 
 
+@pytest.mark.slow
 def test_a_report_is_printed_to_pdf_with_its_figures(make_run: Callable[..., Path], tmp_path: Path) -> None:
     try:
         pdf.find_chromium()

@@ -64,6 +64,7 @@ def test_new_predictions_change_the_stamp(server: WatchServer, run: Path, name: 
     assert server.watched.stamp() not in ("", before)
 
 
+@pytest.mark.slow
 def test_the_browser_reloads_the_page_only_when_it_has_changed(
     server: WatchServer, run: Path, browser: "Browser"
 ) -> None:

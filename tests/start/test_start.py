@@ -52,6 +52,7 @@ def weights(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(sightline.train(config, photos, out=tmp_path_factory.mktemp("weights") / "run", quiet=True).path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_ladder")
 def test_the_page_satisfies_wcag_aa(
     photos: Path, weights: str, tmp_path: Path, browser: "Browser", monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def done(photos: Path, flat: Path, tmp_path_factory: pytest.TempPathFactory, qui
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_satisfies_wcag_aa(done: Path, browser: "Browser") -> None:
     assert violations_of_file(browser, done / "report.html") == []
 
