@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline import Run
+from sightline import Run, SightlineError
 
 PNG = b"\x89PNG\r\n\x1a\nnot drawn"
 
@@ -43,3 +43,11 @@ def test_the_report_opens_in_a_browser(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))
     assert finished(tmp_path / "run").open_report()
     assert opened == [(tmp_path / "run/report.html").as_uri()]
+
+
+def test_a_run_from_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert Run("run").metrics["accuracy"] == 0.8 and Run("run") == Run(Path("run"))
+    with pytest.raises(SightlineError, match="not a run folder"):
+        Run("ran").metrics  # noqa: B018

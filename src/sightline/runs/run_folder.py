@@ -70,19 +70,25 @@ MAX_NAME_BYTES = 200
 """Maximum length of a run folder's name in bytes: file systems allow 255, and temporary files add a suffix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Run:
-    """A run folder. metrics: the final numbers, {} while the run is unfinished. report: the path of report.html. Other
-    functions accept a Run in place of its path. A notebook shows a run as its summary, curves and mistakes."""
+    """A run folder, from its path or name. report: the path of report.html. Other functions accept a Run in place of
+    its path. A notebook shows a run as its summary, curves and mistakes."""
 
     path: Path
+
+    def __init__(self, path: str | os.PathLike[str]):
+        object.__setattr__(self, "path", path_of(path))
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     @property
     def metrics(self) -> dict[str, Any]:
-        return final_record(self.path) or {}
+        """The final numbers, {} while the run is unfinished. Raises SightlineError if the folder is not a run."""
+        if (record := final_record(self.path)) is None:
+            existing(self.path)
+        return record or {}
 
     @property
     def report(self) -> Path:
@@ -93,7 +99,7 @@ class Run:
         return webbrowser.open(self.report.resolve().as_uri())
 
     def _repr_html_(self) -> str:
-        return run_html(self.path, self.metrics)
+        return run_html(self.path, final_record(self.path) or {})
 
 
 def with_absolute_paths(config: Config) -> Config:
