@@ -9,8 +9,8 @@ another. The other packages run BYOL as in their documentation, with their own v
 1024 for lightly, 4096 for byol-pytorch. Neither package has MoCo v3; `moco_fast` is compared with one from lightly's
 modules. In each row all have the same objective; optimizer, momentum and views are those of each.
 
-Speed is measured in pairs of short runs, without the first steps. It includes data loading, views and training steps,
-and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
+Speed is measured in pairs of short runs on 2,000 images, without the first steps. It includes data loading, views and
+training steps, and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
 
 k-NN accuracy is measured after one longer run of each, whose schedule has the number of epochs that fit into --minutes
 at the measured speed. One function computes it for all, from the backbone's features of the validation images in
@@ -64,16 +64,16 @@ RIVALS = {
     "lightly, MoCo v3": Rival("lightly-moco", "moco_fast"),
     "lightly, MoCo v3, bfloat16": Rival("lightly-moco", "moco_fast", bf16=True),
 }
+FEW = 2000
+"""The number of images on which speed is measured."""
 CORES = len(os.sched_getaffinity(0))
 WORKER = Path(__file__).with_name("byol_rivals.py")
 
 
-def link_images(options: argparse.Namespace, folder: Path) -> str:
-    """Create a folder of links to the first --images PNG files of --data, sorted by path; return its path."""
-    paths = sorted(Path(options.data).rglob("*.png"))[: options.images]
-    images = folder / "images"
+def link_images(data: str, images: Path, count: int) -> str:
+    """Create a folder of links to the first `count` PNG files of `data`, sorted by path; return its path."""
     images.mkdir()
-    for path in paths:
+    for path in sorted(Path(data).rglob("*.png"))[:count]:
         (images / path.name).symlink_to(path.resolve())
     return str(images)
 
@@ -188,19 +188,21 @@ def main() -> None:
     parser.add_argument("--rivals", default=sys.executable, help="Python with lightly and byol-pytorch")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--images", type=int, default=2000, help="number of images of --data to train on")
+    parser.add_argument("--images", type=int, default=2000, help="number of images of --data for k-NN")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each run that measures speed")
     parser.add_argument("--minutes", type=float, default=3.0, help="length of each run that measures k-NN, or 0")
     parser.add_argument("--only", nargs="+", choices=RIVALS, default=list(RIVALS), metavar="NAME", help=f"of {names}")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        options.data = link_images(options, Path(name))
+        every = options.data
+        options.data = link_images(every, Path(name) / "few", FEW)  # trained for one epoch in a short run
         print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
         print(f"{'images/s':<28}{'sightline':>10}{'other':>8}{'ratio':>8}")
         speeds = {name: compare_speed(options, name) for name in options.only}
         if not options.minutes:
             return
+        options.data = link_images(every, Path(name) / "images", options.images)
         print(f"k-NN accuracy after {options.minutes:g} minutes of each, {options.images:,} images")
         pixels = evaluation_transform(options.size, (0.0,) * 3, (1.0,) * 3)
         raw = accuracy_of_neighbors(options, lambda images: pixels(images).flatten(1), centered=True)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from sightline import SightlineError
@@ -11,7 +12,7 @@ from sightline.config.resolve import to_yaml
 from sightline.config.schema import Model
 from sightline.runs.atomic import write_json
 from sightline.start.outcomes import Outcome, more_time, read_outcomes, write_outcomes
-from sightline.start.results import highest, left_out, next_commands, sentences
+from sightline.start.results import climb, highest, left_out, next_commands, sentences
 from sightline.tasks.classify.config import ClassifyConfig
 
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
@@ -141,3 +142,32 @@ def test_the_advice_counts_steps_that_were_trained_later(tmp_path: Path) -> None
     after = Outcome("finetune", "finetune", True, 85.0)
     command = next_commands(tmp_path, {"data.path": "photos"}, after, [STEPS[0], late, after])[-1]
     assert command.endswith("--minutes 5")
+
+
+class Pair(NamedTuple):
+    difference: float
+    p: float
+
+
+def test_a_step_is_replaced_only_by_one_that_is_shown_to_be_better() -> None:
+    table = {(0, 1): Pair(0.2, 1e-6), (1, 2): Pair(0.1, 0.02), (1, 3): Pair(-0.2, 1e-6), (1, 4): Pair(0.1, 0.01)}
+    best, pairs = climb(5, lambda first, second: table[first, second])  # ty: ignore
+    assert best == 4 and len(pairs) == 4, "0.02 x 4 comparisons is above 0.05, 0.01 x 4 is not"
+
+
+def test_steps_that_are_equal_are_rarely_called_better() -> None:
+    """The rate of false statements that docs/claims.md gives, with fewer trials."""
+    from sightline.stats.nested import paired_difference
+
+    rng, wrong, trials = np.random.default_rng(0), 0, 300
+    for _ in range(trials):
+        easy = rng.random(300) < 0.4  # images on which all steps agree
+        right = np.where(easy, True, rng.random((6, 300)) < 0.5)
+        pairs = {}
+
+        def pair_of(first: int, second: int, right: np.ndarray = right, pairs: dict = pairs) -> Any:
+            found = paired_difference(right[first], right[second], None)
+            return Pair(found.value, found.p)
+
+        wrong += climb(6, pair_of)[0] != 0
+    assert wrong / trials < 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5

@@ -72,40 +72,20 @@ def predict(
     TIFF files with the same coordinates. Repeating an interrupted command resumes it. Under torchrun the processes
     share the images. Raises SightlineError for options.features, because a segmenter has no features of whole images.
     """
-    if options.features:
-        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
-    skipped, tests = Counter[str](), TestImages()
+    require_possible(options, out)
+    skipped, tests, share = Counter[str](), TestImages(), share_of(os.environ)
     images = list(input_images(inputs, skipped))
     if left := left_out(skipped):
         say(f"skipped: {left}")
-    if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
-        why, cure = "a segmenter writes one mask file for each image", "choose a folder: --out predicted/"
-        raise SightlineError("--out must be a folder", where=str(out), why=why, cure=cure)
-    tile, limit = options.tile, config.data.max_pixels
-    if tile < SMALLEST_TILE:
-        raise SightlineError(
-            "the tiles are too small", where=f"--tile {tile}", cure=f"use --tile {SMALLEST_TILE} or more"
-        )
-    names, share = set(without_outputs([image.name for image in images])), share_of(os.environ)
-    if outputs := len(images) - len(names):
-        say(
-            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask, or in a folder such as masks/) and overlays "
-            "(NAME_overlay) of images in the list"
-        )
-    channels = channels_of_run(folder)
-    jobs = mask_jobs([image for image in images if image.name in names], out, limit, channels.plain)
+    tile, limit, channels = options.tile, config.data.max_pixels, channels_of_run(folder)
+    jobs = mask_jobs(to_predict(images, say), out, limit, channels.plain)
     require_distinct([job.target for job in jobs], out)
     for job in jobs:
         tests.add(str(job.path))
     jobs = jobs[share.rank :: share.world]
-    averaged = {"flip": config.train.flip_test, "turn": config.train.turn_test}
-    weights = [*run_folder.weight_digests(folder).values()]
-    origin = {
-        "weights": weights,
-        "images": absolute_inputs(inputs),
-        "tile": tile,
-        "overlay": options.overlay,
-    } | averaged
+    weights, train = [*run_folder.weight_digests(folder).values()], config.train
+    origin = {"weights": weights, "images": absolute_inputs(inputs), "tile": tile, "overlay": options.overlay}
+    origin |= {"flip": train.flip_test, "turn": train.turn_test}
     record, errors = shard_path(out / "predict.part.json", share), shard_path(out / "errors.csv", share)
     cure = f"use smaller tiles: --tile {max(64, tile // 2)}"
     with explain_out_of_memory(config, cure=cure):
@@ -134,6 +114,29 @@ def predict(
     if share.rank == 0 and (look := tests.record("predict", folder, inputs)):
         say(look)
     return out
+
+
+def require_possible(options: PredictOptions, out: Path) -> None:
+    """Raise SightlineError for options that a segmenter does not have, and for an output that is not a folder."""
+    if options.features:
+        raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
+    if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
+        why, cure = "a segmenter writes one mask file for each image", "choose a folder: --out predicted/"
+        raise SightlineError("--out must be a folder", where=str(out), why=why, cure=cure)
+    if options.tile < SMALLEST_TILE:
+        what, cure = "the tiles are too small", f"use --tile {SMALLEST_TILE} or more"
+        raise SightlineError(what, where=f"--tile {options.tile}", cure=cure)
+
+
+def to_predict(images: Sequence[InputImage], say: Say) -> list[InputImage]:
+    """The images without masks and overlays of others among them, whose number is printed."""
+    names = set(without_outputs([image.name for image in images]))
+    if outputs := len(images) - len(names):
+        say(
+            f"skipped {counted(outputs, 'file')}: the masks (NAME_mask, or in a folder such as masks/) and overlays "
+            "(NAME_overlay) of images in the list"
+        )
+    return [image for image in images if image.name in names]
 
 
 def without_outputs(names: list[str]) -> list[str]:
