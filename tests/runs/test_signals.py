@@ -11,8 +11,9 @@ from sightline.runs.signals import StopRequest, stoppable
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_adds_the_command_to_resume(tmp_path: Path, request: pytest.FixtureRequest, number: int) -> None:
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGINT is ignored in background jobs of a shell
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual) and None)
+    # SIGINT is ignored in background jobs of a shell, SIGHUP under nohup.
+    usual = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, usual) and None)
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught, stoppable(tmp_path):
         os.kill(os.getpid(), number)
