@@ -36,7 +36,7 @@ web:
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 # The environment is up to date if its stamp file is newer than pyproject.toml; then nothing is installed again.
-# Modules are compiled when they are first imported: compiling all of them takes a third of the installation's time.
+# Modules are compiled when they are first imported: compiling all of them took about a third of the installation's time.
 # PYTHONDONTWRITEBYTECODE is unset because starting without bytecode takes three times as long.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

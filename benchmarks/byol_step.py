@@ -65,7 +65,7 @@ RIVALS = {
     "lightly, MoCo v3, bfloat16": Rival("lightly-moco", "moco_fast", bf16=True),
 }
 FEW = 2000
-"""The number of images on which speed is measured."""
+"""The number of images on which speed is measured: a line of the log, whose speed is read, is of a 20th of them."""
 CORES = len(os.sched_getaffinity(0))
 WORKER = Path(__file__).with_name("byol_rivals.py")
 
@@ -196,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         every = options.data
-        options.data = link_images(every, Path(name) / "few", FEW)  # trained for one epoch in a short run
+        options.data = link_images(every, Path(name) / "few", FEW)
         print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
         print(f"{'images/s':<28}{'sightline':>10}{'other':>8}{'ratio':>8}")
         speeds = {name: compare_speed(options, name) for name in options.only}

@@ -56,5 +56,5 @@ def evaluate(
     with explain_out_of_memory(config, f"{folder}/recipe.yaml"):
         found = finite(TASKS[config.task].evaluate(folder, config, other, split, say))
     own_images = found["split"] == "val" and "look" not in found  # other data are looked at
-    chosen = run_folder.Run(folder).metrics.get("selection") if own_images else None
+    chosen = (run_folder.final_record(folder) or {}).get("selection") if own_images else None
     return found | ({"selection": chosen} if chosen else {})

@@ -49,7 +49,7 @@ def results(
     return folder
 
 
-SIZE = 3  # a number that does not divide the batches
+SIZE = 3  # more than a batch of 2, and not a divisor of those of 7, 8 and 32
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
         for path in (member / MODEL, sidecar(member / MODEL), member / CONFIG):
             if path.is_file():
                 atomic_write(target / "checkpoints" / member.name / path.name, path.read_bytes())
-    name, metrics = folder.resolve().name, run_folder.Run(folder).metrics
+    name, metrics = folder.resolve().name, run_folder.final_record(folder) or {}
     private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
     atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
     code = keep_copy(target) if "code" in run_folder.provenance(folder) else {}

@@ -86,8 +86,8 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The final numbers, {} while the run is unfinished. Raises SightlineError if the folder is not a run."""
-        if (record := final_record(self.path)) is None:
-            existing(self.path)
+        if (record := final_record(self.path)) is None and not (self.path / "recipe.yaml").is_file():
+            existing(self.path)  # raises the error; it would also ask for the user's code, which numbers do not need
         return record or {}
 
     @property

@@ -163,7 +163,7 @@ class RunningTrial:
         outcome = TrialOutcome("failed", values.get(best), int(best), max(values, default=0.0), seconds)
         if self.pruned_epoch:
             return replace(outcome, state="pruned", message=f"pruned after epoch {self.pruned_epoch}")
-        end = run_folder.Run(self.folder).metrics
+        end = run_folder.final_record(self.folder)
         if not end or not values:
             return outcome
         return replace(
