@@ -207,7 +207,9 @@ def main(photos: str, scenes: str, sets: str, out: str, size: int) -> int:
         config = configured(settings | given | {"name": name, "data.path": path})
         log, progress = RunLog(Path(out).parent, quiet=True, writes=False), Progress()
         parts = build(config, lambda text: None)
-        to_double(parts.model)
+        for network in (parts.model, getattr(parts.learner, "teacher", None)):
+            if network is not None:
+                to_double(network)
         runs[name] = assemble(config, Path(out).parent, log, parts, progress)
         first = {key: value.clone() for key, value in runs[name].parts.model.state_dict().items()}
         evaluated = untrained_metrics(runs[name])
