@@ -3,11 +3,12 @@
     python benchmarks/byol_step.py --data transfer/pretrain/train --probe transfer/target --rivals rivals/bin/python
 
 All use the same backbone (ResNet-18 with a 3x3 stem), batch size, images and number of threads, and run one after
-another. The other packages run BYOL as in their documentation, with their own views, heads, optimizer and precision
-(float32), and once more in bfloat16 and channels_last; byol_rivals.py describes how to install them. Sightline trains
-`byol_fast`, BYOL with its own loss, without progressive resizing, with heads as wide as those of the other package:
-1024 for lightly, 4096 for byol-pytorch. Neither package has MoCo v3; `moco_fast` is compared with one from lightly's
-modules. In each row all have the same objective; optimizer, momentum and views are those of each.
+another, or with --at-once at the same time, each on one core of its own. The other packages run BYOL as in their
+documentation, with their own views, heads, optimizer and precision (float32), and once more in bfloat16 and
+channels_last; byol_rivals.py describes how to install them. Sightline trains `byol_fast`, BYOL with its own loss,
+without progressive resizing, with heads as wide as those of the other package: 1024 for lightly, 4096 for byol-pytorch.
+Neither package has MoCo v3; `moco_fast` is compared with one from lightly's modules. In each row all have the same
+objective; optimizer, momentum and views are those of each.
 
 Speed is measured in pairs of short runs on 2,000 images, without the first steps. It includes data loading, views and
 training steps, and for the other packages the start of data workers in each epoch. Sightline's evaluation is not timed.
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -66,7 +68,7 @@ RIVALS = {
 }
 FEW = 2000
 """The number of images on which speed is measured: a line of the log, whose speed is read, is of a 20th of them."""
-CORES = len(os.sched_getaffinity(0))
+CORES = sorted(os.sched_getaffinity(0))
 WORKER = Path(__file__).with_name("byol_rivals.py")
 
 
@@ -112,14 +114,28 @@ def run_rival(
     arguments |= {"seconds": 60 * minutes, "out": out}
     flags = [item for key, value in arguments.items() for item in (f"--{key}", str(value))]
     flags += ["--bf16"] if rival.bf16 else []
-    done = subprocess.run(
-        [options.rivals, str(WORKER), rival.program, *flags], capture_output=True, text=True, check=False
-    )
+    pinned = ["taskset", "--cpu-list", str(CORES[1])] if options.at_once else []
+    command = [*pinned, options.rivals, str(WORKER), rival.program, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         print(f"skipped {rival.program}: {reason[0]}; how to install it is in {WORKER.name}")
         return None
     return float(json.loads(done.stdout.strip().splitlines()[-1])["images_per_second"]), out
+
+
+def run_both(
+    options: argparse.Namespace, rival: Rival, folder: Path, minutes: float, epochs: tuple[int, int]
+) -> list[tuple[float, Path]]:
+    """Train with the other package and with Sightline; return what each of them returned, or nothing if the other
+    fails. epochs: of Sightline's schedule and of the other's."""
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run_rival, options, rival, folder, minutes, epochs[1])
+        if not options.at_once and job.result() is None:
+            return []
+        ours = run_sightline(options, rival, folder / "run", minutes, epochs[0])
+        other = job.result()
+    return [ours, other] if other else []
 
 
 def compare_speed(options: argparse.Namespace, name: str) -> tuple[float, float] | None:
@@ -128,26 +144,24 @@ def compare_speed(options: argparse.Namespace, name: str) -> tuple[float, float]
     epochs = 1000  # more than a run can finish in --seconds
     for _ in range(options.pairs):
         with tempfile.TemporaryDirectory() as folder:
-            other = run_rival(options, rival, Path(folder), options.seconds / 60, epochs)
-            if other is None:
-                return None
-            speed, _ = run_sightline(options, rival, Path(folder) / "run", options.seconds / 60, epochs)
-        pairs.append((speed, other[0]))
-        print(f"{name:<28}{speed:>10.1f}{other[0]:>8.1f}{speed / other[0]:>8.3f}", flush=True)
+            found = run_both(options, rival, Path(folder), options.seconds / 60, (epochs, epochs))
+        if not found:
+            return None
+        (ours, _), (other, _) = found
+        pairs.append((ours, other))
+        print(f"{name:<28}{ours:>10.1f}{other:>8.1f}{ours / other:>8.3f}", flush=True)
     print(f"{name:<28}{'':>18}{statistics.median(a / b for a, b in pairs):>8.3f}   median", flush=True)
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
 def compare_accuracy(options: argparse.Namespace, rival: Rival, speeds: tuple[float, float]) -> tuple[float, float]:
     """Train both for --minutes; return the k-NN accuracies (Sightline, rival)."""
-    epochs = [max(1, round(60 * options.minutes * speed / options.images)) for speed in speeds]
+    ours, others = (max(1, round(60 * options.minutes * speed / options.images)) for speed in speeds)
     with tempfile.TemporaryDirectory() as name:
-        other = run_rival(options, rival, Path(name), options.minutes, epochs[1])
-        assert other is not None
-        _, run = run_sightline(options, rival, Path(name) / "run", options.minutes, epochs[0])
+        (_, run), (_, file) = run_both(options, rival, Path(name), options.minutes, (ours, others))
         state, _ = load_model(run / "checkpoints" / "best")
         weights = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
-        return knn_accuracy(options, weights), knn_accuracy(options, torch.load(other[1], weights_only=True))
+        return knn_accuracy(options, weights), knn_accuracy(options, torch.load(file, weights_only=True))
 
 
 def knn_accuracy(options: argparse.Namespace, weights: dict[str, torch.Tensor] | None) -> float:
@@ -193,11 +207,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="length of each run that measures k-NN, or 0")
     parser.add_argument("--only", nargs="+", choices=RIVALS, default=list(RIVALS), metavar="NAME", help=f"of {names}")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--at-once", action="store_true", help="train both at the same time, each on one core")
     options = parser.parse_args()
+    if options.at_once:
+        os.sched_setaffinity(0, CORES[:1])
+        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        every = options.data
+        every, threads = options.data, 1 if options.at_once else len(CORES)
         options.data = link_images(every, Path(name) / "few", FEW)
-        print(f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {CORES} threads")
+        print(
+            f"ResNet-18 at {options.size} pixels, batch {options.batch}, {options.seconds:g} s each, {threads} threads"
+        )
         print(f"{'images/s':<28}{'sightline':>10}{'other':>8}{'ratio':>8}")
         speeds = {name: compare_speed(options, name) for name in options.only}
         if not options.minutes:
