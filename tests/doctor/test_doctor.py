@@ -143,6 +143,7 @@ def test_the_clean_list_can_be_trained_on(
     path = tmp_path / "out" / "clean.csv"
     found = diagnose(root, tmp_path, fix=True)
     assert found.clean_list == path
+    assert any("3 unreadable" in note and "1 other channels or bits" in note for note in found.notes)
     names = {line.split(",")[0].removeprefix("../photos/") for line in path.read_text().splitlines()[1:]}
     left_out = planted["unreadable"] | planted["conflicting_labels"] | planted["other_pixels"]
     left_out |= {"train/class_1/1.png", "train/class_0/copy.png", "train/class_0/again.png"}

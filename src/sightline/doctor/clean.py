@@ -1,5 +1,5 @@
-"""The clean list: a CSV of the usable images, for `train --data`. Unreadable images, images with several labels, and
-all but one of identical images are not in it."""
+"""The clean list: a CSV of the usable images, for `train --data`. Unreadable images, images of another kind of pixels
+than most, images with several labels, and all but one of identical images are not in it."""
 
 import os
 import shlex
@@ -14,6 +14,7 @@ from ..data.sources.splits import ALL
 from ..errors import SightlineError, counted
 from ..runs.atomic import atomic_write
 from ..runs.csv_io import csv_text
+from .checks import most_common, odd
 from .copies import identical, labels_of
 from .facts import Facts
 from .opened import OpenedData
@@ -42,7 +43,8 @@ def check_clean_list(path: Path, opened: OpenedData, overwrite: bool) -> None:
 
 def reasons_to_skip(facts: Sequence[Facts]) -> dict[str, str]:
     """The images that are not put on the clean list: {name: reason}."""
-    out = {fact.name: "unreadable" for fact in facts if fact.why}
+    usual = most_common(facts)
+    out = {fact.name: "other channels or bits" if odd(fact, usual) else "unreadable" for fact in facts if fact.why}
     for group in identical(facts):
         kept = min(group, key=lambda fact: (PRECEDENCE.index(fact.split), unlistable(fact.name), len(fact.name)))
         if len(labels_of(group)) > 1:
