@@ -10,11 +10,14 @@ from sightline.insight.curves import history
 from sightline.report.findings import Findings, summarize
 from sightline.report.run import Predictions
 from sightline.stats.calibration import chance_error
+from sightline.stats.groups import Groups
 from sightline.tasks.classify.report import classifier_hints
 
 from .row import Claim, Row, contains
 
 Draw = Callable[[np.random.Generator, int], Predictions]
+FRAMES = 20
+"""Number of images of a film."""
 POPULATION = 200_000
 """Predictions from which a true value is computed."""
 
@@ -45,16 +48,36 @@ def constant(rng: np.random.Generator, count: int, confidence: float) -> Predict
     return Predictions(("",) * count, predicted, truth, np.full(count, confidence), ("a", "b"))
 
 
-def sentences(predictions: Predictions) -> list[str]:
+def films(rng: np.random.Generator, count: int, share: float, strength: float) -> tuple[Predictions, Groups]:
+    """Predictions whose confidence is `share`, in films of FRAMES images. The images of a film are right with a
+    probability that is drawn from Beta(strength * share, strength * (1 - share))."""
+    ids = np.arange(count) // FRAMES
+    chances = rng.beta(strength * share, strength * (1 - share), int(ids.max()) + 1)[ids]
+    predicted = rng.integers(0, 2, count)
+    truth = np.where(rng.random(count) < chances, predicted, 1 - predicted)
+    return Predictions(("",) * count, predicted, truth, np.full(count, share), ("a", "b")), Groups(ids, "films")
+
+
+def sentences(predictions: Predictions, groups: Groups | None = None) -> list[str]:
     """The hints on a classifier's page."""
     none = np.zeros(0, np.int64)
-    found = Findings(history([]), summarize(predictions, None), [], [], [], none, (), [], none)
+    found = Findings(history([]), summarize(predictions, groups), [], [], [], none, (), [], none)
     return [text for text, _ in classifier_hints(found, predictions.classes)]
 
 
 def said(draw: Draw, rng: np.random.Generator, sets: int, count: int) -> list[bool]:
     """Whether a page calls the model overconfident or underconfident."""
     return [any("confident" in text for text in sentences(draw(rng, count))) for _ in range(sets)]
+
+
+def said_of_films(rng: np.random.Generator, sets: int, count: int, **settings: float) -> list[bool]:
+    """Whether a page calls a model underconfident or overconfident whose images are frames of films."""
+    return [any("confident" in text for text in sentences(*films(rng, count, **settings))) for _ in range(sets)]
+
+
+def class_bold_of_films(rng: np.random.Generator, sets: int, count: int, **settings: float) -> list[bool]:
+    """Whether the class table shows the overconfidence of any class in bold, for such images."""
+    return [any(one.p < 0.05 for one in summarize(*films(rng, count, **settings)).by_class) for _ in range(sets)]
 
 
 def covered(draw: Draw, rng: np.random.Generator, sets: int, count: int) -> list[float]:
@@ -86,6 +109,12 @@ CALIBRATED: dict[str, Draw] = {
     "every confidence 99 %": partial(constant, confidence=0.99),
     "10 classes, mean confidence 66 %, right independently of it": partial(softmax, classes=10, scale=3, flat=True),
 }
+FILMS = (
+    (0.96, 0.2, "mostly all right or all wrong"),
+    (0.96, 5.0, "that differ"),
+    (0.8, 0.2, "mostly all right or all wrong"),
+)
+"""Confidence, parameter of `films`, description."""
 CLAIMS = (
     Claim(
         "Calibration",
@@ -103,6 +132,17 @@ CLAIMS = (
                     150 * (i < 6),
                 )
                 for i, (name, draw) in enumerate(CALIBRATED.items())
+            ),
+            *(
+                Row(
+                    f"calibrated model, films of 20 frames, every confidence {share:.0%}, frames {alike}",
+                    "false alarms",
+                    partial(said_of_films, share=share, strength=strength),
+                    (0, 0.05),
+                    (240, 600, 2000),
+                    600,
+                )
+                for share, strength, alike in FILMS
             ),
             Row(
                 "10 classes, temperature 0.5 (overconfident)",
@@ -153,6 +193,17 @@ CLAIMS = (
                 (0, 0.05),
                 (300, 2500),
                 200,
+            ),
+            *(
+                Row(
+                    f"calibrated model, 2 classes, films of 20 frames, every confidence {share:.0%}, frames {alike}",
+                    "false alarms",
+                    partial(class_bold_of_films, share=share, strength=strength),
+                    (0, 0.05),
+                    (240, 600, 2000),
+                    600,
+                )
+                for share, strength, alike in FILMS
             ),
             Row(
                 "temperature 0.5, 10 classes",

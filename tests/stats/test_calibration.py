@@ -53,3 +53,28 @@ def test_chance_error_is_the_error_of_calibrated_models() -> None:
     errors = [calibration_error(confidence, rng.random(100) < confidence) for _ in range(500)]
     assert chance_error(confidence) == pytest.approx(np.mean(errors), abs=0.006)
     assert chance_error(np.ones(5)) == 0
+
+
+def test_films_that_are_all_right_are_no_evidence_either() -> None:
+    """A calibrated model whose films are wrong as a whole with probability 0.04 has 12 films right in 61 % of sets."""
+    groups, confidence = np.repeat(np.arange(12), 20), np.full(240, 0.96)
+    assert signed_error(confidence, np.ones(240, bool)).high < 0
+    found = signed_error(confidence, np.ones(240, bool), groups)
+    assert found.p > 0.05 and found.low < 0 < found.high
+    one_wrong = np.arange(240) != 7
+    assert signed_error(confidence, one_wrong, groups).p > 0.05
+    assert signed_error(np.full(240, 0.5), np.ones(240, bool), groups).p < 0.05
+
+
+def test_with_groups_too_p_is_below_5_percent_if_and_only_if_the_interval_excludes_0() -> None:
+    rng = np.random.default_rng(3)
+    seen = set()
+    for _ in range(300):
+        groups = np.sort(rng.integers(0, 15, 90))
+        groups = np.unique(groups, return_inverse=True)[1]
+        confidence = rng.beta(rng.uniform(0.5, 30), 1, 90)
+        chances = rng.beta(rng.uniform(0.2, 9), rng.uniform(0.2, 2), 15)[groups]
+        found = signed_error(confidence, rng.random(90) < chances, groups)
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+        seen.add(found.p < 0.05)
+    assert seen == {True, False}

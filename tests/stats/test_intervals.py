@@ -48,6 +48,7 @@ def test_groups_of_one_image_change_little_and_copies_count_once() -> None:
     assert low == pytest.approx(alone[0], abs=0.02) and high == pytest.approx(alone[1], abs=0.02)
     assert effective_images(np.repeat(right, 5), groups) == pytest.approx(60, rel=0.03)
     assert effective_images(right, None) == 60
+    assert effective_images(np.ones(240), np.repeat(np.arange(12), 20)) == 12, "equal values show no design effect"
 
 
 def test_too_few_groups_have_no_interval() -> None:

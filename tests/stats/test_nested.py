@@ -103,3 +103,12 @@ def test_a_long_film_does_not_hide_its_own_deviation() -> None:
     without = np.array([values[groups != group].mean() for group in range(20)])
     assert mean_variance(values, groups) == pytest.approx(19 / 20 * ((without - values.mean()) ** 2).sum())
     assert mean_variance(values, None) == pytest.approx(values.var(ddof=1) / 400)
+
+
+def test_seeds_that_agree_do_not_narrow_the_interval_of_films() -> None:
+    groups = np.repeat(np.arange(12), 20)
+    one_wrong = np.arange(240) != 7
+    for right in (np.ones(240, bool), one_wrong, groups != 3):
+        _, several = nested_mean(np.tile(right, (1, 3, 1)), groups)
+        one = mean_interval(right, groups)
+        assert several[0] <= one[0] and several[1] >= one[1]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from .intervals import effective_images, mean_variance, t_quantile, wilson_interval
+from .intervals import mean_variance, share_interval, share_p, t_quantile
 from .metrics import Array, binned, to_numpy
 from .units import FEWEST, count_units, effective_units
 
@@ -24,11 +24,12 @@ def signed_error(confidence: Array, correct: Array, groups: np.ndarray | None = 
     """The signed calibration error of the predictions of N images. confidence: [N], of the predicted class. correct:
     bool [N]. groups: int64 [N], the groups of the images; without, or of one image each, images are independent.
 
-    The interval contains both the t interval of the differences (confidence - correct) and Wilson's interval of the
-    accuracy, subtracted from the mean confidence; p is the larger of both. Each of the two alone fails. Without a wrong
-    prediction all differences are nearly equal: the t interval of 50 predictions of a calibrated model with confidence
-    0.99 excludes 0 in 60 % of sets. Wilson's interval ignores that confidences vary: it excludes 0 in up to 14 % of
-    sets, if the right ones are drawn independently of them. docs/claims.md has the error rates of the result.
+    The interval contains both the t interval of the differences (confidence - correct) and the interval of the
+    accuracy (`share_interval`), subtracted from the mean confidence; p is the larger of both. Each of the two alone
+    fails. Without a wrong prediction all differences are nearly equal: the t interval of 50 predictions of a calibrated
+    model with confidence 0.99 excludes 0 in 60 % of sets. The interval of the accuracy ignores that confidences vary:
+    it excludes 0 in up to 14 % of sets, if the right ones are drawn independently of them. docs/claims.md has the error
+    rates of the result.
 
     For fewer than two images, or fewer than FEWEST groups, the interval is that of no knowledge, [-1, 1].
     """
@@ -39,17 +40,12 @@ def signed_error(confidence: Array, correct: Array, groups: np.ndarray | None = 
     if units < (2 if groups is None else FEWEST):
         return SignedError(error, -1.0, 1.0, 1.0)
     mean, degrees = float(np.clip(sure.mean(), 0, 1)), max(effective_units(count, groups) - 1, 1.0)
-    deviation, images = float(np.sqrt(mean_variance(sure - right, groups))), effective_images(right, groups)
+    deviation = float(np.sqrt(mean_variance(sure - right, groups)))
     half = float(t_quantile(degrees)) * deviation
-    low, high = wilson_interval(float(right.mean()) * images, images)
-    p_t = 2 * float(special.stdtr(degrees, -quotient(error, deviation)))
-    p_score = 2 * float(special.ndtr(-quotient(error, float(np.sqrt(mean * (1 - mean) / images)))))
-    return SignedError(error, min(error - half, mean - high), max(error + half, mean - low), max(p_t, p_score))
-
-
-def quotient(error: float, deviation: float) -> float:
-    """|error| / deviation, the size of a test statistic; 0 for an error of 0, infinite for a deviation of 0."""
-    return 0.0 if not error else abs(error) / deviation if deviation else float("inf")
+    low, high = share_interval(right, groups)
+    size = 0.0 if not error else abs(error) / deviation if deviation else float("inf")
+    p = max(2 * float(special.stdtr(degrees, -size)), share_p(right, groups, mean))
+    return SignedError(error, min(error - half, mean - high), max(error + half, mean - low), p)
 
 
 def chance_error(confidence: Array, bins: int = 15) -> float:

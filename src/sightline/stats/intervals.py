@@ -80,11 +80,13 @@ def mean_variance(values: np.ndarray, groups: np.ndarray | None) -> float:
 
 def effective_images(values: ArrayLike, groups: np.ndarray | None) -> float:
     """The number of independent images whose mean is as precise as that of `values` [N]: N divided by the design effect
-    (Kish 1965), at most N."""
+    (Kish 1965), at most N. Equal values do not show the design effect; each group then counts as one image."""
     items = np.asarray(values, dtype=np.float64)
-    alone = mean_variance(items, None)
-    if groups is None or not alone > 0:
+    if groups is None:
         return float(len(items))
+    alone = mean_variance(items, None)
+    if not alone > 0:
+        return effective_units(len(items), groups)
     return float(len(items) * min(1.0, alone / max(mean_variance(items, groups), 1e-300)))
 
 
@@ -102,27 +104,53 @@ def mean_interval(values: ArrayLike, groups: np.ndarray | None = None, level: fl
         return wilson_interval(items.sum(), len(items), level)
     if units < FEWEST:
         return NONE
+    if shares:
+        return share_interval(items, groups, level)
     mean, effective = float(items.mean()), effective_units(len(items), groups)
     sizes = sums(np.ones(len(items)), groups)
     left_out = (items.sum() - sums(items, groups)) / (len(items) - sizes)
-    if not shares and items.min() >= 0 and left_out.min() > 0:
+    if items.min() >= 0 and left_out.min() > 0:
         low, high = jackknife(np.log(mean), np.log(left_out), effective).interval(level)
         return float(np.exp(low)), float(np.exp(high))
-    low, high = jackknife(mean, left_out, effective, share=shares).interval(level)
-    if not shares:
-        return float(low), float(high)
-    wilson = share_interval(items, groups, level)
-    return min(wilson[0], float(low)), max(wilson[1], float(high))
+    low, high = jackknife(mean, left_out, effective).interval(level)
+    return float(low), float(high)
 
 
 def share_interval(values: np.ndarray, groups: np.ndarray | None, level: float = LEVEL) -> Interval:
-    """The Wilson interval of a mean of `values` [N] from 0 to 1, as of so many right ones of N images; with groups, of
-    the effective number of images."""
+    """Interval (low, high) of a mean of `values` [N] from 0 to 1: Wilson's, as of so many right ones of N images; with
+    groups, Wilson's for the effective number of images or that of `grouped_share`, whichever is wider on each side."""
     total = effective_images(values, groups)
-    if groups is not None:
-        degrees = max(effective_units(len(values), groups) - 1, 1)
-        total *= float(special.ndtri((1 + level) / 2) / t_quantile(degrees, level)) ** 2
-    return wilson_interval(float(values.mean()) * total, total, level)
+    if groups is None:
+        return wilson_interval(float(values.mean()) * total, total, level)
+    degrees = max(effective_units(len(values), groups) - 1, 1)
+    total *= float(special.ndtri((1 + level) / 2) / t_quantile(degrees, level)) ** 2
+    wilson = wilson_interval(float(values.mean()) * total, total, level)
+    low, high = grouped_share(values, groups).interval(level)
+    return min(wilson[0], float(low)), max(wilson[1], float(high))
+
+
+def share_p(values: np.ndarray, groups: np.ndarray | None, share: float) -> float:
+    """Two-sided p value of the hypothesis that the mean of `values` [N] from 0 to 1 is `share`: below 1 - level if and
+    only if `share` is outside of their `share_interval`."""
+    mean, total = float(values.mean()), effective_images(values, groups)
+    score = abs(mean - share) / np.sqrt(share * (1 - share) / total) if 0 < share < 1 else float("inf")
+    if mean == share:
+        return 1.0
+    if groups is None:
+        return float(2 * special.ndtr(-score))
+    found = grouped_share(values, groups)
+    apart = special.logit(share) - found.middle
+    inside = apart * (share - mean) <= 0  # between the share and its bias-corrected value
+    by_jackknife = 1.0 if inside else 2 * special.stdtr(found.degrees, -np.abs(apart) / found.error)
+    by_score = 2 * special.stdtr(max(effective_units(len(values), groups) - 1, 1), -score)
+    return float(max(by_score, by_jackknife))
+
+
+def grouped_share(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """The jackknife over groups of a mean of `values` [N] from 0 to 1."""
+    sizes = sums(np.ones(len(values)), groups)
+    left_out = (values.sum() - sums(values, groups)) / (len(values) - sizes)
+    return jackknife(values.mean(), left_out, effective_units(len(values), groups), share=True)
 
 
 def t_quantile(degrees: Any, level: float = LEVEL) -> Any:
