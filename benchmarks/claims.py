@@ -44,7 +44,7 @@ These describe the images, labels or records from which they were computed, and 
 recall, average precision or IoU; the most frequent confusion; "The validation loss ends 40% above its minimum, at epoch
 5"; "The last epoch is the best"; the share of time spent waiting for data; the numbers of images of rare and missing
 classes; unusual sizes and formats of images (thresholds in [doctor.md](doctor.md)); classes that always occur together;
-k-NN accuracy and silhouette of maps.
+k-NN accuracy and silhouette of maps; the k-NN accuracy from raw pixels beside that from the features of a pre-training.
 
 Withdrawn, because no error rate could be held: "the model overfits", "try more epochs", "a recall of only", "check the
 labels of these images", "calibration error 6.1 points: overconfident", "if a set has two labels, one is likely wrong".

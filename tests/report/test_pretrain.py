@@ -97,7 +97,13 @@ def test_features_that_are_no_better_than_raw_pixels_are_named(
     assert done["event"] == "done"
     (run / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(done)]) + "\n")
     text = write_report(run).read_text(encoding="utf-8")
-    assert ("These features are no better than raw pixels, on which k-NN classifies 43.2% correctly" in text) == said
+    assert ("From raw pixels k-NN classifies 43.2% of these images correctly, and no more from the" in text) == said
+    assert ("--pretrain.predictor_rate 100" in text) == said
+    recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
+    assert "method: byol" in recipe
+    (run / "recipe.yaml").write_text(recipe.replace("method: byol", "method: moco"), encoding="utf-8")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert ("train longer." in text) == said and "--pretrain.method moco" not in text
 
 
 @pytest.mark.usefixtures("quick_figures")

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 import sightline
 from config_toys import configured
+from film_toys import write_films
 from sightline import SightlineError
 from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Augment, Config, Data, Model, Train
 from sightline.models.encoder_weights import load_encoder
 from sightline.models.segmenters import build_segmenter
 from sightline.recipes import load_recipe
-from sightline.runs.atomic import read_json_lines
-from sightline.tasks.pretrain.build import build, build_siamese, open_images, view_functions
+from sightline.runs.atomic import read_json, read_json_lines
+from sightline.tasks.pretrain.build import build, build_siamese, evenly, open_images, view_functions
 from sightline.tasks.pretrain.probe import open_probe
 from sightline.tasks.pretrain.siamese import Siamese
 from sightline.tasks.pretrain.task import target_momentum
@@ -87,8 +88,9 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_p
     flat.mkdir()
     for number, path in enumerate(sorted((few / "train").rglob("*.png"))):
         (flat / f"picture{number}.png").write_bytes(path.read_bytes())
+    groups = {"data.group": "(?P<group>[a-z]+)"}  # of the training images, not of those of the probe
     runs = [
-        sightline.train(small(**{"pretrain.probe": probe}), flat, out=tmp_path / name, quiet=True)
+        sightline.train(small(**{"pretrain.probe": probe} | groups), flat, out=tmp_path / name, quiet=True)
         for name, probe in (("without", ""), ("with", str(few)))
     ]
     weights = [load_file(run.path / "checkpoints" / "last" / "model.safetensors") for run in runs]
@@ -98,6 +100,22 @@ def test_the_probe_is_measured_and_never_trained_on(small: Toy, few: Path, tmp_p
     assert 0.25 < runs[1].metrics["knn_accuracy"] <= 1 and low <= runs[1].metrics["knn_accuracy"] <= high
     again = sightline.evaluate(runs[1].path, quiet=True)
     assert again["knn_accuracy"] == runs[1].metrics["knn_accuracy"] and again["images"] == 8
+
+
+def test_the_teacher_is_standardized_on_images_of_all_classes() -> None:
+    """Images are in the order of their classes."""
+    images = np.arange(1999).reshape(-1, 1, 1, 1)
+    assert evenly(images, 1000).ravel()[[0, 500, 999]].tolist() == [0, 999, 1997]
+    assert evenly(images, 5000).tolist() == images.tolist() and len(evenly(images[:0], 10)) == 0
+    assert (evenly(np.arange(25_000), 1000) == np.arange(0, 25_000, 25)).all()
+
+
+def test_the_result_says_that_the_films_are_known(small: Toy, tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films", ("train", "val"))
+    run = sightline.train(small(), films, out=tmp_path / "run", quiet=True)
+    assert read_json(run.path / "predictions" / "val-groups.json")["shared"] == 60
+    facts = run.metrics
+    assert facts["grouped_by"].startswith("frames of one film")
 
 
 def test_views_that_patches_do_not_divide_are_an_error(small: Toy, few: Path) -> None:

@@ -136,8 +136,7 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
     learner = build_learner(config, model, mean, std, bank, rows, len(val.names), device, train.channels)
     if config.pretrain.teacher:
         learner.teacher, report = load_teacher(config.pretrain, (mean, std), device, say)
-        images = parts.some_images(train)
-        chosen = np.ascontiguousarray(images[:: max(1, len(images) // STANDARDIZED)][:STANDARDIZED])
+        chosen = evenly(parts.some_images(train), STANDARDIZED)
         learner.teacher.standardize(transform(torch.from_numpy(chosen).to(device)))
         facts["teacher"] = report.as_dict()
     if config.train.compile:
@@ -155,6 +154,12 @@ def build(config: PretrainConfig, say: Say, precision: str = "", fresh: bool = T
         ),
         alarm=collapse,
     )
+
+
+def evenly(images: np.ndarray, most: int) -> np.ndarray:
+    """At most this number of images [N, C, H, W], evenly spread: neighbors are mostly of one class."""
+    count = min(most, len(images))
+    return np.ascontiguousarray(images[np.arange(count) * len(images) // max(count, 1)])
 
 
 def several_images(config: PretrainConfig, source: Source, say: Say) -> Decoded:

@@ -20,7 +20,7 @@ from ...stats.groups import groups_of
 from ..contract import Say
 from .build import build_learner, build_siamese, evaluated_images, open_images, open_without_leaks
 from .config import PretrainConfig
-from .probe import open_probe, probe_images
+from .probe import evaluated_data, open_probe, probe_images
 from .task import pretraining_intervals
 
 
@@ -59,7 +59,7 @@ def evaluate(folder: Path, config: PretrainConfig, data: str, split: str | None,
     none = np.zeros(0, dtype=np.int64)
     learner = build_learner(config, model, mean, std, bank, none, len(val.names), device, channels)
     numbers, arrays = evaluate_split(learner, val, config.train.eval_batch_size, device)
-    measured = {**numbers, **pretraining_intervals(arrays, groups_of(val, config.data))}
+    measured = {**numbers, **pretraining_intervals(arrays, groups_of(val, evaluated_data(config)))}
     found = {"split": split or "val", "images": len(val.names), **measured}
     if data or outer:
         silent: Say = lambda text: None  # noqa: E731  the listing has been printed

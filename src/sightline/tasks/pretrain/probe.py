@@ -1,6 +1,6 @@
 """The labeled data of `pretrain.probe`, on which the k-NN accuracy of a pre-training is measured."""
 
-from ...config.schema import Data
+from ...config.schema import NO_GROUPS, Data
 from ...data.channels import Channels
 from ...data.copies import copies_of, sentences
 from ...data.image_cache import decode, subset
@@ -23,8 +23,7 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
 
     Raises SightlineError if the data have no training labels.
     """
-    changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": "", "leave_out": ()}
-    data = config.data.model_copy(update=changes)
+    data = evaluated_data(config)
     probe = open_source(data, data.split_seed)
     for note in probe.notes:
         say(f"    {note}")
@@ -34,6 +33,16 @@ def open_probe(config: PretrainConfig, say: Say) -> tuple[Source, Data]:
         what = f"the images of pretrain.probe have {'no' if labels is None else 'several'} labels"
         raise SightlineError(what, where=data.path, cure=cure)
     return reject_leaks(probe, data, say), data
+
+
+def evaluated_data(config: PretrainConfig) -> Data:
+    """The settings by which the evaluated images are read and grouped. For those of `pretrain.probe` they do not
+    contain what describes the files of the training images, such as a pattern for their groups."""
+    if not config.pretrain.probe:
+        return config.data
+    group = NO_GROUPS if config.data.group == NO_GROUPS else ""
+    changes = {"path": config.pretrain.probe, "layout": "auto", "classes": (), "group": group, "leave_out": ()}
+    return config.data.model_copy(update=changes)
 
 
 def evaluated_source(config: PretrainConfig, source: Source) -> Source:

@@ -38,7 +38,7 @@ SPREAD = (
     "number of directions in which the backbone's features vary, weighted by their variance. Alignment: mean squared "
     "distance of the features of two views of an image, scaled to length 1. Uniformity: how evenly the features of "
     "different images are spread, the lower the more evenly; features that collapse have an alignment and a uniformity "
-    "near 0."
+    "near 0. The loss and the alignment are of the first 500 evaluated images."
 )
 NEAREST = (
     "The evaluated images whose features are most similar (cosine) to those of the image on the left, among the images "
@@ -124,7 +124,7 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     numbers = latest(findings, done)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""
-    warnings = [f"{warning[0].upper()}{warning[1:]}."] if warning else no_better_than_pixels(numbers, done)
+    warnings = [f"{warning[0].upper()}{warning[1:]}."] if warning else no_better_than_pixels(numbers, done, files)
     if warnings:
         parts.append(element("aside", element("p", warnings), class_="notice"))
     facts: list[tuple[str, str, str]] = []
@@ -143,21 +143,24 @@ def summary(files: RunFiles, findings: Findings) -> list[Child]:
     return parts
 
 
-def no_better_than_pixels(numbers: Mapping[str, float], done: Mapping[str, Any]) -> list[Child]:
-    """A warning if k-NN is no better on the features than on raw pixels, else []. Features can be so without having
-    collapsed: SimSiam without its predictor's rate had an effective rank of 16, see docs/pretrain.md."""
+def no_better_than_pixels(numbers: Mapping[str, float], done: Mapping[str, Any], files: RunFiles) -> list[Child]:
+    """A warning if k-NN is right no more often on the features than on raw pixels, else []. Features can be so without
+    having collapsed: SimSiam without its predictor's rate had an effective rank of 16, see docs/pretrain.md."""
     found = done.get("baselines")
     pixels = number(found.get("knn_raw_pixels")) if isinstance(found, dict) else np.nan
     if not numbers.get("knn_accuracy", np.inf) <= pixels:
         return []
-    return [
-        f"These features are no better than raw pixels, on which k-NN classifies {percent(pixels)}% correctly: train "
-        "longer, for BYOL and SimSiam with a faster predictor (",
-        element("code", "--pretrain.predictor_rate 100", class_="option"),
-        "), or try another objective (",
-        element("code", "--pretrain.method moco", class_="option"),
-        ").",
+    advice: list[Child] = [
+        f"From raw pixels k-NN classifies {percent(pixels)}% of these images correctly, and no more from the features: "
+        "train longer",
     ]
+    method = section(files.recipe, "pretrain").get("method")
+    if method in ("byol", "simsiam"):
+        rate = element("code", "--pretrain.predictor_rate 100", class_="option")
+        advice += [", with a faster predictor (", rate, ")"]
+    if method != "moco":
+        advice += [", or try another objective (", element("code", "--pretrain.method moco", class_="option"), ")"]
+    return [*advice, "."]
 
 
 def lead(files: RunFiles, numbers: dict[str, float]) -> str:

@@ -17,6 +17,8 @@ from ...stats.intervals import bracketed
 from ...stats.metrics import accuracy
 from ..whole_image.baselines import ImageBaselines
 from .build import build_siamese
+from .config import PretrainConfig
+from .probe import evaluated_data
 from .task import PretrainLearner, pretraining_intervals
 
 COLUMNS, PREVIEWED = 8, 16
@@ -29,7 +31,10 @@ def results(training: Training) -> tuple[dict[str, Any], str]:
     (shipped,) = shipped_checkpoints(training.folder)
     parts.learner.parameters().load_state_dict(load_model(shipped)[0])
     numbers, arrays = evaluate(parts.learner, parts.val, size, parts.device)
-    groups = write_groups(training.folder, "val", parts.val, training.config.data)
+    assert isinstance(training.config, PretrainConfig) and isinstance(parts.learner, PretrainLearner)
+    bank = parts.learner.bank.images.names if parts.learner.bank else ()
+    known = {*parts.train.names, *bank}
+    groups = write_groups(training.folder, "val", parts.val, evaluated_data(training.config), known)
     final: dict[str, Any] = numbers | pretraining_intervals(arrays, groups)
     spread = f"spread {numbers['feature_std']:.3f} of 1, effective rank {numbers['effective_rank']:.1f}"
     if "knn_accuracy" not in numbers:
