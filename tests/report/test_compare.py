@@ -423,6 +423,19 @@ def test_runs_are_compared_on_the_test_split(tmp_path: Path) -> None:
     assert "different pixels" in compare([a, b], "test").unpaired[0].why
 
 
+def test_groups_of_one_run_count_whichever_run_is_the_reference(tmp_path: Path) -> None:
+    a = classifier(tmp_path / "a", said(*range(14)).tolist(), TRUTH.tolist())
+    b = classifier(tmp_path / "b", said(12).tolist(), TRUTH.tolist())
+    groups = {"by": "data.group", "groups": [[f"val/{i:03d}.png" for i in range(n, n + 6)] for n in range(0, 60, 6)]}
+    (a / "predictions/val-groups.json").write_text(json.dumps(groups))
+    first, second = compare([a, b]).pairs[0], compare([b, a]).pairs[0]
+    assert "60 images in 10 groups" in first.sentence and "60 images in 10 groups" in second.sentence
+    assert first.interval == pytest.approx([-edge for edge in second.interval[::-1]])
+    assert "a and b have different groups of images: those of both are joined." in first.notes
+    (b / "predictions/val-groups.json").write_text(json.dumps(groups))
+    assert compare([a, b]).pairs[0].notes == () and compare([a, b]).pairs[0].interval == first.interval
+
+
 def test_runs_that_were_not_evaluated_on_the_test_split_are_an_error_with_the_commands(tmp_path: Path) -> None:
     runs = [classifier(tmp_path / name, said().tolist(), TRUTH.tolist()) for name in ("a", "b b", "c")]
     evaluated(runs[2])

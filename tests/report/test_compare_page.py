@@ -19,6 +19,7 @@ from sightline.insight.curves import MetricCurve
 from sightline.report.compare.figures import binned_means, draw_cost, draw_differences, draw_overlay, most_different
 from sightline.report.compare.files import write_comparison
 from sightline.report.compare.numbers import compare
+from sightline.report.compare.page import runs_table
 from sightline.report.compare.paired_sections import gallery_image, only_right, thumbnails_by_name
 from sightline.tasks.segment.compare import mask_rows
 
@@ -301,3 +302,14 @@ def test_a_noisy_curve_is_averaged_over_adjacent_points() -> None:
     few, means = binned_means(x, y, 65)
     assert len(few) == 65 and (means == 1).all() and few[0] == 0.5
     assert binned_means(x[:60], y[:60], 65)[0] is not None and len(binned_means(x[:60], y[:60], 65)[0]) == 60
+
+
+def test_the_spread_of_a_finished_run_is_that_of_its_stored_weights(tmp_path: Path) -> None:
+    """As on the page of the run; the last epoch may have been evaluated in bfloat16."""
+    runs = [pretraining(tmp_path / name, knn=0.5) for name in ("a", "b")]
+    lines = (runs[0] / "metrics.jsonl").read_text().splitlines()
+    lines[-1] = json.dumps(json.loads(lines[-1]) | {"effective_rank": 34.5})
+    (runs[0] / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (runs[1] / "metrics.jsonl").write_text("\n".join(lines[:-1]) + "\n")  # not finished
+    _, rows = runs_table(compare(runs), ["", ""])
+    assert [row[3] for row in rows] == ["34.5", "12"]

@@ -1,5 +1,6 @@
 """The sentences, the step that is used, and the commands after a start."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -7,14 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from compare_toys import classifier
 from sightline import SightlineError
 from sightline.config.resolve import to_yaml
 from sightline.config.schema import Model
+from sightline.report.compare.numbers import compare
 from sightline.runs.atomic import write_json
 from sightline.start.outcomes import Outcome, more_time, read_outcomes, write_outcomes
-from sightline.start.results import climb, highest, left_out, next_commands, sentences
+from sightline.start.results import climb, corrected, highest, left_out, next_commands, sentences
 from sightline.tasks.classify.config import ClassifyConfig
 
+TWO = {"a": [0, 1, 1, 1], "b": [0, 1, 0, 1]}
+"""The predictions of two runs."""
 STEPS = [Outcome(name, name, True, 1.0) for name in ("constant", "frozen", "finetune")]
 
 
@@ -40,6 +45,13 @@ def comparison(best: int, differences: dict[str, float]) -> Any:
 )
 def test_the_step_with_the_highest_value_is_used(best: int, differences: dict[str, float], used: int) -> None:
     assert highest(comparison(best, differences), STEPS[best], STEPS) is STEPS[used]
+
+
+def test_a_difference_without_an_interval_has_no_corrected_p(tmp_path: Path) -> None:
+    """`sightline report` says the same."""
+    runs = [classifier(tmp_path / name, right, [0, 1, 0, 1]) for name, right in TWO.items()]
+    found = corrected(compare(runs))
+    assert math.isnan(found.pairs[0].p) and math.isnan(found.pairs[0].corrected)
 
 
 def test_without_intervals_the_highest_value_comes_first_and_what_is_missing() -> None:

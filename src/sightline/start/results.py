@@ -118,8 +118,10 @@ def corrected(found: Comparison) -> Comparison:
     one interval for each difference. Its notes are left out: image sides and precisions differ by design, and all runs
     read the same files on one machine."""
     several = len(found.entries) - 1
-    pairs = [with_verdict(replace(pair, notes=()), min(1.0, pair.p * several), 1 - ALPHA / several, found.kind, several)
-             for pair in found.pairs]  # fmt: skip
+    pairs = []
+    for pair in found.pairs:
+        p = pair.p if math.isnan(pair.p) else min(1.0, pair.p * several)
+        pairs.append(with_verdict(replace(pair, notes=()), p, 1 - ALPHA / several, found.kind, several))
     return replace(found, pairs=tuple(pairs), notes=())
 
 
@@ -190,7 +192,8 @@ def points(pair: RunPair) -> str:
     """The difference of a pair in points, with its interval, which is widened for the number of comparisons."""
     low, high = pair.interval
     if math.isnan(low):
-        return f"{100 * pair.difference:+.1f} points, without an interval, because there are too few images"
+        why = "there are too few images, or groups of images that belong together, with each class"
+        return f"{100 * pair.difference:+.1f} points, without an interval, because {why}"
     return f"{100 * pair.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 

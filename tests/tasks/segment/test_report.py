@@ -66,7 +66,7 @@ def test_an_unknown_sample_is_an_error_before_decoding(
 def test_the_page_has_all_definitions_and_the_reason_of_the_stop(run: sightline.Run, scenes: Path) -> None:
     page = run.report.read_text(encoding="utf-8")
     assert "Training stopped at epoch" in page
-    assert "It shows 2 of 4 validation images over the epochs; all 4 with the most wrong pixels." in page
+    assert "It shows 2 of 4 validation images over the epochs; all 4 with the largest share of wrong pixels." in page
     result = sightline.score(scenes / "validation", run.path / "predictions" / "val", "landcover")
     for name, definition in result.others.items():
         value = f"{100 * definition.value:.2f}" if np.isfinite(definition.value) else "none"

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ...errors import counted
+from ...stats.groups import joined
+from ...stats.units import ids_of
 from ..formatting import section
 from .kinds import ComparedRun, ImageResults, TaskComparison
 
@@ -118,6 +120,16 @@ def digest_of(one: ComparedRun, split: str = "") -> str | None:
     split = split or one.files.split
     found = section(section(one.files.provenance, "data"), "digest").get(split, one.files.evaluation.get("digest"))
     return found if isinstance(found, str) and found else None
+
+
+def common_groups(reference: ImageResults, other: ImageResults) -> np.ndarray | None:
+    """The groups int64 [N] of the images of two runs in the order of `reference`: the smallest that contain those of
+    both, so that it does not matter which run is the reference. None if neither has any."""
+    if other.groups is None:
+        return reference.groups
+    row_of = {name: row for row, name in enumerate(other.names)}
+    theirs = ids_of(other.groups[[row_of[name] for name in reference.names]].tolist())
+    return theirs if reference.groups is None else joined(reference.groups, theirs)
 
 
 def aligned_to(reference: ImageResults, other: ImageResults) -> ImageResults:

@@ -8,10 +8,11 @@ from ...data.sources.splits import OUTER
 from ...errors import SightlineError, counted
 from ...stats.intervals import LEVEL, verdict
 from ...stats.paired import bonferroni
+from ...stats.units import count_units
 from ..formatting import device, known, percent, section
 from ..origin import flat, shown
 from .kinds import ComparedRun, Comparison, RunPair, TaskComparison, UnpairedRun
-from .matching import aligned_to, digest_of, examples, mismatch, why_unverified
+from .matching import aligned_to, common_groups, digest_of, examples, mismatch, why_unverified
 from .runs import read_entries
 
 UNSET = "(not set)"
@@ -89,6 +90,10 @@ def compare_pair(reference: ComparedRun, other: ComparedRun, kind: TaskCompariso
         notes.append(f"{other.name} has the images in another order: they were matched by name.")
     if other.results.classes != a.classes:
         notes.append(f"{other.name} has the classes in another order: they were matched by name.")
+    groups = common_groups(a, other.results)
+    if len({count_units(len(a.names), ids) for ids in (a.groups, other.results.groups, groups)}) > 1:
+        notes.append(f"{reference.name} and {other.name} have different groups of images: those of both are joined.")
+    a, b = replace(a, groups=groups), replace(b, groups=groups)
     if doubt := why_unverified(reference, other, kind):
         notes.append(
             f"{reference.name} and {other.name}: the images have the same names and labels; whether their pixels are "

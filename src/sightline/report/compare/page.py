@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...insight.curves import MetricCurve
+from ...insight.curves import MetricCurve, number
 from ...insight.style import class_colors, si_number
 from ..drawing import value_range
 from ..formatting import duration
@@ -184,7 +184,11 @@ def p_text(p: float) -> str:
 
 
 def latest(entry: ComparedRun, field: str) -> str:
-    """The last finite value of a field of a run's evaluation records, as text."""
+    """The last finite value of a field of a run's evaluation records, as text; of a finished run, that of its weights
+    as they are stored, as on its own page: the last epoch may have been evaluated in bfloat16."""
+    ends = [record for record in entry.files.records if record.get("event") == "done"]
+    if entry.past.finished and ends and np.isfinite(final := number(ends[-1].get(field))):
+        return f"{final:.3g}"
     values = entry.past.evaluation[field][np.isfinite(entry.past.evaluation[field])]
     return f"{values[-1]:.3g}" if len(values) else "none"
 

@@ -60,7 +60,9 @@ def two_classes(predictions: Predictions | None, figures: sections.Figures, grou
 def edges(interval: Interval) -> str:
     """An interval in percent as text."""
     low, high = interval
-    return f"95% interval {percent(low)} to {percent(high)}" if low == low else "too few images for an interval"
+    if low != low:
+        return "too few images, or groups of them, for an interval"
+    return f"95% interval {percent(low)} to {percent(high)}"
 
 
 def threshold_row(scores: np.ndarray, positive: np.ndarray, ids: np.ndarray | None, threshold: float) -> list[Child]:

@@ -152,7 +152,9 @@ def notes(summary: Summary, chosen: bool) -> list[str]:
     if absent:
         found.append(f"Left out, because no validation image has them: {', '.join(absent)}.")
     if ranked.few:
-        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} images"
+        found += [f"{groups.sentence(0)}."] if groups else []
+        units = "groups of images" if groups else "images"
+        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} {units}"
         found.append(f"{few}: no interval of the mean average precision can be given.")
     if bare := int((~summary.sets.truth.any(1)).sum()):
         found.append(f"{counted(bare, 'validation image')} without any label.")

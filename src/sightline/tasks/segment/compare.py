@@ -136,7 +136,7 @@ def images(comparison: Comparison, drawn: Figures) -> list[Child]:
     """Section: the images on which the segmenters differ most."""
     if "same-images" not in drawn:
         return [missing_note("No thumbnails of images on which the runs differ are stored (report.samples).")]
-    text = "Images with stored thumbnails on which each run is better or worse than the reference by most pixels"
+    text = "Images with stored thumbnails on which each run's share of right pixels differs most from the reference"
     note = f"{text}: image, truth, and the mask of each run. Gray pixels are ignored."
     return [figure(drawn, "same-images", f"{text}, with the masks of all runs", note, wide=True)]
 

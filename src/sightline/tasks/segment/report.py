@@ -31,7 +31,7 @@ from ..contract import Metric
 STRIPS = 6
 """Number of validation images whose masks are shown over the epochs."""
 WORST = 8
-"""Number of images shown of those with the most wrong pixels."""
+"""Number of images shown of those with the largest share of wrong pixels."""
 
 
 @dataclass(frozen=True)
@@ -287,10 +287,10 @@ def by_class(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
 
 
 def worst_images(drawn: sections.Figures, findings: MaskFindings) -> list[Child]:
-    """Section: the images with the most wrong pixels, with these pixels marked."""
+    """Section: the images with the largest share of wrong pixels, with these pixels marked."""
     if "worst" not in drawn:
         return [missing_note("snapshots/mistakes.npz is missing; it is written when training ends.")]
-    text = "The validation images with the most wrong pixels: image, truth, prediction, and where the two differ."
+    text = "The images with the largest share of wrong pixels: image, truth, prediction, and where the two differ."
     return [sections.figure(drawn, "worst", text, f"{text} Check these images first for wrong masks.", wide=True)]
 
 
@@ -326,7 +326,7 @@ def segmenter_hints(findings: MaskFindings) -> list[sections.Hint]:
             text = f"{findings.classes[weakest]} has the lowest IoU, {percent(float(iou[weakest]))}%"
             hints.append((text, "class-by-class"))
     if findings.worst:
-        hints.append(("Check the masks of the images with the most wrong pixels", "worst-images"))
+        hints.append(("Check the masks of the images with the largest share of wrong pixels", "worst-images"))
     return hints + sections.curve_hints(findings.past)
 
 
@@ -337,5 +337,6 @@ def masks_shown(files: RunFiles, findings: MaskFindings) -> str:
     if findings.samples and findings.masks:
         parts.append(f"{sections.part_of(len(shown_rows(findings)), total)} validation images over the epochs")
     if findings.worst:
-        parts.append(f"{sections.part_of(min(WORST, len(findings.worst['names'])), total)} with the most wrong pixels")
+        worst = sections.part_of(min(WORST, len(findings.worst["names"])), total)
+        parts.append(f"{worst} with the largest share of wrong pixels")
     return sections.displayed_sentence(parts)
