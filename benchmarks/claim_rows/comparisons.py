@@ -81,6 +81,18 @@ def agreeing_seeds(rng: np.random.Generator, sets: int, images: int, seeds: int,
     return found
 
 
+def agreeing_on_films(rng: np.random.Generator, sets: int, images: int, seeds: int, accuracy: float) -> list[float]:
+    """Coverage of the same for frames of films of 20 images, most of which are all right or all wrong for every
+    seed."""
+    groups, found = np.arange(images) // 20, []
+    for _ in range(sets):
+        chances = rng.beta(accuracy, 1 - accuracy, int(groups.max()) + 1)[groups]
+        found.append(
+            contains(nested_mean((rng.random((1, seeds, images)) < chances).astype(float), groups)[1], accuracy)
+        )
+    return found
+
+
 def page_of_intervals(rng: np.random.Generator, sets: int, images: int, runs: int) -> list[bool]:
     """Whether all intervals of a page contain the true differences of runs that are 1 to 20 points better than the
     reference."""
@@ -256,6 +268,14 @@ CLAIMS = (
                     100,
                 )
                 for seeds in (2, 5)
+            ),
+            Row(
+                "3 seeds, films of 20 frames, most of them all right or all wrong for every seed, accuracy 95%",
+                "coverage",
+                partial(agreeing_on_films, seeds=3, accuracy=0.95),
+                AT_LEAST,
+                (240, 600, 2000),
+                1000,
             ),
         ),
     ),
