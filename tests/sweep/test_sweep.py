@@ -205,11 +205,25 @@ def test_a_killed_sweep_resumes_with_the_same_trials(done: Sweep, recipe: Config
 
 def test_a_stale_lock_of_the_journal_is_removed(tmp_path: Path) -> None:
     """Optuna would wait 30 seconds for the lock that `kill -9` leaves behind."""
-    (tmp_path / "trials.journal.lock").symlink_to("trials.journal")
-    backend = importlib.import_module("optuna.storages.journal").JournalFileSymlinkLock
-    assert backend(str(tmp_path / "trials.journal"))._lock_file == str(tmp_path / "trials.journal.lock")
+    lock = tmp_path / "trials.journal.lock"
+    assert open_storage(tmp_path, "")._backend._lock._lock_file == str(lock)
+    lock.touch()
     open_storage(tmp_path, "")
-    assert not os.path.lexists(tmp_path / "trials.journal.lock")
+    assert not lock.exists()
+    lock.symlink_to("trials.journal")  # the lock of earlier versions
+    open_storage(tmp_path, "")
+    assert not os.path.lexists(lock)
+
+
+def test_the_journal_is_written_without_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows they need a privilege that ordinary users do not have."""
+
+    def refused(*paths: str) -> None:
+        raise OSError("[WinError 1314] A required privilege is not held by the client")
+
+    monkeypatch.setattr(os, "symlink", refused)
+    study = importlib.import_module("optuna").create_study(storage=open_storage(tmp_path, ""))
+    assert study.ask().number == 0 and (tmp_path / "trials.journal").read_bytes()
 
 
 def test_ctrl_c_saves_running_trials_and_the_same_command_resumes_them(

@@ -192,7 +192,7 @@ def open_storage(folder: Path, url: str) -> Any:
     """
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url:
@@ -210,4 +210,5 @@ def open_storage(folder: Path, url: str) -> Any:
     if not content.endswith(b"\n"):  # cut an incomplete last line, as after a power loss: Optuna would append to it
         os.truncate(path, content.rfind(b"\n") + 1)
     path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by `kill -9`; the folder itself is locked
-    return JournalStorage(JournalFileBackend(str(path)))
+    lock = JournalFileOpenLock(str(path))  # the default creates a symbolic link, which needs a privilege on Windows
+    return JournalStorage(JournalFileBackend(str(path), lock))
