@@ -71,6 +71,7 @@ def test_a_disk_error_leaves_the_old_file_and_no_temporary_file(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, name, fail)
+    monkeypatch.delattr(Path, "is_mount")  # Python 3.11 has no `is_mount` on Windows
     with pytest.raises(SightlineError) as caught:
         atomic_write(path, "new")
     assert caught.value.status == ENVIRONMENT and caught.value.where == str(path)

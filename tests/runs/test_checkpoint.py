@@ -326,6 +326,7 @@ def test_preflight_reports_required_and_free_space(tmp_path: Path, monkeypatch: 
     preflight(tmp_path / "not" / "yet" / "there", 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=90_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.delattr(Path, "is_mount")  # Python 3.11 has no `is_mount` on Windows
     with pytest.raises(SightlineError, match="99 MB, but only 90 MB are free at /") as caught:
         preflight(tmp_path / "run", needed)
     assert caught.value.status == ENVIRONMENT

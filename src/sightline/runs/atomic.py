@@ -117,7 +117,7 @@ def disk_error(path: Path, error: OSError, need: int = 0) -> SightlineError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = "free some space, or choose a folder on another disk: --out FOLDER"
         with contextlib.suppress(OSError, StopIteration):
-            volume = next(folder for folder in path.absolute().parents if folder.is_mount())
+            volume = next(folder for folder in path.absolute().parents if os.path.ismount(folder))
             free = f"{shutil.disk_usage(volume).free / 1e6:,.1f} MB are free on the disk at {volume}"
             why += f"; it needs {need / 1e6:,.1f} MB, {free}" if need else f"; {free}"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -10,6 +10,7 @@ SHA-256 in a file beside it (tensor_file.py).
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Generator, Mapping
@@ -310,7 +311,7 @@ def preflight(folder: Path, needed: int) -> None:
         raise disk_error(folder, error) from error
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if free + held < needed:
-        volume = next(path for path in (existing, *existing.parents) if path.is_mount())
+        volume = next(path for path in (existing, *existing.parents) if os.path.ismount(path))
         why = (
             f"the checkpoints of the run need {needed / 1e6:,.0f} MB, but only {(free + held) / 1e6:,.0f} MB are free "
             f"at {volume}"
