@@ -21,21 +21,31 @@ def stoppable(folder: Path) -> Generator[None]:
     """Context manager: within the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 
     If KeyboardInterrupt leaves the block, it gets a note (`add_note`) with the command that resumes or restarts the
-    run in `folder`.
+    run in `folder`. A run that the block has not changed may be an earlier one, which `--overwrite` replaces only after
+    decoding; the note is then to repeat the command.
     """
+    earlier = versions(folder)
     before = {number: signal.signal(number, signal.default_int_handler) for number in handled_signals(SIGNALS[1:])}
     try:
         yield
     except KeyboardInterrupt as stop:
-        saved = any((folder / "checkpoints" / "last").glob("state-*.safetensors"))
-        begun = (folder / "recipe.yaml").is_file()
-        name = shlex.quote(str(folder))
-        restart = f"sightline train {name}/recipe.yaml --out {name} --overwrite"
-        stop.add_note(f"sightline resume {name}" if saved else restart if begun else "run the same command again")
+        present, name = versions(folder), shlex.quote(str(folder))
+        if not present.items() - earlier.items():
+            stop.add_note("run the same command again")
+        elif any(path.suffix == ".safetensors" for path in present):
+            stop.add_note(f"sightline resume {name}")
+        else:
+            stop.add_note(f"sightline train {name}/recipe.yaml --out {name} --overwrite")
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def versions(folder: Path) -> dict[Path, int]:
+    """When recipe.yaml and each saved state of a run folder were written, in nanoseconds, by path."""
+    paths = [folder / "recipe.yaml", *(folder / "checkpoints" / "last").glob("state-*.safetensors")]
+    return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
 
 
 def handled_signals(names: tuple[str, ...]) -> list[int]:
