@@ -118,7 +118,7 @@ def resume(
     with (
         process_group(written.train.rank_timeout_seconds) as world,
         setup.open_run(folder, quiet) as log,
-        explain_out_of_memory(written),
+        explain_out_of_memory(written, resumed=True),
         stoppable(folder),
     ):
         if world.is_rank0:

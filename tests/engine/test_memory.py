@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from config_toys import configured
 from sightline import SightlineError
 from sightline.config.schema import Config
 from sightline.data.types import Batch
+from sightline.engine.distributed import World
 from sightline.engine.memory import (
     ALLOCATOR_VARIABLES,
     explain_out_of_memory,
@@ -20,6 +22,7 @@ from sightline.engine.memory import (
     split_if_out_of_memory,
 )
 from sightline.errors import ENVIRONMENT
+from sightline.runs.run_folder import CHANGEABLE
 
 resource = pytest.importorskip("resource", reason="needs the limits of Unix")
 
@@ -34,6 +37,21 @@ def test_a_failed_allocation_names_the_cure() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(SightlineError), explain_out_of_memory(config):
         raise MemoryError
+
+
+def test_only_options_are_named_that_the_command_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(resumed: bool, several: bool, **settings: str) -> set[str]:
+        monkeypatch.setattr("sightline.engine.memory.world", lambda: World(size=2 if several else 1))
+        config = configured({f"train.{key}": value for key, value in settings.items()})
+        with pytest.raises(SightlineError) as caught, explain_out_of_memory(config, resumed=resumed):
+            raise MemoryError
+        return set(re.findall(r"--([a-z_]+\.[a-z_]+)", caught.value.cure))
+
+    halve, every = "train.on_out_of_memory", {"train.batch_size", "optim.accumulate", "data.size", "model.name"}
+    assert named(False, False) == every | {halve, "train.eval_batch_size"}
+    assert named(False, True) == every | {"train.eval_batch_size"}, "several processes cannot halve batches"
+    assert named(True, False) == {halve, "train.eval_batch_size"} <= set(CHANGEABLE)
+    assert named(True, True) == named(True, False, on_out_of_memory="halve") == {"train.eval_batch_size"}
 
 
 def test_the_message_of_commands_without_settings_has_the_recipe_file() -> None:

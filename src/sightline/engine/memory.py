@@ -14,6 +14,7 @@ from ..data.types import Batch
 from ..errors import ENVIRONMENT, SightlineError, counted
 from ..runs import run_folder
 from ..runs.atomic import write_json
+from .distributed import world
 from .state import Training
 
 MALLOC_SETTINGS = {-3: 2**30, -1: 2**31 - 1, -2: 2**28}
@@ -32,34 +33,40 @@ PHRASES = ("not enough memory", "can't allocate memory", "out of memory", "canno
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(config: Config, recipe: str = "", cure: str = "") -> Generator[None]:
+def explain_out_of_memory(config: Config, recipe: str = "", cure: str = "", resumed: bool = False) -> Generator[None]:
     """Context manager: convert out-of-memory errors within the block to SightlineError with status ENVIRONMENT.
 
-    By default the error's cure suggests options for smaller batches, a smaller image size or another model. recipe: for
-    commands without these options, the path of the recipe in which to reduce `train.eval_batch_size`. cure: a text that
-    replaces both.
+    By default the error's cure suggests options of training, see `memory_options`. recipe: for commands without these
+    options, the path of the recipe in which to reduce `train.eval_batch_size`. cure: a text that replaces both.
+    resumed: whether a run is resumed in the block.
     """
+    several = world().size > 1
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        size, why = config.train.batch_size, (str(error).splitlines() or ["an allocation failed"])[0]
+        why = (str(error).splitlines() or ["an allocation failed"])[0]
         if not cure and recipe:
             cure = f"set `eval_batch_size` in {recipe} to less than the present {config.train.eval_batch_size}"
-        elif not cure:
-            cure = f"use smaller batches, with the same mean gradient: --train.batch_size {max(1, size // 2)} "
-            cure += (
-                f"--optim.accumulate {2 * config.optim.accumulate}; or use smaller images (--data.size NUMBER) or a "
-                "smaller model (--model.name NAME); "
-            )
-            if config.train.on_out_of_memory == "stop":
-                cure += "or split batches that do not fit: --train.on_out_of_memory halve; "
-            cure += (
-                "if this happened during evaluation: --train.eval_batch_size "
-                f"{max(1, config.train.eval_batch_size // 2)}"
-            )
+        cure = cure or memory_options(config, resumed, several)
         raise SightlineError("out of memory", why=why, cure=cure, status=ENVIRONMENT) from error
+
+
+def memory_options(config: Config, resumed: bool, several: bool) -> str:
+    """Options with which training needs less memory. resumed: leave out those that a resumed run cannot change.
+    several: whether the run has several processes, in which batches cannot be halved."""
+    train, options = config.train, []
+    if not resumed:
+        half = f"--train.batch_size {max(1, train.batch_size // 2)} --optim.accumulate {2 * config.optim.accumulate}"
+        options.append(f"use smaller batches, with the same mean gradient: {half}")
+        options.append("or use smaller images (--data.size NUMBER) or a smaller model (--model.name NAME)")
+    if several:
+        options.append("or use more processes, which share each batch: torchrun --nproc-per-node NUMBER")
+    elif train.on_out_of_memory == "stop":
+        options.append("or split batches that do not fit: --train.on_out_of_memory halve")
+    options.append(f"if this happened during evaluation: --train.eval_batch_size {max(1, train.eval_batch_size // 2)}")
+    return "; ".join(options).removeprefix("or ")
 
 
 def keep_freed_memory() -> bool:
