@@ -27,6 +27,7 @@ from sightline.engine.state import Clock
 from sightline.recipes import load_recipe
 from sightline.runs.atomic import read_json_lines
 from sightline.runs.csv_io import class_columns
+from sightline.runs.log import RunLog
 from sightline.stats.class_weights import class_weights
 from sightline.tasks.classify.results import evaluate_checkpoints
 from sightline.tasks.whole_image import build as build_whole_image
@@ -203,6 +204,19 @@ def test_patience_and_time_limit(photos: Path, tmp_path: Path, tiny: dict) -> No
         base(tiny, **{"train.epochs": 100_000, "train.max_minutes": 0.005}), photos, out=tmp_path / "b", quiet=True
     )
     assert limited.metrics["accuracy"] > 0 and limited.metrics["epoch"] < 100_000
+
+
+def test_the_time_limit_counts_on_rank_0(tmp_path: Path) -> None:
+    """The clocks of the other ranks include decoding, and with --overwrite the duration of the earlier run."""
+    (tmp_path / "metrics.jsonl").write_text('{"event": "train", "step": 1, "seconds": 9999}')
+
+    def reason(writes: bool) -> str:
+        training: Any = SimpleNamespace(config=configured({"train.max_minutes": 9}), epoch_steps=4)
+        training.log, training.progress = RunLog(tmp_path, quiet=True, writes=writes), SimpleNamespace(step=1)
+        training.stop = SimpleNamespace(requested=False)
+        return loop.stop_reason(training, Clock())
+
+    assert reason(writes=True) == "time limit of 9 minutes reached" and reason(writes=False) == ""
 
 
 def test_evaluate_every_does_not_change_the_weights(photos: Path, tmp_path: Path, tiny: dict) -> None:

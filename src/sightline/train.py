@@ -294,11 +294,11 @@ def accumulation_groups(training: Training, epoch: int, first: int, clock: Clock
 
 def stop_reason(training: Training, clock: Clock) -> str:
     """Save the state every `checkpoint_minutes`. Return why to stop now, or "", the same in all processes."""
-    config, now = training.config.train, time.monotonic()
+    config, log, now = training.config.train, training.log, time.monotonic()
     within = training.progress.step % training.epoch_steps > 0
     due = within and now - clock.saved >= 60 * config.checkpoint_minutes
-    late = 0 < 60 * config.max_minutes < training.log.seconds() and training.config.optim.name not in FITTED
-    asked, due, late = distributed.any_of([training.stop.requested, due, late])
+    late = log.writes and 0 < 60 * config.max_minutes < log.seconds() and training.config.optim.name not in FITTED
+    asked, due, late = distributed.any_of([training.stop.requested, due, late])  # `late` by the clock of rank 0
     if due:
         training_state.save_or_defer(training, last=False)
         clock.saved = time.monotonic()
