@@ -1,6 +1,7 @@
 """The process group of a `torchrun` run: setup, shutdown, and errors of other processes."""
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -89,7 +90,7 @@ def shutdown() -> None:
 
 def local_peers() -> list[int]:
     """Process IDs of the other processes of this run on this machine."""
-    host = int.from_bytes(socket.gethostname().encode()[-7:], "big")
+    host = int.from_bytes(hashlib.sha256(socket.gethostname().encode()).digest()[:7], "big")  # fits int64
     every = all_gathered(torch.tensor([host, os.getpid()]))
     return [int(pid) for other, pid in map(Tensor.tolist, every) if other == host and pid != os.getpid()]
 
