@@ -87,8 +87,10 @@ def dropout_mask(values: Tensor, shape: Sequence[int], p: float) -> Tensor:
 
 def synchronized_forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:
     """Batch norm of `images` [N, C, ...]; in training mode with mean and variance over all processes."""
-    # In evaluation mode, or if every process has the global batch, there is nothing to synchronize.
-    if not self.training or LocalRows.count == LocalRows.total:
+    # In evaluation mode, or if every process has the global batch, there is nothing to synchronize. `interrupted` is
+    # set by the hooks of segmenters, for a part with a single value per channel; the global batch has more.
+    training = self.training or getattr(self, "interrupted", False)
+    if not training or LocalRows.count == LocalRows.total:
         return (folded_norm if "folded" in vars(self) else type(self).forward)(self, images)
     normed, mean, variance, count = SynchronizedNorm.apply(images, self.weight, self.bias, self.eps)
     update_running_statistics(self, mean, variance, float(count))
