@@ -65,6 +65,9 @@ PLAIN: dict[str, dict[str, Any]] = {
     "sets": SETS,
     "mixed sets": SETS | {"augment.cutmix": 1.0, "loss.name": "asymmetric", "loss.class_weights": "balanced"},
     "pixels": LAND,
+    "no auxiliary": LAND
+    | {"model.args": UNET["model.args"] | {"auxiliary": True}, "loss.auxiliary": 0.0}
+    | {"train.batch_size": 4, "optim.accumulate": 2},  # DDP raises in the second of two forward passes
     "regions": LAND | {"loss.terms": {"dice": 1.0, "lovasz": 1.0, "ohem": 1.0}},
 }
 

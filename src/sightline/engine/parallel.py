@@ -226,6 +226,7 @@ def distributed_step(config: Config, parts: Parts) -> Callable[[Batch], dict[str
         "forward_sync_buffers" if "forward_sync_buffers" in accepted else "broadcast_buffers"
     )  # renamed in torch 2.14
     options: dict[str, Any] = {"gradient_as_bucket_view": True, name: not synced}
+    options["find_unused_parameters"] = not config.loss.auxiliary  # the auxiliary head then has no gradient
     return DistributedDataParallel(step, devices, **options)
 
 
