@@ -28,6 +28,7 @@ from sightline.engine.parallel import LocalRows, synchronize_dropout, synchroniz
 from sightline.engine.process_group import process_group
 from sightline.engine.schedules import mixes
 from sightline.engine.state import Progress, Training
+from sightline.engine.training_state import shard_moments
 from sightline.models import build_backbone
 from sightline.models.segmenters import add_batch_norm_hooks
 from sightline.runs.atomic import atomic_write
@@ -172,6 +173,23 @@ def collectives() -> dict[str, Any]:
     }
 
 
+def sharded_state() -> dict[str, Any]:
+    """A sharded weight as it is saved, and the number of values that each process keeps of its saved moments."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+    values = torch.arange(6.0)
+    weight = nn.Parameter(distribute_tensor(values, init_device_mesh("cpu", (distributed.world().size,)), [Shard(0)]))
+    moments: dict[int, dict[str, Any]] = {0: {"step": torch.tensor(3.0), "exp_avg": values, "exp_avg_sq": values}}
+    shard_moments(torch.optim.AdamW([weight]), moments)
+    kept = {name: value.to_local() for name, value in moments[0].items() if isinstance(value, DTensor)}
+    saved = distributed.full_on_rank0({"weight": weight, "plain": values})
+    return {
+        "saved": {name: tensor.tolist() for name, tensor in saved.items()},
+        "kept": {name: tensor.numel() for name, tensor in kept.items()},
+    }
+
+
 def torchrun(*arguments: str) -> None:
     """Run torchrun with `sightline ARGUMENTS` as its program, whose processes are forked, and write their process IDs
     to PID_FOLDER/RANK."""
@@ -233,6 +251,7 @@ def together(runs: dict[str, Training], alone: dict[str, tuple[Any, ...]], out: 
     found: dict[str, Any] = {}
     with process_group(60):
         found |= {"norm_difference": norm_difference(), "same_dropout": same_dropout(), "collectives": collectives()}
+        found["sharded_state"] = sharded_state()
         for name, training in runs.items():
             joined = assemble(training.config, training.folder, training.log, training.parts, Progress())
             shared = untrained_metrics(joined)

@@ -76,6 +76,12 @@ def test_collective_operations(found: list[dict[str, Any]]) -> None:
         assert each["error"] == f"{what}: their data differs: 'b0.png, dog' in process 0, 'b{rank}.png, dog' here"
 
 
+def test_full_tensors_of_a_sharded_model_are_gathered_on_rank_0_only(found: list[dict[str, Any]]) -> None:
+    values = [float(number) for number in range(6)]
+    assert [each["sharded_state"]["saved"] for each in found] == [{"weight": values, "plain": values}, {}, {}]
+    assert all(each["sharded_state"]["kept"] == {"exp_avg": 2, "exp_avg_sq": 2} for each in found)
+
+
 def test_first_difference_of_settings_and_data() -> None:
     recipes = [settings_of(configured({"optim.lr": rate})).splitlines() for rate in (0.1, 0.2)]
     assert distributed.first_difference(*recipes) == "'optim.lr: 0.1' in process 0, 'optim.lr: 0.2' here"
@@ -223,6 +229,10 @@ def test_a_sharded_model_trains_like_an_unsharded_one(tmp_path: Path, make_photo
     assert [ended(process, 120) for process in processes] == [0, 0]
     losses = [[record["loss"] for record in train_records(run)] for run in runs]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert weights_apart(*runs) < 5e-3
+    run_alone("resume", str(runs[0]), "--train.epochs", "3", "--quiet", folder=tmp_path)
+    tokens = ["resume", str(runs[1]), "--train.epochs", "3", "--quiet"]
+    assert [ended(process, 120) for process in start_ranks(tmp_path, port, tokens, tokens)] == [0, 0]
     assert weights_apart(*runs) < 5e-3
 
 

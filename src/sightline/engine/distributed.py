@@ -216,10 +216,24 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return full() if full else tensor
 
 
+def full_on_rank0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gather the full tensors of DTensors on the CPU of rank 0, a collective operation; other ranks get {}. Other
+    tensors are returned unchanged.
+
+    A GPU has one full tensor at a time: all of them may not fit into its memory.
+    """
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = full_tensor(tensor)
+        if world().is_rank0:
+            gathered[name] = full if full is tensor else full.cpu()
+    return gathered
+
+
 def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
     """This process's shard of the full tensor `tensor`, distributed like the DTensor `example`. If `example` is not
-    a DTensor, `tensor` is returned unchanged."""
-    if not hasattr(example, "full_tensor"):
+    a DTensor, or `tensor` is one already, `tensor` is returned unchanged."""
+    if not hasattr(example, "full_tensor") or hasattr(tensor, "full_tensor"):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 

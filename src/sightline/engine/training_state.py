@@ -35,8 +35,8 @@ def save_state(training: Training) -> None:
     progress = training.progress
     progress.seconds = training.log.seconds()
     optimizer, optimizer_values = checkpoint.flatten_optimizer(training.optimizer.state_dict())
-    optimizer = {f"optimizer.{name}": distributed.full_tensor(tensor) for name, tensor in optimizer.items()}
-    tensors = {name: distributed.full_tensor(tensor) for name, tensor in state_tensors(training).items()} | optimizer
+    optimizer = {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+    tensors = distributed.full_on_rank0(state_tensors(training) | optimizer)
     if not training.world.is_rank0:
         return
     settings = training.config.model_dump(mode="json")
@@ -127,6 +127,7 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
         {name: distributed.shard_like(t, current[name]) for name, t in with_prefix("model.").items()}
     )
     state = checkpoint.unflatten_optimizer(with_prefix("optimizer."), values["optimizer"])
+    shard_moments(training.optimizer, state["state"])
     training.optimizer.load_state_dict(state)
     if training.scaler.is_enabled():
         training.scaler.load_state_dict(values["loss_scale"])
@@ -134,10 +135,21 @@ def restore(training: Training, tensors: dict[str, torch.Tensor], values: dict[s
         training.average.restore(with_prefix("average."), values["average_updates"])
 
 
+def shard_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Any]]) -> None:
+    """Shard saved moments, by index of their parameter, like the parameters, in place. `load_state_dict` would first
+    copy all of them in full to every GPU."""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    for index, parameter in enumerate(parameters):
+        own = moments.get(index, {})
+        for name, value in own.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                own[name] = distributed.shard_like(value, parameter)
+
+
 def save_weights(training: Training, name: str, numbers: dict[str, float]) -> None:
     """Save the current weights of the model, with a config.json that describes them, to checkpoints/NAME. numbers:
     validation metrics, which are stored with the weights."""
-    weights = {name: distributed.full_tensor(tensor) for name, tensor in training.parts.model.state_dict().items()}
+    weights = distributed.full_on_rank0(training.parts.model.state_dict())
     if not training.world.is_rank0:
         return
     description = training.parts.description | {
