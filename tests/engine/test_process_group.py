@@ -1,13 +1,22 @@
 """The process group of a run: other processes of the same machine, and errors of other processes."""
 
+import inspect
 import os
+import signal
 import socket
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.api import PContext
 
+from forked import ended, fork
 from sightline.engine import process_group
+from sightline.engine.evaluate import counted_as_activity
+from sightline.errors import INTERRUPTED
 
 
 @pytest.mark.parametrize(("other", "peers"), [("node2.cluster.example.org", []), ("node1.cluster.example.org", [7])])
@@ -27,3 +36,25 @@ def test_processes_of_other_machines_are_no_local_peers(
     monkeypatch.setattr(socket, "gethostname", lambda: "node1.cluster.example.org")
     assert process_group.local_peers() == peers and sent[1].tolist()[1] == os.getpid()
     assert sent[1].dtype == torch.int64
+
+
+def test_a_process_has_most_of_the_time_that_torchrun_allows_after_a_signal() -> None:
+    allowed = inspect.signature(PContext.close).parameters["timeout"].default
+    assert 0.8 * allowed < process_group.GRACE_SECONDS < allowed
+
+
+def evaluate_after_signal(progress: bool) -> int:
+    """Get a signal during an evaluation of a second, twice the time without progress after which a process exits."""
+    process_group.GRACE_SECONDS = 0.5
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    batches: Any = (time.sleep(0.1) for _ in range(10))
+    with process_group.exit_after_signal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        list(counted_as_activity(batches) if progress else batches)
+    return 0
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_signal_during_a_long_evaluation_ends_only_a_process_without_progress(progress: bool, tmp_path: Path) -> None:
+    process = fork(evaluate_after_signal, progress, output=tmp_path / "output")
+    assert ended(process) == (0 if progress else INTERRUPTED), (tmp_path / "output").read_text()

@@ -1,7 +1,7 @@
 """Evaluation of a split, and the final results of a run."""
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from ..errors import SightlineError, counted
 from ..runs.atomic import read_json_lines
 from ..stats.baselines import baselines_text
 from .device import autocast
-from .distributed import align_buffers, broadcast_json, world
+from .distributed import Activity, align_buffers, broadcast_json, world
 from .parts import Arrays, Learner, training_flops
 from .state import Training
 
@@ -41,12 +41,18 @@ def evaluate(
     try:
         with autocast(device, dtype):
             align_buffers(module)
-            numbers, arrays = (metrics or learner.metrics)(
-                evaluation_batches(decoded, batch_size, device, world().share)
-            )
+            batches = evaluation_batches(decoded, batch_size, device, world().share)
+            numbers, arrays = (metrics or learner.metrics)(counted_as_activity(batches))
             return broadcast_json(numbers), arrays
     finally:
         module.train(training)
+
+
+def counted_as_activity(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches, and count each in `Activity`, so that a signal does not end a long evaluation."""
+    for batch in batches:
+        Activity.count += 1
+        yield batch
 
 
 def log_results(training: Training) -> None:

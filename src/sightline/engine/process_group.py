@@ -20,7 +20,7 @@ from ..errors import ENVIRONMENT, INTERRUPTED, SightlineError
 from .distributed import Activity, World, all_gathered, unlimited_group, world
 
 NO_LIMIT = timedelta(days=7)  # for the barrier of `local_rank0_first`: decoding a large data set takes hours
-GRACE_SECONDS = 8  # from a signal to the exit of a process without progress
+GRACE_SECONDS = 25.0  # from a signal to the exit of a process without progress; torchrun kills it after 30
 FAILED_PEER_PHRASES = (
     "closed by peer",
     "reset by peer",
