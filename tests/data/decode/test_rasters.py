@@ -1,6 +1,7 @@
 """Images with more bits or other channels than RGB, against the pixels that another program wrote: GDAL (through
 rasterio) writes every file here, unless Pillow is named."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,6 +251,38 @@ def test_a_file_is_read_with_the_channels_of_a_model(tmp_path):
         read_for(deep, RGB, LIMIT)
     shades = planes(read_for(deep, Channels(deep=4095.0), LIMIT))
     np.testing.assert_array_equal(shades, np.rint(random_pixels(9, (3, 6, 7)) / 4095 * 255).astype(np.uint8))
+
+
+def test_many_channels_do_not_fill_the_memory(tmp_path):
+    """A file of many channels is read as RGB with the memory of three, and refused by its header if it has too many."""
+    pixels = random_pixels(11, (60, 100, 120), top=4095)
+    path = str(write_raster(tmp_path / "a.tif", pixels, photometric="MINISBLACK"))
+    reading = Reading(Channels(deep=4095.0), None)
+    tracemalloc.start()
+    try:
+        shades = planes(reading.read(path, LIMIT))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(shades, np.rint(pixels[:3] / 4095 * 255).astype(np.uint8))
+    assert peak < pixels.nbytes / 2
+    limit = 60 * 100 * 120 // 16
+    for allowed in (limit - 1, 100 * 120):
+        with pytest.raises(SightlineError) as caught:
+            reading.read(path, allowed)
+        assert f"120 x 100 x 60 values; the limit, 16 times --data.max_pixels, is {16 * allowed:,}" in caught.value.why
+    np.testing.assert_array_equal(planes(reading.read(path, limit)), shades)
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_deep_gray_files_become_rgb(tmp_path, transparent):
+    pixels = random_pixels(12, (1, 6, 7), top=4095)
+    opaque = np.full_like(pixels, 65535)
+    layers = np.concatenate([pixels, opaque]) if transparent else pixels
+    path = str(write_raster(tmp_path / "a.tif", layers, photometric="MINISBLACK", alpha="yes"))
+    assert file_header(path).alpha == transparent
+    found = planes(Reading(Channels(deep=4095.0), None).read(path, LIMIT))
+    np.testing.assert_array_equal(found, np.repeat(np.rint(pixels / 4095 * 255).astype(np.uint8), 3, axis=0))
 
 
 def damaged(content: bytes, seed: int) -> bytes:

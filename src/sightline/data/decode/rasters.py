@@ -20,6 +20,9 @@ from .images import decode_rgb, open_image, planes, to_rgb
 from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
 CONVERT = "--data.channels rgb"
+MOST_CHANNELS = 16
+"""Largest number of channels of an image of `max_pixels` pixels, such as all of Sentinel-2; smaller images may have
+more. All channels of a file count, because GDAL decodes blocks with all of them even to read one."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,16 @@ def read_as_rgb(path: str, header: FileHeader, max_pixels: int, top: float) -> I
     """Read a file that Pillow cannot hold as 8-bit RGB. `top`, of floats 1.0, becomes 255; transparency is put on
     white."""
     try:
-        chosen = shown_channels(header.kind.names)
-        pixels, missing, alpha = stored_pixels(path, header, max_pixels, ())
+        chosen = tuple(dict.fromkeys(shown_channels(header.kind.names)))  # a gray image has one
+        pixels, missing, alpha = stored_pixels(path, header, max_pixels, chosen)
         pixels[missing] = 0
         most = 1.0 if header.kind.number.startswith("float") else 255.0 if header.kind.number == "uint8" else top
-        low, high = float(pixels[list(chosen)].min()), float(pixels[list(chosen)].max())
+        low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= most):
             cure = "scale its values, remove it, or read its values as they are: --data.channels auto"
             raise SightlineError(f"its values are {low:g} to {high:g}; only 0 to {most:g} can become 8 bits", cure=cure)
-        shades = np.rint(pixels[list(chosen)] * (255 / most)).astype(np.uint8)
-        image = Image.fromarray(np.ascontiguousarray(shades.transpose(1, 2, 0)))
+        shades = [Image.fromarray(np.rint(plane * (255 / most)).astype(np.uint8)) for plane in pixels]
+        image = Image.merge("RGB", shades * (3 // len(shades)))
         if alpha is not None:
             image.putalpha(Image.fromarray(np.rint(alpha * (255 / max(1, alpha.max()))).astype(np.uint8)))
         return to_rgb(image)
@@ -133,9 +136,12 @@ def stored_pixels(
     if width * height > max_pixels:
         what = f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
         raise SightlineError(what)
+    count = len(header.kind.names)
+    if width * height * (count + header.alpha) > MOST_CHANNELS * max_pixels:
+        what, most = f"the image has {width:,} x {height:,} x {count:,} values", MOST_CHANNELS * max_pixels
+        raise SightlineError(f"{what}; the limit, {MOST_CHANNELS} times --data.max_pixels, is {most:,}")
     if header.fault:
         raise SightlineError(header.fault, cure="convert it to RGB or gray, or remove it")
-    count = len(header.kind.names)
     with record_decoding(path), readable(path, header.driver) as image:
         stored = (width, height) if header.orientation >= 5 else (height, width)
         if image.count != count + header.alpha or image.shape != stored:
