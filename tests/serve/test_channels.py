@@ -71,3 +71,25 @@ def test_the_page_says_what_it_needs(tile_client: httpx.Client) -> None:
         assert found.status_code == 400 and "sightline-upload" not in found.text
     found = tile_client.post("/api/predict", content=content.getvalue()).json()["error"]
     assert "12 channels" in found["why"] and "8-bit color" in found["why"]
+
+
+@pytest.mark.parametrize("preview", ["false", "true"])
+def test_a_model_of_deep_files_as_rgb_predicts_them(tile_run: Path, tiny: dict[str, Any], preview: str) -> None:
+    """With `data.channels rgb` the network has 8-bit RGB, and the files of its training have 12 bands of 16 bits."""
+    folder, path = tile_run.parent, tile_run.parent / "tiles/forest/0.tif"
+    if not (run := folder / "rgb-run").exists():
+        with without_reports(folder / "cache"):
+            config = configured(tiny | {"data.channels": "rgb", "data.val_fraction": 0.25})
+            sightline.train(config, folder / "tiles", out=run, quiet=True)
+    known = sightline.load(run).predict(path)
+    with served([load(run, "rgb", True, print)]) as client:
+        reply = client.post(f"/api/predict?preview={preview}", content=path.read_bytes())
+        assert reply.status_code == 200, reply.text
+        found = reply.json()
+        (answer,) = found["answers"]
+        assert answer["label"] == known.label and answer["confidence"] == pytest.approx(known.confidence, abs=1e-6)
+        assert (found["width"], found["height"]) == (16, 16)
+        example = client.get("/api/models/0/examples/0.png").content  # of 8 bits
+        shown = client.post(f"/api/predict?preview={preview}", content=example).json()
+        for given in (found, shown) if preview == "true" else ():
+            assert Image.open(io.BytesIO(base64.b64decode(given["preview"]))).size == (16, 16)

@@ -90,13 +90,19 @@ def channels_of_run(folder: Path) -> Channels:
         return Channels.of_description(description["preprocessing"].get("channels"))
 
 
+def is_plain_upload(content: bytes, channels: Channels) -> bool:
+    """Whether both the network and the bytes of an image file have 8-bit RGB, so that Pillow decodes them in memory.
+    Bytes without an intact header count, because Pillow's error says what they are."""
+    header = header_of(io.BytesIO(content))
+    return channels.plain and (header is None or header.kind.plain)
+
+
 def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int = 0) -> Image.Image | Raster:
     """Decode the bytes of an image file as `read_for` does. The messages of errors have no path.
 
     8-bit images are decoded in memory. Other files, which rasterio reads, are in a temporary file meanwhile.
     """
-    header = header_of(io.BytesIO(content))
-    if channels.plain and (header is None or header.kind.plain):
+    if is_plain_upload(content, channels):
         return image_in(content, max_pixels, side)
     with tempfile.TemporaryDirectory(prefix="sightline-upload-") as folder:
         path = Path(folder) / "image"

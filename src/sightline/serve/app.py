@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from ..data.channels import RGB
 from ..data.decode.images import planes, size_in
 from ..errors import SightlineError, printable
-from ..inference.reading import read_upload
+from ..inference.reading import is_plain_upload, read_upload
 from .guard import ApiError, error_response
 from .models import MOST_PIXELS, ServedModel, base64_png, png_bytes, tiff_bytes
 from .points import EmbeddingCache
@@ -125,7 +125,7 @@ def add_predictions(app: FastAPI, state: AppState) -> None:
         for index in indices:
             state.model(index)
         first = state.model(next(iter(indices)))
-        if first.channels.plain:
+        if is_plain_upload(content, first.channels):
             height, width = await state.decoded(size_in, content)
             encoded = await state.decoded(lambda: base64_png(pixels_of(content))) if preview else ""
         else:
