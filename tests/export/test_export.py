@@ -271,6 +271,33 @@ def test_exported_weights_are_verified_and_only_an_export_is_overwritten(segment
     assert not (tmp_path / "other" / "recipe.yaml").exists()
 
 
+def test_an_earlier_export_is_replaced_only_by_weights_that_can_be_read(
+    classifier: Path, segmenter: Path, tmp_path: Path
+) -> None:
+    run, out = shutil.copytree(segmenter, tmp_path / "run"), tmp_path / "weights"
+
+    def export(folder: Path) -> None:
+        sightline.export(folder, format="safetensors", out=out, overwrite=True, quiet=True)
+
+    export(classifier)
+    assert len([*(out / "checkpoints").iterdir()]) == 2
+    (out / "checkpoints" / "best").mkdir()
+    (out / "checkpoints" / "best" / "old.txt").touch()
+    export(run)  # one member in place of two
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["best"]
+    names = sorted(path.name for path in (out / "checkpoints" / "best").iterdir())
+    assert names == ["config.json", "model.safetensors", "model.safetensors.sha256"]
+    copied = (out / "checkpoints" / "best" / "model.safetensors").read_bytes()
+    weights = run / "checkpoints" / "best" / "model.safetensors"
+    assert copied == weights.read_bytes()
+    with pytest.raises(SightlineError, match="the run itself"):
+        export(out)
+    weights.write_bytes(copied[:-8] + bytes(8))
+    with pytest.raises(SightlineError):
+        export(run)
+    assert (out / "checkpoints" / "best" / "model.safetensors").read_bytes() == copied
+
+
 def test_data_that_was_moved_is_named_with_data(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,14 @@
 """`sightline export --format safetensors`: write a small run folder that has only the files needed for prediction."""
 
 import json
-import shutil
 from pathlib import Path
 
 from ..config.paths import paths_in
 from ..config.resolve import resolve, to_yaml
 from ..config.schema import Config
+from ..errors import SightlineError
 from ..runs import run_folder
-from ..runs.atomic import atomic_write, write_json
+from ..runs.atomic import atomic_write, remove, write_json
 from ..runs.checkpoint import CONFIG, MODEL, load_model
 from ..runs.code_file import keep_copy
 from ..runs.provenance import installed_versions
@@ -34,14 +34,22 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
     """Write a small run folder to `target`: the final weights, the recipe without paths, the final metrics, README.md.
 
     If the run has thresholds, they are included. The final weights are those of the best epoch, or of each member of an
-    ensemble. Before they are copied, each file is compared with its stored SHA-256; SightlineError if it differs.
+    ensemble. Before they are copied, all files are compared with their stored SHA-256; SightlineError if one differs.
+    Weights of an earlier export in `target` are removed after that.
     """
-    shutil.rmtree(target / "checkpoints", ignore_errors=True)  # an earlier export may have other epochs
-    for member in run_folder.shipped_checkpoints(folder):
+    if target.resolve() == folder.resolve():
+        cure = "choose another folder: --out FOLDER"
+        raise SightlineError("the output folder is the run itself", where=str(target), cure=cure)
+    members, written = run_folder.shipped_checkpoints(folder), list[Path]()
+    for member in members:
         load_model(member)  # raises SightlineError if the checksum of the weights is wrong
-        for path in (member / MODEL, sidecar(member / MODEL), member / CONFIG):
-            if path.is_file():
-                atomic_write(target / "checkpoints" / member.name / path.name, path.read_bytes())
+    for member in members:
+        files = (member / MODEL, sidecar(member / MODEL), member / CONFIG)
+        copies = {path: target / "checkpoints" / member.name / path.name for path in files if path.is_file()}
+        written += [atomic_write(copy, path.read_bytes()) for path, copy in copies.items()]
+    earlier = target / "checkpoints"  # an earlier export may have other epochs and files
+    remove([path for path in earlier.iterdir() if path.name not in {member.name for member in members}])
+    remove([path for path in earlier.glob("*/*") if path not in written])
     name, metrics = folder.resolve().name, run_folder.final_record(folder) or {}
     private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
     atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
