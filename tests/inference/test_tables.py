@@ -70,6 +70,22 @@ def test_overlays_are_class_activation_maps(
     assert [path.name for path in inside] == ["1.png.png"], "below the folder, also for absolute paths"
 
 
+def test_overlays_among_the_images_are_no_inputs(
+    run: sightline.Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = Path(shutil.copytree(photos / "val", tmp_path / "images"))
+    out = images / "guesses.csv"
+    first = rows_of(sightline.predict(run, images, out=out, overlay=True))
+    maps = sorted((images / "guesses.maps").rglob("*.png"))
+    (tmp_path / "link").symlink_to(images)
+    for given in ([images], [tmp_path / "link"], [images / "class_0", images]):
+        sightline.predict(run, given, out=out, overlay=True, overwrite=True)
+        assert f"skipped: {len(maps)} class activation map files" in capsys.readouterr().out
+    assert not [*(images / "guesses.maps").rglob("*.png.png.png")]
+    assert len(rows_of(sightline.predict(run, images, out=out, overwrite=True))) == len(first)
+    assert len(rows_of(sightline.predict(run, images, out=tmp_path / "p.csv"))) == len(first) + len(maps) * 2
+
+
 def test_overlays_that_nothing_draws_are_errors(
     run: sightline.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from PIL import Image
@@ -71,6 +72,23 @@ def input_images(inputs: Sequence[str], skipped: Counter[str], stdin: IO[bytes] 
             f"path per line{conversion_hint(skipped)}"
         )
         raise SightlineError("no images found", where=" ".join(inputs), why=why, cure=cure)
+
+
+def maps_folder(table: Path) -> Path:
+    """The folder of the class activation maps that belong to a table: `guesses.maps` beside `guesses.csv`."""
+    return table.with_suffix(".maps")
+
+
+def without_maps(images: Iterable[InputImage], table: Path, skipped: Counter[str]) -> Iterator[InputImage]:
+    """Yield the images except the class activation maps of a table, which may be in the folder of its images; these
+    are counted in `skipped`."""
+    folder = maps_folder(table)
+    for image in images:
+        # Links are resolved only for paths with this name, because resolving takes several system calls.
+        if folder.name in image.path and Path(image.path).resolve().is_relative_to(folder.resolve()):
+            skipped["class activation map"] += 1
+        else:
+            yield image
 
 
 def absolute_inputs(inputs: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from ..runs.lock import lock_output
 from .batching import PredictedBatch, ProgressLines, batch_size, predict_batches
 from .evaluation import SeenImages
 from .images import GivenImage
-from .inputs import InputImage, PredictOptions, absolute_inputs, input_images
+from .inputs import InputImage, PredictOptions, absolute_inputs, input_images, without_maps
 from .parquet import require_parquet
 from .predictor import Predictor
 from .resumable_csv import ResumableTable
@@ -54,7 +54,8 @@ def predict_table(
         raise SightlineError("--overlay has no effect on this prediction", why=why, cure="leave it out")
     target, share = table_target(out, options.overwrite, options.features), share_of(os.environ)
     tests, skipped = TestImages(), Counter[str]()
-    images = islice(tests.watched(input_images(inputs, skipped)), share.rank, None, share.world)
+    given = without_maps(input_images(inputs, skipped), target, skipped)
+    images = islice(tests.watched(given), share.rank, None, share.world)
     first = list(islice(images, 1))  # before the model is loaded
     predictor = in_precision(load(), config, options.precision)
     size = batch_size(predictor.device, config.train.eval_batch_size, predictor.square.side)
@@ -77,8 +78,8 @@ def predict_table(
         if table.rows:
             say(f"resuming after {counted(table.rows, 'row')}")
         with resumable(table, options.overwrite):
-            given = remaining(chain(first, images), table, counts)
-            for batch in predict_batches(given, predictor, config.data.max_pixels, size, say):
+            rest = remaining(chain(first, images), table, counts)
+            for batch in predict_batches(rest, predictor, config.data.max_pixels, size, say):
                 table.add(batch.rows(predictor), batch.features)
                 progress.add(len(batch.images))
                 counts.add_batch(batch)

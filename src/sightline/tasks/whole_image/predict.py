@@ -15,7 +15,7 @@ from ...config.schema import Config
 from ...data.decode.images import planes
 from ...data.parallel import share_of
 from ...errors import SightlineError
-from ...inference.inputs import STDIN, PredictOptions, input_images
+from ...inference.inputs import STDIN, PredictOptions, input_images, maps_folder, without_maps
 from ...inference.loaded import LoadedPredictor
 from ...inference.predictor import Decision, Predictor, with_weights
 from ...inference.tables import predict_table
@@ -89,8 +89,9 @@ def predict_with_maps(
     def draw(rows: Path, target: Path) -> None:
         if not options.overlay:
             return
-        share, maps = share_of(os.environ), target.with_suffix(".maps")
-        for image in islice(input_images(inputs, Counter()), share.rank, None, share.world):
+        share, maps = share_of(os.environ), maps_folder(target)
+        images = without_maps(input_images(inputs, Counter()), target, Counter())
+        for image in islice(images, share.rank, None, share.world):
             try:
                 picture = map_picture(explained(), image.path)
             except SightlineError:  # which is in the table
