@@ -2,9 +2,12 @@
 
 import base64
 import io
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -80,6 +83,31 @@ def test_invalid_prompts_are_rejected(client: httpx.Client, path: Path, prompt: 
     known = client.post("/api/segment/pictures", content=path.read_bytes()).json()["picture"]
     found = client.post(f"/api/segment/pictures/{known}/masks", json=prompt)
     assert found.status_code == 400 and found.json()["error"]["what"]
+
+
+def test_an_invalid_prompt_does_not_fail_the_requests_of_others(
+    client: httpx.Client, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = client.post("/api/segment/pictures", content=path.read_bytes()).json()["picture"]
+    compute, started, released = EmbeddingCache.masks, threading.Event(), threading.Event()
+
+    def blocking(self: EmbeddingCache, prompts: Any) -> Any:
+        started.set()
+        assert released.wait(10)
+        return compute(self, prompts)
+
+    def ask(x: int) -> int:
+        prompt = {"points": [[x, 10]], "labels": [1]}
+        return client.post(f"/api/segment/pictures/{known}/masks", json=prompt).status_code
+
+    monkeypatch.setattr(EmbeddingCache, "masks", blocking)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, 1)
+        assert started.wait(10)
+        others = [pool.submit(ask, x) for x in (2, 500, 3)]  # the image has 60 columns
+        time.sleep(0.5)  # until all three are in the queue
+        released.set()
+        assert [request.result() for request in (first, *others)] == [200, 200, 400, 200]
 
 
 def test_an_image_with_16_bits_is_refused(client: httpx.Client, tmp_path: Path) -> None:

@@ -160,20 +160,23 @@ def add_images(app: FastAPI, state: AppState) -> None:
 
 
 def add_points(app: FastAPI, state: AppState, points: EmbeddingCache) -> None:
-    """Add the routes of Segment Anything: embed an image, then compute masks for points and boxes on it."""
+    """Add the routes of Segment Anything: embed an image, then compute masks for points and boxes on it.
+
+    Each request has a kind of its own, because an invalid prompt would fail all requests of its batch, and because
+    batches are not faster here."""
 
     @app.post("/api/segment/pictures", summary="embed an image", openapi_extra=IMAGE_BODY)
     async def embed(request: Request) -> EmbeddedImage:
         content = await body_of(request)
         pixels = await state.decoded(pixels_of, content)
-        key = await state.computed("embed", points.embed, (content, pixels))
+        key = await state.computed(object(), points.embed, (content, pixels))
         return EmbeddedImage(picture=key, width=pixels.shape[2], height=pixels.shape[1])
 
     @app.post("/api/segment/pictures/{picture}/masks", summary="masks for points and a box")
     async def masks(picture: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], prompt: PointPrompt) -> PromptMasks:
         if len(prompt.points) != len(prompt.labels) or not (prompt.points or prompt.box):
             raise ApiError(400, "the prompt needs a point or a box, and a label for each point")
-        found = await state.computed("masks", points.masks, (picture, prompt))
+        found = await state.computed(object(), points.masks, (picture, prompt))
         if found is None:
             raise ApiError(404, "the image is not in the cache of the server", cure="send the image again")
         return found
