@@ -20,8 +20,10 @@ import sightline
 from sightline import SightlineError
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config
+from sightline.data.types import Items
 from sightline.errors import ENVIRONMENT
 from sightline.export import onnx_file
+from sightline.export.quantize import CALIBRATION, CalibrationImages
 from sightline.export.tracing import serialized
 
 pytestmark = pytest.mark.usefixtures("no_reports")
@@ -233,6 +235,24 @@ def test_int8_leaves_the_resize_in_float32(classifier: Path) -> None:
     products = [[producers.get(name) for name in node.input] for node in graph.node if node.op_type == "MatMul"]
     assert sum("DequantizeLinear" not in kinds for kinds in products) == 2
     assert "DequantizeLinear" in producers.values()
+
+
+def test_the_calibration_of_int8_leaves_out_what_the_training_left_out() -> None:
+    """The images drawn are replaced by others, so that their number remains."""
+    bad = {1, 5, 6}
+
+    def read(index: int, side: int = 0) -> Image.Image:
+        if index in bad:
+            raise SightlineError("this image cannot be read", where=str(index))
+        return Image.new("RGB", (4, 4), (index % 256, 0, 0))
+
+    names = tuple(map(str, range(CALIBRATION + len(bad))))
+    items = Items(names, None, read, names)
+    images = CalibrationImages(items, 0, skip_bad=True)
+    found = [int(image["images"][0, 0, 0, 0]) for image in iter(images.get_next, None)]
+    assert sorted(found) == [index for index in range(len(names)) if index not in bad]
+    with pytest.raises(SightlineError, match="cannot be read"):
+        list(iter(CalibrationImages(items, 0).get_next, None))
 
 
 def test_exported_weights_predict_as_the_run_without_its_paths(classifier: Path, tmp_path: Path) -> None:

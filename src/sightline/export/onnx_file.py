@@ -55,7 +55,7 @@ def export_onnx(folder: Path, config: Config, target: Path, int8: bool, say: Say
     say(f"{target}: {size_text(len(content))}; checked in {seconds:.0f} s")
     write_json(target.with_suffix(".json"), finite(facts))
     if int8:
-        facts["int8"] = quantized(content, task, config.train.seed, target, say)
+        facts["int8"] = quantized(content, task, config, target, say)
         write_json(target.with_suffix(".json"), finite(facts))
     return target
 

@@ -4,12 +4,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..config.schema import Config
 from ..data.decode.decoding import size_text
 from ..data.decode.images import planes
 from ..data.types import Items
@@ -27,28 +29,38 @@ HEAVY = ("Conv", "Gemm", "MatMul")
 
 class CalibrationImages:
     """Calibration data for onnxruntime: training images, one at a time. onnxruntime calls `get_next` until it
-    returns None."""
+    returns None. skip_bad: whether unreadable images are left out, as in the training; else they are errors."""
 
-    def __init__(self, items: Items, seed: int):
-        rows = np.random.default_rng(seed).permutation(len(items.names))[:CALIBRATION]
-        self.images: Iterator[dict[str, np.ndarray]] = (
-            {"images": np.ascontiguousarray(planes(items.read(int(row)))[None])} for row in rows
-        )
+    def __init__(self, items: Items, seed: int, skip_bad: bool = False):
+        self.items, self.skip_bad = items, skip_bad
+        rows = np.random.default_rng(seed).permutation(len(items.names))
+        self.images = islice(self.readable(rows), CALIBRATION)
+
+    def readable(self, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the images at these indices as the graph's input."""
+        for row in rows:
+            try:
+                pixels = planes(self.items.read(int(row)))
+            except SightlineError as error:
+                if self.skip_bad and error.status != ENVIRONMENT:
+                    continue
+                raise
+            yield {"images": np.ascontiguousarray(pixels[None])}
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next image as the graph's input; None after the last."""
         return next(self.images, None)
 
 
-def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) -> dict[str, Any]:
+def quantized(model: bytes, task: TaskGraph, config: Config, target: Path, say: Say) -> dict[str, Any]:
     """Write the int8 graph to NAME-int8.onnx beside `target` (NAME.onnx); returns its accuracy, size and speed for
     model.json.
 
-    model: the bytes of the float32 graph.
+    model: the bytes of the float32 graph. config: of the run.
     """
     say(f"quantizing: calibration with {min(CALIBRATION, len(task.train.names))} training images")
     start = time.monotonic()
-    small = eight_bits(model, task.train, seed)
+    small = eight_bits(model, CalibrationImages(task.train, config.train.seed, config.data.on_bad_image == "skip"))
     graphs = [OnnxSession(model), OnnxSession(small)]
     cost = task.cost(graphs[1])
     path = target.with_name(f"{target.stem}-int8{target.suffix}")
@@ -71,11 +83,11 @@ def quantized(model: bytes, task: TaskGraph, seed: int, target: Path, say: Say) 
     }  # fmt: skip
 
 
-def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
+def eight_bits(model: bytes, calibration: CalibrationImages) -> bytes:
     """Quantize the convolutions and matrix products that have weights to 8-bit integers; returns the bytes of the
     graph.
 
-    All other operations, such as resizing, are computed in float32. train: images for the calibration.
+    All other operations, such as resizing, are computed in float32.
     """
     load_onnxruntime()
     import onnx
@@ -94,7 +106,7 @@ def eight_bits(model: bytes, train: Items, seed: int) -> bytes:
             quantize_static(
                 str(prepared),
                 str(result),
-                CalibrationImages(train, seed),  # ty: ignore[invalid-argument-type]
+                calibration,  # ty: ignore[invalid-argument-type]
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(HEAVY),
                 nodes_to_quantize=heavy,
