@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,17 @@ def test_a_class_map_has_the_size_of_the_image(model: LoadedPredictor, folder: P
     assert model.classes[0] in caught.value.cure
     with pytest.raises(SightlineError, match="one image"):
         model.class_map([folder / "0.png"])
+
+
+def test_a_class_map_covers_what_the_network_sees(model: LoadedPredictor, folder: Path) -> None:
+    """With data.eval_crop, images of exactly data.size x data.size are not cropped, and those of the size of the stored
+    images are cropped without data.fit."""
+    square = replace(model.predictor.square, share=0.5)
+    cropped = replace(model, predictor=replace(model.predictor, square=square))
+    np.testing.assert_array_equal(cropped.class_map(folder / "fits.png"), model.class_map(folder / "fits.png"))
+    assert cropped.predictor.seen(16, 16) == (0, 0, 16, 16)
+    assert cropped.predictor.seen(28, 40) == (7, 13, 21, 27)
+    assert replace(cropped.predictor, decoded_size=(40, 28)).seen(28, 40) == (7, 10, 21, 30)
 
 
 def test_transform_takes_one_image(model: LoadedPredictor, folder: Path) -> None:

@@ -176,7 +176,7 @@ class LoadedPredictor(Loaded):
 
         Raises SightlineError for a network without such maps: a vision transformer, and neighbors' votes.
         """
-        layer, square = self.layer_of_maps, self.predictor.square
+        layer = self.layer_of_maps
         model: Any = self.model
         if label and label not in self.classes:
             near = difflib.get_close_matches(label, self.classes, 1) or self.classes[:1]
@@ -186,7 +186,7 @@ class LoadedPredictor(Loaded):
             index = self.classes.index(label) if label else int(model(prepared).argmax())
         maps = class_maps(model.backbone, model.head, prepared, torch.tensor([index], device=prepared.device), layer)
         assert maps is not None
-        left, top, right, bottom = (round(edge) for edge in square.box(width, height))
+        left, top, right, bottom = (round(edge) for edge in self.predictor.seen(width, height))
         whole = np.zeros((height, width), np.float32)
         whole[top:bottom, left:right] = enlarged(maps[0].cpu().numpy(), bottom - top, right - left)
         return whole

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,11 @@ class Predictor:
         An image of the size `decoded_size` is not resized here, but later by the transform.
         """
         return planes(image) if image.size[::-1] == self.decoded_size else self.square.of(image)
+
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that the network sees: (left, top, right, bottom) in pixels."""
+        kept = (height, width) == self.decoded_size  # the transform crops it as `squash` does
+        return (replace(self.square, fit="squash") if kept else self.square).box(width, height)
 
     @property
     def columns(self) -> list[str]:

@@ -270,7 +270,10 @@ class Square:
         return values if pixels.dtype == np.float32 else np.rint(values).astype(pixels.dtype)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that is used: (left, top, right, bottom) in pixels."""
+        """The part of an image that is used: (left, top, right, bottom) in pixels; all of an image that `of` does not
+        resize."""
+        if (width, height) == (self.side, self.side):
+            return 0, 0, width, height
         across, down = (width, height) if self.fit == "squash" else (min(width, height),) * 2
         left = (width - across) // 2 + across * (1 - self.share) / 2
         top = (height - down) // 2 + down * (1 - self.share) / 2
