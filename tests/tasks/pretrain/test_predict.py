@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sightline
 from sightline import SightlineError
@@ -29,3 +30,16 @@ def test_a_loaded_backbone_computes_features_only(photos: Path, small: Callable[
         model.predict(first)
     assert "features" in caught.value.cure
     assert model.classes == () and repr(model) == f"<sightline model small_cnn, no classes, 16 px, {run.path}>"
+
+
+def test_images_of_the_size_of_the_stored_ones_are_cropped_too(
+    make_photos: Callable[..., Path], small: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Without labels, the evaluated images are training images, which are stored with a margin for random crops."""
+    images = make_photos(tmp_path / "photos", classes=1, size=20) / "train" / "class_0"
+    settings = {"train.epochs": 1, "augment.resize": 20, "data.eval_crop": 0.8}
+    model: Any = sightline.load(sightline.train(small(**settings), images, out=tmp_path / "run", quiet=True))
+    assert model.predictor.decoded_size == (20, 20) and model.predictor.square.side == 16
+    with Image.open(min(images.iterdir())) as image:
+        center = image.crop((2, 2, 18, 18))
+        np.testing.assert_allclose(model.transform(image), model.transform(center), atol=1e-6)

@@ -35,7 +35,7 @@ def predictor(folder: Path, config: PretrainConfig, features: bool) -> Predictor
         square = Square.of_description(preprocessing)
         channels = Channels.of_description(preprocessing.get("channels"))
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
-        transform = evaluation_transform(size, mean, std, 1.0, channels)
+        transform = evaluation_transform(size, mean, std, square.share, channels)
         known = {"data.size": size, "model.name": built["name"], "model.args": built["args"]}
     model = build_siamese(resolve(config, known), len(channels))
     model.load_state_dict(load_model(shipped)[0])
