@@ -4,6 +4,7 @@ bits as rasterio writes them, and RGB with near infrared."""
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from config_toys import configured
 from sightline.config.schema import Config
 from sightline.data.decode.kinds import Raster
 from sightline.data.decode.rasters import read_for
-from sightline.errors import SightlineError
+from sightline.errors import ENVIRONMENT, SightlineError
 from sightline.export.session import OnnxSession
 from sightline.inference.reading import channels_of_run, open_channels
 from sightline.runs.atomic import read_json
@@ -167,6 +168,22 @@ def test_images_with_other_channels_are_refused(tile_run: Path, photos: Path, tm
         assert f"it holds {holds}" in rows[name]["error"] and "of 16 bits" in rows[name]["error"]
     with pytest.raises(SightlineError, match="other channels"):
         sightline.evaluate(tile_run, data=photos, quiet=True)
+
+
+def test_without_rasterio_a_prediction_is_one_error_with_the_command(
+    tile_run: Path, tiles: Path, land_run: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the images, so that they are no rows with an error each."""
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    for call in (
+        lambda: sightline.predict(tile_run, tiles, out=tmp_path / "p.csv", quiet=True),
+        lambda: sightline.predict(land_run, pairs / "images", out=tmp_path / "masks", quiet=True),
+        lambda: sightline.load(tile_run).predict(tiles / "forest/0.tif"),
+    ):
+        with pytest.raises(SightlineError) as caught:
+            call()
+        assert caught.value.status == ENVIRONMENT and caught.value.cure == "pip install 'sightline-vision[geo]'"
+        assert "12 channels (B1, B2, B3, B4, ...) of 16 bits" in caught.value.why
 
 
 def test_arrays_have_the_values_of_the_files(tile_run: Path, tiles: Path) -> None:

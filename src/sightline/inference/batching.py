@@ -12,7 +12,7 @@ import torch
 
 from ..data.decode.images import planes
 from ..data.loader import evaluation_batch_size
-from ..errors import SightlineError, counted
+from ..errors import ENVIRONMENT, SightlineError, counted
 from ..runs.terminal import duration
 from .images import GivenImage
 from .inputs import InputImage
@@ -73,7 +73,7 @@ def predict_batches(
     say: Callable[[str], None],
 ) -> Iterator[PredictedBatch]:
     """Yield the predictions of images in order, in batches of `size`. say: prints a warning at the end if the images
-    have values that the network was not trained on."""
+    have values that the network was not trained on. Raises SightlineError of status ENVIRONMENT."""
     values = ValueRange(predictor.channels)
 
     def decode(image: InputImage | GivenImage) -> Decoded:
@@ -83,6 +83,8 @@ def predict_batches(
             values.add(image.name, planes(found))
             return predictor.resized(found)
         except SightlineError as error:
+            if error.status == ENVIRONMENT:  # such as a missing library: no fault of this image
+                raise
             return error
 
     queue: deque[tuple[list[InputImage | GivenImage], list[Future[Decoded]]]] = deque()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 SUFFIXES = (".tif", ".tiff")
+GEO = "pip install 'sightline-vision[geo]'"
 CACHE_BYTES = 64 * 2**20
 """Size of GDAL's block cache; its default is 5 % of the memory."""
 BLOCK = 512

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...errors import SightlineError
+from ...errors import ENVIRONMENT, SightlineError
 from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
 from .faults import image_error
-from .geotiff import band_values, opened
+from .geotiff import GEO, band_values, has_rasterio, opened
 from .images import decode_rgb, open_image, planes, to_rgb
 from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
 
@@ -41,7 +41,7 @@ class Reading:
 
     def read(self, path: str, max_pixels: int, side: int = 0) -> Image.Image | Raster:
         """Decode an image file; `side` as for `images.open_image`. Raises SightlineError, which names the path, if the
-        file is damaged or of another kind."""
+        file is damaged or of another kind, and of status ENVIRONMENT if rasterio is needed and missing."""
         header = file_header(path, self.alpha_is_channel)
         if header is not None and self.kind is not None and header.kind != self.kind:
             raise other_kind(path, header.kind, self.kind)
@@ -50,6 +50,9 @@ class Reading:
             if header is None and self.kind not in (None, PLAIN):
                 raise image_error(path, ValueError("its header is damaged"))
             return Raster(planes(image)[list(self.picked)]) if self.picked else image
+        if not has_rasterio():  # no fault of this image, so it must not become one of the unreadable images
+            why = f"it holds {header.kind}, which rasterio reads, and rasterio is not installed"
+            raise SightlineError("this image cannot be read", where=path, why=why, cure=GEO, status=ENVIRONMENT)
         if self.kind is None:
             return read_as_rgb(path, header, max_pixels, self.channels.deep)
         return read_raster(path, header, max_pixels, self.picked)

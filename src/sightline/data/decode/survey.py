@@ -18,7 +18,7 @@ from ..cache import LARGEST, cache_root, key_of
 from ..channels import RGB, Channels, shown_channels
 from ..parallel import processors, submit_ahead
 from ..types import Source
-from .geotiff import has_rasterio
+from .geotiff import GEO, has_rasterio
 from .kinds import PLAIN, FileHeader, Kind, Raster, bits_text, file_header
 from .rasters import CONVERT, Reading, read_raster
 
@@ -26,7 +26,6 @@ MIXED = "the images do not all have the same channels and bits"
 BECOMES = "becomes 255"
 SAMPLED = 16
 """Number of files whose headers are read; those of all files only if one of these is not an 8-bit image."""
-GEO = "pip install 'sightline-vision[geo]'"
 DEPTHS = {"uint8": ("uint8", 255.0), "uint16": ("uint16", 0.0)}
 """Type in the cache and largest value of pixels, by their type in the files; 0: not known yet. Others are float32."""
 

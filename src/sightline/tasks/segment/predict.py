@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...data.decode.geotiff import SUFFIXES, Scene, has_rasterio, has_windows, loses_georeference, write_scene
+from ...data.decode.geotiff import GEO, SUFFIXES, Scene, has_rasterio, has_windows, loses_georeference, write_scene
 from ...data.decode.images import planes
 from ...data.decode.masks import coded, write_mask
 from ...data.decode.palettes import IGNORE, Palette, display_colors
@@ -247,7 +247,7 @@ def report_lost_maps(jobs: list[MaskJob], max_pixels: int, rgb: bool, say: Say) 
         why = "not 8-bit gray, RGB or RGBA" if rgb else "rotated, or stored in very large blocks"
         say(f"{counted(len(lost), 'mask')} without coordinates, because the image is {why}; the first: {lost[0]}")
     if not has_rasterio() and any(job.name.lower().endswith(SUFFIXES) for job in jobs):
-        say("to predict TIFF files of any size and keep their coordinates: pip install 'sightline-vision[geo]'")
+        say(f"to predict TIFF files of any size and keep their coordinates: {GEO}")
 
 
 def predict_one(
