@@ -212,7 +212,10 @@ def test_a_decompression_bomb_is_rejected_from_its_header(client: httpx.Client) 
     content = bytes_of(Image.new("1", (9000, 9000)))
     assert len(content) < 20_000
     found = client.post("/api/predict", content=content)
-    assert found.status_code == 400 and "9,000 x 9,000" in found.text
+    assert found.status_code == 400
+    error = found.json()["error"]
+    assert error["why"] == "the image has 9,000 x 9,000 pixels; the limit is 50,000,000", "the sender has no settings"
+    assert error["cure"] == "send a smaller image"
 
 
 @pytest.mark.parametrize(

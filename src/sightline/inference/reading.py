@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..data.channels import Channels
 from ..data.decode.geotiff import Scene, open_scene
-from ..data.decode.images import image_in
+from ..data.decode.images import image_in, upload_error
 from ..data.decode.kinds import Kind, Raster, file_header, header_of
 from ..data.decode.rasters import read_for, reading_for
 from ..errors import SightlineError, counted
@@ -110,6 +110,8 @@ def read_upload(content: bytes, channels: Channels, max_pixels: int, side: int =
         try:
             return read_for(str(path), channels, max_pixels, side)
         except SightlineError as error:
+            if "--data." in error.cure and isinstance(error.__cause__, Exception):  # a sender has no such options
+                raise upload_error(content, error.__cause__, ", as PNG or JPEG" if channels.plain else "") from error
             raise SightlineError(error.what, why=error.why, cure=error.cure) from error
 
 

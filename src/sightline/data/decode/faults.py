@@ -17,6 +17,16 @@ COPY = (
 )
 
 
+class TooLarge(SightlineError):
+    """An image above the limit `data.max_pixels`. size: of the image in words. times: how many times the setting the
+    limit is. upload: the reason for the sender of an uploaded image, who has no settings."""
+
+    def __init__(self, size: str, max_pixels: int, times: int = 1):
+        setting, limit = f"{times} x --data.max_pixels" if times > 1 else "--data.max_pixels", times * max_pixels
+        super().__init__(f"the image has {size}; the limit {setting} is {limit:,}")
+        self.upload = f"the image has {size}; the limit is {limit:,}"
+
+
 def image_error(path: str, error: Exception, content: bytes | None = None) -> SightlineError:
     """The SightlineError for an image that cannot be used, with its path and a cure. error: the exception of the
     decoder. content: the bytes of the image if it was not read from a file."""

@@ -20,7 +20,7 @@ from ...config.schema import Data
 from ...errors import SightlineError
 from ..channels import Channels
 from .crash_guard import record_decoding
-from .faults import image_error
+from .faults import TooLarge, image_error
 from .formats import FORMATS
 from .kinds import ORIENTATION, Raster, header_of
 
@@ -114,12 +114,13 @@ def size_in(content: bytes) -> tuple[int, int]:
         raise upload_error(content, error) from error
 
 
-def upload_error(content: bytes, error: Exception) -> SightlineError:
-    """The SightlineError for an uploaded file that cannot be decoded: no path, and a cure for the sender."""
+def upload_error(content: bytes, error: Exception, formats: str = ", as PNG or JPEG") -> SightlineError:
+    """The SightlineError for an uploaded file that cannot be decoded: no path, no settings, and a cure for the sender.
+    formats: what to send if the image is not too large."""
     problem = image_error("", error, content)
-    large = isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
-    cure = "send a smaller image" if large else "send the image again, or another one, as PNG or JPEG"
-    return SightlineError(problem.what, why=problem.why, cure=cure)
+    large = isinstance(error, TooLarge | Image.DecompressionBombError | Image.DecompressionBombWarning)
+    cure = "send a smaller image" if large else f"send the image again, or another one{formats}"
+    return SightlineError(problem.what, why=error.upload if isinstance(error, TooLarge) else problem.why, cure=cure)
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
@@ -134,9 +135,7 @@ def decode_rgb(source: str | io.BytesIO, max_pixels: int, side: int, header: Hea
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise SightlineError(
-                f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
-            )
+            raise TooLarge(f"{width:,} x {height:,} pixels", max_pixels)
         if header is not None:
             header.update_from(image)
         if side:

@@ -14,7 +14,7 @@ from PIL import Image
 from ...errors import ENVIRONMENT, SightlineError
 from ..channels import RGB, Channels, shown_channels
 from .crash_guard import record_decoding
-from .faults import image_error
+from .faults import TooLarge, image_error
 from .geotiff import GEO, band_values, has_rasterio, opened
 from .images import decode_rgb, open_image, planes, to_rgb
 from .kinds import PLAIN, FileHeader, Kind, Raster, file_header, header_like
@@ -136,13 +136,11 @@ def stored_pixels(
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise SightlineError("this path is not a regular file", cure="remove it from the data")
     height, width = header.size
+    count, size = len(header.kind.names), f"{width:,} x {height:,}"
     if width * height > max_pixels:
-        what = f"the image has {width:,} x {height:,} pixels; the limit --data.max_pixels is {max_pixels:,}"
-        raise SightlineError(what)
-    count = len(header.kind.names)
+        raise TooLarge(f"{size} pixels", max_pixels)
     if width * height * (count + header.alpha) > MOST_CHANNELS * max_pixels:
-        what, most = f"the image has {width:,} x {height:,} x {count:,} values", MOST_CHANNELS * max_pixels
-        raise SightlineError(f"{what}; the limit, {MOST_CHANNELS} times --data.max_pixels, is {most:,}")
+        raise TooLarge(f"{size} x {count:,} values", max_pixels, MOST_CHANNELS)
     if header.fault:
         raise SightlineError(header.fault, cure="convert it to RGB or gray, or remove it")
     with record_decoding(path), readable(path, header.driver) as image:
