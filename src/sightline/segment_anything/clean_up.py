@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.decode.masks import read_mask, write_mask
-from ..errors import SightlineError, counted
+from ..errors import SightlineError, counted, listing
 from ..inference.reading import channels_text
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite
@@ -136,7 +136,7 @@ def open_clean_up(folder: Path, truth: str | os.PathLike[str] | None, names: lis
 def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
     """Map image names to paths of true masks; images and masks are paired by name as in `sightline score`.
 
-    Raises one SightlineError with all images without a mask.
+    Raises one SightlineError with all images without a mask and all names of several masks.
     """
     if not truth.is_dir():
         raise SightlineError(
@@ -146,8 +146,13 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
         )
     faults = Faults()
     masks = masks_below(str(truth), faults, [])
-    faults.without_truth += [name for name in names if pair_name(name) not in masks]
-    faults.raise_any(str(truth), "the images")
+    missing, shared = [name for name in names if pair_name(name) not in masks], faults.duplicates
+    groups = {"images without a true mask": missing, "names shared by several masks": shared}
+    if shown := [f"\n  {len(some):,} {words}:\n{listing(some)}" for words, some in groups.items() if some]:
+        cures = ["add the masks, or give only the images that have one"] * bool(missing)
+        cures += ["keep one mask of each name"] * bool(shared)
+        what, where, cure = "the true masks do not match the images", f"--truth {truth}", "; ".join(cures)
+        raise SightlineError(what, where=where, why="".join(shown), cure=cure)
     return {name: str(truth / masks[pair_name(name)]) for name in names}
 
 
