@@ -107,6 +107,15 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     assert not (run.path / "predictions/all.csv").exists()
 
 
+def test_exported_weights_are_evaluated_on_the_current_folder(
+    flat: Path, photos: Path, tmp_path: Path, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sightline.train(base(tiny, **{"train.epochs": 1}), photos, out=tmp_path / "run", quiet=True)
+    weights = sightline.export(run, format="safetensors", out=tmp_path / "weights", quiet=True)
+    monkeypatch.chdir(flat)
+    assert sightline.evaluate(weights, data=".", quiet=True)["images"] == 40
+
+
 def test_a_copy_of_the_data_of_the_run_means_its_validation_split(
     flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:

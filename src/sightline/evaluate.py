@@ -39,7 +39,8 @@ def evaluate(
     run_folder.require_writable(folder, "evaluate")
     say = print_warning if quiet else print_plain
     config = load_recipe_file(folder / "recipe.yaml")
-    other = "" if data is None or absolute(os.fspath(data)) == absolute(config.data.path) else os.fspath(data)
+    own = config.data.path  # empty in exported weights, and the absolute path of "" is the current folder
+    other = "" if data is None or (own and absolute(os.fspath(data)) == absolute(own)) else os.fspath(data)
     if settings and not other:
         cure = "give other data with --data PATH, or leave these settings out"
         raise SightlineError("the run's own data are read as for training", where=", ".join(settings), cure=cure)
