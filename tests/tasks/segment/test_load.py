@@ -1,5 +1,7 @@
 """A loaded segmenter predicts the masks of `sightline predict`."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from PIL import Image
 import sightline
 from sightline import SightlineError
 from sightline.config.schema import Config
+from sightline.data.annotations.outlines import shapes_of
 from sightline.data.decode.masks import coded
 from sightline.tasks.segment import load as loading
 
@@ -51,16 +54,38 @@ def test_masks_of_every_kind_of_image_equal_those_of_the_command(
     assert isinstance(several, list) and np.array_equal(several[0], several[1]) and np.array_equal(several[0], mask)
 
 
-def test_pixels_of_a_geotiff_without_data_are_ignored(model: Any, pixels: np.ndarray, tmp_path: Path) -> None:
+@pytest.fixture
+def gap(pixels: np.ndarray, tmp_path: Path) -> np.ndarray:
+    """The pixels with a rectangle without data; they are also in the GeoTIFF town.tif."""
     gap = pixels.copy()
     gap[30:70, 100:] = 0
     layout: dict[str, Any] = {"driver": "GTiff", "height": 90, "width": 130, "count": 3, "dtype": "uint8", "nodata": 0}
     layout |= {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 4_650_000)}
     with rasterio.open(tmp_path / "town.tif", "w", **layout) as file:
         file.write(gap.transpose(2, 0, 1))
+    return gap
+
+
+def test_pixels_of_a_geotiff_without_data_are_ignored(model: Any, gap: np.ndarray, tmp_path: Path) -> None:
     mask, expected = model.predict(tmp_path / "town.tif"), model.predict(gap)
     expected[30:70, 100:] = 255
     np.testing.assert_array_equal(mask, expected)
+
+
+def test_regions_for_annotation_programs_are_those_of_the_mask(
+    model: Any, gap: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a scene above data.max_pixels; pixels without data are in no region."""
+    copy = Path(shutil.copytree(model.run, tmp_path / "run"))
+    recipe = (copy / "recipe.yaml").read_text()
+    (copy / "recipe.yaml").write_text(recipe.replace("max_pixels: 89478485", "max_pixels: 5000"))
+    masks: list[np.ndarray] = []
+    monkeypatch.setattr(loading, "shapes_of", lambda mask, *rest: (masks.append(mask), shapes_of(mask, *rest))[1])
+    out = sightline.predict(copy, tmp_path / "town.tif", out=tmp_path / "p.json", format="coco", quiet=True)
+    found = json.loads(out.read_text())
+    assert [(image["height"], image["width"]) for image in found["images"]] == [(90, 130)] and found["annotations"]
+    np.testing.assert_array_equal(masks[0], model.predict(tmp_path / "town.tif"))
+    assert (masks[0][30:70, 100:] == 255).all() and (masks[0] < 255).any()
 
 
 def test_large_images_are_predicted_in_tiles(model: Any, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image
@@ -48,6 +48,15 @@ class Scene:
     read: Callable[[int, int, int, int], np.ndarray]
     georeference: dict[str, Any]
     valid: Callable[[int, int, int, int], np.ndarray] | None = None
+
+    @classmethod
+    def of_array(cls, image: np.ndarray) -> Self:
+        """The scene of an image [C, H, W] in memory."""
+
+        def read(top: int, left: int, height: int, width: int) -> np.ndarray:
+            return image[:, top : top + height, left : left + width]
+
+        return cls(*image.shape[1:], read=read, georeference={})
 
 
 def has_rasterio() -> bool:

@@ -1,7 +1,8 @@
 """A trained segmenter as an object for Python, and its predictions as polygons for annotation programs."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from torch import nn
 
 from ...data.annotations.outlines import shapes_of
 from ...data.channels import Channels
-from ...data.decode.geotiff import has_windows
+from ...data.decode.geotiff import Scene, has_windows
 from ...data.decode.images import planes
-from ...data.decode.palettes import BACKGROUND
+from ...data.decode.palettes import BACKGROUND, IGNORE
 from ...data.sources.scan import left_out
 from ...data.test_ledger import TestImages
 from ...engine.memory import explain_out_of_memory
@@ -31,7 +32,7 @@ from ...runs.terminal import print_plain
 from ..contract import Say
 from .config import SegmentConfig
 from .evaluate import MaskInference, load_segmenter
-from .predict import predict_mask, predict_scene_mask
+from .predict import predict_scene_mask
 
 TILE = PredictOptions().tile
 
@@ -70,15 +71,10 @@ class LoadedSegmenter(Loaded):
 
     def mask(self, image: InputImage | GivenImage, values: ValueRange) -> np.ndarray:
         """Class indices uint8 [H, W] of one image. values: counts its values."""
-        limit = self.config.data.max_pixels
-        with explain_out_of_memory(
-            self.config, cure=f"use smaller tiles: sightline predict {self.run} IMAGES --out masks --tile {TILE // 2}"
-        ):
-            if isinstance(image, InputImage) and has_windows(Path(image.path), limit, self.channels.plain):
-                with open_channels(Path(image.path), self.channels) as scene:
-                    return predict_scene_mask(self.parts, values.watched(scene, image.name), TILE)
-            pixels = values.add(image.name, planes(image.read(limit, 0, self.channels)))
-            return predict_mask(self.parts, pixels, TILE)
+        cure = f"use smaller tiles: sightline predict {self.run} IMAGES --out masks --tile {TILE // 2}"
+        scene = opened_scene(image, self.config.data.max_pixels, values)
+        with explain_out_of_memory(self.config, cure=cure), scene as opened:
+            return predict_scene_mask(self.parts, opened, TILE)
 
     def features(self, images: Any) -> np.ndarray:
         """Raise SightlineError: a segmenter has no features of whole images."""
@@ -88,6 +84,18 @@ class LoadedSegmenter(Loaded):
     def transform(self, image: Any) -> torch.Tensor:
         pixels = torch.tensor(planes(self.one(image, 0))[None], device=self.parts.device)
         return self.parts.learner.normalize(pixels)[0]
+
+
+@contextlib.contextmanager
+def opened_scene(image: InputImage | GivenImage, max_pixels: int, values: ValueRange) -> Generator[Scene]:
+    """Context manager: open an image in windows if `sightline predict` does so, else decode it. values: counts its
+    values."""
+    channels = values.channels
+    if isinstance(image, InputImage) and has_windows(Path(image.path), max_pixels, channels.plain):
+        with open_channels(Path(image.path), channels) as scene:
+            yield values.watched(scene, image.name)
+    else:
+        yield Scene.of_array(values.add(image.name, planes(image.read(max_pixels, 0, channels))))
 
 
 def load(folder: Path, config: SegmentConfig) -> LoadedSegmenter:
@@ -100,8 +108,9 @@ def prelabel(
 ) -> Path:
     """Write the regions of all images to the JSON file `out`; returns `out`.
 
-    A region is connected and of one class; pixels of the class `background` are left out. Its score is the mean
-    probability of the class over its pixels. Unreadable images are printed. An interrupted command starts again.
+    A region is connected and of one class; pixels of the class `background` and those without data are left out. Its
+    score is the mean probability of the class over its pixels. Large and georeferenced TIFF files are read in parts;
+    memory: 5 bytes per pixel. Unreadable images are printed. An interrupted command starts again.
     """
     require_free(out, options, inputs)
     skipped, tests, found, unreadable = Counter[str](), TestImages(), list[Prelabel](), list[str]()
@@ -111,8 +120,8 @@ def prelabel(
     with explain_out_of_memory(config, cure=f"use smaller tiles: --tile {max(64, options.tile // 2)}"):
         for image in images:
             try:
-                pixels = values.add(image.name, planes(image.read(config.data.max_pixels, 0, parts.channels)))
-                found.append(predicted_regions(parts, image.name, pixels, options.tile))
+                with opened_scene(image, config.data.max_pixels, values) as scene:
+                    found.append(predicted_regions(parts, image.name, scene, options.tile))
             except SightlineError as error:
                 if error.status == ENVIRONMENT:
                     raise
@@ -135,20 +144,19 @@ def prelabel(
     return out
 
 
-def predicted_regions(parts: MaskInference, name: str, image: np.ndarray, tile: int) -> Prelabel:
-    """The regions of an image [C, height, width], with their scores."""
-    _, height, width = image.shape
+def predicted_regions(parts: MaskInference, name: str, scene: Scene, tile: int) -> Prelabel:
+    """The regions of an image, with their scores."""
+    height, width = scene.height, scene.width
     mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         return parts.learner.logits(pixels.to(parts.device))
 
-    def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
-        return image[:, top : top + rows, left : left + columns]
-
     classes = parts.palette.classes
-    for top, band in scene_bands(forward, read, height, width, len(classes), Tiling(tile, tile // 4)):
-        mask[top : top + band.shape[1]] = argmax_classes(band).cpu().numpy()
+    for top, band in scene_bands(forward, scene.read, height, width, len(classes), Tiling(tile, tile // 4)):
+        found = argmax_classes(band).cpu().numpy()
+        known = True if scene.valid is None else scene.valid(top, 0, *found.shape)
+        mask[top : top + band.shape[1]] = np.where(known, found, np.uint8(IGNORE))
         confidence[top : top + band.shape[1]] = band.amax(0).cpu().numpy()
     kept = [(index, label) for index, label in enumerate(classes) if label.lower() not in BACKGROUND]
     regions = [

@@ -267,11 +267,7 @@ def predict_one(
 
 def predict_mask(parts: MaskInference, image: np.ndarray, tile: int) -> np.ndarray:
     """Class indices uint8 [H, W] of an image [C, H, W] of any size."""
-
-    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
-        return image[:, top : top + height, left : left + width]
-
-    return predict_scene_mask(parts, Scene(*image.shape[1:], read=read, georeference={}), tile)
+    return predict_scene_mask(parts, Scene.of_array(image), tile)
 
 
 def predict_scene_mask(parts: MaskInference, scene: Scene, tile: int) -> np.ndarray:
