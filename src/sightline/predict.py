@@ -41,8 +41,8 @@ def predict(
     error (the reason if an image cannot be read). features: also write the features before the last layer, float32
     [rows, D], to `NAME.features.npy`, with NaN for images that cannot be read; runs of pre-training write only these.
     precision: of the computation, for tables: `fp32`, in which the run's own results are computed; `bf16`; `fp16`; or
-    `auto`, a 16-bit format if it is faster. format: `coco` or `labelstudio` writes a JSON file `out` for annotation
-    programs instead.
+    `auto`, a 16-bit format if it is faster. Masks are always computed in `fp32`. format: `coco` or `labelstudio` writes
+    a JSON file `out` for annotation programs instead.
 
     Rows are appended to `out.part`, which is renamed at the end; the same call resumes an interrupted prediction. Under
     torchrun the images are divided among the processes. Raises SightlineError for invalid input or existing output.

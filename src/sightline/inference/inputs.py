@@ -37,6 +37,12 @@ class PredictOptions:
     precision: str = "fp32"
     format: str = ""
 
+    def require_float32(self) -> None:
+        """Raise SightlineError if another precision was chosen, for segmenters."""
+        if self.precision != "fp32":
+            what, where = "segmenters are computed in float32", f"--precision {self.precision}"
+            raise SightlineError(what, where=where, cure="omit --precision, which is for tables of predictions")
+
 
 class InputImage(NamedTuple):
     """An image file. path: where to read it. name: its name in the results."""

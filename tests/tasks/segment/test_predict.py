@@ -193,6 +193,10 @@ def test_invalid_tiles_are_errors_and_overlays_are_not_overwritten(
     Image.fromarray(pixels).save(tmp_path / "in" / "flat.png")
     with pytest.raises(SightlineError, match="too small"):
         sightline.predict(run.path, tmp_path / "in", out=tmp_path / "out", tile=0, quiet=True)
+    for options in ({"out": tmp_path / "out"}, {"out": tmp_path / "p.json", "format": "coco"}):
+        with pytest.raises(SightlineError, match="computed in float32") as caught:
+            sightline.predict(run.path, tmp_path / "in", precision="bf16", quiet=True, **options)
+        assert caught.value.where == "--precision bf16"
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "flat_overlay.png").write_text("mine")
     with pytest.raises(SightlineError, match="exists"):

@@ -113,6 +113,7 @@ def prelabel(
     memory: 5 bytes per pixel. Unreadable images are printed. An interrupted command starts again.
     """
     require_free(out, options, inputs)
+    options.require_float32()
     skipped, tests, found, unreadable = Counter[str](), TestImages(), list[Prelabel](), list[str]()
     images = list(tests.watched(input_images(inputs, skipped)))
     parts, progress = load_segmenter(folder, config), ProgressLines(say, "images", len(images))

@@ -120,6 +120,7 @@ def require_possible(options: PredictOptions, out: Path) -> None:
     """Raise SightlineError for options that a segmenter does not have, and for an output that is not a folder."""
     if options.features:
         raise SightlineError("a segmenter has no features of whole images", where="--features", cure="omit --features")
+    options.require_float32()
     if out.is_file() or out.suffix.lower() in (".csv", ".png", ".tif", ".tiff", ".jpg"):
         why, cure = "a segmenter writes one mask file for each image", "choose a folder: --out predicted/"
         raise SightlineError("--out must be a folder", where=str(out), why=why, cure=cure)
