@@ -170,3 +170,25 @@ def test_a_table_of_test_images_without_labels_is_left_out(tmp_path: Path, text:
     source = opened(written(tmp_path, text, "test.csv"))
     assert "test" not in source.splits and "test.csv has no labels and is not used" in source.notes
     assert "no column" in open_error(written(tmp_path, text, "val.csv")).what
+
+
+@pytest.mark.parametrize("folder", ["", "test/"])
+def test_split_folders_beside_a_table_without_splits_are_the_splits(tmp_path: Path, folder: str) -> None:
+    names = [f"{split}/{split}{index}.png" for split in ("train", "val", "test") for index in range(2)]
+    put(tmp_path, *names)
+    rows = [name if folder == name[:5] else name.partition("/")[2] for name in names]
+    text = "filename,label\n" + "\n".join(f"{row},{'cat' if index % 2 else 'dog'}" for index, row in enumerate(rows))
+    table = written(tmp_path, text)
+    for path in (tmp_path, table):
+        source = opened(path)
+        found = {split: list(items.names) for split, items in source.splits.items()}
+        assert found == {split: [name for name in names if name.startswith(split)] for split in found}
+        assert [*found] == ["train", "val", "test"]
+        assert "the splits are those of the folders train/ and val/ and test/" in source.notes
+    put(tmp_path, "more/9.png")
+    written(tmp_path, text + "\nmore/9.png,cat")
+    error = open_error(tmp_path)
+    assert error.what == "1 of 7 images of the table are in no split folder"
+    assert "more/9.png" in error.why and "column `split`" in error.cure
+    written(tmp_path, "filename,label\ntest0.png,cat\ntest1.png,dog\n")
+    assert [*opened(tmp_path, hold_out=False).splits] == ["all"]

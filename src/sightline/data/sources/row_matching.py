@@ -83,6 +83,7 @@ def from_tables(
         match_rows(table, split, root, owns, others, listings, matches)
         if (repeated := len(table.rows) - len(matches) + known) and not table.sets:
             notes.append(f"{counted(repeated, 'repeated row')} of {name} left out")
+    matches = split_by_folders(root, split_dirs, matches, notes)
     parts: dict[str, SplitFiles] = {}
     for part in sorted({row.split for _, row in matches.values()}):
         members = sorted(match for match in matches.values() if match[1].split == part)
@@ -99,6 +100,30 @@ def from_tables(
     if check_folders:
         reject_class_folders(root, list(matches.values()), folders)
     return Layout("csv", parts, (*notes, *unlisted_note(root, tables, set(matches), listings)), classes)
+
+
+def split_by_folders(
+    root: str, split_dirs: dict[str, str], matches: dict[str, tuple[File, Row]], notes: list[str]
+) -> dict[str, tuple[File, Row]]:
+    """The matches of a table without splits, with the splits of the folders of the images; adds a note about them.
+
+    split_dirs: {split: folder}. Nothing changes if all images are in one split folder, or none is in the folder of the
+    validation or test split. Raises SightlineError if only some images are in split folders.
+    """
+    names = {folder: split for split, folder in split_dirs.items()}
+    unsplit = {path: file.name for path, (file, row) in matches.items() if row.split == ALL}
+    splits = {path: names.get(folder_of(root, name), "") for path, name in unsplit.items()}
+    found = set(splits.values())
+    if len(found) < 2 or not found & {"val", "test"}:
+        return matches
+    shown = " and ".join(f"{split_dirs[split]}/" for split in split_dirs if split in found)
+    if outside := [unsplit[path] for path, split in splits.items() if not split]:
+        what = f"{len(outside):,} of {len(splits):,} images of the table are in no split folder"
+        why = f"the others are in {shown}, and the table has no column `split`\n{listing(sorted(outside))}"
+        cure = "add a column `split` with train, val or test to the table; or move these images, or remove their rows"
+        raise SightlineError(what, where=root, why=why, cure=cure)
+    notes.append(f"the splits are those of the folders {shown}")
+    return {path: (file, row._replace(split=splits.get(path, row.split))) for path, (file, row) in matches.items()}
 
 
 def labels_of_rows(rows: list[Row], sets: bool) -> list[Label]:
