@@ -232,13 +232,18 @@ def test_a_first_layer_that_cannot_be_widened_is_computed_from_the_images(
     assert stem.shape == (216, 12, 3, 3) and torch.equal(stem[:108], -stem[108:])  # filters and their negatives
 
 
-def test_a_tagged_fourth_channel_is_the_one_of_the_training(tmp_path: Path, tiny: dict[str, Any]) -> None:
+@pytest.mark.parametrize("chosen", ["auto", ["1", "2", "3"]])
+def test_a_tagged_fourth_channel_is_the_one_of_the_training(
+    tmp_path: Path, tiny: dict[str, Any], chosen: str | list[str]
+) -> None:
     pixels = np.random.default_rng(0).integers(1, 255, (16, 4, 16, 16)).astype(np.uint8)
     for index, image in enumerate(pixels):
         path = tmp_path / "data" / ("low", "high")[index % 2] / f"{index}.tif"
-        write_bands(path, image, (), photometric="RGB")  # GDAL tags the fourth band as transparency
-    run = sightline.train(configured(tiny | LEARNS), tmp_path / "data", out=tmp_path / "run", quiet=True).path
-    assert len(preprocessing(run)["channels"]["names"]) == 4
+        write_bands(path, image, (), photometric="RGB", alpha="YES")  # as GDAL writes uint8 unless told otherwise
+    config = configured(tiny | LEARNS | {"data.channels": chosen})
+    run = sightline.train(config, tmp_path / "data", out=tmp_path / "run", quiet=True).path
+    assert len(preprocessing(run)["channels"]["names"]) == (4 if chosen == "auto" else 3)
+    assert preprocessing(run)["channels"]["opaque"]
     found = rows_of(sightline.predict(run, tmp_path / "data", out=tmp_path / "p.csv", quiet=True))
     known = {row["filename"]: float(row["low"]) for row in rows_of(run / "predictions/val.csv")}
     again = {row["filename"]: float(row["low"]) for row in found if row["filename"] in known}

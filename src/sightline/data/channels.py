@@ -15,6 +15,7 @@ class Channels:
     functions that read them. top: the pixel value that becomes 1.0: 255 for 8 bits, 2**bits - 1 for more, 1.0 for
     float32. shown: indices of the channels that figures show as red, green and blue. deep: for 8-bit RGB
     to which other files were converted, the value that becomes 255 in files with more bits; 0 without such files.
+    opaque: whether a sample that files tag as transparency is a channel, even if it is not one of `names`.
     """
 
     names: tuple[str, ...] = ("red", "green", "blue")
@@ -22,6 +23,7 @@ class Channels:
     top: float = 255.0
     shown: tuple[int, int, int] = (0, 1, 2)
     deep: float = field(default=0.0, compare=False)
+    opaque: bool = field(default=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,11 +47,12 @@ class Channels:
             return cls()
         names, shown = tuple(description["names"]), tuple(description["shown"])
         deep = float(description.get("deep", 0.0))
-        return cls(names, description["dtype"], float(description["top"]), shown, deep)
+        opaque = bool(description.get("opaque", False))
+        return cls(names, description["dtype"], float(description["top"]), shown, deep, opaque)
 
     def description(self) -> dict[str, Any]:
         """The channels for config.json of a checkpoint."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "opaque" or value}
 
     def composite(self, images: np.ndarray, limits: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """The three shown channels of images [..., C, H, W] as uint8 [..., 3, H, W], for figures. Values of more than 8

@@ -109,7 +109,7 @@ def entry_key(source: Source, split: str, side: int, data: Data) -> str:
 def reading_key(source: Source, data: Data) -> list[Any]:
     """What the pixels in a cache entry depend on besides the files and the resize; nothing for 8-bit RGB."""
     channels = source.channels
-    chosen = [] if data.channels == "auto" else [data.channels, channels.deep]
+    chosen = [] if data.channels == "auto" else [data.channels, channels.deep, *["opaque"] * channels.opaque]
     return chosen if channels.plain else [*chosen, channels.names, channels.dtype]
 
 

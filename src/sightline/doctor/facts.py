@@ -78,7 +78,7 @@ def facts_of(split: str, items: Items, index: int, root: str, max_pixels: int, c
     """Read one image and compute its properties. If it cannot be read, they have the reason and a cure."""
     name, header = items.names[index], Header()
     path = os.path.join(root, name) if root else ""
-    stored = header_like(path, channels.names) if path else None
+    stored = header_like(path, channels) if path else None
     label = -1 if items.labels is None else int(items.labels[index])
     known = Facts(name, split, label, path, header=header, kind=stored.kind if stored else None)
     try:

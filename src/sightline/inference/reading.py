@@ -73,9 +73,11 @@ def channels_text(channels: Channels) -> str:
 
 def open_channels(path: Path, channels: Channels) -> contextlib.AbstractContextManager[Scene]:
     """Open a GeoTIFF to read windows of it, as [C, h, w] with the channels of a network."""
-    if channels.plain:
+    if channels.plain and not channels.opaque:
         return open_scene(path)
     reading = reading_for(str(path), channels)
+    if reading.kind is None:
+        return open_scene(path)
     header = file_header(str(path), reading.alpha_is_channel)
     assert header is not None
     count = len(header.kind.names)
@@ -93,7 +95,7 @@ def channels_of_run(folder: Path) -> Channels:
 def is_plain_upload(content: bytes, channels: Channels) -> bool:
     """Whether both the network and the bytes of an image file have 8-bit RGB, so that Pillow decodes them in memory.
     Bytes without an intact header count, because Pillow's error says what they are."""
-    header = header_of(io.BytesIO(content))
+    header = header_of(io.BytesIO(content), channels.opaque)
     return channels.plain and (header is None or header.kind.plain)
 
 

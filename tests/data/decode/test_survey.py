@@ -11,14 +11,17 @@ from PIL import Image
 from raster_toys import SENTINEL, random_pixels, raster_folders, write_raster
 from sightline.config.resolve import resolve
 from sightline.config.schema import Config, Data
-from sightline.data.channels import RGB
+from sightline.data.channels import RGB, Channels
 from sightline.data.decode import survey
+from sightline.data.decode.images import planes
+from sightline.data.decode.rasters import read_for
 from sightline.data.decode.survey import with_top
 from sightline.data.image_cache import decode
 from sightline.data.pair_cache import decode_pairs
 from sightline.data.sources.pairs import open_pairs
 from sightline.data.types import Decoded, Source
 from sightline.errors import ENVIRONMENT, SightlineError
+from sightline.inference.reading import open_channels, read_upload
 from source_toys import open_error, opened
 
 
@@ -39,6 +42,27 @@ def test_rgb_and_near_infrared_as_gdal_writes_them_keep_their_pixels(tmp_path: P
     found = decoded(source)
     assert found.images.shape[1:] == (4, 20, 20) and found.channels.top == 255
     assert (found.images[:, :, 0, 0] == [200, 100, 50, 0]).all()
+
+
+@pytest.mark.parametrize("chosen", [("1", "2", "3"), ("red", "green", "blue"), ("3", "2", "1"), ("1",)])
+def test_near_infrared_that_is_not_chosen_is_no_transparency(tmp_path: Path, chosen: tuple[str, ...]) -> None:
+    """Neither in training nor in predictions, for which config.json of the run describes the channels."""
+    every = [random_pixels(seed, (4, 20, 20), "uint8", 255) for seed in range(4)]
+    for name, pixels in zip(("a/0.tif", "a/1.tif", "b/0.tif", "b/1.tif"), every, strict=True):
+        write_raster(tmp_path / name, pixels)
+    source = opened(tmp_path, channels=chosen, hold_out=False)
+    pixels = every[0]
+    expected = pixels[[("red", "green", "blue").index(name) for name in source.channels.names]]
+    assert any("tagged as transparency" in note for note in source.notes)
+    np.testing.assert_array_equal(planes(source.splits["all"].read(0)), expected)
+    channels = Channels.of_description(source.channels.description())
+    np.testing.assert_array_equal(planes(read_for(str(tmp_path / "a/0.tif"), channels, 1000)), expected)
+    with open_channels(tmp_path / "a/0.tif", channels) as scene:
+        np.testing.assert_array_equal(scene.read(0, 0, 20, 20), expected)
+    upload = read_upload((tmp_path / "a/0.tif").read_bytes(), channels, 1000)
+    np.testing.assert_array_equal(planes(upload), expected)
+    again = opened(tmp_path)
+    assert again.channels.opaque and len(again.channels.names) == 4
 
 
 def test_12_bits_in_16_bit_files_are_scaled_by_one_rule(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ than 8 bits, signed or float numbers, or extra samples that are not transparency
 import html
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import TiffImagePlugin
+
+from ..channels import Channels
 
 BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, MAX_VALUE, EXTRA, FORMAT, METADATA = 258, 262, 274, 277, 281, 338, 339, 42112
 """Tags of TIFF 6.0, and the tag in which GDAL stores the names of bands."""
@@ -100,11 +102,11 @@ def file_header(path: str, alpha_is_channel: bool = False) -> FileHeader | None:
         return None
 
 
-def header_like(path: str, names: Sequence[str]) -> FileHeader | None:
-    """Read the header of an image file; a sample that is tagged as transparency is a channel if `names`, channels of
-    other images, include it."""
-    header = file_header(path)
-    if header is not None and header.alpha and not {*names} <= {*header.kind.names}:
+def header_like(path: str, channels: Channels) -> FileHeader | None:
+    """Read the header of an image file; a sample that is tagged as transparency is a channel if it is one in other
+    images, which have the given channels."""
+    header = file_header(path, channels.opaque)
+    if header is not None and header.alpha and not {*channels.names} <= {*header.kind.names}:
         return file_header(path, alpha_is_channel=True)
     return header
 

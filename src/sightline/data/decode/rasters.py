@@ -67,9 +67,9 @@ def read_for(path: str, channels: Channels, max_pixels: int, side: int = 0) -> I
 def reading_for(path: str, channels: Channels) -> Reading:
     """How to read a file so that it has the channels of a trained model, by name. Raises SightlineError as `read_for`;
     a damaged file is reported when it is read."""
-    header = header_like(path, channels.names)
+    header = header_like(path, channels)
     kind = PLAIN if header is None else header.kind
-    if channels.plain:
+    if channels.plain and (kind.plain or not channels.opaque):
         has_colors = kind.number == "uint8" and {*channels.names} <= {*kind.names}
         if not has_colors and not channels.deep:
             raise other_kind(path, kind, PLAIN, model=True)

@@ -79,9 +79,8 @@ def reading_of(kind: Kind, chosen: str | tuple[str, ...], alpha_is_channel: bool
         return Reading()
     dtype, top = DEPTHS.get(kind.number, ("float32", 1.0))
     names = tuple(kind.names[index] for index in picked) or kind.names
-    return Reading(
-        Channels(names, dtype, top or top_by_tags(headers), shown_channels(names)), kind, picked, alpha_is_channel
-    )
+    channels = Channels(names, dtype, top or top_by_tags(headers), shown_channels(names), opaque=alpha_is_channel)
+    return Reading(channels, kind, picked, alpha_is_channel)
 
 
 def top_by_tags(headers: Iterable[FileHeader]) -> float:
@@ -106,9 +105,12 @@ def wants_alpha(sample: Sequence[str], chosen: str | tuple[str, ...], notes: lis
 
     GDAL tags the fourth band of uint8 images as transparency unless it is told otherwise. It is a channel if the user
     chooses number 4, or if most of its values are neither transparent nor opaque; then a sentence is added to `notes`.
+    It never is if the user chooses `rgb`.
     """
-    if chosen != "auto":
-        return "4" in chosen
+    if chosen == "rgb":
+        return False
+    if "4" in chosen:
+        return True
     tagged = [path for path in sample if (header := file_header(path)) and header.alpha and header.kind.plain]
     counts = np.zeros(256, np.int64)
     for path in tagged:
