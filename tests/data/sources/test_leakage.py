@@ -69,6 +69,7 @@ def test_identical_files_are_left_out_of_train(
     with pytest.raises(SightlineError, match="1 image is in several splits") as caught:
         sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
     assert "(val and test)" in caught.value.why, "leaving an image out of train does not separate val from test"
+    assert "leave_out" not in caught.value.cure and "trained on" not in caught.value.why
     (leaky / "test/class_1/again.png").unlink()
     shutil.copy(leaky / "train/class_1/2.png", leaky / "train/class_1/twice.png")
     run = sightline.train("photos_scratch", leaky, out=tmp_path / "run", **settings)
@@ -76,6 +77,21 @@ def test_identical_files_are_left_out_of_train(
     assert "train/class_0/1.png" not in (run.path / "splits.csv").read_text()
     assert sightline.evaluate(run, split="train")["images"] == 16, "copies within train stay"
     assert "changed" not in capsys.readouterr().out
+
+
+def test_identical_files_are_left_out_of_the_inner_split_too(tmp_path: Path) -> None:
+    numbered(tmp_path / "train", {"a": 40, "b": 40})
+    numbered(tmp_path / "val", {"a": 10, "b": 10})
+    for path in sorted((tmp_path / "val").rglob("*.png")):
+        shutil.copy(path, tmp_path / "train" / path.parent.name / f"copy-{path.name}")
+    data = Data(path=str(tmp_path), inner_fraction=0.2, on_copies="leave_out")
+    whole, said = open_source(data, 0), list[str]()
+    copies = [name for name in whole.splits["val"].names if "copy" in name]
+    assert copies, "the inner split has some of the copies"
+    source = reject_leaks(whole, data, said.append)
+    assert said[0].startswith("20 training images left out: train/a/copy-000.png")
+    assert [len(source.splits[split].names) for split in ("val", OUTER)] == [20 - len(copies), 20]
+    assert not copies_among(str(tmp_path), source.splits, data)
 
 
 def test_named_training_images_are_left_out(leaky: Path) -> None:

@@ -278,19 +278,24 @@ def digest_of(path: str) -> str:
         return ""
 
 
+def training_splits(splits: Mapping[str, Items]) -> list[str]:
+    """The splits of the training images: `train`, also `val` if it is an inner split of them; else ALL."""
+    return ["train", *["val"] * (OUTER in splits)] if "train" in splits else [ALL]
+
+
 def without_images(path: str, splits: dict[str, Items], names: set[str], notes: list[str]) -> dict[str, Items]:
     """The splits without the training images `names`; adds a note with their number. path: of the data.
 
     Raises SightlineError if one of them is not a training image.
     """
-    split = "train" if "train" in splits else ALL
-    if unknown := sorted(names - set(splits[split].names)):
+    parts = {split: splits[split] for split in training_splits(splits)}
+    if unknown := sorted(names - {name for items in parts.values() for name in items.names}):
         what = f"{len(unknown):,} of the paths in data.leave_out are not training images: {some_of(unknown)}"
         cure = "remove these paths from --data.leave_out; they are relative to the data"
         raise SightlineError(what, where=path, cure=cure)
     notes.append(f"{counted(len(names), 'training image')} left out: {some_of(sorted(names))}")
-    kept = [index for index, name in enumerate(splits[split].names) if name not in names]
-    return splits | {split: splits[split].subset(np.array(kept, np.int64))}
+    kept = {split: np.flatnonzero([name not in names for name in items.names]) for split, items in parts.items()}
+    return splits | {split: items.subset(kept[split]) for split, items in parts.items()}
 
 
 def source_without(source: Source, names: set[str], announce: Callable[[str], None]) -> Source:
@@ -308,7 +313,7 @@ def without_copies(source: Source, data: Data, announce: Callable[[str], None]) 
     otherwise the source itself."""
     if data.on_copies != "leave_out" or "train" not in source.splits:
         return source
-    own = set(source.splits["train"].names)
+    own = {name for split in training_splits(source.splits) for name in source.splits[split].names}
     groups = [set(group) for group in copies_among(source.path, source.splits, data)]
     return source_without(source, {name for group in groups if group - own for name in group & own}, announce)
 
@@ -321,25 +326,25 @@ def reject_leaks(source: Source, data: Data, announce: Callable[[str], None]) ->
     if len(source.splits) < 2:
         return source
     owner = {name: split for split, items in source.splits.items() for name in items.names}
-    shared = []
+    shared, involved = [], set[str]()
     for group in copies_among(source.path, source.splits, data):
         splits = [split for split in source.splits if split in {owner[name] for name in group}]
         if len(splits) > 1:
+            involved.update(splits)
             shared.append(f"{' = '.join(group[:4])}{', ...' * (len(group) > 4)} ({' and '.join(splits)})")
     if not shared:
         return source
-    many = len(shared) > 1
-    what = f"{counted(len(shared), 'image')} {'are' if many else 'is'} in several splits, as identical files"
+    what = f"{counted(len(shared), 'image')} {'are' if len(shared) > 1 else 'is'} in several splits, as identical files"
     if data.on_copies == "warn":
         note = f"warning: {what}, so the scores may be too high: {some_of(shared)}"
         announce(note)
         return replace(source, notes=(*source.notes, note))
     labeled = any(items.labels is not None for items in source.splits.values())
     doctor = f", or write a table of the data without these copies: sightline doctor {shlex.quote(data.path)} --fix"
-    raise SightlineError(
-        what,
-        where=source.path,
-        why="the model would be evaluated on images that it was trained on:\n" + listing(shared),
-        cure=f"keep one file of each image and remove the others{doctor * labeled}; to train without those of train: "
-        "--data.on_copies leave_out; to train anyway: --data.on_copies warn",
-    )
+    cures = [f"keep one file of each image and remove the others{doctor * labeled}"]
+    if data.on_copies == "stop" and involved & {*training_splits(source.splits)}:
+        cures.append("to train without those of train: --data.on_copies leave_out")
+    why = "the model would be evaluated on images that it was trained on"
+    why = why if "train" in involved else "the scores of these splits would depend on each other"
+    cure = "; ".join([*cures, "to train anyway: --data.on_copies warn"])
+    raise SightlineError(what, where=source.path, why=f"{why}:\n{listing(shared)}", cure=cure)
