@@ -437,7 +437,45 @@ def test_labelme_faults_of_all_files_are_one_error_and_splits_are_folders(tmp_pa
     assert "2 faults" in text and "train/a.json: imagePath: missing" in text and "train/b.json" in text
 
 
+def test_an_annotated_folder_beside_those_of_the_splits_is_an_error(tmp_path: Path) -> None:
+    for folder in ("train", "val", "extra"):
+        write_labelme(tmp_path / folder)
+    text = error(tmp_path)
+    assert "4 of 12 annotated images have no split" in text and "extra/a.png (annotated in extra/a.json)" in text
+    for path in (tmp_path / "val").iterdir():
+        path.unlink()
+    (tmp_path / "val").rmdir()
+    assert [*masked(tmp_path).splits] == ["all"], "no stated validation or test split is lost"
+
+
 # CVAT
+
+
+def test_cvat_images_without_a_subset_beside_others_are_an_error(tmp_path: Path) -> None:
+    write_cvat(tmp_path)
+    text = cvat_text()
+    for name, subset in (("a", "Train"), ("b", "Validation"), ("c", "Test")):
+        text = text.replace(f'name="{name}.png"', f'name="{name}.png" subset="{subset}"')
+    put(tmp_path / "annotations.xml", text)
+    message = error(tmp_path)
+    assert "1 of 4 annotated images have no split" in message and "images/d.png (annotated in annotations" in message
+    put(tmp_path / "annotations.xml", text.replace('name="d.png"', 'name="d.png" subset="Train"'))
+    found = {split: len(items.names) for split, items in masked(tmp_path).splits.items()}
+    assert found == {"train": 2, "val": 1, "test": 1}
+
+
+def test_a_cvat_file_without_a_split_beside_others_is_an_error(tmp_path: Path) -> None:
+    write_cvat(tmp_path)
+    (tmp_path / "annotations.xml").unlink()
+    lines = cvat_text().splitlines()
+    starts = [index for index, line in enumerate(lines) if line.startswith("  <image ")]
+    for file, start, end in zip(("train", "test", "extra"), starts, starts[1:], strict=False):
+        put(tmp_path / f"{file}.xml", "\n".join([*lines[: starts[0]], *lines[start:end], "</annotations>"]))
+    message = error(tmp_path)
+    assert "1 of 3 annotated images have no split" in message and "images/c.png (annotated in extra.xml" in message
+    (tmp_path / "extra.xml").rename(tmp_path / "val.xml")
+    found = {split: len(items.names) for split, items in masked(tmp_path).splits.items()}
+    assert found == {"train": 1, "val": 1, "test": 1}
 
 
 def test_a_cvat_mask_of_its_documentation(tmp_path: Path) -> None:

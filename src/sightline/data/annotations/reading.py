@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ...config.schema import Data
-from ...errors import SightlineError, counted, some_of
+from ...errors import SightlineError, counted, listing, some_of
 from ..sources.scan import File, images_below, list_folder
 from ..sources.splits import ALL, split_folders, split_of
 from .checks import report
@@ -107,10 +107,11 @@ def chosen_files(files: list[str], root: str) -> dict[str, str]:
 
 
 def splits_of_files(kind: str, files: list[str]) -> dict[str, str]:
-    """The split of each file of CVAT or Label Studio by its name, as in `train.xml` and `val.xml`, if each has one and
-    `train` is among them; else ""."""
+    """The split of each file of CVAT or Label Studio by its name, as in `train.xml` and `val.xml`, or "". The names
+    count if `train` is among the splits, and all files or one of another split have a split."""
     splits = {file: split_in_name(file) for file in files}
-    known = kind in ("cvat", "label_studio") and all(splits.values()) and "train" in splits.values()
+    found = {*splits.values()}
+    known = kind in ("cvat", "label_studio") and "train" in found and (all(found) or found & {"val", "test"})
     return splits if known else dict.fromkeys(files, "")
 
 
@@ -165,7 +166,10 @@ def match_images(
 
 def splits_of(root: str, matched: dict[str, tuple[str, AnnotatedImage]]) -> dict[str, str]:
     """The split of each image, in the order of paths: by the annotations if they give the split of every image, else by
-    folders such as `train/` if every image is in one; else all images are one split."""
+    folders such as `train/` if every image is in one; else all images are one split.
+
+    Raises SightlineError if only some images have a split, and it is val or test for one of them.
+    """
     folders = {folder: split for split, folder in split_folders(list_folder(root).folders, root, False).items()}
     paths = sorted(matched)
     named = {path: split_of(matched[path][0], wide=True) for path in paths}
@@ -173,4 +177,11 @@ def splits_of(root: str, matched: dict[str, tuple[str, AnnotatedImage]]) -> dict
     for splits in (named, placed):
         if all(splits.values()):
             return {path: split for path, split in splits.items() if split}
+    for splits in (named, placed):
+        if {*splits.values()} & {"val", "test"}:
+            bare = [f"{path} (annotated in {matched[path][1].where})" for path, split in splits.items() if not split]
+            what = f"{len(bare):,} of {len(paths):,} annotated images have no split, and the others have one"
+            cure = "give each image a split: a subset in CVAT, an annotation file such as train.xml, or a folder such "
+            cure += "as train/ in the data; or move these images and their annotations out of the data"
+            raise SightlineError(what, where=root, why="\n" + listing(bare), cure=cure)
     return dict.fromkeys(paths, ALL)
