@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..config.schema import Data
-from ..data.decode.masks import MaskFacts
+from ..data.decode.masks import MaskFacts, Numbering
 from ..data.decode.palettes import Palette, empty_palette
 from ..data.shards.index import is_sharded
 from ..data.shards.parquet import parquet_files
@@ -72,7 +72,7 @@ def open_masked(data: Data) -> OpenedData:
     known = palette or empty_palette()
     reading, said = read_any(root, {image.name: image.stamp for some in pairs.values() for image, _ in some}, data)
     images = {split: [(image, None) for image, _ in members] for split, members in pairs.items()}
-    how = data.max_pixels, reading
+    how = data.max_pixels, reading, Numbering()
     splits = {split: items_of(root, members, empty_palette(), *how) for split, members in images.items()}
     masked = {split: items_of(root, members, known, *how) for split, members in complete.items() if palette}
     notes = (*layout_notes(root, complete), *said)

@@ -198,6 +198,20 @@ def test_masks_are_those_that_were_written(tmp_path: Path) -> None:
     assert all("instance_ids" in stamp for stamp in found.splits["train"].stamps), "the cache is of one column"
 
 
+def test_a_palette_that_is_renumbered_in_another_file_is_an_error(tmp_path: Path) -> None:
+    for split, colors in (("train", [0, 0, 0, 128, 0, 0]), ("val", [128, 0, 0, 0, 0, 0])):
+        mask, file = Image.fromarray(np.full(pixels(0).shape[:2], int(split == "train"), np.uint8), "P"), io.BytesIO()
+        mask.putpalette(colors)
+        mask.save(file, "PNG")
+        cells = pa.array([{"bytes": file.getvalue(), "path": None}] * 2, IMAGE)
+        write(tmp_path / f"{split}-0.parquet", range(2), [0, 0], None, label=cells)
+    data = Data(path=str(tmp_path), classes=("a", "b"))
+    splits = open_pairs(data, 0)[0].splits
+    assert splits["train"].read_mask and splits["val"].read_mask and splits["train"].read_mask(0).max() == 1
+    with pytest.raises(sightline.SightlineError, match="renumbered the indices"):
+        splits["val"].read_mask(0)
+
+
 def test_invalid_masks(tmp_path: Path) -> None:
     folder = write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1])
     assert open_pairs_error(folder) == "there are no masks in these files"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sightline
 from sightline.config.schema import Data
 from sightline.data.decode.masks import MaskFacts
 from sightline.data.decode.palettes import IGNORE, Palette
@@ -357,6 +358,25 @@ def test_all_invalid_pairs_are_in_one_error(tmp_path: Path) -> None:
     ):
         assert text in error.why, text
     assert "good" not in error.why and "fine" not in error.why and "EXIF" in error.cure and "PNG" in error.cure
+
+
+def test_a_palette_that_is_renumbered_in_another_split_is_an_error(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    put(root, *(f"{split}/{index}.jpg" for split in ("train", "val") for index in range(2)))
+    for split, colors in (("train", [0, 0, 0, 128, 0, 0]), ("val", [128, 0, 0, 0, 0, 0])):
+        for index in range(2):
+            mask = Image.fromarray(np.full((4, 6), int(split == "train"), np.uint8), "P")
+            mask.putpalette(colors)
+            mask.save(root / f"{split}/{index}_mask.png")
+    splits = opened(root)[0].splits
+    assert splits["train"].read_mask and splits["val"].read_mask
+    assert splits["train"].read_mask(0).max() == splits["train"].read_mask(1).max() == 1
+    with pytest.raises(SightlineError, match="renumbered the indices") as caught:
+        splits["val"].read_mask(1)
+    assert f"in {root / 'train/0_mask.png'}" in caught.value.why
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    (finding,) = (one for one in sightline.doctor(root, out=tmp_path / "out").findings if one.kind == "mask")
+    assert "renumbered the indices" in finding.groups[0].note and len(finding.groups) == 2
 
 
 def test_ignored_pixels_only_are_an_error(tmp_path: Path) -> None:

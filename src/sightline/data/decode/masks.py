@@ -181,7 +181,7 @@ def check_numbering(image: Image.Image, path: str, numbering: Numbering) -> None
     for index, color in zip(used, names, strict=True):
         other, file = numbering.setdefault(color, (index, path)) if names.count(color) == 1 else (index, path)
         if other != index:
-            what = f"the color {color} has the index {index} here and {other} in {os.path.basename(file)}"
+            what = f"the color {color} has the index {index} here and {other} in {file}"
             cure = "read the colors of the masks instead of their indices: --data.colors '{NAME: [R, G, B], ...}'"
             raise SightlineError(f"{what}; so a program has renumbered the indices, which are no class ids", cure=cure)
 

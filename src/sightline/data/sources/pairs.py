@@ -95,7 +95,8 @@ def open_pairs(data: Data, seed: int, hold_out: bool = True, known: Palette | No
         notes.append(f"left out: {left_out(tally)}")
     reading, said = survey(root, {image.name: image.stamp for part in pairs.values() for image, _ in part}, data)
     notes += said
-    splits = {split: items_of(root, members, palette, data.max_pixels, reading) for split, members in pairs.items()}
+    how = palette, data.max_pixels, reading, Numbering()
+    splits = {split: items_of(root, members, *how) for split, members in pairs.items()}
     layout = next((part.layout for part in files.values() if part.masks is not None), "unlabelled")
     source = Source(root, layout, palette.classes, splits, tuple(notes), reading.channels)
     kind = "image-mask pairs" if any(items.read_mask for items in splits.values()) else "images without masks"
@@ -109,7 +110,7 @@ def open_parquet(
     listed = list_masked(root, files, data)
     if known:
         reject_other_classes(root, data, known)
-    every = [file.name for some in listed.images.values() for file in some]
+    every, numbering = [file.name for some in listed.images.values() for file in some], Numbering()
     palette = known or choose_palette(root, data, every[:1], listed.masks(every[0]) if every else None)
 
     def items(images: list[File]) -> Items:
@@ -119,7 +120,7 @@ def open_parquet(
             return image_of(listed.content(names[index]), os.path.join(root, names[index]), data.max_pixels, side)
 
         def mask(index: int, facts: MaskFacts | None = None) -> np.ndarray:
-            return read_mask(masks[index], palette, data.max_pixels, facts, listed.masks(names[index]))
+            return read_mask(masks[index], palette, data.max_pixels, facts, listed.masks(names[index]), numbering)
 
         masks, stamps = (tuple(f"{one} ({listed.column})" for one in each) for each in (names, times))
         return Items(names, None, read, stamps, mask, masks)
@@ -235,10 +236,8 @@ def reject_unpaired(root: str, data: Data, splits: dict[str, PairFiles], unpaire
     leave = "" if unpaired.ambiguous or not removable else "leave out those without a partner: --data.on_unpaired "
     cure = f"{leave + 'leave_out; or ' if leave else ''}add the missing files; or {TEMPLATE}"
     if data.mask and unpaired.images:
-        cure = (
-            f"by --data.mask, the mask of {unpaired.images[0]!r} is "
-            f"{mask_path(unpaired.images[0], data.mask, root)!r}; {cure}"
-        )
+        first = unpaired.images[0]
+        cure = f"by --data.mask, the mask of {first!r} is {mask_path(first, data.mask, root)!r}; {cure}"
     raise SightlineError(", ".join(title for title, _ in shown), where=root, why=why, cure=cure)
 
 
@@ -279,10 +278,8 @@ def reject_other_classes(root: str, data: Data, known: Palette) -> None:
     names, origin = declared_classes(root, data)
     if known.colors is None and names != known.names[: len(names)]:
         why = f"the run has {', '.join(known.names)}; {origin} has {', '.join(names)}"
-        cure = (
-            "give the class names of the run, or remove classes.txt and --data.classes; the ids in the masks must have "
-            "the meaning that they have in the run"
-        )
+        cure = "give the class names of the run, or remove classes.txt and --data.classes; the ids in the masks must "
+        cure += "have the meaning that they have in the run"
         raise SightlineError("the classes of the data differ from those of the run", where=root, why=why, cure=cure)
 
 
@@ -293,9 +290,8 @@ def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[s
         settings = {"palette": choice} if choice else {"classes": tuple(map(str, range(254)))}
         facts = MaskFacts()
         try:
-            mask = read_mask(
-                os.path.join(root, name), palette_of(Data.model_validate(settings)), facts=facts, content=content
-            )
+            palette = palette_of(Data.model_validate(settings))
+            mask = read_mask(os.path.join(root, name), palette, facts=facts, content=content)
         except SightlineError:
             continue
         if not choice:
@@ -307,10 +303,13 @@ def guess_palette(root: str, name: str, content: bytes | None = None) -> tuple[s
     return "", ""
 
 
-def items_of(root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int, reading: Reading) -> Items:
-    """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`."""
+def items_of(
+    root: str, pairs: Sequence[Pair], palette: Palette, max_pixels: int, reading: Reading, numbering: Numbering
+) -> Items:
+    """The `Items` (names, masks, ...) of a split whose images and masks are files below `root`. numbering: of the masks
+    of all splits."""
     names = tuple(image.name for image, _ in pairs)
-    masks, numbering = tuple(mask.name for _, mask in pairs if mask), Numbering()
+    masks = tuple(mask.name for _, mask in pairs if mask)
 
     def read(index: int, facts: MaskFacts | None = None) -> np.ndarray:
         return read_mask(os.path.join(root, masks[index]), palette, max_pixels, facts, numbering=numbering)
