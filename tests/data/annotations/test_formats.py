@@ -32,6 +32,7 @@ from annotation_toys import (
     write_yolo,
 )
 from sightline.config.schema import Data
+from sightline.data.annotations import recognize
 from sightline.data.decode.masks import MaskFacts
 from sightline.data.decode.palettes import IGNORE
 from sightline.data.pair_cache import decode_pairs
@@ -598,6 +599,31 @@ def test_other_json_and_xml_files_are_not_annotations(tmp_path: Path) -> None:
     put(tmp_path / "voc.xml", "<annotation><object/></annotation>")
     put(tmp_path / "recipe.yaml", "train:\n  epochs: 3\nmodel:\n  name: x\n")
     assert labeled(tmp_path).classes == ("cat", "dog")
+
+
+def test_all_annotation_files_of_a_folder_are_read(tmp_path: Path) -> None:
+    write_cvat(tmp_path)
+    text = (tmp_path / "annotations.xml").read_text()
+    (tmp_path / "annotations.xml").unlink()
+    for task in range(12):
+        write_images(tmp_path / "images", names=(f"{task}.png",))
+        image = text[text.index("  <image") : text.index("  <image", text.index("  <image") + 9)]
+        image = image.replace("a.png", f"{task}.png")
+        put(tmp_path / f"task-{task:02}.xml", f"{text[: text.index('  <image')]}{image}</annotations>")
+    source = masked(tmp_path)
+    assert {name for items in source.splits.values() for name in items.names} == {
+        f"images/{task}.png" for task in range(12)
+    }
+
+
+def test_annotations_are_found_after_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(tmp_path)
+    for number in range(20):
+        put(tmp_path / f"annotations/about-{number:02}.json", {"author": number})
+    assert masked(tmp_path).layout == "coco"
+    monkeypatch.setattr(recognize, "MOST", 10)
+    assert recognize.kinds_in(str(tmp_path), complete=False) == {}, "the number of inspected files is limited"
+    assert [*recognize.kinds_in(str(tmp_path), complete=True)] == ["coco"]
 
 
 def test_images_in_several_folders_with_one_name_are_ambiguous(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ READERS: dict[str, tuple[str, Reader]] = {
 ENDINGS = (".json", ".xml", ".yaml", ".yml")
 PEEK = 1 << 16
 """Bytes that are inspected at the start and at the end of a file."""
-SAMPLE = 8
-"""Number of JSON, XML and YAML files of a folder that are inspected."""
+SAMPLE, MOST = 8, 1000
+"""Of the JSON, XML and YAML files of a folder, at least the first SAMPLE are inspected, and more while fewer than MOST
+files of all folders are inspected. Once a file with annotations is found in a folder, all of its files are."""
 
 
 def find(root: str, data: Data) -> tuple[str, list[str]] | None:
@@ -34,11 +35,7 @@ def find(root: str, data: Data) -> tuple[str, list[str]] | None:
     """
     if data.layout not in ("auto", *READERS):
         return None
-    kinds: dict[str, list[str]] = {}
-    for folder in ("", *list_folder(root).folders):
-        for file in files_in(root, folder)[: None if data.layout in READERS else SAMPLE]:
-            kinds.setdefault(kind_of(os.path.join(root, file)), []).append(file)
-    kinds.pop("", None)
+    kinds = kinds_in(root, complete=data.layout in READERS)
     shown = "; ".join(f"{READERS[kind][0]}: {some_of(files)}" for kind, files in kinds.items())
     if data.layout in READERS and data.layout not in kinds:
         title, cure = READERS[data.layout][0], "give the folder that has the images and the annotations: --data FOLDER"
@@ -55,6 +52,23 @@ def find(root: str, data: Data) -> tuple[str, list[str]] | None:
         files = [os.path.normpath(file) for folder in folders for file in files_in(root, folder)]
         return kind, [file for file in files if kind_of(os.path.join(root, file)) == kind]
     return kind, kinds[kind]
+
+
+def kinds_in(root: str, complete: bool) -> dict[str, list[str]]:
+    """The annotation files in a folder and in the folders in it, by format. complete: whether all files are inspected.
+    Otherwise those of LabelMe, which has a file per image, are not all listed."""
+    kinds, inspected = dict[str, list[str]](), 0
+    for folder in ("", *list_folder(root).folders):
+        known = set[str]()
+        for number, file in enumerate(files_in(root, folder)):
+            enough = "labelme" in known if known else inspected >= MOST
+            if number >= SAMPLE and enough and not complete:
+                break
+            inspected += 1
+            if kind := kind_of(os.path.join(root, file)):
+                known.add(kind)
+                kinds.setdefault(kind, []).append(file)
+    return kinds
 
 
 def files_in(root: str, folder: str) -> list[str]:
