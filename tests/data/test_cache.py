@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from PIL import Image
 from sightline.config.schema import Data
 from sightline.data import cache, image_cache
 from sightline.data.cache import cache_clear, cache_list, checksum_matches, load_entry
-from sightline.data.decode import decoding
+from sightline.data.decode import decoding, rasters
+from sightline.data.decode.crash_guard import FAILS
 from sightline.data.decode.images import Square
 from sightline.data.image_cache import decode
 from sightline.data.sources.open import open_source
@@ -205,6 +207,26 @@ def test_on_bad_image_skip_leaves_out_a_few_images(settings: Callable[..., Data]
     with pytest.raises(SightlineError, match="1 of 8 images") as caught:
         content(settings())
     assert "--data.on_bad_image skip" in caught.value.cure
+
+
+@pytest.mark.parametrize(("why", "count"), [("no decoder", 8), (f"{FAILS}: SIGSEGV", 7)])
+def test_an_image_that_can_be_read_again_is_no_longer_left_out(
+    settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch, why: str, count: int
+) -> None:
+    """As after `chmod` or the installation of a decoder, which change neither size nor time of the file. An image that
+    crashes the decoder is not read again."""
+    data, real = settings(on_bad_image="skip"), rasters.open_image
+    names = open_source(data, 0).splits["train"].names
+
+    def without_decoder(path: str, *arguments: Any) -> Image.Image:
+        if path.endswith(names[0]):
+            raise SightlineError("this image cannot be read", where=path, why=why, cure="pip install")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(rasters, "open_image", without_decoder)
+    assert content(data)[1].names == names[1:]
+    monkeypatch.setattr(rasters, "open_image", real)
+    assert len(content(data)[1].names) == count
 
 
 def test_too_many_unreadable_images_are_an_error(

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,9 @@ import PIL
 
 from ..config.schema import Data
 from ..errors import SightlineError, listing, printable
-from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of
+from .cache import DIGESTS, cache_root, cached_entry, files_key, key_of, read_meta
 from .channels import Channels
+from .decode.crash_guard import FAILS
 from .decode.decoding import FEW, decode_rows, decoding_notes, finish_arrays
 from .decode.images import EXIF_DAMAGED, VERSION, Square, planes
 from .decode.kinds import Raster
@@ -55,6 +57,7 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
         check_unreadable(meta["bad"], items, source, split, data, lambda text: None)
         return {"format": FORMAT, "source": printable(f"{source.path} ({split})"), **meta}
 
+    remove_if_readable(folder, items, side)
     (images,), meta = cached_entry(folder, fill, announce)
     check_unreadable(meta["bad"], items, source, split, data, announce)  # the entry may be from a run that skips images
     for note in decoding_notes(meta, split, items.names, side):
@@ -68,6 +71,21 @@ def decode(source: Source, split: str, side: int, data: Data, announce: Callable
         channels=channels,
         missing=meta.get("missing", 0),
     )
+
+
+def remove_if_readable(folder: Path, items: Items, side: int) -> None:
+    """Remove a cache entry if an image that it leaves out can be read now. Its name would stay the same, because
+    neither `chmod` nor an installed decoder changes size or time of a file. Images that crash a decoder are not read.
+    """
+    try:
+        bad = read_meta(folder)["bad"]
+    except (OSError, ValueError, KeyError):
+        return
+    for index in (int(index) for index, why in bad.items() if FAILS not in why):
+        with contextlib.suppress(SightlineError):
+            items.read(index, side)
+            shutil.rmtree(folder, ignore_errors=True)
+            return
 
 
 def image_digests(folder: Path, count: int) -> np.ndarray | None:

@@ -25,6 +25,7 @@ PREFIX = "sightline-decoding-"
 SLOTS, SLOT_BYTES = 64, 4096
 """Number of threads that may decode at once, and bytes for the path of each; longer paths are truncated."""
 TIMEOUT_SECONDS = 60
+FAILS = "the decoder of the image fails"
 CURE = (
     "save the image again with another program, or remove it; to train without a few such images (not in "
     "segmentation): --data.on_bad_image skip"
@@ -41,7 +42,7 @@ def record_decoding(path: str) -> Generator[None]:
     Raises SightlineError if decoding this image has crashed an earlier process."""
     page = open_page()
     if path in _crashing:
-        raise SightlineError(f"the decoder of the image fails: {_crashing[path]}", cure=CURE)
+        raise SightlineError(f"{FAILS}: {_crashing[path]}", cure=CURE)
     if not hasattr(_thread, "start"):
         _thread.start = next(_slots) % SLOTS * SLOT_BYTES
     start, text = _thread.start, os.fsencode(path)[: SLOT_BYTES - 1] + b"\0"
