@@ -22,7 +22,9 @@ from sightline.data.decode.palettes import to_dict
 from sightline.data.sources.open import open_source
 from sightline.data.sources.pairs import open_pairs
 from sightline.errors import ENVIRONMENT
+from source_toys import put, written
 
+SAMPLES = [*(("train", index) for index in range(8)), *(("val", index) for index in range(10, 14))]
 SMALL = 0.05
 """Megabytes per shard: about twelve toy images."""
 
@@ -185,6 +187,30 @@ def test_unlabeled_images_and_data_sets_of_libraries_can_be_packed(photos: Path,
         pixels = [np.asarray(source.splits["val"].read(index)) for source in (made, given)]
         assert (pixels[0] == pixels[1]).all()
     assert (made.splits["train"].labels == given.splits["train"].labels).all()
+
+
+def test_groups_of_a_table_are_packed(tmp_path: Path) -> None:
+    rows = [(f"{split}{index}", split, index % 2, f"g{index // 3}" * (index > 2)) for split, index in SAMPLES]
+    put(tmp_path / "data", *(f"{name}.png" for name, *_ in rows))
+    lines = [f"{name},{split},{'cat' if label else 'dog'},{group}" for name, split, label, group in rows]
+    written(tmp_path / "data", "filename,split,label,group\n" + "\n".join(lines))
+    out = sightline.pack(tmp_path / "data", tmp_path / "out", shard_mb=0.001, quiet=True)
+    assert len(list(out.glob("train-*.npz"))) > 1
+    found = open_source(Data(path=str(out)), 0).splits
+    expected = open_source(Data(path=str(tmp_path / "data")), 0).splits
+    for split in ("train", "val"):
+        assert found[split].groups == expected[split].groups == tuple(row[3] for row in rows if row[1] == split)
+    (tmp_path / "data/labels.csv").write_text((tmp_path / "data/labels.csv").read_text().replace("g1", "g7"))
+    with pytest.raises(SightlineError, match="another packed data set"):
+        sightline.pack(tmp_path / "data", out, shard_mb=0.001, quiet=True)
+    for path in out.glob("*.npz"):  # as an earlier version has written them
+        with np.load(path) as table:
+            np.savez(path, **{name: table[name] for name in table.files if name != "groups"})
+    index = json.loads((out / "index.json").read_text())
+    for entry in (entry for part in index["splits"].values() for entry in part["shards"]):
+        entry["table_sha256"] = hashlib.sha256((out / entry["file"]).with_suffix(".npz").read_bytes()).hexdigest()
+    (out / "index.json").write_text(json.dumps(index))
+    assert all(items.groups is None for items in open_source(Data(path=str(out)), 0).splits.values())
 
 
 def test_the_command_and_its_errors(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

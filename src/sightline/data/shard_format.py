@@ -69,7 +69,7 @@ class SampleTable(NamedTuple):
 
     starts, ends: int64 [n], byte range of each in the tar file. numbers: int64 [n], index in the split before packing.
     labels: int64 [n], -1 if unlabeled, or label sets int64 [n, K] of 0 and 1. sizes: int64 [n, 2], height and width.
-    counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names.
+    counts: int64 [n, K], pixels of each class; K is 0 without masks. names: original file names. groups: as of `Items`.
     """
 
     starts: np.ndarray
@@ -79,6 +79,10 @@ class SampleTable(NamedTuple):
     sizes: np.ndarray
     counts: np.ndarray
     names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+
+
+NUMBERS, TEXTS = SampleTable._fields[:-2], SampleTable._fields[-2:]
 
 
 def is_shard_name(name: str) -> bool:
@@ -103,10 +107,11 @@ def parse_index(content: bytes, where: str) -> ShardIndex:
 
 
 def table_bytes(table: SampleTable) -> bytes:
-    """Encode a sample table as an .npz file; the names are stored as ASCII JSON."""
+    """Encode a sample table as an .npz file; the names and groups are stored as ASCII JSON."""
     file = io.BytesIO()
-    arrays: dict[str, np.ndarray] = {name: getattr(table, name) for name in SampleTable._fields[:-1]}
-    arrays["names"] = np.frombuffer(json.dumps(table.names).encode("ascii"), np.uint8)
+    arrays: dict[str, np.ndarray] = {name: getattr(table, name) for name in NUMBERS}
+    texts = {name: getattr(table, name) for name in TEXTS if getattr(table, name) is not None}
+    arrays |= {name: np.frombuffer(json.dumps(some).encode("ascii"), np.uint8) for name, some in texts.items()}
     np.savez_compressed(file, **arrays)  # ty: ignore[invalid-argument-type]
     return file.getvalue()
 
@@ -115,9 +120,10 @@ def parse_table(content: bytes, where: str, count: int) -> SampleTable:
     """Parse a sample table of `count` rows from an .npz file; raises SightlineError if it is damaged."""
     try:
         with PARSING, np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = tuple(json.loads(arrays["names"].tobytes()))
-            table = SampleTable(*(arrays[name].astype(np.int64) for name in SampleTable._fields[:-1]), names)
-        if any(len(array) != count for array in table) or not all(isinstance(n, str) and "\0" not in n for n in names):
+            texts = {name: tuple(json.loads(arrays[name].tobytes())) for name in TEXTS if name in arrays}
+            table = SampleTable(*(arrays[name].astype(np.int64) for name in NUMBERS), **texts)
+        valid = all(isinstance(text, str) and "\0" not in text for some in texts.values() for text in some)
+        if not valid or any(len(column) != count for column in table if column is not None):
             raise ValueError(f"its arrays do not have {count:,} rows each")
         return table
     except Exception as error:  # zipfile, zlib and NumPy raise many types for a damaged file

@@ -32,7 +32,7 @@ from sightline.data.image_cache import decode
 from sightline.data.loader import training_batches
 from sightline.data.pair_cache import decode_pairs
 from sightline.data.parallel import Share, permutation
-from sightline.data.shard_format import SampleTable, parse_table, table_bytes
+from sightline.data.shard_format import NUMBERS, SampleTable, parse_table, table_bytes
 from sightline.data.shards import fetch
 from sightline.data.shards.index import Shards, is_sharded
 from sightline.data.shards.stream import GROUP, ORDER, Stream, stream_images, stream_pairs
@@ -70,7 +70,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 def test_tables_are_parsed_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = [np.arange(3)] * (len(SampleTable._fields) - 1)
+    columns = [np.arange(3)] * len(NUMBERS)
     content, load, inside, most = table_bytes(SampleTable(*columns, ("a", "b", "c"))), np.load, [0], [0]
 
     @contextlib.contextmanager

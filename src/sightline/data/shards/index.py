@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ...errors import ENVIRONMENT, SightlineError, some_of
 from ..decode.images import image_of
 from ..decode.masks import MaskFacts, read_mask
 from ..decode.palettes import Palette, from_dict, palette_of, to_dict
-from ..shard_format import SPLITS, SampleTable, ShardEntry, damaged, is_shard_name
+from ..shard_format import NUMBERS, SPLITS, TEXTS, SampleTable, ShardEntry, damaged, is_shard_name
 from ..sources.scan import EXTENSIONS, is_hidden
 from ..sources.splits import ALL
 from ..types import Items, Source
@@ -206,10 +206,12 @@ def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, 
     each sample in stored order)."""
     with ThreadPoolExecutor(FETCHERS) as pool:
         tables = list(pool.map(store.table, entries))
-    parts = zip(*(table[:-1] for table in tables), strict=True)
-    stored = SampleTable(*map(np.concatenate, parts), tuple(name for table in tables for name in table.names))
-    rows = np.argsort(stored.numbers, kind="stable")
-    return SampleTable(*(array[rows] for array in stored[:-1]), tuple(stored.names[row] for row in rows)), rows
+    stored = [np.concatenate([getattr(table, name) for table in tables]) for name in NUMBERS]
+    rows = np.argsort(stored[NUMBERS.index("numbers")], kind="stable")
+    texts = {name: [getattr(table, name) for table in tables] for name in TEXTS}
+    every = {name: [*chain.from_iterable(parts)] for name, parts in texts.items() if None not in parts}
+    ordered = {name: tuple(some[row] for row in rows.tolist()) for name, some in every.items()}
+    return SampleTable(*(array[rows] for array in stored), **ordered), rows
 
 
 def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -> Items:
@@ -238,6 +240,7 @@ def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -
         read_mask=read_mask_at if palette is not None else None,
         mask_names=table.names if palette is not None else None,
         shards=shards,
+        groups=table.groups,
     )
 
 

@@ -109,7 +109,9 @@ def check_options(data: Data, shard_mb: float, resize: int) -> None:
 def new_index(job: PackJob) -> ShardIndex:
     """The index before the first shard is written: no shards, all options, and a SHA-256 of the data."""
     parts = job.source.splits
-    files = {s: [i.names, i.stamps, None if i.labels is None else i.labels.tolist()] for s, i in parts.items()}
+    labels = {split: None if items.labels is None else items.labels.tolist() for split, items in parts.items()}
+    groups = {split: [] if items.groups is None else [items.groups] for split, items in parts.items()}
+    files = {split: [items.names, items.stamps, labels[split], *groups[split]] for split, items in parts.items()}
     palette = None if job.palette is None else to_dict(job.palette)
     options = {"shard_mb": job.shard_bytes / 1e6, "resize": job.resize, "quality": QUALITY, "seed": job.seed}
     return ShardIndex(

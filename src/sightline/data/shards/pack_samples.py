@@ -143,4 +143,5 @@ def sample_table(items: Items, samples: list[PackedSample], spans: np.ndarray) -
         sizes=np.array([sample.size for sample in samples], np.int64),
         counts=np.array([sample.counts for sample in samples], np.int64).reshape(len(samples), -1),
         names=tuple(items.names[number] for number in numbers),
+        groups=None if items.groups is None else tuple(items.groups[number] for number in numbers),
     )

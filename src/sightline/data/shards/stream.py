@@ -252,7 +252,9 @@ def stream_images(source: Source, split: str, side: int, data: Data) -> Decoded:
     images = StreamedArray(stream, (len(items.names), 3, height, width))
     size = int(np.prod(images.shape))
     digest = stream_digest(shards, source.classes, items.labels)
-    return Decoded(cast(Any, images), items.labels, items.names, source.classes, digest, size, stream=stream)
+    return Decoded(
+        cast(Any, images), items.labels, items.names, source.classes, digest, size, groups=items.groups, stream=stream
+    )
 
 
 def stream_pairs(source: Source, split: str, palette: Palette, data: Data) -> Decoded:
