@@ -300,15 +300,16 @@ def test_a_clean_list_of_label_sets_and_groups_says_how_to_train_on_it(tmp_path:
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / f"{index}.png")
     labels = ["cat;dog", "dog", "cat", ""]
     rows = "".join(f"{index}.png,{labels[index % 4]},p{index // 4}\n" for index in range(12))
-    (root / "labels.csv").write_text("filename,labels,group\n" + rows)
-    found = diagnose(root, tmp_path, fix=True)
+    (root / "labels.csv").write_text("shot,animals,group\n" + rows)
+    columns = {"file_column": "shot", "label_column": "animals"}  # those of the clean list are called otherwise
+    found = diagnose(root, tmp_path, fix=True, **{f"data.{key}": value for key, value in columns.items()})
     assert found.notes[-1].endswith(f"--data {found.clean_list} --data.labels several --data.separator ';'")
     data = Data(path=str(found.clean_list), labels="several", separator=";")
     source = open_source(data, 0, hold_out=False)
     items = source.splits["all"]
     groups = {int(Path(name).stem): group for name, group in zip(items.names, items.groups or (), strict=True)}
     assert source.classes == ("cat", "dog") and groups == {index: f"p{index // 4}" for index in range(12)}
-    before = open_source(Data(path=str(root), labels="several"), 0, hold_out=False)
+    before = open_source(Data(path=str(root), labels="several", **columns), 0, hold_out=False)
     np.testing.assert_array_equal(items.labels, before.splits["all"].labels)
 
 

@@ -82,6 +82,12 @@ def test_the_suggested_command_reads_label_sets_as_the_run_did() -> None:
     assert doctor_command(data) == "sightline doctor labels.csv --data.labels several --data.separator '|'"
 
 
+def test_the_suggested_command_names_the_columns_and_the_order_of_shapes() -> None:
+    data = Data(path="data", file_column="shot", label_column="animals", overlap="smaller")
+    words = "--data.label_column animals --data.file_column shot --data.overlap smaller"
+    assert doctor_command(data) == f"sightline doctor data {words}"
+
+
 def said(**settings: str) -> str:
     data = Data.model_validate(settings)
     return divided_films(open_source(data, 0, hold_out=False), data)

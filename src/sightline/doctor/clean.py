@@ -20,7 +20,10 @@ from .facts import Facts
 from .opened import OpenedData
 from .quick import READING, options
 
-ANSWERED = ("layout", "pattern", "labels", "separator", "group", "fold", "mask", "on_bad_image", "on_unpaired")
+ANSWERED = (
+    *("layout", "pattern", "labels", "separator", "group", "fold", "mask", "on_bad_image", "on_unpaired"),
+    *("label_column", "file_column", "overlap"),
+)
 """Settings that the clean list needs no more."""
 PRECEDENCE = ("test", "val", "train", ALL)
 """If identical images are in several splits, the one in the first of these splits is kept: validation and test

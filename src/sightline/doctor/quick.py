@@ -21,7 +21,7 @@ from .masks import RARE_PIXELS
 READING = (
     *("layout", "pattern", "labels", "separator", "classes", "mask", "palette", "colors", "tolerance", "threshold"),
     *("merge", "ignore", "group", "val_fraction", "fold", "split_seed", "on_bad_image", "on_unpaired", "max_pixels"),
-    "channels",
+    *("channels", "label_column", "file_column", "overlap"),
 )
 """Settings of `data` that affect how the files are read, so that the suggested command repeats them."""
 MOST_READ = 1000
