@@ -4,6 +4,7 @@ of the schema, `Image.pa_type` is a struct of bytes and path, `push_to_hub` name
 import io
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,23 @@ def test_invalid_files(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train-0.parquet", range(4), [0, 1, 0, 1], None)
     with pytest.raises(sightline.SightlineError, match="the cell has no bytes of an image"):
         opened(folder).splits["val"].read(0)
+
+
+def test_other_names_that_begin_like_a_split_are_not_merged_with_it(tmp_path: Path) -> None:
+    names = ("train-00000-of-00002", "train-00001-of-00002-3f5d4b2a1c", "train_small-00000", "test-0", "test_ood-0")
+    for index, name in enumerate(names):
+        write(tmp_path / "data" / f"{name}.parquet", range(4 * index, 4 * index + 4), [0, 1] * 2)
+    source = opened(tmp_path)
+    found = {split: {name.rpartition("/")[0] for name in items.names} for split, items in source.splits.items()}
+    assert found["train"] | found["val"] == {f"data/{name}" for name in names[:2]} and found["test"] == {"data/test-0"}
+    unused = "data/test_ood-0.parquet, data/train_small-00000.parquet"
+    assert source.notes[0].startswith(f"found 3 Parquet files (not used: {unused}) with images in 'image'")
+    (tmp_path / "data/test-0.parquet").rename(tmp_path / "data/test_2-0.parquet")
+    assert "names of the test split: 'test_2', 'test_ood'" in open_error(tmp_path).what
+    shutil.rmtree(tmp_path / "data")
+    for index in range(3):
+        write(tmp_path / "data" / f"train_{index}.parquet", range(4 * index, 4 * index + 4), [0, 1] * 2)
+    assert sum(len(items.names) for items in opened(tmp_path).splits.values()) == 12
 
 
 def write_masks(path: Path, column: str = "label", count: int = 4) -> Path:

@@ -6,6 +6,7 @@ has the names of the classes. Row groups are read when an image of them is neede
 
 import json
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator
@@ -19,12 +20,14 @@ from ...config.schema import Data
 from ...errors import SightlineError, counted, listing, some_of
 from ..sources.label_sets import labels_of_cells
 from ..sources.scan import EXTENSIONS, File, Label, Layout, SplitFiles
-from ..sources.splits import ALL, split_of
+from ..sources.splits import ALL, split_names, split_of
 from ..sources.tables import label_columns, normalized
 
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "pixelvalues")
 MASK_COLUMNS = ("mask", "annotation", "label", "segmentation", "segmentationmask", "semanticsegmentation", "labelmap")
 MASK_COLUMNS += ("masks", "annotations", "labels", "seg", "gt", "groundtruth")
+NUMBER = re.compile(r"[-_.]?\d+(-of-\d+(-[0-9a-f]+)?)?$")
+"""End of the name of one of several files, such as `train-00000-of-00002`, on the hub sometimes with a hash."""
 KEPT_BYTES = 256 << 20
 """Undecoded images that are kept in memory, beyond one row group."""
 
@@ -88,7 +91,8 @@ class ParquetImages:
 
 class ParquetRows(NamedTuple):
     """Parquet files and their rows. paths, images: the files and the rows of each split. rows: as of `ParquetImages`.
-    schema: of the first file; features: its description of each column; stored: columns with bytes, such as images."""
+    schema: of the first file; features: its description of each column; stored: columns with bytes, such as images.
+    found: the number of files for the user, and those that are not used."""
 
     paths: dict[str, list[str]]
     images: dict[str, list[File]]
@@ -96,6 +100,23 @@ class ParquetRows(NamedTuple):
     schema: Any
     features: dict[str, Any]
     stored: list[str]
+    found: str
+
+
+def splits_of(root: str, files: list[str]) -> dict[str, str]:
+    """The split of each Parquet file that is used, by its name or that of its folder; all files are ALL if none has
+    one. `train` has priority over `train_small`. Raises SightlineError if only some files have a split, or several
+    names are left for a split."""
+    stems = {file: NUMBER.sub("", os.path.splitext(os.path.basename(file))[0]) for file in files}
+    names = {file: stem if split_of(stem) else os.path.dirname(file) for file, stem in stems.items()}
+    splits = {name: split_of(name) for name in names.values()}
+    if not any(splits.values()):
+        return dict.fromkeys(files, ALL)
+    if others := [file for file, name in names.items() if not splits[name]]:
+        what = f"some Parquet files have no split in their names: {some_of(others)}"
+        raise SightlineError(what, where=root, cure="name them like train-00000-of-00002.parquet, or move them away")
+    chosen = {name: split for split, name in split_names(splits, root).items()}
+    return {file: chosen[name] for file, name in names.items() if name in chosen}
 
 
 def list_rows(root: str, files: list[str]) -> ParquetRows:
@@ -106,11 +127,8 @@ def list_rows(root: str, files: list[str]) -> ParquetRows:
     except ImportError as error:
         cure = "pip install 'sightline-vision[parquet]'"
         raise SightlineError("reading Parquet needs the package pyarrow", where=root, cure=cure) from error
-    splits = {file: split_of(os.path.basename(file)) or split_of(os.path.dirname(file)) or ALL for file in files}
-    if ALL in splits.values() and len({*splits.values()}) > 1:
-        what = f"some Parquet files have no split in their names: {some_of([f for f in files if splits[f] == ALL])}"
-        raise SightlineError(what, where=root, cure="name them like train-00000-of-00002.parquet, or move them away")
-    where, rows = os.path.join(root, files[0]), dict[str, tuple[str, int]]()
+    splits = splits_of(root, files)
+    where, rows = os.path.join(root, next(iter(splits))), dict[str, tuple[str, int]]()
     with readable(where):
         schema = pyarrow.parquet.read_schema(where)
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -125,7 +143,9 @@ def list_rows(root: str, files: list[str]) -> ParquetRows:
         paths[split].append(path)
         images[split] += [File(name, f"in{status.st_size}:{status.st_mtime_ns}") for name in own]
     stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
-    return ParquetRows(paths, images, rows, schema, described.get("info", {}).get("features", {}), stored)
+    found, unused = f"found {counted(len(splits), 'Parquet file')}", [file for file in files if file not in splits]
+    found += f" (not used: {some_of(unused)})" if unused else ""
+    return ParquetRows(paths, images, rows, schema, described.get("info", {}).get("features", {}), stored, found)
 
 
 def list_parquet(root: str, files: list[str], data: Data) -> Layout:
@@ -133,12 +153,12 @@ def list_parquet(root: str, files: list[str], data: Data) -> Layout:
     import pyarrow.parquet
 
     listed = list_rows(root, files)
-    where = os.path.join(root, files[0])
+    where = next(iter(listed.paths.values()))[0]
     image, label = columns_of(listed, data, where)
     names = class_names(listed.features.get(label))
     masks = [f"masks for segmentation in {name!r}" for name in mask_columns(listed, data)]
     about = f"labels in {label!r}" if label else "; ".join(["no labels", *masks])
-    parts, notes = {}, [f"found {counted(len(files), 'Parquet file')} with images in {image!r}, {about}"]
+    parts, notes = {}, [f"{listed.found} with images in {image!r}, {about}"]
     for split, paths in listed.paths.items():
         cells: list[Any] = []
         for path in paths if label else ():
@@ -173,9 +193,9 @@ def list_masked(root: str, files: list[str], data: Data) -> MaskedRows:
         why = f"its columns are {some_of([f'{field.name} ({field.type})' for field in listed.schema])}"
         cure = "call the column with the files of the images `image` and that of the masks `mask`, or name the latter: "
         cure += "--data.label_column NAME; for classes of images, use a recipe of a classifier: sightline recipes"
-        raise SightlineError(what, where=os.path.join(root, files[0]), why=why, cure=cure)
+        raise SightlineError(what, where=next(iter(listed.paths.values()))[0], why=why, cure=cure)
     content, drawn = (ParquetImages(column, listed.rows).content for column in (images[0], masks[0]))
-    note = f"found {counted(len(files), 'Parquet file')} with images in {images[0]!r}, masks in {masks[0]!r}"
+    note = f"{listed.found} with images in {images[0]!r}, masks in {masks[0]!r}"
     return MaskedRows(listed.images, content, drawn, masks[0], note)
 
 
