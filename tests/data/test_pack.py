@@ -226,6 +226,12 @@ def test_the_command_and_its_errors(photos: Path, tmp_path: Path, capsys: pytest
     assert run(["doctor", str(tmp_path / "out"), "--out", str(tmp_path / "doctor")]) in (0, 5)
 
 
+def test_an_inner_split_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="no inner split") as caught:
+        sightline.pack(photos, tmp_path / "out", quiet=True, **{"data.inner_fraction": 0.2})
+    assert caught.value.cure == "leave out --data.inner_fraction" and not (tmp_path / "out").exists()
+
+
 def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="8-bit images only"):
         sightline.pack(raster_folders(tmp_path / "data"), tmp_path / "shards", quiet=True)

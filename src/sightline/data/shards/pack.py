@@ -100,6 +100,9 @@ def check_options(data: Data, shard_mb: float, resize: int) -> None:
     if data.labels == "number":
         cure = "train on the images themselves: --data TABLE.csv"
         raise SightlineError("shards have class labels only, no numbers", where="data.labels", cure=cure)
+    if data.inner_fraction:
+        what, cure = "shards have no inner split of the training images", "leave out --data.inner_fraction"
+        raise SightlineError(what, where="data.inner_fraction", cure=cure)
     if shard_mb <= 0 or resize < 0:
         where, cure = f"--shard-mb {shard_mb} --resize {resize}", "use for example --shard-mb 256 --resize 512"
         why = "--shard-mb must be above 0, and --resize must be 0 (no resizing) or more"
