@@ -210,8 +210,9 @@ def merged_table(store: Store, entries: list[ShardEntry]) -> tuple[SampleTable, 
     rows = np.argsort(stored[NUMBERS.index("numbers")], kind="stable")
     texts = {name: [getattr(table, name) for table in tables] for name in TEXTS}
     every = {name: [*chain.from_iterable(parts)] for name, parts in texts.items() if None not in parts}
-    ordered = {name: tuple(some[row] for row in rows.tolist()) for name, some in every.items()}
-    return SampleTable(*(array[rows] for array in stored), **ordered), rows
+    ordered: dict[str, Any] = {name: tuple(some[row] for row in rows.tolist()) for name, some in every.items()}
+    ordered |= {name: array[rows] for name, array in zip(NUMBERS, stored, strict=True)}
+    return SampleTable(**ordered), rows
 
 
 def items_of(store: Store, entries: list[ShardEntry], palette: Palette | None) -> Items:

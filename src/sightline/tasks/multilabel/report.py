@@ -19,7 +19,7 @@ from ...report.html import Child, Html, element, missing_note, png_uri, table
 from ...report.live import items_block, live, map_block, numbers, with_live_views, with_mistakes
 from ...report.maps import map_notes, sampled_note
 from ...report.run import RunFiles, Thumbnails
-from ...stats.groups import Groups, ids_in, read_groups
+from ...stats.groups import Groups, ids_in, read_groups, said
 from ...stats.intervals import effective_images
 from ...stats.units import FEWEST
 from ..contract import Metric
@@ -152,10 +152,8 @@ def notes(summary: Summary, chosen: bool) -> list[str]:
     if absent:
         found.append(f"Left out, because no validation image has them: {', '.join(absent)}.")
     if ranked.few:
-        found += [f"{groups.sentence(0)}."] if groups else []
-        units = "groups of images" if groups else "images"
-        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} {units}"
-        found.append(f"{few}: no interval of the mean average precision can be given.")
+        few = f"{ranked.few} class{'es' * (ranked.few > 1)} with fewer than {FEWEST} images, or groups of them"
+        found.append(f"{few}: no interval of the mean average precision can be given{said(groups, {})}.")
     if bare := int((~summary.sets.truth.any(1)).sum()):
         found.append(f"{counted(bare, 'validation image')} without any label.")
     return found
