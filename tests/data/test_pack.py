@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sightline
-from raster_toys import raster_folders
+from raster_toys import random_pixels, raster_folders, write_raster
 from sightline import SightlineError
 from sightline.__main__ import run
 from sightline.config.schema import Data
@@ -235,6 +235,12 @@ def test_an_inner_split_is_refused(photos: Path, tmp_path: Path) -> None:
 def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="8-bit images only"):
         sightline.pack(raster_folders(tmp_path / "data"), tmp_path / "shards", quiet=True)
+    for folder in "ab":
+        for index in range(3):
+            pixels = random_pixels(index, (4, 20, 20), "uint8", 255)  # of which the fourth is tagged as transparency
+            write_raster(tmp_path / "four" / folder / f"{index}.tif", pixels)
+    with pytest.raises(SightlineError, match="8-bit images only"):
+        sightline.pack(tmp_path / "four", tmp_path / "shards", quiet=True, **{"data.channels": ["1", "2", "3"]})
     (tmp_path / "tar").mkdir()
     for split in ("train", "val"):
         with tarfile.open(tmp_path / "tar" / f"{split}-000000.tar", "w") as tar:
