@@ -239,8 +239,12 @@ def test_images_with_other_channels_are_refused(tmp_path: Path) -> None:
         for index in range(3):
             pixels = random_pixels(index, (4, 20, 20), "uint8", 255)  # of which the fourth is tagged as transparency
             write_raster(tmp_path / "four" / folder / f"{index}.tif", pixels)
+            write_raster(tmp_path / "named" / folder / f"{index}.tif", pixels, ("red", "green", "blue", "nir"))
     with pytest.raises(SightlineError, match="8-bit images only"):
         sightline.pack(tmp_path / "four", tmp_path / "shards", quiet=True, **{"data.channels": ["1", "2", "3"]})
+    chosen = {"data.channels": ["red", "green", "blue"]}
+    with pytest.raises(SightlineError, match="8-bit images only"):
+        sightline.pack(tmp_path / "named", tmp_path / "shards", quiet=True, **chosen)
     (tmp_path / "tar").mkdir()
     for split in ("train", "val"):
         with tarfile.open(tmp_path / "tar" / f"{split}-000000.tar", "w") as tar:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...config.schema import Data
+from ...errors import SightlineError
 from ..decode.images import encoded
 from ..decode.masks import load, read_mask, write_mask
 from ..decode.palettes import Palette
@@ -62,7 +63,8 @@ def read_sample(job: PackJob, split: str, index: int) -> PackedSample:
     counts = np.zeros(0 if job.palette is None else len(job.palette.classes), np.int64)
     if palette is None:
         image = items.read(index)
-        assert isinstance(image, Image.Image)  # other channels are rejected before
+        if not isinstance(image, Image.Image):
+            raise SightlineError("shards hold 8-bit images only, with all channels: train on the images themselves")
     else:
         pixels, own, facts = read_pair(items, index, len(palette.classes))
         image, counts = Image.fromarray(pixels.transpose(1, 2, 0)), facts.counts
