@@ -253,15 +253,15 @@ def test_a_wrong_palette_is_an_error_before_any_work(known_images: Path, run: si
 
 
 def test_every_image_without_a_true_mask_is_named(tmp_path: Path) -> None:
-    for name in ("a/1_mask.png", "2_mask.png", "twice_mask.png", "twice_gt.png"):
+    for name in ("a/1_mask.png", "2_mask.png", "twice_mask.png", "twice_mask.tif"):
         (tmp_path / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "truth" / name).touch()
     with pytest.raises(SightlineError, match="do not match") as caught:
         true_masks(tmp_path / "truth", ["a/1_sat.jpg", "a/2.jpg", "b/1.jpg"])
     assert "2 images without a true mask:\n    a/2.jpg\n    b/1.jpg" in caught.value.why
-    assert "1 names shared by several masks" in caught.value.why and "twice_gt.png" in caught.value.why
+    assert "1 name shared by several masks" in caught.value.why and "twice_mask.tif" in caught.value.why
     assert "give only the images" in caught.value.cure and "--" not in caught.value.cure, "of `score`, not of `masks`"
-    (tmp_path / "truth" / "twice_gt.png").unlink()
+    (tmp_path / "truth" / "twice_mask.tif").unlink()
     found = true_masks(tmp_path / "truth", ["a/1_sat.jpg", "2.jpg"])
     assert found["a/1_sat.jpg"].endswith("truth/a/1_mask.png") and found["2.jpg"].endswith("truth/2_mask.png")
     with pytest.raises(SightlineError, match="no such folder"):

@@ -147,8 +147,8 @@ def true_masks(truth: Path, names: list[str]) -> dict[str, str]:
     faults = Faults()
     masks = masks_below(str(truth), faults, [])
     missing, shared = [name for name in names if pair_name(name) not in masks], faults.duplicates
-    groups = {"images without a true mask": missing, "names shared by several masks": shared}
-    if shown := [f"\n  {len(some):,} {words}:\n{listing(some)}" for words, some in groups.items() if some]:
+    groups = ("image", "without a true mask", missing), ("name", "shared by several masks", shared)
+    if shown := [f"\n  {counted(len(some), noun)} {rest}:\n{listing(some)}" for noun, rest, some in groups if some]:
         cures = ["add the masks, or give only the images that have one"] * bool(missing)
         cures += ["keep one mask of each name"] * bool(shared)
         what, where, cure = "the true masks do not match the images", f"--truth {truth}", "; ".join(cures)
