@@ -25,7 +25,7 @@ from .engine.memory import explain_out_of_memory, split_if_out_of_memory
 from .engine.optim import Average, build_optimizer, clip_gradients, sam_perturbed
 from .engine.parallel import distributed_step, unsharded
 from .engine.parts import Parts, epoch_cost
-from .engine.process_group import process_group, restarted, shutdown
+from .engine.process_group import process_group, shutdown
 from .engine.schedules import cycled_momentum, factor, mixes, sam_active, with_schedule_length
 from .engine.state import Clock, Progress, Training, log_step
 from .errors import SightlineError, counted
@@ -75,11 +75,10 @@ def train(
     folder = path_of(out) if out is not None else run_folder.default_folder(config.name)
     TASKS[config.task].check(config)
     with process_group(config.train.rank_timeout_seconds) as world:
-        if restarted() and run_folder.holds_run_of(folder, config):
+        if run_folder.is_started(folder) and setup.begun_before_restart(folder, config):
             return resume(folder, quiet=quiet)
         if world.is_rank0:
-            run_folder.require_free_folder(folder, overwrite)
-            run_folder.require_outside_data(folder, config.data.path)
+            setup.claim_folder(folder, config, overwrite)
         with setup.open_run(folder, quiet) as log, explain_out_of_memory(config), stoppable(folder):
             if preprocessing:
                 once(log.say)(preprocessing)

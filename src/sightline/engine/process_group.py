@@ -39,6 +39,11 @@ def restarted() -> bool:
     return restart_count() not in ("", "0")
 
 
+def can_restart() -> bool:
+    """Whether torchrun restarts the processes of this run after a failure."""
+    return os.environ.get("TORCHELASTIC_MAX_RESTARTS", "") not in ("", "0")
+
+
 def restart_count() -> str:
     """How often torchrun has restarted the processes of this run, as text."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

@@ -25,7 +25,7 @@ from ..insight.style import png
 from ..insight.tensorboard import TensorBoardLog
 from ..models.folding import unfold_norms
 from ..runs import run_folder
-from ..runs.atomic import atomic_write, write_json
+from ..runs.atomic import atomic_write, read_json_lines, remove, write_json
 from ..runs.checkpoint import preflight
 from ..runs.code_file import keep_copy, loaded_code
 from ..runs.csv_io import csv_text
@@ -36,12 +36,36 @@ from . import distributed, training_state
 from .device import pick_precision, precision_name, rounding
 from .memory import keep_freed_memory
 from .parts import Parts, build
+from .process_group import can_restart, restarted
 from .state import Training, TrainingFunctions
 
 PREVIEW_IMAGES = 48
 """Maximum number of images in figures/preview.png."""
+TO_OVERWRITE = ".to-overwrite"
+"""File that marks a run which the processes of torchrun will overwrite after decoding."""
 KNOWN_SPLITS = ("train", "val", "test", OUTER)
 """Splits that a task does not make itself; training uses the first two."""
+
+
+def begun_before_restart(folder: Path, config: Config) -> bool:
+    """Whether the processes of this run began the run in `folder` before torchrun restarted them. An earlier run with
+    the same settings, which the run will overwrite, is recognized by its mark."""
+    marked = (folder / TO_OVERWRITE).is_file()
+    return restarted() and not marked and run_folder.holds_run_of(folder, config)
+
+
+def claim_folder(folder: Path, config: Config, overwrite: bool) -> None:
+    """Raise SightlineError if a new run cannot be written to `folder`. If torchrun may restart the processes, mark a
+    run to overwrite.
+
+    A run that this command began, and that failed before its first step, may be replaced without `overwrite`.
+    """
+    events = {record.get("event") for record in read_json_lines(folder / "metrics.jsonl")}
+    failed_start = events <= {"start"} and begun_before_restart(folder, config)
+    run_folder.require_free_folder(folder, overwrite or failed_start)
+    run_folder.require_outside_data(folder, config.data.path)
+    if overwrite and can_restart() and (folder / "recipe.yaml").is_file():
+        atomic_write(folder / TO_OVERWRITE, "")
 
 
 @contextlib.contextmanager
@@ -122,6 +146,7 @@ def start_run(config: Config, folder: Path, log: RunLog, parts: Parts) -> None:
     data's test split to the ledger of test sets."""
     preflight(folder, training_state.checkpoint_bytes(config, parts.model))
     run_folder.clear(folder)  # only after all checks of the new run
+    remove([folder / TO_OVERWRITE])
     log.rewind(0, 0.0)
     write_start(folder, config, parts, log.warnings)
     training_state.save_samples(folder, parts)
