@@ -161,6 +161,18 @@ def test_more_processes_than_cuda_devices_is_an_error_with_the_number_to_use(mon
     assert "has 2, and runs 3" in caught.value.why and "--nproc-per-node 2" in caught.value.cure
 
 
+def test_a_cuda_device_for_several_processes_must_have_no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
+    assert device.pick_device("cuda:1").index == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert device.pick_device("cuda").index is None
+    with pytest.raises(SightlineError, match="several processes cannot share cuda:1") as caught:
+        device.pick_device("cuda:1")
+    assert caught.value.status == 2 and "--train.device cuda;" in caught.value.cure
+
+
 def test_float32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch, "empty", lambda *shape, device: None)

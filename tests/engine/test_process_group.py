@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.api import PContext
 
 from forked import ended, fork
 from sightline.engine import process_group
 from sightline.engine.evaluate import counted_as_activity
-from sightline.errors import INTERRUPTED
+from sightline.errors import ENVIRONMENT, INTERRUPTED, SightlineError
 
 
 @pytest.mark.parametrize(("other", "peers"), [("node2.cluster.example.org", []), ("node1.cluster.example.org", [7])])
@@ -58,3 +59,27 @@ def evaluate_after_signal(progress: bool) -> int:
 def test_a_signal_during_a_long_evaluation_ends_only_a_process_without_progress(progress: bool, tmp_path: Path) -> None:
     process = fork(evaluate_after_signal, progress, output=tmp_path / "output")
     assert ended(process) == (0 if progress else INTERRUPTED), (tmp_path / "output").read_text()
+
+
+NCCL = "NCCL error in: /pytorch/ProcessGroupNCCL.cpp:94, {}, NCCL version 2.27.5\n{}"
+DUPLICATE = NCCL.format(
+    "invalid usage (run with NCCL_DEBUG=WARN for details)",
+    "ncclInvalidUsage: This usually reflects invalid usage of NCCL library.\nLast error:\n"
+    "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000",
+)
+PEER = "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "why"),
+    [
+        (DUPLICATE, "the GPUs of this run cannot exchange data", "Duplicate GPU detected : rank 1 and rank 0"),
+        (NCCL.format("remote process exited or there was a network error", PEER), "has ended", "remote process exited"),
+        ("[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)", "does not respond", "Watchdog"),
+        ("Connection closed by peer [127.0.0.1]:4711", "has ended", "closed by peer"),
+    ],
+)
+def test_only_errors_of_other_processes_are_reported_as_such(text: str, what: str, why: str) -> None:
+    with pytest.raises(SightlineError, match=what) as caught, process_group.failed_peers_explained([]):
+        raise dist.DistBackendError(text)
+    assert why in caught.value.why and caught.value.status == ENVIRONMENT

@@ -74,6 +74,10 @@ def usable_device(name: str, cure: str) -> torch.device:
     if device.type == "cuda" and count and (device.index or 0) >= count:
         raise unusable("the only CUDA device is cuda:0" if count == 1 else f"there are cuda:0 to cuda:{count - 1}")
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    if device.type == "cuda" and device.index is not None and processes > 1:
+        why = f"each of the {processes} processes on this machine needs a CUDA device of its own"
+        one = "let each process take its own: --train.device cuda; to resume a run with this device, use one process"
+        raise SightlineError(f"several processes cannot share {name}", where="train.device", why=why, cure=one)
     if device.type == "cuda" and processes > count > 0:
         why = f"each process needs a CUDA device of its own: this machine has {count}, and runs {processes} processes"
         fewer = f"torchrun --nproc-per-node {count} -m sightline ...; or use the CPU: --train.device cpu"

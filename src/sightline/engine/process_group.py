@@ -28,8 +28,10 @@ FAILED_PEER_PHRASES = (
     "timeout",
     "broken pipe",
     "connection refused",
-    "nccl",
     "aborted",
+    "remote process exited",  # NCCL's messages, from here on
+    "ncclremoteerror",
+    "watchdog",
 )
 """Parts of error messages by which a collective operation is known to have failed because another process failed."""
 
@@ -103,7 +105,7 @@ def local_peers() -> list[int]:
 @contextlib.contextmanager
 def failed_peers_explained(peers: list[int]) -> Generator[None]:
     """Context manager: raise SightlineError if a collective operation within the block fails because another process
-    failed.
+    failed, or for another error of NCCL.
 
     peers: IDs of the run's other processes on this machine. They are killed first if the operation timed out, because
     one of them hangs, and torchrun would wait 30 seconds for it.
@@ -113,7 +115,10 @@ def failed_peers_explained(peers: list[int]) -> Generator[None]:
     except RuntimeError as error:
         text = str(error)
         if not any(phrase in text.lower() for phrase in FAILED_PEER_PHRASES):
-            raise
+            if "nccl" not in text.lower():
+                raise
+            what, cure = "the GPUs of this run cannot exchange data", "for more details: export NCCL_DEBUG=INFO"
+            raise SightlineError(what, why=text.strip(), cure=cure, status=ENVIRONMENT) from error
         timed_out = re.search("timed? ?out", text.lower()) is not None
         if timed_out:
             for pid in peers:
