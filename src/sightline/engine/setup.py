@@ -60,8 +60,8 @@ def claim_folder(folder: Path, config: Config, overwrite: bool) -> None:
 
     A run that this command began, and that failed before its first step, may be replaced without `overwrite`.
     """
-    events = {record.get("event") for record in read_json_lines(folder / "metrics.jsonl")}
-    failed_start = events <= {"start"} and begun_before_restart(folder, config)
+    records = read_json_lines(folder / "metrics.jsonl") if begun_before_restart(folder, config) else None
+    failed_start = records is not None and {record.get("event") for record in records} <= {"start"}
     run_folder.require_free_folder(folder, overwrite or failed_start)
     run_folder.require_outside_data(folder, config.data.path)
     if overwrite and can_restart() and (folder / "recipe.yaml").is_file():
