@@ -303,7 +303,9 @@ def test_an_earlier_export_is_replaced_only_by_weights_that_can_be_read(
     assert len([*(out / "checkpoints").iterdir()]) == 2
     (out / "checkpoints" / "best").mkdir()
     (out / "checkpoints" / "best" / "old.txt").touch()
+    (out / "thresholds.json").write_text("{}")  # of a run with thresholds; this one has none
     export(run)  # one member in place of two
+    assert not (out / "thresholds.json").exists()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["best"]
     names = sorted(path.name for path in (out / "checkpoints" / "best").iterdir())
     assert names == ["config.json", "model.safetensors", "model.safetensors.sha256"]

@@ -35,7 +35,7 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
 
     If the run has thresholds, they are included. The final weights are those of the best epoch, or of each member of an
     ensemble. Before they are copied, all files are compared with their stored SHA-256; SightlineError if one differs.
-    Weights of an earlier export in `target` are removed after that.
+    The files of an earlier export in `target` are removed after that.
     """
     if target.resolve() == folder.resolve():
         cure = "choose another folder: --out FOLDER"
@@ -50,6 +50,7 @@ def export_weights(folder: Path, config: Config, target: Path) -> Path:
     earlier = target / "checkpoints"  # an earlier export may have other epochs and files
     remove([path for path in earlier.iterdir() if path.name not in {member.name for member in members}])
     remove([path for path in earlier.glob("*/*") if path not in written])
+    remove([target / "metrics.jsonl", target / run_folder.THRESHOLDS_FILE])  # which this run may not have
     name, metrics = folder.resolve().name, run_folder.final_record(folder) or {}
     private = dict.fromkeys([*paths_in(config), "data.cache_dir"], "")
     atomic_write(target / "recipe.yaml", to_yaml(resolve(config, private)))
