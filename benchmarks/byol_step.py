@@ -83,7 +83,13 @@ def link_images(data: str, images: Path, count: int) -> str:
 def run_sightline(
     options: argparse.Namespace, rival: Rival, folder: Path, minutes: float, epochs: int
 ) -> tuple[float, Path]:
-    """Train with Sightline for `minutes`; return the images/s and the run folder."""
+    """Train with Sightline for `minutes`; return the images/s and the run folder.
+
+    The learning rate of SGD is scaled to the batch size, and the warm-up is at most a third of a short run: with that
+    of the recipe and without warm-up, three epochs of BYOL with batches of 64 made the features worse (LOG.md).
+    """
+    recipe = load_recipe(rival.recipe)
+    scale = options.batch / recipe.train.batch_size if recipe.optim.name == "sgd" else 1
     settings = {
         "data.path": options.data,
         "data.size": options.size,
@@ -92,14 +98,15 @@ def run_sightline(
         "augment.normalize": "imagenet",
         "pretrain.projector": [rival.hidden, 256],
         "pretrain.predictor": rival.hidden,
-        "schedule.warmup_epochs": 0,
+        "optim.lr": recipe.optim.lr * scale,
+        "schedule.warmup_epochs": min(recipe.schedule.warmup_epochs, epochs // 3),
         "train.epochs": epochs,
         "train.batch_size": options.batch,
         "train.max_minutes": minutes,
         "train.evaluate_every": 1000,
         "report.samples": 0,
     }
-    run = train(resolve(load_recipe(rival.recipe), settings), out=folder, quiet=True)
+    run = train(resolve(recipe, settings), out=folder, quiet=True)
     records = [r for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "train"]
     warm = [(after["step"] - before["step"], after["images_per_second"]) for before, after in pairwise(records)]
     return sum(steps for steps, _ in warm) / sum(steps / speed for steps, speed in warm), run.path
