@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..data.channels import Channels
+from ..data.decode.faults import image_error
 from ..data.decode.geotiff import Scene, open_scene
 from ..data.decode.images import image_in, upload_error
 from ..data.decode.kinds import Kind, Raster, file_header, header_of
@@ -79,7 +80,8 @@ def open_channels(path: Path, channels: Channels) -> contextlib.AbstractContextM
     if reading.kind is None:
         return open_scene(path)
     header = file_header(str(path), reading.alpha_is_channel)
-    assert header is not None
+    if header is None:
+        raise image_error(str(path), ValueError("its header is damaged"))
     count = len(header.kind.names)
     bands = [index + 1 for index in reading.picked] or range(1, count + 1)
     return open_scene(path, bands, count + 1 if header.alpha else 0)

@@ -198,6 +198,9 @@ def test_a_truncated_file_is_called_truncated(tmp_path):
     with pytest.raises(SightlineError) as caught:
         Reading(Channels(kind.names, "uint16", 4095.0), kind).read(str(path), LIMIT)
     assert "truncated: it ends after 200 bytes" in caught.value.why
+    with pytest.raises(SightlineError) as caught:
+        read_for(str(path), Channels(kind.names, "uint16", 4095.0), LIMIT)
+    assert "truncated: it ends after 200 bytes" in caught.value.why, "for a trained model too"
 
 
 def test_unsupported_colors_are_named(tmp_path):

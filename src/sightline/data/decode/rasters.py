@@ -74,11 +74,14 @@ def reading_for(path: str, channels: Channels) -> Reading:
         if not has_colors and not channels.deep:
             raise other_kind(path, kind, PLAIN, model=True)
         return Reading(channels, None)
+    trained = Kind(False, channels.names, channels.dtype)
+    if header is None:
+        return Reading(channels, trained)
     usual = kind.number if kind.number in ("uint8", "uint16") else "float32"
     if usual != channels.dtype or not {*channels.names} <= {*kind.names}:
-        raise other_kind(path, kind, Kind(False, channels.names, channels.dtype), model=True)
+        raise other_kind(path, kind, trained, model=True)
     picked = tuple(kind.names.index(name) for name in channels.names)
-    return Reading(channels, kind, picked, header is not None and not header.alpha)
+    return Reading(channels, kind, picked, not header.alpha)
 
 
 def other_kind(path: str, found: Kind, usual: Kind, model: bool = False) -> SightlineError:
