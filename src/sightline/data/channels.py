@@ -34,6 +34,11 @@ class Channels:
         return self == RGB
 
     @property
+    def ordinary(self) -> bool:
+        """Whether the files are 8-bit RGB images too, which Pillow reads."""
+        return self.plain and not self.deep and not self.opaque
+
+    @property
     def colors(self) -> bool:
         """Whether the channels are red, green and blue with values from 0 to `top`, so that operations on colors have
         a meaning."""

@@ -185,9 +185,7 @@ def describe_model(
 
 def channel_entry(decoded: Decoded) -> dict[str, Any]:
     """The entry `channels` of the preprocessing in config.json: {} for files of 8-bit RGB that may be transparent."""
-    channels = decoded.channels
-    usual = channels.plain and not channels.deep and not channels.opaque
-    return {} if usual else {"channels": channels.description()}
+    return {} if decoded.channels.ordinary else {"channels": decoded.channels.description()}
 
 
 def describe_data(source: Source, train: Decoded, val: Decoded) -> dict[str, Any]:

@@ -105,6 +105,12 @@ class RunFiles:
     split: str = "val"
 
     @property
+    def end(self) -> dict[str, Any]:
+        """The latest record of the end of a training, with the final results; {} without one. Whether the run is
+        trained further after it: `History.finished`."""
+        return next((record for record in reversed(self.records) if record.get("event") == "done"), {})
+
+    @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The records of `sightline evaluate` on other splits or data, made with the weights that the run has now."""
         done = [index for index, record in enumerate(self.records) if record.get("event") == "done"]

@@ -96,13 +96,13 @@ def fact_cards(files: RunFiles, past: History, facts: Sequence[tuple[str, str, s
 
 def baselines_line(files: RunFiles, of: str = "") -> Html | None:
     """A paragraph with the scores that need no training; None if the run has none. of: what the score belongs to."""
-    found, ends = baselines_of(files.records), [one for one in files.records if one.get("event") == "done"]
+    found = baselines_of(files.records)
     if not found:
         return None
     parts: list[Child] = [f"The same score{of} without training: "]
     for name, value in found.items():
         parts += [", " if len(parts) > 1 else None, f"{TITLES[name]} ", element("b", f"{percent(value)}%")]
-    notes = "; ".join(map(str, ends[-1].get("baseline_notes") or []))
+    notes = "; ".join(map(str, files.end.get("baseline_notes") or []))
     return element("p", parts, f" ({notes})" if notes else None, ".", class_="small")
 
 

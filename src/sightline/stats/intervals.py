@@ -107,8 +107,7 @@ def mean_interval(values: ArrayLike, groups: np.ndarray | None = None, level: fl
     if shares:
         return share_interval(items, groups, level)
     mean, effective = float(items.mean()), effective_units(len(items), groups)
-    sizes = sums(np.ones(len(items)), groups)
-    left_out = (items.sum() - sums(items, groups)) / (len(items) - sizes)
+    left_out = means_without(items, groups)
     if items.min() >= 0 and left_out.min() > 0:
         low, high = jackknife(np.log(mean), np.log(left_out), effective).interval(level)
         return float(np.exp(low)), float(np.exp(high))
@@ -146,11 +145,14 @@ def share_p(values: np.ndarray, groups: np.ndarray | None, share: float) -> floa
     return float(max(by_score, by_jackknife))
 
 
+def means_without(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The means [G] of `values` [N] without each group, or without each image."""
+    return (values.sum() - sums(values, groups)) / (len(values) - sums(np.ones(len(values)), groups))
+
+
 def grouped_share(values: np.ndarray, groups: np.ndarray) -> Estimate:
     """The jackknife over groups of a mean of `values` [N] from 0 to 1."""
-    sizes = sums(np.ones(len(values)), groups)
-    left_out = (values.sum() - sums(values, groups)) / (len(values) - sizes)
-    return jackknife(values.mean(), left_out, effective_units(len(values), groups), share=True)
+    return jackknife(values.mean(), means_without(values, groups), effective_units(len(values), groups), share=True)
 
 
 def t_quantile(degrees: Any, level: float = LEVEL) -> Any:

@@ -70,7 +70,7 @@ def pack(
         source = open_source(config, config.split_seed)
     for note in source.notes:
         announce(note)
-    if not source.channels.plain or source.channels.deep or source.channels.opaque:
+    if not source.channels.ordinary:
         what, cure = "shards hold 8-bit images only", "train on the images themselves: --data FOLDER"
         raise SightlineError(what, where=source.path, why="these have more bits or other channels", cure=cure)
     source = reject_leaks(source, config, announce)

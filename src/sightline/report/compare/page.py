@@ -186,8 +186,7 @@ def p_text(p: float) -> str:
 def latest(entry: ComparedRun, field: str) -> str:
     """The last finite value of a field of a run's evaluation records, as text; of a finished run, that of its weights
     as they are stored, as on its own page: the last epoch may have been evaluated in bfloat16."""
-    ends = [record for record in entry.files.records if record.get("event") == "done"]
-    if entry.past.finished and ends and np.isfinite(final := number(ends[-1].get(field))):
+    if entry.past.finished and np.isfinite(final := number(entry.files.end.get(field))):
         return f"{final:.3g}"
     values = entry.past.evaluation[field][np.isfinite(entry.past.evaluation[field])]
     return f"{values[-1]:.3g}" if len(values) else "none"

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -123,8 +122,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 def entry(name: str, files: RunFiles, kind: TaskComparison) -> ComparedRun:
     """Read the results and the training cost of one run. kind: how the runs of its task are compared."""
     files, past = kind.read(files), history(files.records)
-    done = [record for record in files.records if record.get("event") == "done"]
-    end: dict[str, Any] = done[-1] if done and past.finished else {}
+    end = files.end if past.finished else {}
     results, reason, cure = kind.image_results(files) if past.finished else (None, *unfinished(files, past))
     scored = end if files.split == "val" else files.evaluation
     quality, interval = number(scored.get(kind.field)), pair(scored.get(f"{kind.field}_interval"))

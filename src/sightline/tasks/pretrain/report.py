@@ -119,8 +119,7 @@ def latest(findings: Findings, done: Mapping[str, Any]) -> dict[str, float]:
 
 def summary(files: RunFiles, findings: Findings) -> list[Child]:
     """The lead sentence, a warning if the features have collapsed, and the facts of the run."""
-    ends = [record for record in files.records if record.get("event") == "done"]
-    done = ends[-1] if findings.past.finished else {}  # not of a run that is trained further
+    done = files.end if findings.past.finished else {}  # not of a run that is trained further
     numbers = latest(findings, done)
     parts: list[Child] = [element("p", lead(files, numbers), class_="lead")]
     warning = collapse(numbers) if {"feature_std", "effective_rank"} <= numbers.keys() else ""

@@ -168,9 +168,7 @@ class NumberFunctions:
             MetricCurve(key, metric.title, metric.percent, digits=4) for key, metric in metrics.items() if key != "loss"
         ]
         figures = draw_all(plan_curves(past, drawn))
-        done: dict[str, Any] = {}
-        if past.finished:
-            done = [record for record in files.records if record.get("event") == "done"][-1]
+        done = files.end if past.finished else {}
         model, counts = section(files.recipe, "model"), section(section(files.provenance, "data"), "counts")
         many = number(counts.get("train"), 0)
         lead = (
