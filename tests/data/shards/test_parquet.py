@@ -184,6 +184,28 @@ def test_other_names_that_begin_like_a_split_are_not_merged_with_it(tmp_path: Pa
     assert sum(len(items.names) for items in opened(tmp_path).splits.values()) == 12
 
 
+def test_files_that_may_be_versions_of_each_other_are_not_merged(tmp_path: Path) -> None:
+    """Another export with fewer parts, a second one beside its folder, and subsets named by their percentage."""
+    for first, second in (
+        ("train", "train_50"),
+        ("train-00000-of-00001", "train-00000-of-00002"),
+        ("train-00000-of-00002-aa", "train-00000-of-00002-bb"),
+        ("train", "data/train"),
+        ("train/0000", "train/00000-of-00003"),
+    ):
+        folder = tmp_path / first.replace("/", "-") / second.replace("/", "-")
+        for index, name in enumerate((first, second)):
+            write(folder / f"{name}.parquet", range(4 * index, 4 * index + 4), [0, 1] * 2)
+        error = open_error(folder)
+        assert "several versions of it" in error.what and first in error.what and second in error.what
+        assert "move all but one version away" in error.cure
+    folder = tmp_path / "partly"
+    write(folder / "train" / "0000.parquet", range(4), [0, 1] * 2)
+    write(folder / "train" / "more.parquet", range(4, 8), [0, 1] * 2)
+    write(folder / "test-00001-of-00003.parquet", range(8, 12), [0, 1] * 2)
+    assert opened(folder).notes[0].startswith("found 3 Parquet files (only 1 of 3 files of 'test' are there) with")
+
+
 def write_masks(path: Path, column: str = "label", count: int = 4) -> Path:
     """Write images, and masks of the ids 0 to 2, in row groups of three; returns the folder of the file's folder."""
     cells = []

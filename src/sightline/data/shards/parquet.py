@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from ..sources.tables import label_columns, normalized
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "pixelvalues")
 MASK_COLUMNS = ("mask", "annotation", "label", "segmentation", "segmentationmask", "semanticsegmentation", "labelmap")
 MASK_COLUMNS += ("masks", "annotations", "labels", "seg", "gt", "groundtruth")
-NUMBER = re.compile(r"[-_.]?\d+(-of-\d+(-[0-9a-f]+)?)?$")
+NUMBER = re.compile(r"[-_.]?(?P<part>\d+)(-of-(?P<parts>\d+)(-[0-9a-f]+)?)?$")
 """End of the name of one of several files, such as `train-00000-of-00002`, on the hub sometimes with a hash."""
 KEPT_BYTES = 256 << 20
 """Undecoded images that are kept in memory, beyond one row group."""
@@ -119,6 +119,32 @@ def splits_of(root: str, files: list[str]) -> dict[str, str]:
     return {file: chosen[name] for file, name in names.items() if name in chosen}
 
 
+def missing_parts(root: str, files: Iterable[str]) -> list[str]:
+    """Notes about missing files: parts of a split whose names say that there are more.
+
+    Raises SightlineError if files whose names differ only in their numbers cannot be parts of one split: only some have
+    a number (`train.parquet` beside `train_50.parquet`), they are from different exports, or a part is there twice.
+    """
+    groups: dict[str, dict[str, tuple[str, tuple[str, str]]]] = {}
+    for file in files:
+        folder, base = os.path.split(os.path.splitext(file)[0])
+        end = NUMBER.search(base)
+        name = base[: end.start()] if end else base
+        part, parts = (end["part"], end["parts"] or "any") if end else ("", "one")
+        groups.setdefault(name if split_of(name) else f"{folder}/{name}", {})[file] = part, (folder, parts)
+    notes = []
+    for name, group in groups.items():
+        exports = {export for _, export in group.values()}
+        if len(exports) > 1 or len({part for part, _ in group.values()}) < len(group):
+            what = f"these Parquet files may be parts of one split or several versions of it: {some_of(list(group))}"
+            cure = "move all but one version away, and name its parts like train-00000-of-00002.parquet"
+            raise SightlineError(what, where=root, cure=cure)
+        ((_, parts),) = exports
+        if parts.isdigit() and len(group) < int(parts):
+            notes.append(f"only {len(group)} of {int(parts)} files of {name.rstrip('/')!r} are there")
+    return notes
+
+
 def list_rows(root: str, files: list[str]) -> ParquetRows:
     """List the rows of Parquet files. The split of a file is in its name or in that of its folder:
     `data/train-00000-of-00002.parquet`, `train/0000.parquet`."""
@@ -144,7 +170,8 @@ def list_rows(root: str, files: list[str]) -> ParquetRows:
         images[split] += [File(name, f"in{status.st_size}:{status.st_mtime_ns}") for name in own]
     stored = [field.name for field in schema if str(field.type).startswith(("binary", "large_binary", "struct<bytes:"))]
     found, unused = f"found {counted(len(splits), 'Parquet file')}", [file for file in files if file not in splits]
-    found += f" (not used: {some_of(unused)})" if unused else ""
+    about = [f"not used: {some_of(unused)}"] * bool(unused) + missing_parts(root, list(splits))
+    found += f" ({'; '.join(about)})" if about else ""
     return ParquetRows(paths, images, rows, schema, described.get("info", {}).get("features", {}), stored, found)
 
 
