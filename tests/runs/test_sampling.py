@@ -6,7 +6,7 @@ import pytest
 from config_toys import configured
 from sightline import SightlineError
 from sightline.config.resolve import to_yaml
-from sightline.runs.sampling import rows_by_name, sample_rows
+from sightline.runs.sampling import evenly_spread, rows_by_name, sample_rows
 
 NAMES = ("val/0013_sat.jpg", "val/0062_sat.jpg", "val/b/0104.png", "val/c/0104.png")
 
@@ -16,6 +16,12 @@ def test_a_sample_is_sorted_seeded_and_at_most_all_rows() -> None:
     one, same, other = sample_rows(1000, 20, 1), sample_rows(1000, 20, 1), sample_rows(1000, 20, 2)
     assert len(set(one.tolist())) == 20 and (np.diff(one) > 0).all()
     assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_evenly_spread_indices_have_both_ends_and_are_different() -> None:
+    assert evenly_spread(100, 6).tolist() == [0, 20, 40, 59, 79, 99]
+    assert evenly_spread(2, 6).tolist() == [0, 1] and not len(evenly_spread(0, 6)) and evenly_spread(9, 1)[0] == 0
+    assert all(len(set(evenly_spread(n, k).tolist())) == min(n, k) for n in range(40) for k in range(1, 45))
 
 
 def test_images_are_found_by_path_file_name_or_stem() -> None:

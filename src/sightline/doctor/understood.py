@@ -19,6 +19,7 @@ from ..data.sources.splits import ALL
 from ..data.types import Items
 from ..errors import SightlineError, counted
 from ..insight.mask_figures import overlay
+from ..runs.sampling import evenly_spread
 from ..stats.groups import found_by_name, name_parts, stated_groups
 from .checks import values_text
 from .facts import Facts
@@ -178,15 +179,11 @@ def pictures(opened: OpenedData, data: Data) -> list[Picture]:
 def spread(labels: np.ndarray | None, count: int) -> list[int]:
     """Up to PICTURES indices of images, spread evenly over the classes, or over all images without classes."""
     of_class = np.zeros(count, np.int64) if labels is None else strata(labels)
-    present = evenly(np.unique(of_class), PICTURES)
-    rows = [evenly(np.flatnonzero(of_class == one), -(-PICTURES // len(present))) for one in present]
-    turns = zip_longest(*rows)
+    classes = np.unique(of_class)
+    present = classes[evenly_spread(len(classes), PICTURES)]
+    rows = [np.flatnonzero(of_class == one) for one in present]
+    turns = zip_longest(*(own[evenly_spread(len(own), -(-PICTURES // len(present)))] for own in rows))
     return [int(row) for turn in turns for row in turn if row is not None][:PICTURES]
-
-
-def evenly(values: np.ndarray, most: int) -> np.ndarray:
-    """Up to `most` of the values, at equal distances."""
-    return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int))]
 
 
 def picture(items: Items, index: int, opened: OpenedData, data: Data) -> Picture | None:

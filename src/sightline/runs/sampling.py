@@ -1,4 +1,4 @@
-"""Selection of the validation images whose features or masks are saved every epoch. NumPy only, for fast reports."""
+"""Selection of a few of many images: at random, evenly spread, or by name. NumPy only, for fast reports."""
 
 import difflib
 from collections.abc import Sequence
@@ -15,6 +15,12 @@ def sample_rows(count: int, wanted: int, seed: int) -> np.ndarray:
     if wanted >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng([seed, 1]).permutation(count)[:wanted])
+
+
+def evenly_spread(count: int, wanted: int) -> np.ndarray:
+    """`wanted` of `count` indices at equal distances, with the first and the last one, int64; all indices if `wanted`
+    is not smaller."""
+    return np.linspace(0, max(count - 1, 0), min(count, wanted)).round().astype(np.int64)
 
 
 def rows_by_name(names: Sequence[str], wanted: Sequence[str], train: Sequence[str] = ()) -> np.ndarray:

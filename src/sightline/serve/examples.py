@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
-
 from ..config.schema import Config
 from ..data.image_cache import decode
 from ..data.types import Source
@@ -35,8 +33,3 @@ def index_of(source: Source, config: Config, say: Say) -> NeighborIndex:
     count = len(train.names)
     note = f"{MOST:,} of {count:,} training images, drawn at random" if count > MOST else ""
     return NeighborIndex(train, sampled_rows(count, config.train.seed), note)
-
-
-def spread(count: int) -> list[int]:
-    """EXAMPLES indices, evenly spaced from 0 to `count` - 1; fewer if `count` is smaller."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, EXAMPLES)).round()})

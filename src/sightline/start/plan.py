@@ -19,6 +19,7 @@ from ..errors import SightlineError
 from ..models import build_backbone
 from ..models.library import patch_side
 from ..recipes.ladders import LADDERS, LadderStep
+from ..runs.sampling import evenly_spread
 from ..tasks import TASKS, task_learning_from
 
 OVERHEAD = 10.0
@@ -122,8 +123,8 @@ class Sizes:
 def some_images(items: Items, count: int) -> list[Any]:
     """Up to `count` decoded images, spread over a split. Those that cannot be read are left out, which is up to the
     steps (`data.on_bad_image`); raises the SightlineError of the last one if none can be."""
-    rows, found = np.linspace(0, len(items.names) - 1, min(count, len(items.names))).astype(int), []
-    for row in rows.tolist():
+    rows, found = evenly_spread(len(items.names), count).tolist(), []
+    for row in rows:
         try:
             found.append(items.read(row, 0))
         except SightlineError:

@@ -13,7 +13,7 @@ import sightline
 from config_toys import configured
 from conftest import TINY
 from sightline.report.run import read_arrays
-from sightline.tasks.whole_image.class_maps import FILE, SHOWN, spread, usable
+from sightline.tasks.whole_image.class_maps import FILE, SHOWN, usable
 
 SECTION = 'id="class-activation-maps"'
 
@@ -84,9 +84,3 @@ def test_runs_without_maps(settings: dict[str, Any], photos: Path, tmp_path: Pat
         configured(TINY | {"report.samples": 20} | settings), photos, out=tmp_path / "run", quiet=True
     )
     assert not (run.path / FILE).exists() and SECTION not in page_of(run.path)
-
-
-def test_right_images_are_spread_over_all() -> None:
-    rows = np.stack([np.arange(100), np.zeros(100, np.int64)], 1)
-    assert spread(rows)[:, 0].tolist() == [0, 19, 39, 59, 79, 99]
-    assert spread(rows[:2])[:, 0].tolist() == [0, 1] and not len(spread(rows[:0]))

@@ -14,6 +14,7 @@ from PIL import Image
 from ...config.schema import Data
 from ...errors import ENVIRONMENT, SightlineError, counted, listing
 from ...runs.atomic import atomic_write, read_json
+from ...runs.sampling import evenly_spread
 from ..cache import LARGEST, cache_root, key_of
 from ..channels import RGB, Channels, shown_channels
 from ..parallel import processors, submit_ahead
@@ -38,8 +39,7 @@ def survey(root: str, stamps: Mapping[str, str], data: Data) -> tuple[Reading, l
     `data.channels` that the files do not have.
     """
     names = [*stamps]
-    spread = sorted({round(index) for index in np.linspace(0, len(names) - 1, min(SAMPLED, len(names)))})
-    sample = [os.path.join(root, names[index]) for index in spread]
+    sample = [os.path.join(root, names[index]) for index in evenly_spread(len(names), SAMPLED)]
     notes: list[str] = []
     alpha_is_channel = wants_alpha(sample, data.channels, notes)
     headers: list[FileHeader | None] = [file_header(path, alpha_is_channel) for path in sample]

@@ -22,7 +22,7 @@ from ...report.formatting import epochs_text, percent, section
 from ...report.html import Child, Html, element, missing_note, table
 from ...report.live import FINE, block, gray_png, live, webp, with_live_views
 from ...report.run import RunFiles, attempt, read_arrays
-from ...runs.sampling import rows_by_name
+from ...runs.sampling import evenly_spread, rows_by_name
 from ...stats import segmentation as measures
 from ...stats.groups import Groups, ids_in, read_groups
 from ...stats.units import FEWEST
@@ -179,7 +179,7 @@ def spread(findings: MaskFindings, count: int = STRIPS) -> np.ndarray:
         return np.arange(min(count, len(findings.samples["names"])))
     scores = np.nan_to_num(measures.mean_iou(findings.per_image[findings.samples["index"]]), nan=-1.0)
     order = np.argsort(-scores, kind="stable")
-    return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
+    return order[evenly_spread(len(order), count)]
 
 
 def content(files: RunFiles, metrics: Mapping[str, Metric], watched: bool) -> sections.Content:

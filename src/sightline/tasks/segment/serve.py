@@ -6,7 +6,8 @@ import numpy as np
 
 from ...data.pair_cache import decode_pairs
 from ...data.sources.pairs import open_pairs
-from ...serve.examples import Say, if_readable, spread
+from ...runs.sampling import evenly_spread
+from ...serve.examples import EXAMPLES, Say, if_readable
 from ...serve.models import ExampleImages, ServedModel, ServedSegmenter
 from .config import SegmentConfig
 from .evaluate import load_segmenter
@@ -20,7 +21,7 @@ def served(folder: Path, config: SegmentConfig, name: str, neighbors: bool, say:
     def examples() -> ExampleImages:
         source, palette = open_pairs(config.data, config.data.split_seed, known=parts.palette)
         val = decode_pairs(source, "val", palette, config.data, say)
-        rows = spread(len(val.names))
+        rows = evenly_spread(len(val.names), EXAMPLES).tolist()
         images = [np.array(val.images[row][:, : val.sizes[row][0], : val.sizes[row][1]]) for row in rows]
         return ExampleImages(images, [val.names[row] for row in rows], [""] * len(rows))
 

@@ -15,6 +15,7 @@ from ...insight.class_maps import overlay
 from ...models.class_maps import class_maps, enlarged
 from ...report.html import Child, Html, element, jpeg_uri
 from ...report.run import RunFiles, attempt, read_arrays
+from ...runs.sampling import evenly_spread
 
 FILE = "snapshots/class_maps.npz"
 SHOWN = 6
@@ -41,7 +42,8 @@ def save_class_maps(
     wrong, right: int64 [M, 1 + k], rows (index of the image, classes whose maps are stored). The first wrong images
     are taken, and right ones spread over all.
     """
-    chosen = [row for rows in (wrong[:SHOWN], spread(right)) for row in rows.tolist()]
+    spread = right[evenly_spread(len(right), SHOWN)]
+    chosen = [*wrong[:SHOWN].tolist(), *spread.tolist()]
     if not config.report.samples or not chosen or config.model.head == "knn":
         return
     index = np.array([row for row, *_ in chosen])
@@ -51,11 +53,6 @@ def save_class_maps(
     if maps is not None and maps[0].size >= FEWEST_POSITIONS:
         arrays = {"images": thumbnails(val, index, SIDE), "index": index, "places": places}
         save_arrays(folder / FILE, arrays | {"classes": classes, "maps": maps})
-
-
-def spread(rows: np.ndarray) -> np.ndarray:
-    """SHOWN of the rows, spread evenly."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int))] if len(rows) else rows
 
 
 def maps_of(learner: Any, images: np.ndarray, index: np.ndarray, classes: np.ndarray) -> np.ndarray | None:

@@ -15,7 +15,8 @@ from ...data.types import Source
 from ...inference.evaluation import warn_if_changed
 from ...inference.predictor import Predictor
 from ...models import Classifier
-from ...serve.examples import Say, if_readable, index_of, spread
+from ...runs.sampling import evenly_spread
+from ...serve.examples import EXAMPLES, Say, if_readable, index_of
 from ...serve.models import ExampleImages, ServedClassifier
 from ...serve.neighbors import NeighborIndex
 from .features import FeatureExtractor
@@ -60,7 +61,7 @@ def served_classifier(
         assert val.labels is not None
         if folder is not None:
             warn_if_changed(folder, "val", val.digest, say)
-        rows = np.argsort(order(val.labels), kind="stable")[spread(len(val.names))]
+        rows = np.argsort(order(val.labels), kind="stable")[evenly_spread(len(val.names), EXAMPLES)]
         return ExampleImages(
             [np.array(val.images[row]) for row in rows],
             [val.names[row] for row in rows],
