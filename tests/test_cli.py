@@ -30,6 +30,11 @@ def test_settings_are_split_from_other_arguments() -> None:
     assert settings == {"optim.lr": "-0.1", "augment.crop": "random", "optim.nesterov": "true"}
 
 
+def test_names_of_classes_keep_their_hyphens() -> None:
+    tokens = ["--data.colors.bare-soil=[1,2,3]", "--data.val-fraction", "0.2", "--loss.terms.my-loss", "1"]
+    assert list(split_settings(tokens)[1]) == ["data.colors.bare-soil", "data.val_fraction", "loss.terms.my-loss"]
+
+
 MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such command": (lambda p: ["trian", "x"], "train"),
     "no recipe and no data": (lambda p: ["train"], "--data PATH"),
@@ -44,6 +49,15 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "not a run": (lambda p: ["resume", str(p / "empty")], "not a run"),
     "a setting without its section": (lambda p: ["train", "digits", "--lr", "1"], "--optim.lr"),
     "a setting twice": (lambda p: ["train", "digits", "--optim.lr", "1", "--optim.lr=2"], "given twice"),
+    "data twice": (lambda p: ["train", "digits", "--data", "a", "--data.path", "b"], "given twice"),
+    "a setting that a score ignores": (
+        lambda p: ["score", "--truth", "a", "--pred", "b", "--data.size", "3"],
+        "data.size",
+    ),
+    "a palette twice": (
+        lambda p: ["score", "--truth", "a", "--pred", "b", "--palette", "x", "--data.palette", "y"],
+        "both given",
+    ),
     "a list without brackets": (lambda p: ["train", "digits", "--data.classes", "a,b"], "[a,b]"),
     "a part of a run": (lambda p: ["predict", str(p / "labels.csv"), str(p), "--out", "x.csv"], "it is a file"),
     "fraction of a pixel": (

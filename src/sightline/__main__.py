@@ -34,11 +34,17 @@ def split_settings(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not equals:
             flag = not queue or (queue[0].startswith("--") and len(queue[0]) > 2)
             value = "true" if flag else queue.pop(0)
-        key = name.removeprefix("--").replace("-", "_")
+        key = setting_key(name.removeprefix("--"))
         if key in settings:
             raise SightlineError(f"--{key} is given twice", where="the command line", cure="remove one of the two")
         settings[key] = value
     return left, settings
+
+
+def setting_key(name: str) -> str:
+    """The key of a setting, in which - stands for _ in the names of sections and settings, but not in class names."""
+    section, setting, *rest = name.split(".", 2)
+    return ".".join([section.replace("-", "_"), setting.replace("-", "_"), *rest])
 
 
 def run(tokens: list[str]) -> int:

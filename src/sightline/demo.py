@@ -30,7 +30,9 @@ def demo(*, out: str | os.PathLike[str] = "runs/demo", quiet: bool = False) -> l
     """
     folder = path_of(out)
     own = {"digits", "scenes", "transfer", "scenes-data", "digits-data"}
-    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - own):
+    if folder.exists() and (
+        not folder.is_dir() or {name for name in os.listdir(folder) if not name.startswith(".")} - own
+    ):
         raise SightlineError("this folder is not empty", where=str(folder), cure="choose another folder: --out FOLDER")
     say = (lambda text: None) if quiet else print_plain
     done: list[Run | GridResult] = []

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from .config.paths import absolute
-from .config.resolve import flat, resolve
+from .config.resolve import flat, resolve, with_data
 from .engine.memory import explain_out_of_memory
 from .errors import SightlineError
 from .models.pretrained.preprocessing import with_own_preprocessing
@@ -48,7 +48,7 @@ def evaluate(
         cure = "leave them out: an evaluation has the settings of the run, but for data.*"
         raise SightlineError("these settings do not apply to an evaluation", where=", ".join(odd), cure=cure)
     if other:
-        config = resolve(config, {"data.path": other, "data.layout": "auto", "data.leave_out": ()} | settings)
+        config = resolve(config, {"data.layout": "auto", "data.leave_out": ()} | with_data(settings, other))
         config, _ = with_own_preprocessing(config)
     if not run_folder.is_finished(folder):
         say("this run is not finished: these are the numbers of its best weights so far")

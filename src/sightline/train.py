@@ -14,7 +14,7 @@ import torch
 
 from .config.checks import FITTED
 from .config.paths import path_of
-from .config.resolve import resolve
+from .config.resolve import resolve, with_data
 from .config.schema import Config
 from .data.loader import part_range, prefetch, training_batches
 from .data.types import Batch
@@ -70,7 +70,7 @@ def train(
     status 4 if the run was interrupted and can be resumed.
     """
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
-    config = resolve(base, settings | ({"data.path": os.fspath(data)} if data is not None else {}))
+    config = resolve(base, with_data(settings, data))
     config, preprocessing = with_own_preprocessing(run_folder.with_absolute_paths(config))
     folder = path_of(out) if out is not None else run_folder.default_folder(config.name)
     TASKS[config.task].check(config)

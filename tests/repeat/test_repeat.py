@@ -182,7 +182,12 @@ def test_mistakes_are_said(photos: Path, folds: RepeatResult, tmp_path: Path) ->
         return caught.value
 
     assert error().what == "there is nothing to repeat"
-    assert error(folds=2).what == "2 folds are too few"
+    assert error(folds=2).what == "--folds 2 is too few"
+    assert error(folds=3, **{"train.seed": 7}).cure == "--seeds 7"
+    assert error(folds=3, **{"data.fold": "1/4"}).what == "data.fold differs between the runs"
+    inner = error(folds=3, **{"data.inner_fraction": 0.2})
+    assert inner.what == "these runs would not be validated on the folds"
+    assert "--data.inner_fraction 0" in inner.cure
     assert error(seeds="0,0").what == "a seed is listed twice"
     assert "a, b" not in error(seeds="a,b").cure and "--seeds 0,1,2" in error(seeds="a,b").cure
     assert error(folds=5).what.startswith("these data have a validation split")

@@ -11,7 +11,7 @@ import pytest
 import sightline
 from config_toys import configured
 from sightline import SightlineError
-from sightline.config.resolve import resolve
+from sightline.config.resolve import resolve, to_yaml
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
 from sightline.engine.schedules import training_side
@@ -31,6 +31,13 @@ def test_a_step_that_is_slower_than_estimated_is_stopped() -> None:
     assert run.limited(config, 2.0).train.max_minutes == 1.0
     assert run.limited(resolve(config, {"train.epochs": 1}), 400.0).train.max_minutes == 0
     assert run.limited(resolve(config, {"train.max_minutes": 3}), 400.0).train.max_minutes == 3
+
+
+def test_the_title_says_that_a_step_was_stopped(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(to_yaml(configured({"task": "classify", "train.epochs": 12})))
+    for epoch, said in ((3, ", stopped by the time limit after epoch 3 of 12"), (12, "")):
+        (tmp_path / "metrics.jsonl").write_text(json.dumps({"event": "done", "step": 9, "epoch": epoch}) + "\n")
+        assert run.cut_off(tmp_path) == said
 
 
 def test_damaged_images_are_left_out_when_times_are_estimated(photos: Path) -> None:

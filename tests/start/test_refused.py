@@ -120,3 +120,5 @@ def test_no_time_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(SightlineError) as caught:
         sightline.start(tmp_path / "nowhere", minutes=0, quiet=True)
     assert caught.value.what == "minutes is 0" and "--minutes 10" in caught.value.cure
+    with pytest.raises(SightlineError, match="minutes is inf"):
+        sightline.start(tmp_path / "nowhere", minutes=float("inf"), quiet=True)

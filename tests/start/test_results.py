@@ -134,17 +134,28 @@ def test_weights_may_be_given_later_until_a_step_has_used_some(tmp_path: Path) -
 
 def test_a_start_with_other_data_is_an_error(tmp_path: Path) -> None:
     settings = {"data.path": "photos"}
-    write_outcomes(tmp_path, settings, {"constant": STEPS[0]}, "a digest")
-    assert list(read_outcomes(tmp_path, settings, False, data="a digest")) == ["constant"]
+    write_outcomes(tmp_path, settings, {"constant": STEPS[0]}, {"data": "a digest"})
+    assert list(read_outcomes(tmp_path, settings, False, digests={"data": "a digest"})) == ["constant"]
     with pytest.raises(SightlineError, match="other data") as caught:
-        read_outcomes(tmp_path, settings, False, data="another digest")
+        read_outcomes(tmp_path, settings, False, digests={"data": "another digest"})
     assert caught.value.why == "images were added, removed or changed, or have other labels"
-    assert read_outcomes(tmp_path, settings, True, data="another digest") == {}
+    assert read_outcomes(tmp_path, settings, True, digests={"data": "another digest"}) == {}
+
+
+def test_a_weight_file_with_other_content_is_an_error_once_a_step_has_used_it(tmp_path: Path) -> None:
+    settings = {"data.path": "photos", "weights": "a.safetensors"}
+    before, now = ({"data": "d", "weights": digest} for digest in ("one", "two"))
+    write_outcomes(tmp_path, settings, {"constant": STEPS[0]}, before)
+    assert read_outcomes(tmp_path, settings, False, ["frozen"], now)
+    with pytest.raises(SightlineError, match="a start with other weights") as caught:
+        read_outcomes(tmp_path, settings, False, ["constant"], now)
+    assert caught.value.why == "the file of the weights has other content"
+    assert read_outcomes(tmp_path, settings, False, ["constant"], before)
 
 
 def test_the_printed_command_goes_on_with_the_start(tmp_path: Path) -> None:
     """The settings of a command line are text, those that were found in the data are not."""
-    write_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": 0.3}, {"constant": STEPS[0]}, "")
+    write_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": 0.3}, {"constant": STEPS[0]}, {})
     assert read_outcomes(tmp_path, {"data.path": "photos", "data.val_fraction": "0.3"}, False)
 
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import sightline
+from config_toys import configured
 from sightline.config.schema import Config
 from sightline.errors import SightlineError
+from sightline.sweep.plan import make_plan
+from sightline.sweep.trial import RunningTrial
 
 pytestmark = pytest.mark.usefixtures("forked")
 QUICK = {"train.epochs": 1, "report.samples": 0, "pretrain.neighbors": 3}
@@ -52,3 +56,48 @@ def test_pre_trainings_on_unlabeled_images_without_a_probe_are_an_error_before_a
     with pytest.raises(SightlineError, match="cannot be compared") as caught:
         sightline.sweep(small(**QUICK), images, out=tmp_path / "s", **{"optim.lr": [1e-3, 1e-2]})
     assert "--pretrain.probe LABELED" in caught.value.cure and not (tmp_path / "s").exists()
+
+
+def test_the_metric_of_the_best_epoch_is_that_of_the_sweep(
+    small: Callable[..., Config], make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "photos", classes=2, train=4, val=2, size=16)
+    for settings in ({"train.best_metric": "epoch"}, {"train.best_metric": "loss"}):
+        with pytest.raises(SightlineError, match="keeps the epoch with the best accuracy") as caught:
+            sightline.sweep("photos_scratch", photos, out=tmp_path / "s", **settings, **{"optim.lr": [1e-3, 1e-2]})
+        assert "--metric" in caught.value.cure and not (tmp_path / "s").exists()
+
+
+def test_other_content_of_the_initial_weights_is_another_sweep(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos, file = make_photos(tmp_path / "photos", classes=2, train=4, val=2, size=16), tmp_path / "w.safetensors"
+    settings = {"data.path": str(photos), "model.weights": str(file), "optim.lr": [1e-3, 1e-2]}
+
+    def identity() -> dict[str, str]:
+        return make_plan("photos_scratch", dict(settings), None, "tpe", "median", 0).identity()
+
+    file.write_bytes(b"one")
+    first, again = identity(), identity()
+    file.write_bytes(b"two")
+    assert first == again and {key for key in first if first[key] != identity()[key]} == {"data, weights"}
+
+
+def test_a_trial_is_not_pruned_in_the_first_fifth_of_its_own_epochs(tmp_path: Path) -> None:
+    """The pruner is that of a sweep whose candidates of `train.epochs` differ."""
+    pruned = {}
+    for pruner, epochs in (("median", 40), ("median", 4), ("none", 40)):
+        values = {float(epoch): 0.1 for epoch in range(1, epochs)}
+        study = SimpleNamespace(
+            plan=SimpleNamespace(pruner=pruner, name="s"),
+            folder=tmp_path,
+            all=lambda: [SimpleNamespace(intermediate_values={})],
+        )
+        trial = SimpleNamespace(number=0, report=lambda value, epoch: None, should_prune=lambda: True)
+        (tmp_path / "trial-0000").mkdir(exist_ok=True)
+        (tmp_path / "trial-0000" / "metrics.jsonl").write_text("x")
+        running = RunningTrial(study, trial, configured({"task": "classify", "train.epochs": epochs}), 0)  # type: ignore
+        running.evaluations, running.check_image_digest = lambda values=values: values, lambda: None  # type: ignore
+        running.report()
+        pruned[pruner, epochs] = running.pruned_epoch
+    assert pruned == {("median", 40): 9, ("median", 4): 2, ("none", 40): 1}

@@ -5,6 +5,7 @@ import sys
 from json import dumps
 from pathlib import Path
 
+from ..errors import SightlineError
 from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Settings, Text, app
 
@@ -60,10 +61,16 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
     """
     from ..config.resolve import resolve
     from ..config.schema import Config
+    from ..tasks.segment.score import OF_MASKS, text
     from ..tasks.segment.score import score as function
-    from ..tasks.segment.score import text
 
+    if palette and "data.palette" in (settings or {}):
+        what = "--palette and --data.palette are both given"
+        raise SightlineError(what, where="the command line", cure="leave one of them out")
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
+    if odd := [key for key in settings or {} if key.split(".")[1] not in OF_MASKS]:
+        cure = f"leave them out; it has --data. with {', '.join(OF_MASKS)}"
+        raise SightlineError("these settings do not apply to the score of masks", where=", ".join(odd), cure=cure)
     print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))
 
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import SightlineError, nearest_hint
+from ..errors import SightlineError, listing, nearest_hint
 
 FITTED = {"lbfgs": "linear", "knn": "knn"}
 """Values of `optim.name` with which the head is not trained, but computed from features -> the head that they need."""
@@ -31,6 +31,34 @@ def common_rules(config: Any) -> Rules:
             (config.optim.name in FITTED or config.model.fit_head) and not config.fits_heads
         ),
     }
+
+
+def check_effects(config: Any) -> None:
+    """Raise SightlineError for settings that have no effect on a training. Runs that have them can still be used."""
+    optim, fitted = config.optim, config.optim.name in FITTED
+    penalty = {name: getattr(optim, name) for name in ("name", "weight_decay", "decay_choices")}
+    rules = {
+        "train.patience needs a train.best_metric other than epoch: the last epoch is always the newest": (
+            config.train.patience and config.train.best_metric == "epoch" and not fitted
+        ),
+        "schedule.name multi_step needs schedule.milestone_epochs, such as [10, 15]": (
+            config.schedule.name == "multi_step" and not config.schedule.milestone_epochs
+        ),
+        f"optim.name {optim.name} computes the head; of the settings of optim it has weight_decay and decay_choices": (
+            fitted and optim != type(optim)(**penalty)
+        ),
+    }
+    if faults := violated(rules):
+        cure = "leave these settings out, or correct them"
+        raise SightlineError("settings without effect", where="the recipe", why="\n" + listing(faults), cure=cure)
+
+
+def warm_up_note(config: Any) -> str:
+    """A note if the learning rate only increases, because the warm-up is as long as the training; otherwise ""."""
+    warm_up, epochs = config.schedule.warmup_epochs, config.train.epochs
+    if warm_up < epochs or config.optim.name in FITTED:
+        return ""
+    return f"the learning rate only increases: schedule.warmup_epochs is {warm_up:g}, and the training has {epochs}"
 
 
 def has_fixed_features(config: Any) -> bool:
@@ -88,7 +116,13 @@ def whole_image_rules(config: Any) -> Rules:
 
 def class_rules(config: Any) -> Rules:
     """Rules for tasks whose labels are classes."""
-    return {"data.labels number is for tasks that predict a number": config.data.labels == "number"}
+    data = config.data
+    return {
+        "data.labels number is for tasks that predict a number": data.labels == "number",
+        "data.palette, data.colors, data.mask, data.merge and data.ignore are for masks, in segmentation only": (
+            data.palette or data.colors or data.mask or data.merge or data.ignore
+        ),
+    }
 
 
 def no_head_rules(config: Any) -> Rules:
@@ -96,6 +130,9 @@ def no_head_rules(config: Any) -> Rules:
     return {
         "report.train_samples is available for classification only": config.report.train_samples,
         "model.head is available for classification only": config.model.head != "linear",
+        "model.fixed_norm and optim.decay_choices are available for classification only": (
+            config.model.fixed_norm or config.optim.decay_choices
+        ),
         "train.ensemble is available for classification only": config.train.ensemble,
     }
 

@@ -2,6 +2,7 @@
 name the most similar existing key."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
@@ -40,6 +41,16 @@ def resolve(base: C, overrides: Mapping[str, Any] | None = None, where: str = "t
     return apply_settings(base, settings, where)
 
 
+def with_data(settings: Mapping[str, Any], data: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Settings by dotted keys, with `data` as `data.path`. Raises SightlineError if both are given."""
+    where = "the command line"
+    given = flat(settings, where)
+    if data is not None and "data.path" in given:
+        cure = "leave out data.path, which is what --data sets"
+        raise SightlineError("the setting 'data.path' is given twice", where=where, cure=cure)
+    return given | ({"data.path": os.fspath(data)} if data is not None else {})
+
+
 def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
     """Convert nested settings to dotted keys; dotted ones stay. kind: the class of the configuration. A section may
     be given twice, and is then merged; a setting that is given twice raises SightlineError."""
@@ -49,9 +60,10 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
         declared = field_type(key, kind)
         section = isinstance(declared, type) and issubclass(declared, Section)
         inner = flat(value, where, kind, f"{key}.") if isinstance(value, Mapping) and section else {key: value}
-        twice = next((key for key in inner if key in settings), None)
-        if twice is not None:
-            raise SightlineError(f"the setting {twice!r} is given twice", where=where, cure="remove one of the two")
+        for new, old in ((new, old) for new in inner for old in settings):
+            if new == old or new.startswith(f"{old}.") or old.startswith(f"{new}."):  # model.args and model.args.width
+                what = f"the setting {new!r} is given twice" if new == old else f"{old} and {new} are both given"
+                raise SightlineError(what, where=where, cure="remove one of the two")
         settings |= inner
     return settings
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..config.checks import warm_up_note
 from ..config.resolve import flat
 from ..config.schema import Config
 from ..data.label_arrays import label_texts
@@ -93,6 +94,8 @@ def build_parts(
     if distributed.world().size > 1:  # before decoding
         code = loaded_code()
         distributed.require_same({"recipe": settings_of(config), "code": code.digest if code else "none"})
+    if fresh and (note := warm_up_note(config)):
+        log.say(note)
     with distributed.local_rank0_first():
         parts = build(functions.build, config, once(log.say), precision, fresh)
     if distributed.world().size > 1:

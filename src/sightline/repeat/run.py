@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..config.paths import path_of
-from ..config.resolve import resolve
+from ..config.resolve import resolve, with_data
 from ..config.schema import Config
 from ..data.sources.open import open_source
 from ..data.sources.pairs import is_segmentation, open_pairs
 from ..doctor.quick import divided_films
-from ..errors import SightlineError, counted, some_of
+from ..errors import SightlineError, some_of
 from ..recipes import load_recipe
 from ..report.compare.files import require_own_folder
 from ..runs import run_folder
-from ..runs.atomic import remove, sha256
+from ..runs.atomic import remove
 from ..runs.lock import lock_run
 from ..runs.log import once, said_once
 from ..runs.signals import StopRequest
@@ -37,7 +37,7 @@ from .several import (
     store_inputs,
     train_or_resume,
     trained_as,
-    weights_file,
+    weights_digest,
 )
 
 NOTHING_CHOSEN = {"train.best_metric": "epoch", "train.patience": 0}
@@ -73,10 +73,12 @@ def repeat(
     chosen = parse_seeds(seeds, "--seeds")
     require_several(folds, chosen)
     base = load_recipe(recipe) if not isinstance(recipe, Config) else typed(recipe)
-    given = settings | ({"data.path": os.fspath(data)} if data is not None else {})
+    given = with_data(settings, data)
+    require_free(given, folds)
     usual = NOTHING_CHOSEN if TASKS[base.task].selects_epochs else {}
     config = resolve(base, usual | given)
     if folds:
+        require_whole(config)
         require_unseen(config)
     plan = Repeats(config.name, folds, chosen)
     first = run_folder.with_absolute_paths(resolve(config, own_settings(next(iter(plan.runs.values())), folds)))
@@ -107,6 +109,23 @@ def repeat(
     return result
 
 
+def require_free(given: Mapping[str, Any], folds: int) -> None:
+    """Raise SightlineError if a setting is given that differs between the runs of a repetition."""
+    own = {"train.seed": "the seeds of the runs are those of --seeds", "data.fold": "each run has another fold"}
+    for key, why in own.items():
+        if key in given and (key == "train.seed" or folds):
+            cure = f"--seeds {given[key]}" if key == "train.seed" else f"leave out --{key} or --folds"
+            raise SightlineError(f"{key} differs between the runs", where=f"--{key}", why=why, cure=cure)
+
+
+def require_whole(config: Config) -> None:
+    """Raise SightlineError if the runs would be validated on a part of the training images that is no fold."""
+    if config.data.inner_fraction:
+        why = f"data.inner_fraction is {config.data.inner_fraction:g}, as in the trials of a sweep: it holds out others"
+        cure = "add --data.inner_fraction 0; or leave out --folds, and use several seeds: --seeds 0,1,2"
+        raise SightlineError("these runs would not be validated on the folds", where="--folds", why=why, cure=cure)
+
+
 def own_settings(run: Repetition, folds: int) -> dict[str, Any]:
     """The settings in which a run differs from the others."""
     return {"train.seed": run.seed} | ({"data.fold": f"{run.fold}/{folds}"} if folds else {})
@@ -125,8 +144,7 @@ def checked_inputs(first: Config, say: Callable[[str], None]) -> dict[str, str]:
         raise SightlineError("this pre-training has no folds", where="--folds", why=why, cure=cure)
     source = task.open(first, say)
     evaluated = task.evaluated(first, source) if task.evaluated else source
-    file = weights_file(first.model.weights)
-    found = {"data": source.listing_digest, "model.weights": sha256(file) if file else ""}
+    found = {"data": source.listing_digest, "model.weights": weights_digest(first.model.weights)}
     return found | ({task.probe_setting: evaluated.listing_digest} if evaluated is not source else {})
 
 
@@ -152,7 +170,12 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
     """Raise SightlineError for numbers of folds and seeds with which nothing is repeated."""
     if folds and folds < FEWEST_FOLDS:
         why = f"the interval of the mean needs at least {FEWEST_FOLDS} folds"
-        raise SightlineError(f"{counted(folds, 'fold')} are too few", where="--folds", why=why, cure="use --folds 5")
+        raise SightlineError(
+            f"--folds {folds} is too few",
+            where="--folds",
+            why=why,
+            cure="use --folds 5",
+        )
     if len(set(seeds)) < len(seeds):
         raise SightlineError("a seed is listed twice", where="--seeds", cure="list each seed once: --seeds 0,1,2")
     if not folds and len(seeds) < 2:
@@ -163,13 +186,14 @@ def require_several(folds: int, seeds: tuple[int, ...]) -> None:
 
 def require_unseen(config: Config) -> None:
     """Raise SightlineError if the initial weights are those of a run on the same data, or on a folder around or inside
-    them: it has seen images of the folds."""
+    them: it has seen images of the folds. A table stands for its folder."""
     weights = path_of(config.model.weights)
     recipe = next((path for one in (weights, *weights.parents[:3]) if (path := one / "recipe.yaml").is_file()), None)
     if recipe is None or not weights.exists():
         return
-    own, before = (run_folder.with_absolute_paths(one).data.path for one in (config, load_recipe_file(recipe)))
-    if own == before or Path(own).is_relative_to(before) or Path(before).is_relative_to(own):
+    paths = [Path(run_folder.with_absolute_paths(one).data.path) for one in (config, load_recipe_file(recipe))]
+    own, before = (path.parent if path.is_file() else path for path in paths)
+    if own == before or own.is_relative_to(before) or before.is_relative_to(own):
         why = f"{config.model.weights} was trained on {before}, so that every fold would be validated on known images"
         cure = "begin with other weights: --model.weights pretrained, or none; or use --seeds 0,1,2 instead of folds"
         raise SightlineError("the initial weights have seen the folds", where="model.weights", why=why, cure=cure)

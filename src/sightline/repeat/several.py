@@ -12,7 +12,7 @@ from ..errors import INTERRUPTED, SightlineError
 from ..models.pretrained.preprocessing import with_own_preprocessing
 from ..models.weights import weights_folder
 from ..runs import run_folder
-from ..runs.atomic import read_json, write_json
+from ..runs.atomic import read_json, sha256, write_json
 from ..runs.run_folder import value_of
 from ..runs.signals import StopRequest
 from ..tasks.files import load_recipe_file
@@ -113,6 +113,12 @@ def weights_file(given: str) -> Path | None:
     folder = weights_folder(path)
     file = folder / "model.safetensors" if folder else path
     return file if given and file.is_file() else None
+
+
+def weights_digest(given: str) -> str:
+    """SHA-256 of the weight file at a path, in hexadecimal; "" for other values of `model.weights`."""
+    file = weights_file(given)
+    return sha256(file) if file else ""
 
 
 def recipe_changes(old: Config, new: Config) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import SightlineError
@@ -33,14 +34,18 @@ class Outcome:
 
 
 def read_outcomes(
-    folder: Path, settings: Mapping[str, Any], overwrite: bool, pretrained: Collection[str] = (), data: str = ""
+    folder: Path,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    pretrained: Collection[str] = (),
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Outcome]:
     """The outcomes of the steps of earlier calls with the same settings; steps that were left out count no time.
 
     pretrained: names of the steps to which the settings `weights` and `model` apply; these may change until the run of
-    such a step is started. data: a digest of the data. Raises SightlineError if the folder has other content, or a
-    start with other settings or data; with `overwrite`, and if none of its steps is finished, the runs of that start
-    are deleted.
+    such a step is started. digests: of `data` and `weights`, see `Sizes`. Raises SightlineError if the folder has
+    other content, or a start with other settings, data or weights; with `overwrite`, and if none of its steps is
+    finished, the runs of that start are deleted.
     """
     known = read_json(folder / MARK)
     if not isinstance(known, dict):
@@ -51,31 +56,35 @@ def read_outcomes(
     changed = [key for key in {*given, *settings} if str(given.get(key)) != str(settings.get(key))]
     trained = {name for name, one in outcomes.items() if one.trained}
     used = any(name in trained or run_folder.is_started(folder / name) for name in pretrained)
-    other_data = known.get("data", data) != data
-    if not other_data and (not changed or ({*changed} <= {"weights", "model"} and not used)):
+    other = [name for name, digest in digests.items() if known.get(name, digest) != digest]
+    other = [name for name in other if name == "data" or (used and "weights" not in changed)]
+    if not other and (not changed or ({*changed} <= {"weights", "model"} and not used)):
         return {name: one for name, one in outcomes.items() if not one.why}
     if not overwrite and (trained or any(map(run_folder.is_finished, folder.glob("*/")))):
         was, now = known["settings"], settings
         differing = [
             f"{key} was {was.get(key, 'not set')}, is {now.get(key, 'not set')} now" for key in sorted(changed)
         ]
-        differing += ["images were added, removed or changed, or have other labels"] * other_data
+        differing += ["images were added, removed or changed, or have other labels"] * ("data" in other)
+        differing += ["the file of the weights has other content"] * ("weights" in other)
         why = "; ".join(differing)
         omitted = {key: was[key] for key in sorted(changed) if key not in now}
         again = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in omitted.items())
         cure = f"repeat the options of that start: {again}; or " * bool(omitted)
         cure += "choose another folder: --out FOLDER; or delete the runs in this one: --overwrite"
-        what = "settings" if changed else "data"
+        what = "settings" if changed else " and ".join(other)
         raise SightlineError(f"this folder has a start with other {what}", where=str(folder), why=why, cure=cure)
     for recipe in folder.glob("*/recipe.yaml"):  # also of a step that was killed before its outcome was written
         shutil.rmtree(recipe.parent, ignore_errors=True)
     return {}
 
 
-def write_outcomes(folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome], data: str) -> None:
-    """Write start.json: the settings of all steps, a digest of the data, and the outcomes so far."""
+def write_outcomes(
+    folder: Path, settings: Mapping[str, Any], outcomes: Mapping[str, Outcome], digests: Mapping[str, str]
+) -> None:
+    """Write start.json: the settings of all steps, digests of the data and the weights, and the outcomes so far."""
     steps = [asdict(one) for one in outcomes.values()]
-    write_json(folder / MARK, {"format": 1, "settings": dict(settings), "data": data, "steps": steps})
+    write_json(folder / MARK, {"format": 1, "settings": dict(settings), **digests, "steps": steps})
 
 
 def more_time(outcomes: Sequence[Outcome]) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..errors import SightlineError
 from ..models import build_backbone
 from ..models.library import patch_side
 from ..recipes.ladders import LADDERS, LadderStep
+from ..repeat.several import weights_digest
 from ..runs.sampling import evenly_spread
 from ..tasks import TASKS, task_learning_from
 
@@ -104,20 +105,21 @@ class TooLong(Exception):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of images of a data set, the seconds in which one is decoded, and a digest of names, labels and sizes of
-    files by which other data are recognized."""
+    """Numbers of images of a data set, the seconds in which one is decoded, and by their names in start.json digests of
+    the `data` (names, labels and sizes of files) and of the file of the `weights`."""
 
     train: int
     val: int
     decoding: float
-    digest: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: Source) -> "Sizes":
+    def of(cls, source: Source, weights: str = "") -> "Sizes":
         train, start = source.splits["train"], time.monotonic()
         read = len(some_images(train, READ_IMAGES))
         seconds = (time.monotonic() - start) / read
-        return cls(len(train.names), len(source.splits["val"].names), seconds, source.listing_digest)
+        digests = {"data": source.listing_digest, "weights": weights_digest(weights)}
+        return cls(len(train.names), len(source.splits["val"].names), seconds, digests)
 
 
 def some_images(items: Items, count: int) -> list[Any]:

@@ -97,7 +97,7 @@ def write_result(
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
     atomic_write(folder / "report.html", page)
     compared = any(not math.isnan(pair.interval[0]) for pair in pairs)
-    cheapest = f"; {best.name} is the cheapest that is not shown to be worse" * compared
+    cheapest = f"; no later step is shown to beat {best.name}" * compared
     other = "" if used is best else f", which has the highest value{cheapest}"
     return StartResult(folder, best.name, tuple(lines), tuple(commands), f"with {used.name}{other}")
 

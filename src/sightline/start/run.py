@@ -1,6 +1,7 @@
 """`sightline start`: train baselines and networks within a time, and say which step was worth it."""
 
 import contextlib
+import math
 import os
 import shlex
 import time
@@ -45,6 +46,8 @@ LATE, SHORTEST_LIMIT = 1.25, 60.0
 """A step is stopped after LATE times the seconds that were left at its start, but not before SHORTEST_LIMIT."""
 MARGIN = 1.25
 """Factor on the seconds of steps that did not fit, in the advice to give more time."""
+OF_WEIGHTS = ("model.weights", "--weights")
+"""Where errors are that leave out a step, because its weights cannot be had."""
 RESERVE = 15.0
 """Seconds for the comparison after the last step."""
 
@@ -105,8 +108,8 @@ def start(
     The same call resumes an interrupted start, and with more minutes adds steps. Raises SightlineError for data that
     no step can be trained on, and with status 4 when interrupted.
     """
-    if not minutes > 0:
-        cure = "give a positive number of minutes: --minutes 10"
+    if not 0 < minutes < math.inf:
+        cure = "give a positive, finite number of minutes: --minutes 10"
         raise SightlineError(f"minutes is {minutes:g}", where="sightline start", why="every step takes time", cure=cure)
     if "model.name" in settings:
         cure = f"name the network of the pre-trained steps: --model {settings['model.name']}"
@@ -124,16 +127,15 @@ def start(
     kind, source, wanted = look(wanted, say, films=True)
     folder = path_of(out) if out is not None else run_folder.default_folder("start")
     run_folder.require_outside_data(folder, wanted["data.path"])
-    steps, sizes = ladder(kind, source, weights, model, wanted), Sizes.of(source)
+    steps, sizes = ladder(kind, source, weights, model, wanted), Sizes.of(source, weights)
     with lock_run(folder) as note:
         if note:
             say(f"warning: {note}")
         asked = wanted | {name: value for name, value in (("weights", weights), ("model", model)) if value}
-        outcomes = read_outcomes(
-            folder, asked, overwrite, [step.name for step in steps if step.pretrained], sizes.digest
-        )
+        pretrained = [step.name for step in steps if step.pretrained]
+        outcomes = read_outcomes(folder, asked, overwrite, pretrained, sizes.digests)
         climb = Climb(source, folder, asked, sizes, minutes, say, quiet, outcomes)
-        write_outcomes(folder, asked, outcomes, sizes.digest)
+        write_outcomes(folder, asked, outcomes, sizes.digests)
         signals = StopRequest.received
         steps = [step for step in steps if not (step.pretrained and weights == "none")]
         for step, later in zip(steps, range(1, len(steps) + 1), strict=True):
@@ -220,19 +222,19 @@ def take(climb: Climb, step: LadderStep) -> bool:
             climb.say(f"\n{outcome.title}: about {duration(fit.seconds)} of the {duration(climb.left)} that are left")
             train(limited(fit.config, climb.left), out=run, overwrite=True, quiet=climb.quiet)
         climb.side = side_after(climb, step)
-        outcome = replace(outcome, trained=True)
+        outcome = replace(outcome, trained=True, title=outcome.title + cut_off(run))
     except TooLong as error:
         outcome = replace(outcome, title=step.title, network=0.0, **left_out(climb, error))
     except SightlineError as error:
         if error.status == INTERRUPTED:
             raise interrupted(climb.folder) from error
-        if not (step.pretrained and (error.status == ENVIRONMENT or "weights" in error.where)):
+        if not (step.pretrained and (error.status == ENVIRONMENT or error.where.startswith(OF_WEIGHTS))):
             raise
         why = f"{error.what}: {error.why}" if error.why else error.what
         outcome = replace(outcome, why=why, cure=typed(error.cure))
     finally:
         climb.outcomes[step.name] = replace(outcome, seconds=outcome.seconds + time.monotonic() - begin)
-        write_outcomes(climb.folder, climb.settings, climb.outcomes, climb.sizes.digest)
+        write_outcomes(climb.folder, climb.settings, climb.outcomes, climb.sizes.digests)
     if outcome.why:
         known = any(one.why == outcome.why for one in climb.outcomes.values() if one.name != step.name)
         reason = "for the same reason" if known else f"because {outcome.why}\n  {outcome.cure}"
@@ -287,6 +289,13 @@ def fit_of(climb: Climb, step: LadderStep) -> Fit:
 def side_after(climb: Climb, step: LadderStep) -> int:
     """The side of the images of the pre-trained steps, after the run of `step` is finished."""
     return load_recipe_file(climb.folder / step.name / "recipe.yaml").data.size if step.pretrained else climb.side
+
+
+def cut_off(run: Path) -> str:
+    """What to add to the title of a step that ended before its last epoch; otherwise ""."""
+    epochs, record = load_recipe_file(run / "recipe.yaml").train.epochs, run_folder.final_record(run) or {}
+    done = record.get("epoch", epochs)
+    return f", stopped by the time limit after epoch {done:g} of {epochs}" if done < epochs else ""
 
 
 def titled(step: LadderStep, config: Config) -> str:

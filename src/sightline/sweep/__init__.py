@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.paths import path_of
+from ..config.resolve import with_data
 from ..config.schema import Config
 from ..config.strict_yaml import dump_yaml, parse_yaml
 from ..errors import SightlineError, listing
@@ -23,7 +24,7 @@ from .results import Sweep, report_best, write_results
 from .scheduler import TrialScheduler, local_launcher
 from .study import JOURNAL, SweepStudy, require
 
-FILE = "sweep.yaml"
+FILE, WEIGHTS = "sweep.yaml", "data, weights"
 CHOSEN_ON_VAL = {"data.inner_fraction": "0"}
 """What sweep.yaml of earlier versions lacks: their trials were chosen on the validation images."""
 WRITTEN = (FILE, JOURNAL, "sweep.json", "sweep.csv", "best.yaml", "report.html", "report.pdf", "figures", "compare",
@@ -74,9 +75,7 @@ def sweep(
         require("submitit")
     typed, options = split_cluster(dict(settings))
     check_options(trials, minutes, jobs, seed, cluster_faults(cluster, options))
-    if data is not None:
-        typed["data.path"] = os.fspath(data)
-    plan = make_plan(recipe, typed, metric, sampler, pruner, seed, split)
+    plan = make_plan(recipe, with_data(typed, data), metric, sampler, pruner, seed, split)
     folder = path_of(out) if out is not None else run_folder.default_folder(f"sweep-{plan.base.name}")
     run_folder.require_outside_data(folder, plan.first.data.path)
     require_own_folder(folder, (folder / FILE).is_file(), "sweep")
@@ -134,6 +133,7 @@ def study_name(folder: Path, plan: SweepPlan, overwrite: bool) -> str:
             "choose another folder: --out FOLDER; or replace that sweep: --overwrite",
         )
         raise SightlineError("cannot read sweep.yaml", where=str(path), why=why, cure=cure) from error
+    before = {WEIGHTS: identity.get(WEIGHTS)} | before  # earlier versions did not write it
     keys = dict.fromkeys([*before, *identity])
     changed = [key for key in keys if before.get(key) != identity.get(key)]
     if changed:

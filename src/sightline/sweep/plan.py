@@ -13,6 +13,7 @@ from ..data.sources.splits import OUTER
 from ..data.types import Source
 from ..errors import SightlineError
 from ..recipes import load_recipe
+from ..repeat.several import weights_digest
 from ..runs import run_folder
 from ..runs.code_file import loaded_code
 from ..tasks import TASKS
@@ -124,6 +125,10 @@ def make_plan(
             cure = "use " + " or ".join(f"--{name} {choice}" for choice in choices)
             raise SightlineError(f"unknown {name} {value!r} for the task {first.task}", where=f"--{name}", cure=cure)
     if task.selects_epochs:
+        if fixed.get("train.best_metric", metric) != metric:
+            what = f"a trial keeps the epoch with the best {metric}, not train.best_metric {fixed['train.best_metric']}"
+            cure = "leave it out; to choose by another metric: --metric " + "|".join(metrics)
+            raise SightlineError(what, where="train.best_metric", cure=cure)
         fixed["train.best_metric"] = metric
     first = run_folder.with_absolute_paths(resolve(base, {**fixed, **values}))
     task.check(first)
@@ -144,7 +149,7 @@ def make_plan(
         first = resolve(first, {"data.inner_fraction": INNER_FRACTION})
         source, evaluated = opened(first)
     report_split = split or (OUTER if OUTER in evaluated.splits else "")
-    data = data_identity(source, evaluated)
+    data = data_identity(source, evaluated) | initial_weights(first, space)
     return SweepPlan(base, fixed, space, metric, sampler, pruner, seed, first, data, report_split)
 
 
@@ -160,6 +165,13 @@ def has_inner(source: Source) -> bool:
     """Whether the training images of a data set can be divided, and validation images remain to report on."""
     train = source.splits["train"]
     return "val" in source.splits and train.shards is None and bool(train.read_mask or train.labels is not None)
+
+
+def initial_weights(first: Config, space: Space) -> dict[str, str]:
+    """{key of the identity: digests of the files of the initial weights}; {} if no trial begins with a file."""
+    searched = space["model.weights"].candidates if "model.weights" in space else ()
+    digests = [weights_digest(str(name)) for name in (first.model.weights, *searched)]
+    return {"weights": " ".join(digests)} if any(digests) else {}
 
 
 def data_identity(source: Source, evaluated: Source) -> dict[str, Any]:

@@ -159,16 +159,16 @@ def outcome_of(trial: "optuna.trial.FrozenTrial") -> TrialOutcome:
 def pruner_of(plan: SweepPlan) -> "optuna.pruners.BasePruner":
     """The Optuna pruner of a sweep.
 
-    median: after a fifth of the epochs, stop a trial whose best value so far is worse than the median of the complete
-    trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a ninth of all epochs, stop a
-    trial that is not among the best third of the trials that have reached this epoch. none: stop no trial.
+    median: after a fifth of its own epochs (see `RunningTrial.report`), stop a trial whose best value so far is worse
+    than the median of the complete trials at the same epoch. halving: at the epochs e and 3 e, where e is just above a
+    ninth of all epochs, stop a trial that is not among the best third of those that have reached this epoch. none: stop
+    no trial.
     """
     import optuna
 
     epochs = plan.first.train.epochs
     if plan.pruner == "median":
-        warmup = 1 + max(1, epochs // 5)
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup)
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
     if plan.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=epochs // 9 + 1, reduction_factor=3)
     return optuna.pruners.NopPruner()

@@ -109,12 +109,13 @@ class RunningTrial:
             return
         self.log_size = size
         self.check_image_digest()
-        reported = self.study.all()[self.trial.number].intermediate_values
+        reported, epochs = self.study.all()[self.trial.number].intermediate_values, self.config.train.epochs
+        spared = max(1, epochs // 5) if self.study.plan.pruner == "median" else 0
         for value_epoch, value in self.evaluations().items():
             epoch = int(value_epoch)
             if epoch not in reported:
                 self.trial.report(value, epoch)
-            if max(reported, default=0) <= epoch < self.config.train.epochs and self.trial.should_prune():
+            if max([spared + 1, *reported]) <= epoch < epochs and self.trial.should_prune():
                 self.pruned_epoch = epoch
                 return
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config.checks import check_effects
 from ...config.resolve import resolve
 from ...config.schema import Augment
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
@@ -62,6 +63,7 @@ def check(config: PretrainConfig) -> None:
     """Raise SightlineError for an invalid augmentation or an unknown model, before any data are read."""
     check_augment(config.augment, config.data.size)
     check_optimizer(config.optim)
+    check_effects(config)
     if config.pretrain.method not in OBJECTIVES:
         what = f"there is no objective {config.pretrain.method!r}"
         raise SightlineError(

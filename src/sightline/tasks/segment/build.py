@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...config.checks import check_loss_names
+from ...config.checks import check_effects, check_loss_names
 from ...config.schema import Config, Data
 from ...data.augment.batch import check_augment, check_colors, normalize
 from ...data.augment.geometry import scaled
@@ -59,6 +59,7 @@ def check(config: SegmentConfig) -> None:
     check_augment(config.augment, config.data.size)
     check_loss_names(config, LOSSES)
     check_optimizer(config.optim)
+    check_effects(config)
     check_window(config.augment)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...config.checks import FITTED, has_fixed_features
+from ...config.checks import FITTED, check_effects, has_fixed_features
 from ...config.schema import Config
 from ...data.augment.batch import check_augment, evaluation_transform, training_augmentation
 from ...data.channels import Channels
@@ -48,6 +48,7 @@ def check_settings(config: Config) -> None:
     """Raise SightlineError for an invalid augmentation, an unknown model or an unknown optimizer."""
     check_augment(config.augment, config.data.size)
     check_optimizer(config.optim)
+    check_effects(config)
     if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
         raise unknown_model(config.model.name, model_names())
 

@@ -1,0 +1,52 @@
+"""Settings that have no effect on a training, and a warm-up that takes all of it."""
+
+from typing import Any
+
+import pytest
+
+from config_toys import configured
+from sightline import SightlineError
+from sightline.config.checks import check_effects, warm_up_note
+from sightline.recipes import load_recipe
+from sightline.tasks import TASKS
+
+PROBE = {"optim.name": "lbfgs", "model.freeze": True, "train.epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"train.patience": 3, "train.best_metric": "epoch"}, "train.patience needs"),
+        ({"schedule.name": "multi_step"}, "needs schedule.milestone_epochs"),
+        (PROBE | {"optim.lr": 0.01}, "lbfgs computes the head"),
+        (PROBE | {"optim.clip_norm": 1.0}, "lbfgs computes the head"),
+    ],
+)
+def test_settings_without_effect_are_refused_before_a_training(settings: dict[str, Any], why: str) -> None:
+    config = configured({"task": "classify"} | settings)  # a run that has them can be read
+    with pytest.raises(SightlineError, match="settings without effect") as caught:
+        TASKS["classify"].check(config)
+    assert why in caught.value.why and caught.value.cure
+
+
+def test_settings_with_an_effect_are_accepted() -> None:
+    for settings in (
+        {"train.patience": 3},
+        {"schedule.name": "multi_step", "schedule.milestone_epochs": (2,)},
+        PROBE | {"optim.weight_decay": 0.5, "optim.decay_choices": (0.1, 1.0)},
+    ):
+        check_effects(configured({"task": "classify"} | settings))
+    for name in ("photos_probe", "photos_knn", "multilabel_probe"):
+        check_effects(load_recipe(name))
+
+
+def test_settings_of_masks_are_refused_for_classes() -> None:
+    for key, value in {"data.merge": {"a": "b"}, "data.ignore": ("a",), "data.palette": "camvid"}.items():
+        with pytest.raises(SightlineError, match="are for masks"):
+            configured({"task": "classify", key: value})
+
+
+def test_a_warm_up_as_long_as_the_training_is_said() -> None:
+    settings = {"schedule.name": "cosine", "schedule.warmup_epochs": 2, "train.epochs": 2}
+    assert "schedule.warmup_epochs is 2, and the training has 2" in warm_up_note(configured(settings))
+    assert not warm_up_note(configured(settings | {"train.epochs": 3}))
