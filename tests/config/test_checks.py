@@ -7,7 +7,8 @@ import pytest
 from config_toys import configured
 from sightline import SightlineError
 from sightline.config.checks import check_effects, warm_up_note
-from sightline.recipes import load_recipe
+from sightline.config.resolve import resolve
+from sightline.recipes import RECIPES, load_recipe
 from sightline.tasks import TASKS
 
 PROBE = {"optim.name": "lbfgs", "model.freeze": True, "train.epochs": 1}
@@ -44,6 +45,35 @@ def test_settings_of_masks_are_refused_for_classes() -> None:
     for key, value in {"data.merge": {"a": "b"}, "data.ignore": ("a",), "data.palette": "camvid"}.items():
         with pytest.raises(SightlineError, match="are for masks"):
             configured({"task": "classify", key: value})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "where"),
+    [
+        ("dino_fast", {"pretrain.projector_norm": True}, "pretrain.projector_norm"),
+        ("distill_fast", {"pretrain.predictor": 64}, "pretrain.predictor"),
+        ("photos_scratch", {"loss.gamma": 5.0}, "loss.gamma"),
+        ("landcover_scratch", {"loss.hard_share": 0.5}, "loss.hard_share"),
+        ("multilabel_scratch", {"multilabel.negative_gamma": 2.0}, "multilabel.negative_gamma"),
+        ("photos_scratch", {"augment.crop": "none", "augment.padding": 0, "augment.resize": 256}, "augment"),
+    ],
+)
+def test_settings_of_other_objectives_and_losses_are_refused(recipe: str, settings: dict[str, Any], where: str) -> None:
+    config = resolve(load_recipe(recipe), settings)
+    with pytest.raises(SightlineError) as caught:
+        TASKS[config.task].check(config)
+    assert caught.value.where == where and caught.value.cure
+
+
+def test_segmenters_have_no_fixed_batch_norms() -> None:
+    with pytest.raises(SightlineError, match=r"model\.fixed_norm .* available for classification only"):
+        resolve(load_recipe("landcover_scratch"), {"model.fixed_norm": True})
+
+
+def test_every_recipe_has_only_settings_with_an_effect() -> None:
+    for name in RECIPES:
+        config = load_recipe(name)
+        TASKS[config.task].check(config)
 
 
 def test_a_warm_up_as_long_as_the_training_is_said() -> None:

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from sightline.config.schema import Data
 from sightline.data.cache import DIGESTS, seal_of
 from sightline.data.image_cache import decode
 from sightline.data.sources.open import open_source
+from sightline.data.types import Decoded
 from sightline.doctor import quick
-from sightline.doctor.quick import divided_films, doctor_command, quick_line
+from sightline.doctor.quick import copies, divided_films, doctor_command, film_option, quick_line
 from sightline.recipes import RECIPES
 from sightline.runs.atomic import read_json, write_json
 
@@ -102,6 +104,22 @@ def test_films_are_named_with_the_option_that_keeps_them_together(
     assert said(path=path, group="{group}_*") == "" and said(path=path, group="none") == ""
     monkeypatch.setattr(quick, "MOST_READ", 100)
     assert said(path=path) == "", "too many to read"
+
+
+def test_the_option_is_one_with_which_images_can_be_held_out() -> None:
+    """Films of two classes with the same names, names with hyphens, and classes of one film."""
+    names = [f"{kind}/{film}_{frame:03}.png" for kind in "xy" for film in ("one", "two") for frame in range(3)]
+    films, labels = [row // 3 for row in range(12)], [row // 6 for row in range(12)]
+    assert film_option(names, films, labels) == "--data.group '{group}_*'"
+    assert film_option([name.replace("_", "-") for name in names], films, labels).startswith("--data.group '(?P<group>")
+    assert film_option(names[:3] + names[6:9], [0] * 3 + [1] * 3, [0] * 3 + [1] * 3).startswith("a column `group`")
+    assert film_option([name.replace("_", "") for name in names], films, labels).startswith("a column `group`")
+
+
+def test_unlabeled_copies_have_no_other_label() -> None:
+    images, digests = np.zeros((1, 3, 4, 4), np.uint8), np.zeros((1, 16), np.uint8)
+    train = Decoded(images, np.array([0]), ("a.png",), ("cat",), "", 0, digests)
+    assert copies({"train": train, "val": replace(train, labels=None)}) == ["1 image in both splits"]
 
 
 def test_given_splits_and_other_pictures_are_no_films(tmp_path: Path, photos: Path) -> None:

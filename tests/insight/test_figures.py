@@ -100,6 +100,8 @@ def test_class_colors_are_distinct(count):
 def test_short_names_are_one_printable_line():
     assert all(len(short(name)) <= 24 and short(name).isprintable() and short(name) for name in ODD_NAMES)
     assert short("Bengal") == "Bengal"
+    assert short("a" * 24) == "a" * 24 and short("a" * 25) == "a" * 23 + "…"
+    assert short("日本" * 6) == "日本" * 6 and short("日本" * 7) == "日本" * 5 + "日…", "each takes two columns"
 
 
 @pytest.mark.parametrize("count", [0, 1, 11])

@@ -293,7 +293,10 @@ def test_figures_of_cost_and_differences(runs: list[Path]) -> None:
     values = np.array([0.1, 0.02, -0.1])
     axes = draw_differences(["x", "y", "z"], values, values - 0.05, values + 0.05, "t").axes[0]
     colors = [line.get_color() for line in axes.get_lines()[1::2]]
-    assert len(set(colors)) == 3 and "includes zero" in axes.get_xlabel()
+    assert len(set(colors)) == 3 and axes.get_xlabel() == "points; gray: the interval includes zero"
+    none = np.full(3, np.nan)
+    axes = draw_differences(["x", "y", "z"], values, none, none, "t").axes[0]
+    assert axes.get_xlabel() == "points; gray: no interval, or the interval includes zero"
     assert most_different(np.array([0.1, np.nan, -0.5, 0.2, 0.0]), 3).tolist() == [3, 0, 2]
 
 

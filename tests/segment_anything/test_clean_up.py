@@ -233,7 +233,7 @@ def test_unusable_true_masks_are_listed_and_the_others_evaluated(
     assert [row[0] for row in rows] == ["2", "4"] and "its true mask has 9 x 4 pixels" in rows[0]
     assert "its true mask" in rows[1] and "0 bytes" in rows[1]
     record = json.loads((out / "segments.json").read_text())
-    assert record["clean_up"]["images"] == 4 and len(record["images"]) == 6, (
+    assert record["clean_up"]["images"] == 4 and len(record["images"]) == 4, (
         "the color of mask 3 is thresholded to one of the palette"
     )
 

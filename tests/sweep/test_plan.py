@@ -62,10 +62,11 @@ def test_the_metric_of_the_best_epoch_is_that_of_the_sweep(
     small: Callable[..., Config], make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     photos = make_photos(tmp_path / "photos", classes=2, train=4, val=2, size=16)
-    for settings in ({"train.best_metric": "epoch"}, {"train.best_metric": "loss"}):
+    for given, metric in (("epoch", None), ("loss", "accuracy")):
+        settings = {"data.path": str(photos), "train.best_metric": given, "optim.lr": [1e-3, 1e-2]}
         with pytest.raises(SightlineError, match="keeps the epoch with the best accuracy") as caught:
-            sightline.sweep("photos_scratch", photos, out=tmp_path / "s", **settings, **{"optim.lr": [1e-3, 1e-2]})
-        assert "--metric" in caught.value.cure and not (tmp_path / "s").exists()
+            make_plan("photos_scratch", settings, metric, "tpe", "median", 0)
+        assert "--metric" in caught.value.cure
 
 
 def test_other_content_of_the_initial_weights_is_another_sweep(

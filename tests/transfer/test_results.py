@@ -61,8 +61,10 @@ def test_the_number_of_runs_of_a_grid() -> None:
 
 def test_values_at_the_edge_of_the_tries_are_named() -> None:
     tried = tuple(({"optim.lr": lr, "train.epochs": n}, 0.5) for lr in (0.1, 0.3, 1.0) for n in (4, 10))
-    assert Choice({"optim.lr": 0.3, "train.epochs": 10}, tried).at_edge == []
-    assert Choice({"optim.lr": 1.0, "train.epochs": 10}, tried).at_edge == ["optim.lr"]
+    assert Choice({"optim.lr": 0.3, "train.epochs": 4}, tried).at_edge == []
+    assert Choice({"optim.lr": 1.0, "train.epochs": 4}, tried).at_edge == ["optim.lr"]
+    assert Choice({"optim.lr": 0.3, "train.epochs": 10}, tried).at_edge == ["train.epochs"], "more may be better"
+    assert Choice({"train.epochs": 10}, (({"train.epochs": 10}, 0.5),)).at_edge == []
 
 
 def test_each_pretraining_has_the_same_seeds(tmp_path: Path) -> None:

@@ -9,6 +9,20 @@ from ..errors import SightlineError
 from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Settings, Text, app
 
+OF_MASKS = [
+    "palette",
+    "colors",
+    "classes",
+    "merge",
+    "ignore",
+    "tolerance",
+    "threshold",
+    "group",
+    "on_unpaired",
+    "max_pixels",
+]
+"""The settings of `data` that a score of masks uses."""
+
 
 @app.command
 def evaluate(
@@ -61,8 +75,8 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
     """
     from ..config.resolve import resolve
     from ..config.schema import Config
-    from ..tasks.segment.score import OF_MASKS, text
     from ..tasks.segment.score import score as function
+    from ..tasks.segment.score import text
 
     if palette and "data.palette" in (settings or {}):
         what = "--palette and --data.palette are both given"

@@ -167,6 +167,12 @@ def check_loss_names(config: Any, known: Mapping[str, Callable[..., Any]]) -> No
         where = "loss.terms" if config.loss.terms else "loss.name"
         cure = f"use one of {', '.join(known)}; for a loss of your own, add --code FILE"
         raise SightlineError(what, where=where, cure=cure)
+    own, has = type(config.loss)(), {key for name in names for key in loss_arguments(known[name], config.loss)}
+    fields = {"alpha": "alpha", "gamma": "gamma", "share": "hard_share"}
+    if idle := [f for key, f in fields.items() if key not in has and getattr(config.loss, f) != getattr(own, f)]:
+        what = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no {' and '.join(idle)}"
+        cure = "leave it out, or use another loss: --loss.name NAME"
+        raise SightlineError(what, where=", ".join(f"loss.{field}" for field in idle), cure=cure)
     smoothed = [name for name, function in known.items() if "smoothing" in loss_arguments(function, config.loss)]
     if config.loss.smoothing and not {*names} & {*smoothed}:
         cure = f"set --loss.smoothing 0, or use a loss that has it: {', '.join(smoothed)}"

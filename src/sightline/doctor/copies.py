@@ -1,12 +1,15 @@
 """Find exact and near copies of images: within a split, in several splits, or with different labels."""
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from ..config.schema import group_pattern
 from ..data.near import LEAST_SIDE, candidates, confirmed, connected
 from ..data.sources.splits import ALL
 from ..stats.groups import Groups, found_by_name, name_parts, rows_by
@@ -96,9 +99,25 @@ def film_checks(facts: Sequence[Facts], classes: Sequence[str], stated: bool = F
     found = films_of([fact.name for fact in usable], [fact.thumb for fact in usable], [fact.label for fact in usable])
     members = [[usable[row] for row in rows] for rows in rows_by(found.ids.tolist())] if found else []
     groups = [described(f"{len(some):,} images", some, classes) for some in members]
+    names, labels = [fact.name for fact in usable], [fact.label for fact in usable]
+    films = film_option(names, found.ids.tolist(), labels) if found else ""
     if unsplit:
-        return finding("film_unsplit", [group for group, *_ in groups if len(group.files) > 1])
-    return finding("film_leak", [group for group, _, leak in groups if leak])
+        return finding("film_unsplit", [group for group, *_ in groups if len(group.files) > 1], films=films)
+    return finding("film_leak", [group for group, _, leak in groups if leak], films=films)
+
+
+def film_option(names: Sequence[str], films: Sequence[int], labels: Sequence[int]) -> str:
+    """What keeps the images of films together: the option `data.group` with a pattern of file names that divides no
+    film and leaves each class several groups, from which some can be held out; without one, a column of a table."""
+    for pattern in ("{group}_*", FRAMES):
+        matches = [group_pattern(pattern).search(name) for name in names]
+        groups = [match["group"] for match in matches if match]
+        if len(groups) < len(names):
+            continue
+        whole = len({*zip(films, groups, strict=True)}) == len({*films})
+        if whole and min(Counter(label for label, _ in {*zip(labels, groups, strict=True)}).values()) > 1:
+            return f"--data.group {shlex.quote(pattern)}"
+    return "a column `group` in a table of the images, with several films of each class (docs/data.md)"
 
 
 def frames_option(facts: Sequence[Facts]) -> str:

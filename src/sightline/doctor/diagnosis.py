@@ -56,7 +56,9 @@ def diagnose(
     is_run = (Path(path) / "recipe.yaml").is_file()
     out = out or (Path(path) / "doctor" if is_run else Path("runs/doctor"))
     known = read_json(out / FACTS)
-    if any((out / name).exists() for name in (PAGE, FACTS)) and not (known and known.get("doctor") == FORMAT):
+    if any((out / name).exists() for name in (PAGE, FACTS)) and not (
+        isinstance(known, dict) and known.get("doctor") == FORMAT
+    ):
         what = f"{PAGE} or {FACTS} of another program would be overwritten in this folder"
         raise SightlineError(what, where=str(out), cure="choose another folder: --out FOLDER")
     if is_run:

@@ -77,13 +77,11 @@ KINDS = {
     "film_leak": FindingKind("warning", "film* or scene* with images in several splits",
         "validation shares its films with training: the scores are those for films that the model knows, and are lower "
         "for new ones",
-        "hold out complete films: move each to a single split, or give data without splits and --data.group "
-        "'{{group}}_*', where {{group}} is the name of the film in the file names"),
+        "hold out complete films: move each to a single split, or give data without splits and {films}"),
     "film_unsplit": FindingKind("warning", "film* or scene* that a random split would divide",
         "a validation split that is held out at random shares its films with training: its scores are those for films "
         "that the model knows, and are lower for new ones",
-        "keep the images of a film together: --data.group '{{group}}_*', where {{group}} is the film's name in file "
-        "names"),
+        "keep the images of a film together: {films}"),
     "near_duplicate": FindingKind("warning", "set* of near copies within a split",
         "a set counts several times; a random split puts copies into train and val; look at sets with two labels",
         "look at these images; keep one of each set and remove the rest{frames}"),

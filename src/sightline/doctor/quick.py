@@ -15,7 +15,7 @@ from ..data.sources.splits import ALL
 from ..data.types import Decoded, Source
 from ..errors import SightlineError, counted
 from .checks import imbalance, missing_classes
-from .copies import films_of
+from .copies import film_option, films_of
 from .masks import RARE_PIXELS
 
 READING = (
@@ -81,7 +81,7 @@ def copies(splits: dict[str, Decoded]) -> list[str]:
     groups = [group for group in seen.values() if len(group) > 1]
     found = (
         (sum(len({name for name, _ in group}) > 1 for group in groups), "in both splits"),
-        (sum(len({label for _, label in group}) > 1 for group in groups), "with several labels"),
+        (sum(len({label for _, label in group if label}) > 1 for group in groups), "with several labels"),
         (sum(len({*group}) == 1 for group in groups), "more than once in a split"),
     )
     return [f"{counted(count, 'image')} {text}" for count, text in found if count]
@@ -118,6 +118,5 @@ def divided_films(source: Source, data: Data) -> str:
     return (
         f"{int(sizes[sizes > 1].sum()):,} of {len(items.names):,} images are of {films} or scenes, by their names and "
         "pixels. A random split divides them: the scores are those for films that the model knows, and are lower for "
-        "new ones. To keep films together: --data.group '{group}_*', where {group} is the name of the film in the file "
-        "names"
+        f"new ones. To keep films together: {film_option(items.names, found.ids.tolist(), labels)}"
     )

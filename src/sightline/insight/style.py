@@ -4,6 +4,7 @@ import colorsys
 import functools
 import io
 import math
+import unicodedata
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -106,6 +107,7 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # characters without a font are drawn as boxes
+        warnings.filterwarnings("ignore", message="constrained_layout not applied.*")
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -136,9 +138,11 @@ def lightened(color: str, share: float = 0.62) -> str:
 
 
 def short(name: str, limit: int = 24) -> str:
-    """Shorten a class name to one printable line of at most `limit` characters."""
+    """Shorten a class name to one printable line of at most `limit` columns; a Chinese, Japanese or Korean character
+    takes two."""
     line = " ".join(printable(name).split()) or "(no name)"
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    columns = np.cumsum([1 + (unicodedata.east_asian_width(one) in "WF") for one in line])
+    return line if columns[-1] <= limit else line[: int((columns < limit).sum())].rstrip() + "…"
 
 
 def si_number(value: float) -> str:

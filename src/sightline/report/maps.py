@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..insight.figures import HIGHLIGHTED, MAX_NAMED
 from ..insight.projection import EpochMap, static_maps, why_not_separable
 from .drawing import maps_text
 from .findings import Findings
@@ -46,17 +47,21 @@ def thumbnails(files: RunFiles) -> Html | None:
 def maps(files: RunFiles, figures: Figures, findings: Findings) -> list[Child]:
     """Section: PCA and t-SNE maps at the stored epochs, with measures of the features."""
     parts: list[Child] = [missing_note(note[0].upper() + note[1:] + ".") for note in findings.notes]
+    recall = f"The {HIGHLIGHTED} classes with the lowest recall"
+    named = f"The first {HIGHLIGHTED} classes" if findings.summary is None else recall
     if findings.maps:
         labels, clustered = findings.map_labels, files.clustered
         parts.append(sampled_note(len(labels), files.stored))
-        parts += maps_of(figures, findings.maps, files.snapshots, labels, files.classes, "", clustered)
+        parts += maps_of(figures, findings.maps, files.snapshots, labels, files.classes, "", named, clustered)
     if findings.training_maps:
         assert files.train_samples is not None
         parts.append(element("h3", "Training images"))
         parts.append(items("items-training", files, files.train_samples, None))
         labels = findings.training_labels
         parts.append(sampled_note(len(labels), files.train_stored))
-        parts += maps_of(figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training")
+        parts += maps_of(
+            figures, findings.training_maps, files.train_snapshots, labels, files.classes, "-training", named
+        )
     return parts
 
 
@@ -86,24 +91,22 @@ def maps_of(
     labels: np.ndarray,
     classes: Sequence[str],
     ending: str,
+    named: str,
     clustered: bool = False,
 ) -> list[Child]:
     """The maps of one split, as figures and interactive views, with a table of measures of the features.
 
     labels: class of each image, or its cluster if `clustered`. ending: suffix of the figures' names, "" for validation
-    images, "-training" for training images.
+    images, "-training" for training images. named: which classes the figures name if there are many.
     """
     images = "training" if ending else "evaluated" if clustered else "validation"
     only = " Only one epoch was stored." if len(maps) == 1 else ""
-    crowd = (
-        " The twelve classes with the lowest recall are named and in full color; all others are faint."
-        if np.unique(labels).size > 20
-        else ""
-    )
+    crowd = f"{named} are named and in full color; all others are faint."
     plain = " (without augmentation)" if images == "training" else ""
     why = "" if clustered else why_not_separable(labels)
     shown = static_maps(maps)
     still = [
+        element("p", crowd, class_="small") if len(classes) > MAX_NAMED else None,
         element("h3", "Neighborhoods: t-SNE") if f"tsne{ending}" in figures else None,
         figure(figures, f"tsne{ending}", maps_text("t-SNE", shown, labels, images), wide=True),
         element("h3", "Directions of largest variance: PCA"),
@@ -112,7 +115,7 @@ def maps_of(
     name, items_name = f"map-data{ending}", f"items{ending or '-data'}"
     return [
         element("p", f"Penultimate features of the same {len(labels):,} {images} images{plain} after "
-                     f"{epochs_text([one.epoch for one in maps])}.{only}{crowd} {GROUPS if clustered else MAPS}"),
+                     f"{epochs_text([one.epoch for one in maps])}.{only} {GROUPS if clustered else MAPS}"),
         with_live_views(still, map_block(name, maps, snapshots, len(classes)), live("map", name, items_name)),
         features_table(maps, maps[0].knn is not None),
         element("p", f"No k-NN accuracy and no silhouette: {why}.", class_="small") if why else None,

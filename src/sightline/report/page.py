@@ -86,6 +86,8 @@ def evaluations(files: RunFiles, metrics: Mapping[str, Metric]) -> list[Child]:
 def result_text(metric: Metric, value: object, interval: object) -> str:
     """A metric with its interval as text: `Accuracy 91.20% [89.10%, 93.00%]`."""
     edges = [number(edge) for edge in interval] if isinstance(interval, list) else []
+    if not np.isfinite(number(value)):
+        return f"{metric.title} not defined"
     texts = [f"{percent(edge, 2)}%" if metric.percent else f"{edge:.4g}" for edge in (number(value), *edges)]
     known_edges = len(edges) == 2 and np.isfinite(edges).all()
     return f"{metric.title} {texts[0]}" + (f" [{texts[1]}, {texts[2]}]" if known_edges else "")

@@ -1,7 +1,7 @@
 """Masks of all objects in an image: prompt with a grid of points, filter by quality, then non-maximum suppression.
 
 The steps and settings are those of `SamAutomaticMaskGenerator` (Kirillov et al., arXiv 2304.02643). transformers'
-mask-generation pipeline is not used, for two reasons: it drops stability scores and points, and it upsamples every mask
+mask-generation pipeline is not used: among others, it drops stability scores and points, and it upsamples every mask
 of a batch before it filters by predicted IoU (4.6 GB for 64 points of a 2448 x 2448 image). Here only masks with a high
 predicted IoU are upsampled, a few at a time, and stored as run lengths. A test compares the masks of both
 implementations.

@@ -151,6 +151,8 @@ def process(
             continue
         try:
             start, pixels = time.monotonic(), planes(read_for(image.path, RGB, MAX_PIXELS))
+            if job.clean_up and image.name in job.clean_up.true:  # before minutes of Segment Anything
+                job.clean_up.true_mask(image.name, pixels.shape[1:])
             if summary or not sam:
                 done.append(before[image.name])
                 segments = read_json(image.file("_segments.json"))["annotations"]

@@ -81,7 +81,7 @@ def image_panels(
     images: Sequence[PlannedImage], done: Sequence[dict[str, Any]], clean_up: CleanUp | None
 ) -> list[Child]:
     """Section: the first SHOWN images with their masks and, with a clean-up, the classes before and after."""
-    note = "Each mask has its own color. Smaller masks cover larger ones, as in the PNG of mask ids."
+    note = "Each mask has one of 250 colors. Smaller masks cover larger ones, as in the PNG of mask ids."
     parts: list[Child] = [element("p", note, class_="small"), legend(clean_up) if clean_up else None]
     by_name = {image.name: image for image in images}
     for summary in done[:SHOWN]:

@@ -199,8 +199,9 @@ def pretraining_notes(folder: Path, grid: Grid) -> list[str]:
             counts[stage] = data.get("counts", {}).get("train") if isinstance(data, dict) else None
     labeled, unlabeled = (counts.get(stage) for stage in PRETRAININGS)
     if labeled and unlabeled and labeled != unlabeled:
+        chosen = ", plus validation images to select its epoch" * (grid.labeled.train.best_metric != "epoch")
         notes.append(
-            f"The pre-training with labels used {labeled:,} images, plus validation images to select its epoch; the "
+            f"The pre-training with labels used {labeled:,} images{chosen}; the "
             f"pre-training without labels used {unlabeled:,}."
         )
     return notes

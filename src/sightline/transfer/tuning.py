@@ -44,9 +44,12 @@ class Choice:
 
     @property
     def at_edge(self) -> list[str]:
-        """The chosen settings whose value is the smallest or largest of three or more that were tried."""
+        """The chosen settings whose value is the smallest or largest of three or more that were tried; the number of
+        epochs, if it is the largest."""
         values = {key: sorted({settings[key] for settings, _ in self.tried}) for key in self.chosen}
-        return [key for key, tried in values.items() if len(tried) > 2 and self.chosen[key] in (tried[0], tried[-1])]
+        most = {key: key == "train.epochs" and len(tried) > 1 for key, tried in values.items()}
+        edges = {key: tried[-1:] if most[key] else (tried[0], tried[-1]) for key, tried in values.items()}
+        return [key for key in values if (most[key] or len(values[key]) > 2) and self.chosen[key] in edges[key]]
 
 
 def candidates(grid: Grid, setting: str, longer: int | None = None) -> list[dict[str, float]]:

@@ -81,6 +81,11 @@ def test_thresholds_have_the_largest_f1_of_all_thresholds():
     assert f1_score(truth.ravel(), (scores >= found[2]).ravel()) == pytest.approx(best)
 
 
+def test_thresholds_of_almost_no_positives_are_one_half():
+    scores = np.array([[0.2, 0.1], [0.1, 0.3], [0.05, 0.04]])
+    assert choose_thresholds(scores, scores >= 0.2).tolist() == [0.5, 0.5]
+
+
 def test_intervals_contain_the_estimates_and_count_groups():
     rng = np.random.default_rng(4)
     truth = rng.random((200, 5)) < 0.3

@@ -28,6 +28,7 @@ def test_masks_are_named_after_their_images_with_folders_if_ambiguous() -> None:
     assert mask_names(["val/0013_sat.jpg", "val/0014.png"]) == ["0013_mask.png", "0014_mask.png"]
     assert mask_names(["a/1_sat.jpg", "b/1_sat.jpg"]) == ["a/1_mask.png", "b/1_mask.png"]
     assert mask_names(["a/1_sat.jpg", "a/1.jpg"]) == ["a/1_sat_mask.png", "a/1_mask.png"]
+    assert mask_names(["a/1.jpg", "a/1.png"]) == ["a/1.jpg_mask.png", "a/1.png_mask.png"]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/evil", "//evil", "..", ".", "", "/", "a/../../evil", "evil/.."])

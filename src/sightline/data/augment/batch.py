@@ -314,6 +314,8 @@ def check_augment(augment: Augment, size: int) -> None:
         faults.append(f"augment.padding {padding} with augment.padding_mode reflect must be below the side, {side}")
     if augment.crop != "random" and padding:
         faults.append(f"augment.padding {padding} has no effect without augment.crop random: set it to 0")
+    if augment.crop == "none" and augment.resize:
+        faults.append(f"augment.resize {augment.resize} has no effect without a crop: set augment.crop, or resize 0")
     reject_faults(faults, "change augment.crop, augment.padding, augment.resize or data.size")
     check_own(augment.own)
 

@@ -40,7 +40,7 @@ def with_own_preprocessing(config: C) -> tuple[C, str]:
     missing = [key for key in wanted if key not in known]
     if missing:
         cure = " ".join(f"--{key} {DEFAULTS[key]}" for key in missing if key in DEFAULTS)
-        cure += " --augment.normalize dataset" * ("augment.mean" in missing)
+        cure += " --augment.normalize imagenet (or dataset, for weights of other data)" * ("augment.mean" in missing)
         what = f"the preprocessing of these weights is unknown: {', '.join(missing)}"
         raise SightlineError(what, where=title, cure=f"set it, for example: {cure.strip()}")
     values = {key: known[key] for key in wanted}

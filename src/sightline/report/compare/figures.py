@@ -261,5 +261,6 @@ def draw_differences(
     axes.set_ylim(len(names) - 0.5, -0.6)
     axes.set_title(title)
     gray = "the interval includes zero" if significant is None else "no difference can be shown"
+    gray = f"no interval, or {gray}" if np.isnan([*low, *high]).any() and significant is None else gray
     axes.set_xlabel("points" if clear.all() else f"points; gray: {gray}")
     return figure

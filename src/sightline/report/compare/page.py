@@ -252,7 +252,7 @@ def curves(comparison: Comparison, drawn: Figures) -> list[Child]:
     if not any(large):
         return [missing_note("No epoch has been logged yet: there is nothing to draw.")]
     rings = any(one.past.best_epoch for one in comparison.entries)
-    notes = ["Rings mark the best epochs, whose weights were evaluated."] if rings else []
+    notes = ["Rings mark the best epochs; ensembles average several."] if rings else []
     notes += [FLOPS_NOTE] if "curve-metric-flops" in drawn else []
     notes += [LOSS_NOTE] if any(key.startswith(LOSS_SETTINGS) for key, _ in comparison.recipes) else []
     return [element("div", large, class_="pair"), element("p", " ".join(notes), class_="small") if notes else None]

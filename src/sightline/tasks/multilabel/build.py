@@ -28,6 +28,11 @@ def check(config: MultilabelConfig) -> None:
     """Raise SightlineError for settings that are invalid for any data."""
     check_settings(config)
     check_loss_names(config, LOSSES)
+    own, keys = type(config.multilabel)(), ("positive_gamma", "negative_gamma", "margin")
+    idle = [key for key in keys if getattr(config.multilabel, key) != getattr(own, key)]
+    if idle and config.loss.name != "asymmetric":
+        where = ", ".join(f"multilabel.{key}" for key in idle)
+        raise SightlineError("only the asymmetric loss has these settings", where=where, cure="--loss.name asymmetric")
 
 
 def build(config: MultilabelConfig, say: Say, precision: str, fresh: bool) -> Parts:

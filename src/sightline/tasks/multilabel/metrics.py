@@ -206,10 +206,11 @@ def decision_intervals(
 def choose_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The threshold of each class with the largest F1 on these images, float64 [K]; a score of at least it is positive.
 
-    Classes with fewer than FEW positives get the one threshold with the largest F1 over all decisions. The images must
-    be neither those that the network was trained on nor those that it is evaluated on.
+    Classes with fewer than FEW positives get the one threshold with the largest F1 over all decisions, or 0.5 if these
+    have fewer than FEW positives together. The images must be neither those that the network was trained on nor those
+    that it is evaluated on.
     """
-    common = best_threshold(scores.ravel(), truth.ravel())
+    common = best_threshold(scores.ravel(), truth.ravel()) if truth.sum() >= FEW else 0.5
     pairs = zip(columns(scores, truth), truth.sum(0), strict=True)
     return np.array([best_threshold(*pair) if count >= FEW else common for pair, count in pairs])
 

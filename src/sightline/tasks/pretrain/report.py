@@ -45,7 +45,7 @@ NEAREST = (
     "of the maps."
 )
 FRAMES = (
-    " A blue frame is the same class, an orange one another. Twelve images chosen at random illustrate the features; "
+    " A blue frame is the same class, an orange one another. The images on the left illustrate the features; "
     "the k-NN accuracy measures them."
 )
 LEARNED = (

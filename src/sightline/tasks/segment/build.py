@@ -212,7 +212,9 @@ def enlargement_note(train: Decoded, window: tuple[int, int]) -> str:
     some = ", ".join(f"{train.names[row]} ({train.sizes[row][1]} x {train.sizes[row][0]})" for row in few)
     what = f"{len(rows):,} of {len(train.names):,} training images are smaller than augment.window"
     some += ", ..." * (len(rows) > len(few))
-    return f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}"
+    least = train.sizes[rows].min(0).tolist()
+    cure = f"to train at the scale of the evaluation: --augment.window '{least}'"
+    return f"{what}, {window[1]} x {window[0]}, and are enlarged to it: {some}; {cure}"
 
 
 def anchors_of(config: Config, train: Decoded, device: torch.device) -> Anchors | None:

@@ -179,17 +179,20 @@ def mask_writer(folder: Path, names: Sequence[str], palette: Palette) -> Callabl
 def mask_names(names: Sequence[str]) -> list[str]:
     """Unique relative paths for the masks of images: `val/0013_sat.jpg` -> `0013_mask.png`.
 
-    If these are not unique, the folders of the images are kept in the paths. No path is outside of the output folder,
-    even for names in untrusted shards.
+    If these are not unique, the folders of the images are kept in the paths, and then their endings. No path is outside
+    of the output folder, even for names in untrusted shards.
     """
     paths = [within(name) for name in names]
     files = [f"{path.stem.removesuffix('_sat')}{MASK_ENDING}.png" for path in paths]
     if len(set(files)) == len(files):
         return files
-    nested = [str(path.parent / file) for path, file in zip(paths, files, strict=True)]
-    if len(set(nested)) == len(nested):
-        return nested
-    return [str(path.parent / f"{path.stem}{MASK_ENDING}.png") for path in paths]
+    for nested in (
+        [str(path.parent / file) for path, file in zip(paths, files, strict=True)],
+        [str(path.parent / f"{path.stem}{MASK_ENDING}.png") for path in paths],
+    ):
+        if len(set(nested)) == len(nested):
+            return nested
+    return [str(path.parent / f"{path.name}{MASK_ENDING}.png") for path in paths]
 
 
 def within(name: str | PurePath) -> PurePosixPath:

@@ -40,9 +40,6 @@ HEADLINES = {
     "frequency_weighted_iou": "frequency-weighted IoU",
     "mean_accuracy": "mean class accuracy",
 }
-OF_MASKS = ("palette", "colors", "classes", "merge", "ignore", "tolerance", "threshold", "group", "on_unpaired")
-OF_MASKS += ("max_pixels",)
-"""The settings of `data` that a score uses."""
 MAX_FAULTS = 1000
 """Reading stops after this number of invalid pairs, because with a wrong palette all files are invalid."""
 PROGRESS_SECONDS = 5.0
