@@ -125,6 +125,11 @@ def test_views_that_patches_do_not_divide_are_an_error(small: Toy, few: Path) ->
         build(config, lambda text: None)
 
 
+def test_a_model_without_weights_is_an_error(small: Toy, few: Path) -> None:
+    with pytest.raises(SightlineError, match="the model colors has no weights to pre-train"):
+        build(small(**{"model": {"name": "colors", "args": {}}, "data.path": str(few)}), lambda text: None)
+
+
 def test_pre_training_goes_on_from_the_weights_of_a_run(small: Toy, few: Path, tmp_path: Path) -> None:
     before = sightline.train(small(), few, out=tmp_path / "before", quiet=True)
     given = load_file(before.path / "checkpoints/last/model.safetensors")

@@ -129,15 +129,17 @@ def binned_means(x: np.ndarray, y: np.ndarray, most: int = POINTS) -> tuple[np.n
 
 
 def plot_run(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, index: int, name: str, best: float) -> None:
-    """Draw the curve of one run, with markers if it has up to 40 points.
+    """Draw the curve of one run, with at most 40 markers, by which many runs can be told apart.
 
     index: the index of the run, which selects its marker. best: the x value that is marked with a ring; NaN for none.
     """
     if not len(x):
         return
-    mark = MARKS[index % len(MARKS)] if len(x) <= 40 else ""
-    dashes = "-" if index < len(MARKS) else "--"
-    axes.plot(x, y, dashes, color=color, linewidth=1.5, marker=mark, markersize=3.8, label=short(name, NAME))
+    dashes, every = "-" if index < len(MARKS) else "--", max(1, -(-len(x) // 40))
+    mark = MARKS[index % len(MARKS)]
+    axes.plot(
+        x, y, dashes, color=color, linewidth=1.5, marker=mark, markersize=3.8, markevery=every, label=short(name, NAME)
+    )
     ring = x == best
     axes.plot(x[ring], y[ring], "o", markersize=10, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.2)
 

@@ -24,6 +24,9 @@ def build_siamese(config: PretrainConfig, channels: int = 3) -> Siamese:
         width = feature_width(backbone, name, size, channels)
     else:
         backbone, width = build_backbone(name, size, args, channels)
+    if not any(True for _ in backbone.parameters()):
+        cure = "choose a network: --model.name fastnet"
+        raise SightlineError(f"the model {name} has no weights to pre-train", where="model.name", cure=cure)
     objective = OBJECTIVES[pretrain.method]
     projector, predictor = objective.heads(width, pretrain)
     if pretrain.small_crops:
