@@ -88,13 +88,23 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
     flat: Path, tmp_path: Path, tiny: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = sightline.train(base(tiny), flat, out=tmp_path / "run", quiet=True)
+    for path in flat.rglob("*.png"):
+        copy = tmp_path / "copies" / path.parent.name / f"renamed-{path.name}"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    sightline.evaluate(run.path, data=tmp_path / "copies")
+    assert "warning: 36 of these images are copies of training images of this run" in capsys.readouterr().out
     (changed,) = [row.split(",")[0] for row in (run.path / "splits.csv").read_text().split() if ",val" in row][:1]
     class_image(0, 77).save(flat / changed)
     flat.rename(tmp_path / "other")
     numbers = sightline.evaluate(run.path, data=tmp_path / "other")
     assert numbers["split"] == "all" and numbers["images"] == 40
     output = capsys.readouterr().out
-    assert "40" in output and "this is look 1 at this test set, from 1 run" in output
+    assert (
+        "40" in output
+        and "copies of training images" not in output
+        and "this is look 2 at this test set, from 1 run" in output
+    )
     assert "warning: 36 of these images have names of training images" in output
     shutil.rmtree(tmp_path / "other" / "class_1")
     shutil.rmtree(tmp_path / "other" / "class_2")
@@ -103,7 +113,7 @@ def test_other_data_without_splits_are_evaluated_completely_and_counted(
         "a single class can be evaluated"
     )
     looks = [(r["look"], r["split"]) for r in read_json_lines(run.path / "metrics.jsonl") if r["event"] == "test"]
-    assert looks == [(1, "all"), (2, "all")]
+    assert looks == [(1, "all"), (2, "all"), (3, "all")]
     assert not (run.path / "predictions/all.csv").exists()
 
 

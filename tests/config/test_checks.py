@@ -54,7 +54,7 @@ def test_settings_of_masks_are_refused_for_classes() -> None:
         ("distill_fast", {"pretrain.predictor": 64}, "pretrain.predictor"),
         ("photos_scratch", {"loss.gamma": 5.0}, "loss.gamma"),
         ("landcover_scratch", {"loss.hard_share": 0.5}, "loss.hard_share"),
-        ("multilabel_scratch", {"multilabel.negative_gamma": 2.0}, "multilabel.negative_gamma"),
+        ("multilabel_probe", {"multilabel.margin": 0.2}, "multilabel.margin"),
         ("photos_scratch", {"augment.crop": "none", "augment.padding": 0, "augment.resize": 256}, "augment"),
     ],
 )

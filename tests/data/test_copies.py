@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from raster_toys import random_pixels, write_raster
 from sightline.config.schema import Data
-from sightline.data.copies import Copies, copies_of, sentences
+from sightline.data.copies import Copies, copies_of, same_files, sentences
 from source_toys import opened
 
 Folder = Callable[[str, Mapping[str, Image.Image]], Path]
@@ -103,3 +103,15 @@ def test_copies_of_rasters_are_compared_in_all_channels(tmp_path: Path) -> None:
         write_raster(tmp_path / "b" / "val" / name, two + np.uint16(9), names)
     copies = found(tmp_path / "b", tmp_path / "a")
     assert copies.identical == {"train/x/2.tif": "val/x/2.tif"} and copies.near == {"train/y/3.tif": "val/y/3.tif"}
+
+
+def test_files_of_equal_bytes_are_found_under_any_name(tmp_path: Path) -> None:
+    contents = {"a": b"one", "b": b"two", "c": b"x" * 9000 + b"end", "d": b"y" * 9000 + b"end", "e": b""}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "copy").write_bytes(b"one")
+    (tmp_path / "long").write_bytes(contents["c"])
+    paths = [str(tmp_path / name) for name in contents]
+    known = [str(tmp_path / name) for name in ("copy", "long", "missing")]
+    assert same_files(paths, known) == [str(tmp_path / "a"), str(tmp_path / "c")]
+    assert same_files([], known) == same_files(paths, []) == []

@@ -341,7 +341,13 @@ def test_errors_before_an_interruption_are_counted(
     sightline.predict(run, tmp_path / "in", out=tmp_path / "p.csv")
     said = capsys.readouterr().out
     assert f"{len(rows_of(tmp_path / 'p.csv')) - 1} images predicted" in said
-    assert "1 image could not be read, see the column `error`; the first: a.png" in said
+    assert "1 image could not be predicted, see the column `error`; the first: a.png, " in said
+    assert "it is not an intact" in said
+    for path in (tmp_path / "in").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(SightlineError, match="no image could be predicted") as caught:
+        sightline.predict(run, tmp_path / "in", out=tmp_path / "none.csv", quiet=True)
+    assert "it is not an intact" in caught.value.why and (tmp_path / "none.csv").is_file()
 
 
 def test_a_table_is_not_resumed_with_images_of_the_same_names_in_another_folder(

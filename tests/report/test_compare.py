@@ -16,6 +16,7 @@ from compare_toys import CLASSES, LAND, classifier, pretraining, segmenter, writ
 from sightline.data.decode.palettes import Palette
 from sightline.errors import SightlineError
 from sightline.report.compare.files import write_comparison
+from sightline.report.compare.kinds import RunPair
 from sightline.report.compare.numbers import Comparison, compare
 from sightline.report.compare.page import differences, summary
 from sightline.report.html import element
@@ -465,3 +466,11 @@ def test_without_an_interval_there_is_no_p_value() -> None:
     comparison: Any = SimpleNamespace(pair_of=lambda name: pair, reference=None)
     entry: Any = SimpleNamespace(name="b")
     assert differences(comparison, entry) == ["+40.00, no interval", "none"]
+
+
+def test_no_difference_is_above_100_points() -> None:
+    """The t interval of 16 images, of which one model has 4 and the other 16 right, ends above 100 points."""
+    apart = paired_difference(np.arange(16) < 4, np.arange(16) < 16)
+    pair = SimpleNamespace(numbers=SimpleNamespace(difference=apart), level=0.999)
+    low, high = apart.interval(0.999)
+    assert high > 1 and RunPair.interval.fget(pair) == (pytest.approx(low), 1)  # ty: ignore

@@ -359,6 +359,7 @@ def test_ports() -> None:
         with pytest.raises(SightlineError, match=f"cannot use port {port}") as caught:
             bind(port)
         assert caught.value.status == 3 and "--port" in caught.value.cure
+        assert caught.value.why.startswith("another program uses it")
     with bind(None) as first, bind(None) as second:
         assert first.getsockname()[1] != second.getsockname()[1]
     with pytest.raises(SightlineError, match="invalid port") as caught:

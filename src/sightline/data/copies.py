@@ -1,6 +1,7 @@
 """Find training images of one source that are copies of the validation or test images of another, by their pixels."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from .decode.images import Square
 from .decode.kinds import Raster
 from .image_cache import DIGEST_BYTES, decode
 from .near import LEAST_SIDE, candidates, confirmed, image_at, thumbnail
+from .sources.leakage import digest_of, end_of, in_threads
 from .types import Decoded, Source
 
 
@@ -24,6 +26,27 @@ class Copies(NamedTuple):
 
     identical: dict[str, str]
     near: dict[str, str]
+
+
+def same_files(paths: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Those of `paths` whose files are identical to one of the `known` files: files of equal size, then those with
+    equal last bytes, are compared by SHA-256. Files that cannot be read are left out."""
+    for measure in (size_of, end_of, digest_of):
+        found, others = in_threads(measure, paths), in_threads(measure, known)
+        shared = {*found} & {*others} - {""}
+        paths, known = (
+            [path for path, value in zip(some, values, strict=True) if value in shared]
+            for some, values in ((paths, found), (known, others))
+        )
+    return list(paths)
+
+
+def size_of(path: str) -> str:
+    """The size of a file; '' if there is none."""
+    try:
+        return str(os.stat(path).st_size)
+    except OSError:
+        return ""
 
 
 def copies_of(source: Source, target: Source, side: int, data: Data) -> Copies:

@@ -12,11 +12,12 @@ from typing import Any
 from ..config.paths import absolute
 from ..config.schema import Data
 from ..data.channels import Channels
+from ..data.copies import same_files
 from ..data.decode.rasters import read_for
 from ..data.sources.splits import ALL, OUTER
 from ..data.test_ledger import TestImages, record, register
 from ..data.types import Decoded, Items, Source
-from ..errors import SightlineError
+from ..errors import SightlineError, some_of
 from ..runs import run_folder
 from ..runs.log import RunLog
 from .reading import channels_text
@@ -120,8 +121,7 @@ class SeenImages:
     """Counts predicted images on which the run was trained, by their paths."""
 
     def __init__(self, folder: Path, data: Data):
-        path = absolute(data.path)
-        self.folder, self.root = folder, path if os.path.isdir(path) else os.path.dirname(path)
+        self.folder, self.root = folder, folder_of(absolute(data.path))
         self.names: set[str] | None = None
         self.count = 0
 
@@ -141,6 +141,21 @@ class SeenImages:
         return f"{self.count:,} of them {verb} of this run, which it predicts better than new ones"
 
 
+def known_images(folder: Path, source: Source) -> list[str]:
+    """The files of evaluated images that are identical to files on which the run was trained, under any name; none if
+    the run's data are not at their place, or are no image files."""
+    data, names = run_folder.provenance(folder).get("data"), training_names(folder)
+    own = folder_of(str(data.get("path", ""))) if isinstance(data, dict) else ""
+    evaluated = [name for split, items in source.splits.items() if split != "train" for name in items.names]
+    paths = [os.path.join(folder_of(source.path), name) for name in evaluated]
+    return same_files(paths, [os.path.join(own, name) for name in names]) if own else []
+
+
+def folder_of(path: str) -> str:
+    """The folder in which the images of a data set are: that of a table, or the path itself."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
 def open_other(
     folder: Path, open_held: Callable[[bool], Source], decode: Callable[[Source], Decoded], say: Callable[[str], None]
 ) -> tuple[Source, bool]:
@@ -153,6 +168,9 @@ def open_other(
     source = open_held(False)
     for note in source.notes:
         say(note)
+    if copies := known_images(folder, source):
+        verb = "is a copy of a training image" if len(copies) == 1 else "are copies of training images"
+        say(f"warning: {len(copies):,} of these images {verb} of this run: the metrics are too high; {some_of(copies)}")
     known = known_digest(folder, "val")
     if known is not None and "val" in source.splits:
         with contextlib.suppress(SightlineError):  # an image of `val` that cannot be read is reported if it is used

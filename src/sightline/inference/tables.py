@@ -89,6 +89,8 @@ def predict_table(
     say(f"{counted(table.rows - counts.unreadable, 'image')} predicted, {progress.speed:,.0f} per second{left}")
     for line in counts.lines:
         say(line)
+    if counts.unreadable and counts.unreadable == table.rows:
+        raise SightlineError("no image could be predicted", where=str(target), why=counts.why, cure="see the table")
     if share.rank == 0 and (look := tests.record("predict", folder, inputs)):
         say(look)
     if share.world > 1 and merge_shards(target, columns, share, origin):
@@ -100,7 +102,7 @@ class ImageCounts:
     """Counts the images of a table: unreadable ones, and those on which the run was trained."""
 
     def __init__(self, seen: SeenImages):
-        self.seen, self.unreadable, self.example = seen, 0, ""
+        self.seen, self.unreadable, self.example, self.why = seen, 0, "", ""
 
     def add(self, image: InputImage | GivenImage, error: bool) -> None:
         """Count an image. error: whether it is unreadable."""
@@ -113,14 +115,16 @@ class ImageCounts:
         """Count the images of a batch."""
         for index, image in enumerate(batch.images):
             self.add(image, index in batch.errors)
+            if index in batch.errors and not self.why:
+                self.why = batch.errors[index].why or batch.errors[index].what
 
     @property
     def lines(self) -> list[str]:
         """Sentences on these images; none without such images."""
         lines = [self.seen.note] if self.seen.note else []
         if self.unreadable:
-            count = counted(self.unreadable, "image")
-            lines.append(f"{count} could not be read, see the column `error`; the first: {self.example}")
+            count, why = counted(self.unreadable, "image"), f", {self.why}" if self.why else ""
+            lines.append(f"{count} could not be predicted, see the column `error`; the first: {self.example}{why}")
         return lines
 
 

@@ -171,7 +171,7 @@ def image_interval(first: RepeatResult, second: RepeatResult, level: float) -> t
         return None, "the runs were evaluated on different images"
     first_values, second_values = (one.values[None, None] for one in ones)
     shares = bool(np.isin([first_values, second_values], (0, 1)).all())
-    low, high = nested_difference(first_values, second_values, ones[0].groups, shares).interval(level)
+    low, high = np.clip(nested_difference(first_values, second_values, ones[0].groups, shares).interval(level), -1, 1)
     return (float(low), float(high)), ""
 
 

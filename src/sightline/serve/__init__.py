@@ -1,6 +1,7 @@
 """`sightline serve`: a local web page to try trained models on images, with a JSON API."""
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -103,7 +104,9 @@ def bind(port: int | None) -> socket.socket:
         except OSError as error:
             problem = error
     listening.close()
-    why, cure = str(problem), "omit --port: a free port is chosen then"
+    used = problem is not None and problem.errno == errno.EADDRINUSE
+    why = "another program uses it, perhaps another `sightline serve`" if used else str(problem)
+    cure = "omit --port: a free port is chosen then"
     raise SightlineError(f"cannot use port {wanted}", where=ADDRESS, why=why, cure=cure, status=ENVIRONMENT)
 
 

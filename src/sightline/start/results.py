@@ -93,13 +93,14 @@ def write_result(
     atomic_write(folder / "start.csv", as_csv(comparison))
     write_json(folder / "compare.json", finite(as_values(comparison, folder)))
     links = [report_link(entry.files.path, folder) for entry in comparison.entries]
-    lead = [("What was worth it", page_lead([*lines, *unfinished(coming)], comparison, outcomes, commands, links))]
-    page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
-    atomic_write(folder / "report.html", page)
     compared = any(not math.isnan(pair.interval[0]) for pair in pairs)
     cheapest = f"; no later step is shown to beat {best.name}" * compared
-    other = "" if used is best else f", which has the highest value{cheapest}"
-    return StartResult(folder, best.name, tuple(lines), tuple(commands), f"with {used.name}{other}")
+    use = f"with {used.name}" + ("" if used is best else f", which has the highest value{cheapest}")
+    told = page_lead([*lines, *unfinished(coming)], comparison, outcomes, commands, links, use)
+    lead = [("What was worth it", told)]
+    page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
+    atomic_write(folder / "report.html", page)
+    return StartResult(folder, best.name, tuple(lines), tuple(commands), use)
 
 
 def climbed(folder: Path, trained: Sequence[Outcome]) -> tuple[Outcome, list[RunPair]]:
@@ -233,9 +234,10 @@ def page_lead(
     outcomes: Sequence[Outcome],
     commands: Sequence[str],
     links: Sequence[str],
+    use: str,
 ) -> list[Child]:
     """The first section of the page: the result, the steps with their cost, what was left out, and commands. links:
-    the URL of each run's report, in the order of the comparison."""
+    the URL of each run's report, in the order of the comparison. use: which step the commands use, and why."""
     texts = {entry.name: quality_text(entry, comparison.kind) for entry in comparison.entries}
     reports = {entry.name: link for entry, link in zip(comparison.entries, links, strict=True)}
     rows: list[list[Child]] = [
@@ -250,7 +252,7 @@ def page_lead(
         element("ul", [element("li", line) for line in others]) if others else None,
         table(head, rows, "The steps, cheapest first", numeric=1),
         element("p", NOTHING_CHOSEN, class_="small"),
-        element("p", "Next:"),
+        element("p", f"Next, {use}:"),
         element("ul", [element("li", element("code", line)) for line in commands]),
     ]
 

@@ -50,6 +50,15 @@ def test_the_declared_class_order_is_used(tmp_path: Path) -> None:
     assert "remove this list" in open_error(tmp_path).cure
 
 
+def test_class_folders_with_the_same_folders_are_noted(tmp_path: Path) -> None:
+    class_folders(tmp_path / "2023", {"cat": 3, "dog": 3})
+    class_folders(tmp_path / "2024", {"cat": 3, "dog": 3})
+    notes = opened(tmp_path).notes
+    assert any("the classes are 2023, 2024, each of which contains the folders cat, dog" in note for note in notes)
+    class_folders(tmp_path, {"2024": 1})
+    assert not any("each of which contains" in note for note in opened(tmp_path).notes)
+
+
 def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     class_folders(tmp_path, {"a": 20, "b": 10, "c": 2, "d": 1})
     before = sorted(tmp_path.rglob("*"))

@@ -68,6 +68,7 @@ def list_layout(root: str, data: Data, here: DirectoryListing, hold_out: bool) -
         list_folder(root, "", tally)
         part = class_folders(root, "", here.folders, tally)
         notes = [f"found {counted(len(here.folders), 'class folder')}, not split", *unused_note(here, here.folders)]
+        notes += same_folders_note(root, here.folders)
         return Layout("classes", {ALL: part}, tuple(notes), by_folder=True, tally=tally)
     if first:
         return from_splits(root, data, splits, here, tally, layout)
@@ -191,6 +192,17 @@ def splits_in_classes(root: str, folders: tuple[str, ...], tally: Counter[str]) 
             parts[split] = SplitFiles([*part.files, *files], [*(part.labels or ()), *[name] * len(files)])
     note = f"found {counted(len(folders), 'class folder')} with {' and '.join(parts)} in each"
     return Layout("classes", parts, (note,), by_folder=True, tally=tally)
+
+
+def same_folders_note(root: str, folders: tuple[str, ...]) -> list[str]:
+    """A note if all class folders contain the same two or more folders and no image: `2023/cat/`, `2024/cat/`."""
+    inside = [list_folder(root, name) for name in folders]
+    if len(folders) < 2 or any(each.images or each.folders != inside[0].folders for each in inside):
+        return []
+    if len(names := inside[0].folders) < 2:
+        return []
+    what = f"warning: the classes are {some_of(folders)}, each of which contains the folders {some_of(names)}"
+    return [f"{what}; if these are the classes, swap the levels, or list images and labels in a table"]
 
 
 def reject_nested(root: str, filled: list[str]) -> None:

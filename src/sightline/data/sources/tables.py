@@ -155,9 +155,13 @@ def peek_header(path: str) -> set[str]:
 
 
 def has_columns(path: str, data: Data) -> bool:
-    """Whether a table has a column of file names and a column of labels."""
+    """Whether a table has a column of file names and a column of labels, and these are no predictions."""
     names = peek_header(path)
-    return not names.isdisjoint(file_columns(data)) and not names.isdisjoint(label_columns(data))
+    return (
+        not is_predictions(names)
+        and not names.isdisjoint(file_columns(data))
+        and not names.isdisjoint(label_columns(data))
+    )
 
 
 def is_unlabeled(path: str, data: Data) -> bool:

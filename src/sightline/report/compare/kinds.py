@@ -137,7 +137,7 @@ class RunPair:
     @property
     def interval(self) -> Interval:
         """The interval of the difference."""
-        low, high = self.numbers.difference.interval(self.level)
+        low, high = np.clip(self.numbers.difference.interval(self.level), -1, 1)  # a t interval may be wider
         return float(low), float(high)
 
     @property
