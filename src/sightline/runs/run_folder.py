@@ -315,7 +315,7 @@ def check_changes(old: Config, new: Config) -> None:
             "a run cannot be shortened",
             where="train.epochs",
             why=why,
-            cure="set at least the original number of epochs: --train.epochs NUMBER",
+            cure="set at least this number: --train.epochs NUMBER; or use its best weights so far: predict, export",
         )
 
 

@@ -77,5 +77,5 @@ def reject_pairs(config: Config) -> None:
     """Raise SightlineError if the data consist of images with masks, which a classifier cannot use."""
     if config.data.layout == "auto" and holds_pairs(config.data.path):
         why = f"the images have masks, for segmentation, but the recipe {config.name} trains a classifier"
-        cure = "use a recipe for segmentation; to list all recipes: sightline recipes"
+        cure = "use a recipe for segmentation, such as landcover_finetune; to list all: sightline recipes"
         raise SightlineError("the data are pairs of images and masks", where=config.data.path, why=why, cure=cure)
