@@ -26,6 +26,10 @@ def test_settings_table_has_one_column_per_stage_and_only_changed_settings(tmp_p
 
 def test_typeset_uses_minus_signs_and_unbreakable_intervals() -> None:
     html = str(element("li", typeset("No difference between E-1 and C can be shown: -0.9 points [-3.0, 1.5].")))
+    gain = str(element("li", typeset("+6.2 points [-14.4, +26.9]; give more time: --minutes 7.")))
+    assert (
+        '<span class="whole">[\u221214.4, +26.9]</span>' in gain and '<span class="whole">--minutes 7</span>.' in gain
+    )
     chance = str(element("li", typeset("C beats A by 6.5 points [3.8, 9.2], p = 1.3e-05.")))
     assert chance.endswith('9.2]</span>, <span class="whole">p = 1.3e-05</span>.</li>')
     shown = 'E-1 and C can be shown: \u22120.9 points <span class="whole">[\u22123.0, 1.5]</span>.</li>'

@@ -128,7 +128,8 @@ def slug(text: str) -> str:
 
 
 def typeset(sentence: str) -> list[Child]:
-    """Typeset a sentence: minus signs before digits, and no line breaks within intervals and values of p."""
+    """Typeset a sentence: minus signs before digits, and no line breaks within intervals, values of p and options."""
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", sentence)
-    parts = re.split(r"(\[[\d\u2212., %-]+\]|\bp = [\d.e-]*\d)", signed)
-    return [element("span", part, class_="whole") if part.startswith(("[", "p = ")) else part for part in parts if part]
+    parts = re.split(r"(\[[\d\u2212., %+-]+\]|\bp = [\d.e-]*\d|--[a-z][\w.]*(?: \d+)?)", signed)
+    whole = ("[", "p = ", "--")
+    return [element("span", part, class_="whole") if part.startswith(whole) else part for part in parts if part]

@@ -15,7 +15,7 @@ from ..report.compare.kinds import Comparison, RunPair
 from ..report.compare.numbers import compare, quality_text, with_verdict
 from ..report.compare.page import comparison_page
 from ..report.formatting import duration
-from ..report.html import Child, element, table
+from ..report.html import Child, element, table, typeset
 from ..runs import run_folder
 from ..runs.atomic import atomic_write, finite, read_json, write_json
 from ..stats.units import FEWEST
@@ -94,8 +94,8 @@ def write_result(
     write_json(folder / "compare.json", finite(as_values(comparison, folder)))
     links = [report_link(entry.files.path, folder) for entry in comparison.entries]
     compared = any(not math.isnan(pair.interval[0]) for pair in pairs)
-    cheapest = f"; no later step is shown to beat {best.name}" * compared
-    use = f"with {used.name}" + ("" if used is best else f", which has the highest value{cheapest}")
+    cheapest = f"; no later step is shown to beat {best.title}" * compared
+    use = f"with {used.title}" + ("" if used is best else f", which has the highest value{cheapest}")
     told = page_lead([*lines, *unfinished(coming)], comparison, outcomes, commands, links, use)
     lead = [("What was worth it", told)]
     page = comparison_page(comparison, figures, links, lead, "Sightline start", Path(settings["data.path"]).name)
@@ -248,8 +248,8 @@ def page_lead(
     first, *others = [*lines, *left_out(with_later_steps(outcomes))]
     head = ["Step", f"{comparison.kind.heading} [95% interval]", "Time of the step"]
     return [
-        element("p", first, class_="lead"),
-        element("ul", [element("li", line) for line in others]) if others else None,
+        element("p", typeset(first), class_="lead"),
+        element("ul", [element("li", typeset(line)) for line in others]) if others else None,
         table(head, rows, "The steps, cheapest first", numeric=1),
         element("p", NOTHING_CHOSEN, class_="small"),
         element("p", f"Next, {use}:"),
