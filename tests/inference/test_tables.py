@@ -341,8 +341,7 @@ def test_errors_before_an_interruption_are_counted(
     sightline.predict(run, tmp_path / "in", out=tmp_path / "p.csv")
     said = capsys.readouterr().out
     assert f"{len(rows_of(tmp_path / 'p.csv')) - 1} images predicted" in said
-    assert "1 image could not be predicted, see the column `error`; the first: a.png, " in said
-    assert "it is not an intact" in said
+    assert "1 image could not be predicted, see the column `error`; the first: a.png" in said
     for path in (tmp_path / "in").rglob("*.png"):
         path.write_bytes(b"no picture")
     with pytest.raises(SightlineError, match="no image could be predicted") as caught:
