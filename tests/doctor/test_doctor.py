@@ -18,6 +18,7 @@ from film_toys import write_films
 from sightline.__main__ import run
 from sightline.config.schema import Data
 from sightline.data.sources.open import open_source
+from sightline.doctor.checks import imbalance
 from sightline.doctor.copies import FRAMES
 from sightline.doctor.diagnosis import of_run
 from sightline.doctor.findings import Diagnosis
@@ -183,6 +184,12 @@ def test_missing_and_rare_classes(make_photos: Callable[..., Path], tmp_path: Pa
     assert found["missing_class"].severity == "warning"
     assert found["imbalance"].groups[0].note == "class_2: 2 images"
     assert "--loss.class_weights balanced" in found["imbalance"].cure
+    counts = {"train": np.array([40, 1, 1, 1])}
+    (rare,) = imbalance(counts, ["apple", "aple", "Apple", "bear"])
+    assert [group.note for group in rare.groups] == [
+        "aple: 1 image; is it 'apple', misspelled?", "Apple: 1 image; is it 'apple', misspelled?", "bear: 1 image"
+    ]  # fmt: skip
+    assert rare.cure.startswith("correct labels that are misspelled")
 
 
 def test_a_layout_that_train_rejects_is_a_finding(make_photos: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Checks of single images and of class counts: functions from the properties of images (`facts.Facts`) to findings."""
 
+import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -133,8 +135,22 @@ def imbalance(
         "add images of the rare classes, or weight the classes: --loss.class_weights balanced; compare the scores per "
         "class"
     )
-    groups = tuple(Group((), f"{classes[index]}: {counted(int(count[index]), noun[:-1])}") for index in rare)
+    others = [classes[index] for index in order if index not in rare]
+    alike = {index: misspelled(classes[index], others) for index in rare}
+    cure = "correct labels that are misspelled; " * any(alike.values()) + cure
+    notes = {index: f"; is it {alike[index]!r}, misspelled?" if alike[index] else "" for index in rare}
+    texts = [f"{classes[index]}: {counted(int(count[index]), noun[:-1])}{notes[index]}" for index in rare]
+    groups = tuple(Group((), text) for text in texts)
     return [Finding("imbalance", "warning", what, why, cure, groups)]
+
+
+def misspelled(name: str, others: Sequence[str]) -> str:
+    """The one of `others` that a class name may be a misspelling of; "" if there is none. Names that differ in their
+    digits are not."""
+    known, own = {other.lower(): other for other in others}, name.lower()
+    close = difflib.get_close_matches(own, known, 1, 0.8)
+    numbered = close and close[0] != own and re.sub(r"\d", "", close[0]) == re.sub(r"\d", "", own)
+    return known[close[0]] if close and not numbered else ""
 
 
 def with_odd_pixels(facts: Sequence[Facts]) -> list[Facts]:
