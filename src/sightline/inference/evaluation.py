@@ -168,29 +168,44 @@ def open_other(
     source = open_held(False)
     for note in source.notes:
         say(note)
+    if own := own_elsewhere(folder, source, open_held, decode, say):
+        return own, True
+    names = source.splits[ALL].names if ALL in source.splits else ()
+    shared = len(training_names(folder) & {*names})
     if copies := known_images(folder, source):
         verb = "is a copy of a training image" if len(copies) == 1 else "are copies of training images"
         say(f"warning: {len(copies):,} of these images {verb} of this run: the metrics are too high; {some_of(copies)}")
+    elif 2 * shared > len(names):
+        say(f"warning: {shared:,} of these images have names of training images; if they are, the metrics are too high")
+    return source, False
+
+
+def own_elsewhere(
+    folder: Path,
+    source: Source,
+    open_held: Callable[[bool], Source],
+    decode: Callable[[Source], Decoded],
+    say: Callable[[str], None],
+) -> Source | None:
+    """The run's own data, if `source` are these in another folder, divided as by the run; otherwise None."""
     known = known_digest(folder, "val")
-    if known is not None and "val" in source.splits:
+    if known is None:
+        return None
+    if "val" in source.splits:
         with contextlib.suppress(SightlineError):  # an image of `val` that cannot be read is reported if it is used
             if decode(source).digest == known:
                 say("these are the data of the run in another folder")
-                return source, True
-    if ALL not in source.splits or known is None:
-        return source, False
+                return source
+    if ALL not in source.splits:
+        return None
     try:
         held = open_held(True)
-        same = decode(held).digest == known
+        if decode(held).digest != known:
+            return None
     except SightlineError:  # such as data that cannot be divided
-        return source, False
-    if same:
-        say("these are the data of the run in another folder: only its validation images are evaluated")
-        return held, True
-    shared = len(training_names(folder) & {*source.splits[ALL].names})
-    if 2 * shared > len(source.splits[ALL].names):
-        say(f"warning: {shared:,} of these images have names of training images; if they are, the metrics are too high")
-    return source, False
+        return None
+    say("these are the data of the run in another folder: only its validation images are evaluated")
+    return held
 
 
 def warn_if_changed(folder: Path, split: str, digest: str, say: Callable[[str], None]) -> None:
