@@ -43,8 +43,10 @@ def test_settings_with_an_effect_are_accepted() -> None:
 
 def test_settings_of_masks_are_refused_for_classes() -> None:
     for key, value in {"data.merge": {"a": "b"}, "data.ignore": ("a",), "data.palette": "camvid"}.items():
-        with pytest.raises(SightlineError, match="are for masks"):
-            configured({"task": "classify", key: value})
+        with pytest.raises(SightlineError, match="settings without effect") as caught:
+            TASKS["classify"].check(configured({"task": "classify", key: value}))
+        assert f"{key} is for masks" in caught.value.why
+        TASKS["segment"].check(resolve(load_recipe("landcover_scratch"), {key: value}))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_the_suggested_command_has_the_data_settings_of_the_run() -> None:
     words = shlex.split(doctor_command(data))
     assert words[:3] == ["sightline", "doctor", "my masks"] and "--data.size" not in words
     given = dict(zip((word.removeprefix("--data.") for word in words[3::2]), words[4::2], strict=True))
-    read = resolve(RECIPES["landcover_scratch"](), {f"data.{key}": value for key, value in given.items()}).data
+    read = resolve(RECIPES["photos_scratch"](), {f"data.{key}": value for key, value in given.items()}).data
     assert (read.colors, read.ignore) == (data.colors, data.ignore)
 
 

@@ -40,6 +40,13 @@ def test_the_title_says_that_a_step_was_stopped(tmp_path: Path) -> None:
         assert run.cut_off(tmp_path) == said
 
 
+def test_settings_of_an_optimizer_are_not_those_of_computed_heads() -> None:
+    settings = {"optim.lr": 0.01, "optim.weight_decay": 0.5}
+    for step in LADDERS["labels"](32):
+        optim = plan.with_start_settings(step, dict(settings)).config.optim
+        assert optim.lr == (0.1 if optim.name in ("lbfgs", "knn") else 0.01) and optim.weight_decay == 0.5
+
+
 def test_damaged_images_are_left_out_when_times_are_estimated(photos: Path) -> None:
     source = open_source(Data(path=str(photos)), 0)
     train = source.splits["train"]

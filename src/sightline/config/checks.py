@@ -10,6 +10,9 @@ from ..errors import SightlineError, listing, nearest_hint
 FITTED = {"lbfgs": "linear", "knn": "knn"}
 """Values of `optim.name` with which the head is not trained, but computed from features -> the head that they need."""
 
+OF_MASKS = ("palette", "colors", "mask", "merge", "ignore")
+"""Settings of `data` that only masks have."""
+
 Rules = dict[str, Any]
 """{error message: whether the configuration violates the rule}; any value counts as true or false."""
 
@@ -33,8 +36,11 @@ def common_rules(config: Any) -> Rules:
     }
 
 
-def check_effects(config: Any) -> None:
-    """Raise SightlineError for settings that have no effect on a training. Runs that have them can still be used."""
+def check_effects(config: Any, masks: bool = True) -> None:
+    """Raise SightlineError for settings that have no effect on a training. Runs that have them can still be used.
+
+    masks: whether the data may have masks.
+    """
     optim, fitted = config.optim, config.optim.name in FITTED
     penalty = {name: getattr(optim, name) for name in ("name", "weight_decay", "decay_choices")}
     rules = {
@@ -48,7 +54,11 @@ def check_effects(config: Any) -> None:
             fitted and optim != type(optim)(**penalty)
         ),
     }
-    if faults := violated(rules):
+    faults = violated(rules)
+    if not masks:
+        of_masks = [key for key in OF_MASKS if getattr(config.data, key) != getattr(type(config.data)(), key)]
+        faults += [f"data.{key} is for masks, in segmentation only" for key in of_masks]
+    if faults:
         cure = "leave these settings out, or correct them"
         raise SightlineError("settings without effect", where="the recipe", why="\n" + listing(faults), cure=cure)
 
@@ -116,13 +126,7 @@ def whole_image_rules(config: Any) -> Rules:
 
 def class_rules(config: Any) -> Rules:
     """Rules for tasks whose labels are classes."""
-    data = config.data
-    return {
-        "data.labels number is for tasks that predict a number": data.labels == "number",
-        "data.palette, data.colors, data.mask, data.merge and data.ignore are for masks, in segmentation only": (
-            data.palette or data.colors or data.mask or data.merge or data.ignore
-        ),
-    }
+    return {"data.labels number is for tasks that predict a number": config.data.labels == "number"}
 
 
 def no_head_rules(config: Any) -> Rules:

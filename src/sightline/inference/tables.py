@@ -89,7 +89,7 @@ def predict_table(
     say(f"{counted(table.rows - counts.unreadable, 'image')} predicted, {progress.speed:,.0f} per second{left}")
     for line in counts.lines:
         say(line)
-    if counts.unreadable and counts.unreadable == table.rows:
+    if share.world == 1 and counts.unreadable and counts.unreadable == table.rows:
         raise SightlineError("no image could be predicted", where=str(target), why=counts.why, cure="see the table")
     if share.rank == 0 and (look := tests.record("predict", folder, inputs)):
         say(look)

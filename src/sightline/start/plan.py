@@ -30,6 +30,8 @@ FEWEST_STEPS, SMALLEST_BATCH = 8, 8
 what the fitted head had; batches of 8 and a lower learning rate lose none, see LOG.md."""
 ONLY = {"train.best_metric": "epoch", "train.patience": 0}
 """Settings of all steps, with which the validation images choose nothing."""
+OF_HEADS = ("optim.weight_decay", "optim.decay_choices")
+"""Settings of `optim` that heads have which are computed instead of trained."""
 READ_IMAGES = 12
 """Number of images that are read to estimate how long decoding takes."""
 
@@ -217,6 +219,8 @@ def costs(config: Config, source: Source, sizes: Sizes, cached: bool) -> tuple[f
 
 def with_start_settings(step: LadderStep, settings: dict[str, object]) -> LadderStep:
     """The step with settings that hold for all steps: nothing is chosen on the validation images, and baselines, which
-    are steps, are not computed again."""
+    are steps, are not computed again. Those of an optimizer are left out where the head is computed."""
     common = {**ONLY, "report.baselines": False}
+    if step.config.optim.name in FITTED:
+        settings = {key: value for key, value in settings.items() if not key.startswith("optim.") or key in OF_HEADS}
     return replace(step, config=resolve(step.config, {"name": step.name} | common | settings))

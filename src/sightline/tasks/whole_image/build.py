@@ -48,7 +48,7 @@ def check_settings(config: Config) -> None:
     """Raise SightlineError for an invalid augmentation, an unknown model or an unknown optimizer."""
     check_augment(config.augment, config.data.size)
     check_optimizer(config.optim)
-    check_effects(config)
+    check_effects(config, masks=False)
     if "/" not in config.model.name and config.model.name not in MODELS:  # library models are checked later
         raise unknown_model(config.model.name, model_names())
 
