@@ -322,4 +322,5 @@ def test_images_smaller_than_the_window_are_reported(
     messages: list[str] = []
     build(toy(**{"data.path": str(data)}), messages.append)
     note = "1 of 3 training images are smaller than augment.window, 32 x 32, and are enlarged to it"
-    assert f"{note}: train/small_sat.jpg (16 x 16)" in messages
+    cure = "to train at the scale of the evaluation: --augment.window '[16, 16]'"
+    assert f"{note}: train/small_sat.jpg (16 x 16); {cure}" in messages

@@ -1,7 +1,6 @@
 """A transfer grid that trains in seconds."""
 
 from pathlib import Path
-from typing import Any
 
 from sightline.config.resolve import resolve
 from sightline.config.schema import Augment, Config, Data, Model, Optim, Train
@@ -38,8 +37,8 @@ def tiny_grid(**changes: object) -> Grid:
 
 def linear(grid: Grid) -> Config:
     """The stage `frozen` of a grid as a linear evaluation."""
-    settings: dict[str, Any] = {"optim.name": "lbfgs", "optim.weight_decay": 0.01, "train.epochs": 1}
-    return resolve(grid.frozen, settings | {"model.freeze": True})
+    optim = Optim(name="lbfgs", weight_decay=0.01)
+    return resolve(grid.frozen, {"optim": optim.model_dump(), "train.epochs": 1, "model.freeze": True})
 
 
 def copy_images(photos: Path, folder: Path) -> Path:

@@ -53,7 +53,7 @@ def test_settings_of_masks_are_refused_for_classes() -> None:
     ("recipe", "settings", "where"),
     [
         ("dino_fast", {"pretrain.projector_norm": True}, "pretrain.projector_norm"),
-        ("distill_fast", {"pretrain.predictor": 64}, "pretrain.predictor"),
+        ("distill_fast", {"pretrain.projector_norm": True}, "pretrain.projector_norm"),
         ("photos_scratch", {"loss.gamma": 5.0}, "loss.gamma"),
         ("landcover_scratch", {"loss.hard_share": 0.5}, "loss.hard_share"),
         ("multilabel_probe", {"multilabel.margin": 0.2}, "multilabel.margin"),

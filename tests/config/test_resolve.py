@@ -94,7 +94,7 @@ def test_all_errors_are_reported_together() -> None:
 
 def test_a_value_below_a_value_is_rejected() -> None:
     assert "there is no setting 'optim.lr.x', because 'lr' has the single value 0.1" in rejected({"optim.lr.x": 3}).what
-    assert rejected({"optim": 3, "optim.lr": 1}).what == "optim and optim.lr are both given"
+    assert "single value" in rejected({"optim": 3, "optim.lr": 1}).what
     assert "optim: input should be" in rejected({"optim": 3}).what
 
 
@@ -196,10 +196,8 @@ def test_overrides_change_neither_other_settings_nor_the_base() -> None:
 
 def test_a_setting_given_twice_is_rejected(tmp_path: Path) -> None:
     assert "'optim.lr' is given twice" in rejected({"optim": {"lr": 1}, "optim.lr": 2}).what
-    for first, second in (("model.args", "model.args.width"), ("model.args.width", "model.args")):
-        values = {"model.args": {"depth": 2}, "model.args.width": 3}
-        error = rejected({first: values[first], second: values[second]})
-        assert error.what == f"{first} and {second} are both given"
+    values = {"model.args.width": 3, "model.args": {"depth": 2}}
+    assert configured(values).model.args == {"depth": 2, "width": 3}, "in whatever order"
     assert with_data({"data": {"size": 16}}, "photos") == {"data.size": 16, "data.path": "photos"}
     with pytest.raises(SightlineError, match=r"'data\.path' is given twice"):
         with_data({"data.path": "a"}, "b")

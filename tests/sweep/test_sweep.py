@@ -146,6 +146,7 @@ def test_the_page_has_the_warning_about_selection_and_the_comparison_of_the_best
     assert sightline.report(done.path).read_bytes() == before, "the report depends only on the files in the folder"
 
 
+@pytest.mark.slow
 def test_the_same_seed_samples_the_same_trials_and_another_does_not(
     done: Sweep, recipe: Config, tiles: Path, tmp_path: Path
 ) -> None:

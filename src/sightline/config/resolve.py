@@ -60,10 +60,9 @@ def flat(values: Mapping[str, Any], where: str, kind: type[Section] = Config, pr
         declared = field_type(key, kind)
         section = isinstance(declared, type) and issubclass(declared, Section)
         inner = flat(value, where, kind, f"{key}.") if isinstance(value, Mapping) and section else {key: value}
-        for new, old in ((new, old) for new in inner for old in settings):
-            if new == old or new.startswith(f"{old}.") or old.startswith(f"{new}."):  # model.args and model.args.width
-                what = f"the setting {new!r} is given twice" if new == old else f"{old} and {new} are both given"
-                raise SightlineError(what, where=where, cure="remove one of the two")
+        twice = next((key for key in inner if key in settings), None)
+        if twice is not None:
+            raise SightlineError(f"the setting {twice!r} is given twice", where=where, cure="remove one of the two")
         settings |= inner
     return settings
 
@@ -95,9 +94,10 @@ def apply_settings(base: C, settings: Mapping[str, Any], where: str) -> C:
 
 
 def insert_settings(base: Config, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings of `base` as nested values, with `settings` (dotted keys) set in them; not validated."""
+    """The settings of `base` as nested values, with `settings` (dotted keys) set in them; not validated. `model.args`
+    is set before `model.args.width`, in whatever order they are given."""
     values = base.model_dump()
-    for key, value in settings.items():
+    for key, value in sorted(settings.items(), key=lambda item: item[0].count(".")):
         *parents, last = key.split(".")
         section = values
         for parent in parents:  # unknown sections are inserted too, so that validation reports all errors together

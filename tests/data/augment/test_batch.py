@@ -179,9 +179,7 @@ def test_each_augmentation_varies_within_a_batch(changes):
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, EVERYTHING, {"crop": "resized"}, {"resize": 30}, {"crop": "random", "resize": 30}]
-)
+@pytest.mark.parametrize("changes", [{}, EVERYTHING, {"crop": "resized"}, {"crop": "random", "resize": 30}])
 def test_results_are_float32_channels_last_of_the_set_size(changes):
     result = augmented(random_images(4, 26), 16, normalization=IMAGENET, **changes)
     assert result.shape == (4, 3, 16, 16) and result.dtype == torch.float32

@@ -203,10 +203,10 @@ def test_lossy_masks_are_rejected_by_content(tmp_path: Path) -> None:
 
 def test_channels_must_match_the_palette(tmp_path: Path) -> None:
     ids, colored = palette(classes=("a", "b")), palette(palette="landcover")
-    rgb = put(tmp_path / "rgb.png", np.array([[[0, 0, 0]] * 2, [[9, 8, 7], [0, 0, 0]]], np.uint8))
+    rgb = put(tmp_path / "rgb.png", np.zeros((2, 2, 3), np.uint8))
     error = mask_error(rgb, ids)
     assert "3 channels: colors; the classes are given by ids" in error.why
-    assert "--data.colors '{NAME: [0, 0, 0], NAME: [9, 8, 7]}'" in error.cure
+    assert "--data.colors '{NAME: [" in error.cure
     gray = put(tmp_path / "gray.png", np.array([[0, 255, 3]], np.uint8))
     error = mask_error(gray, colored)  # with the threshold, id 3 would be read as black
     assert "1 channel" in error.why and "(3, 3, 3) (1 px, first at x=2, y=0" in error.why

@@ -146,7 +146,7 @@ def test_unknown_preprocessing_is_an_error() -> None:
     config = Config(model=Model(name="smp/unet/mobilenet_v2"), augment=Augment(normalize="pretrained"))
     with pytest.raises(SightlineError, match=r"unknown: augment.mean, augment.std") as caught:
         with_own_preprocessing(config)  # smp states it on the hub only, and no weights were asked for
-    assert caught.value.cure == "set it, for example: --augment.normalize dataset"
+    assert caught.value.cure.startswith("set it, for example: --augment.normalize imagenet (or dataset")
     for name in ("timm/vit_smal_patch16_224", "timm/resnet18.a1_in1kk", "torchvision/resnet51"):
         with pytest.raises(SightlineError, match=f"unknown model '{name}'") as caught:
             own(name)

@@ -146,11 +146,8 @@ def decode_ids(image: Image.Image, palette: Palette, scale: int) -> tuple[np.nda
     outside the palette.
     """
     if image.mode in ("RGB", "RGBA"):
-        colors, counts = np.unique(np.asarray(image)[..., :3].reshape(-1, 3), axis=0, return_counts=True)
-        often = colors[np.argsort(-counts, kind="stable")][:4].tolist()
-        names = "{" + ", ".join(f"NAME: {color}" for color in often) + ", ..." * (len(colors) > 4) + "}"
         cure = "if the other masks have class ids, export this one as class ids too, or leave it out; if all have "
-        cure += f"colors, name those of all classes: --data.colors '{names}'"
+        cure += "colors, name those of all classes: --data.colors '{NAME: [128, 64, 128], NAME: [64, 0, 128], ...}'"
         what = f"the mask has {len(image.getbands())} channels: colors; the classes are given by ids, in 1 channel"
         raise SightlineError(what, cure=cure)
     if image.mode not in ("1", "L", "LA", "P", "PA") and not image.mode.startswith("I"):

@@ -69,14 +69,9 @@ def check(config: PretrainConfig) -> None:
         raise SightlineError(
             what, where="pretrain.method", cure=f"use --pretrain.method with one of {', '.join(OBJECTIVES)}"
         )
-    own = type(config.pretrain)()
-    idle = {"dino": ("projector_norm", "predictor"), "distill": ("projector_norm", "predictor")}
-    odd = [key for key in idle.get(config.pretrain.method, ()) if getattr(config.pretrain, key) != getattr(own, key)]
-    if odd:
-        where = ", ".join(f"pretrain.{key}" for key in odd)
-        raise SightlineError(
-            f"{config.pretrain.method} does not have these settings", where=where, cure="leave them out"
-        )
+    if config.pretrain.projector_norm and config.pretrain.method in ("dino", "distill"):
+        what, cure = f"{config.pretrain.method} has no batch norm after its projector", "set it to false"
+        raise SightlineError(what, where="pretrain.projector_norm", cure=cure)
     name = config.model.name
     if "/" not in name and name not in MODELS and name not in SEGMENTERS:
         raise unknown_model(name, (*model_names(), *segmenter_names()))
