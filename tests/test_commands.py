@@ -296,6 +296,7 @@ def test_the_demo_runs_and_can_be_repeated_after_changes_of_its_recipes(
     stages = {stage: resolve(getattr(grid, stage), toy) for stage in STAGES}
     for rate, settings in ((0.002, "E"), (0.001, "A")):
         stages |= {"full": resolve(stages["full"], {"optim.lr": rate})}
+        stages |= {"frozen": resolve(stages["frozen"], {"optim.weight_decay": rate})}
         changed = grid.model_copy(update=stages | {"seeds": (0,), "settings": tuple(settings)})
         monkeypatch.setitem(GRIDS, "transfer_digits", lambda changed=changed: changed)
         *runs, result = sightline.demo(out=tmp_path / "demo", quiet=True)
