@@ -44,6 +44,7 @@ def ask(server: WatchServer, path: str, host: str = "", method: str = "GET") -> 
     return answer.status, text
 
 
+@pytest.mark.slow
 def test_the_page_is_rendered_again_when_the_run_has_logged_something(server: WatchServer, run: Path) -> None:
     status, first = ask(server, "/")
     stamp = json.loads(ask(server, "/state")[1])["stamp"]

@@ -37,6 +37,7 @@ def test_a_trial_as_a_local_job(recipe: Config, tiles: Path, tmp_path: Path, cap
     assert f"accuracy {100 * share:.2f}%  optim.lr" in output, "in percent, as in the sentences below"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_a_preempted_job_saves_its_trial_and_the_next_job_resumes_it(
     recipe: Config, tiles: Path, tmp_path: Path
