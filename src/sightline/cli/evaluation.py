@@ -9,18 +9,8 @@ from ..errors import SightlineError
 from ..runs.terminal import print_path, print_plain
 from . import Code, Flag, Integer, Settings, Text, app
 
-OF_MASKS = [
-    "palette",
-    "colors",
-    "classes",
-    "merge",
-    "ignore",
-    "tolerance",
-    "threshold",
-    "group",
-    "on_unpaired",
-    "max_pixels",
-]
+OF_SCORE = ("palette", "colors", "classes", "merge", "ignore", "tolerance", "threshold")
+OF_SCORE += ("group", "on_unpaired", "max_pixels")
 """The settings of `data` that a score of masks uses."""
 
 
@@ -82,8 +72,8 @@ def score(*, truth: Path, pred: Path, palette: Text = "", settings: Settings = N
         what = "--palette and --data.palette are both given"
         raise SightlineError(what, where="the command line", cure="leave one of them out")
     data = resolve(Config(), (settings or {}) | ({"data.palette": palette} if palette else {})).data
-    if odd := [key for key in settings or {} if key.split(".")[1] not in OF_MASKS]:
-        cure = f"leave them out; it has --data. with {', '.join(OF_MASKS)}"
+    if odd := [key for key in settings or {} if key.split(".")[1] not in OF_SCORE]:
+        cure = f"leave them out; it has --data. with {', '.join(OF_SCORE)}"
         raise SightlineError("these settings do not apply to the score of masks", where=", ".join(odd), cure=cure)
     print_plain(text(function(truth, pred, data, say=lambda line: print_plain(line, sys.stderr))))
 

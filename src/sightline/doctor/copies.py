@@ -1,6 +1,5 @@
 """Find exact and near copies of images: within a split, in several splits, or with different labels."""
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -110,23 +109,26 @@ def film_option(names: Sequence[str], films: Sequence[int], labels: Sequence[int
     """What keeps the images of films together: the option `data.group` with a pattern of file names that divides no
     film and leaves each class several groups, from which some can be held out; without one, a column of a table."""
     for pattern in ("{group}_*", FRAMES):
-        matches = [group_pattern(pattern).search(name) for name in names]
-        groups = [match["group"] for match in matches if match]
-        if len(groups) < len(names):
-            continue
-        whole = len({*zip(films, groups, strict=True)}) == len({*films})
-        if whole and min(Counter(label for label, _ in {*zip(labels, groups, strict=True)}).values()) > 1:
+        groups = divisible(pattern, names, labels)
+        if groups and len({*zip(films, groups, strict=True)}) == len({*films}):
             return f"--data.group {shlex.quote(pattern)}"
     return "a column `group` in a table of the images, with several films of each class (docs/data.md)"
+
+
+def divisible(pattern: str, names: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """The groups of images by a pattern of `data.group`; [] if some have none, or all images of a class are of one
+    group, so that none can be held out."""
+    matches = [group_pattern(pattern).search(name) for name in names]
+    groups = [match["group"] for match in matches if match]
+    if not groups or len(groups) < len(names):
+        return []
+    several = Counter(label for label, _ in {*zip(labels, groups, strict=True)})
+    return groups if min(several.values()) > 1 else []
 
 
 def frames_option(facts: Sequence[Facts]) -> str:
     """The command-line option that keeps the frames of a video in one split; "" if it does not apply. It applies to
     data without splits if all files are named like video frames and every class has several videos."""
-    videos: dict[int, set[str]] = {}
-    for fact in facts:
-        match = re.search(FRAMES, fact.name)
-        videos.setdefault(fact.label, set()).add(match["group"] if match else "")
-    usable = all(len(names) > 1 and "" not in names for names in videos.values())
+    usable = divisible(FRAMES, [fact.name for fact in facts], [fact.label for fact in facts])
     option = f"; or keep images whose names differ only in a number in one split: --data.group '{FRAMES}'"
     return option if usable and {fact.split for fact in facts} == {ALL} else ""

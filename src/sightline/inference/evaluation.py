@@ -141,14 +141,14 @@ class SeenImages:
         return f"{self.count:,} of them {verb} of this run, which it predicts better than new ones"
 
 
-def known_images(folder: Path, source: Source) -> list[str]:
+def known_images(folder: Path, source: Source, trained: set[str]) -> list[str]:
     """The files of evaluated images that are identical to files on which the run was trained, under any name; none if
-    the run's data are not at their place, or are no image files."""
-    data, names = run_folder.provenance(folder).get("data"), training_names(folder)
+    the run's data are not at their place, or are no image files. trained: the names of its training images."""
+    data = run_folder.provenance(folder).get("data")
     own = folder_of(str(data.get("path", ""))) if isinstance(data, dict) else ""
     evaluated = [name for split, items in source.splits.items() if split != "train" for name in items.names]
     paths = [os.path.join(folder_of(source.path), name) for name in evaluated]
-    return same_files(paths, [os.path.join(own, name) for name in names]) if own else []
+    return same_files(paths, [os.path.join(own, name) for name in trained]) if own else []
 
 
 def folder_of(path: str) -> str:
@@ -170,9 +170,9 @@ def open_other(
         say(note)
     if own := own_elsewhere(folder, source, open_held, decode, say):
         return own, True
-    names = source.splits[ALL].names if ALL in source.splits else ()
-    shared = len(training_names(folder) & {*names})
-    if copies := known_images(folder, source):
+    names, trained = source.splits[ALL].names if ALL in source.splits else (), training_names(folder)
+    shared = len(trained & {*names})
+    if copies := known_images(folder, source, trained):
         verb = "is a copy of a training image" if len(copies) == 1 else "are copies of training images"
         say(f"warning: {len(copies):,} of these images {verb} of this run: the metrics are too high; {some_of(copies)}")
     elif 2 * shared > len(names):

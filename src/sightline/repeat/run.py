@@ -111,11 +111,12 @@ def repeat(
 
 def require_free(given: Mapping[str, Any], folds: int) -> None:
     """Raise SightlineError if a setting is given that differs between the runs of a repetition."""
-    own = {"train.seed": "the seeds of the runs are those of --seeds", "data.fold": "each run has another fold"}
-    for key, why in own.items():
-        if key in given and (key == "train.seed" or folds):
-            cure = f"--seeds {given[key]}" if key == "train.seed" else f"leave out --{key} or --folds"
-            raise SightlineError(f"{key} differs between the runs", where=f"--{key}", why=why, cure=cure)
+    if "train.seed" in given:
+        why, cure = "the seeds of the runs are those of --seeds", f"--seeds {given['train.seed']}"
+        raise SightlineError("train.seed differs between the runs", where="--train.seed", why=why, cure=cure)
+    if folds and "data.fold" in given:
+        why, cure = "each run has another fold", "leave out --data.fold or --folds"
+        raise SightlineError("data.fold differs between the runs", where="--data.fold", why=why, cure=cure)
 
 
 def require_whole(config: Config) -> None:

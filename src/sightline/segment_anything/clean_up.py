@@ -54,10 +54,12 @@ class CleanUp:
     measured: list[str] = field(default_factory=list)
     shown: dict[str, list[tuple[str, np.ndarray, str]]] = field(default_factory=dict)
 
-    def add(self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]]) -> None:
+    def add(
+        self, image: PlannedImage, pixels: np.ndarray, segments: Sequence[dict[str, Any]], truth: np.ndarray | None
+    ) -> None:
         """Write the refined mask of an image uint8 [3, H, W]. If it has a true mask, count the pixels before and after.
 
-        segments: the masks of Segment Anything.
+        segments: the masks of Segment Anything. truth: the true mask, see `true_mask`.
         """
         palette = self.parts.palette
         predicted = predict_mask(self.parts, pixels, TILE)
@@ -65,8 +67,8 @@ class CleanUp:
         atomic_write(image.file("_mask.png"), write_mask(better, palette))
         masks = {"prediction": predicted, "cleaned up": better}
         notes = dict.fromkeys(masks, "")
-        if image.name in self.true:
-            masks["truth"] = self.true_mask(image.name, predicted.shape)
+        if truth is not None:
+            masks["truth"] = truth
             self.measured.append(image.name)
             for title, counts in (("prediction", self.before), ("cleaned up", self.after)):
                 matrix = confusion(masks[title], masks["truth"], len(palette.classes), ignored=True)[:-1]
@@ -76,9 +78,11 @@ class CleanUp:
         if len(self.shown) < SHOWN:
             self.shown[image.name] = [(title, subsampled(mask), notes.get(title, "")) for title, mask in masks.items()]
 
-    def true_mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Read the true mask of an image, uint8 of this shape. Raises SightlineError if it cannot be read or has
-        another shape."""
+    def true_mask(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Read the true mask of an image, uint8 of this shape; None if no true masks were given. Raises SightlineError
+        if it cannot be read or has another shape."""
+        if name not in self.true:
+            return None
         try:
             mask = read_mask(self.true[name], self.parts.palette)
         except SightlineError as error:

@@ -151,8 +151,7 @@ def process(
             continue
         try:
             start, pixels = time.monotonic(), planes(read_for(image.path, RGB, MAX_PIXELS))
-            if job.clean_up and image.name in job.clean_up.true:  # before minutes of Segment Anything
-                job.clean_up.true_mask(image.name, pixels.shape[1:])
+            truth = job.clean_up.true_mask(image.name, pixels.shape[1:]) if job.clean_up else None  # before slow work
             if summary or not sam:
                 done.append(before[image.name])
                 segments = read_json(image.file("_segments.json"))["annotations"]
@@ -160,7 +159,7 @@ def process(
                 segments = find_segments(sam, sam.embed(pixels), job.settings, progress)
                 done.append(write_image(image, pixels, segments, made_by, time.monotonic() - start))
             if job.clean_up:
-                job.clean_up.add(image, pixels, segments)
+                job.clean_up.add(image, pixels, segments, truth)
         except SightlineError as error:
             if error.status == ENVIRONMENT:
                 raise
